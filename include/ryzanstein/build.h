@@ -1,0 +1,12 @@
+/* What this build contains. setup.py defines RZ_HAVE_<TIER> for each tier the compiler
+ * can build; FORCE_SCALAR leaves only portable C, whatever else is defined. */
+#ifndef RZ_BUILD_H
+#define RZ_BUILD_H
+
+#ifdef FORCE_SCALAR
+#undef RZ_HAVE_AVX2
+#undef RZ_HAVE_AVXVNNI
+#undef RZ_HAVE_AVX512VNNI
+#endif
+
+#endif

@@ -1,0 +1,160 @@
+/* The contracts of all kernels, and the table each tier fills.
+ *
+ * Every kernel gives the same bits in every tier. Integer kernels because their
+ * sums are exact; float kernels because each states the order of its operations
+ * below and no tier may fuse, reassociate or approximate (no FMA, no rcp/rsqrt).
+ * Kernels never fail, allocate or start threads; the .pyx files check arguments.
+ *
+ * "Sixteen lanes by index": lane l adds elements l, l+16, l+32, ... in that
+ * order, missing elements count as +0; lanes are then added by the fixed tree
+ * (l, l+8), (l, l+4), (l, l+2), (l, l+1).
+ *
+ * No pointer needs alignment unless stated. Sizes are in elements.
+ */
+#ifndef RZ_KERNELS_H
+#define RZ_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- ternary weights ------------------------------------------------------
+ * Codes 0, 1, 2 stand for -1, 0, +1. A tile is 16 rows x 16 columns in 64
+ * bytes: byte 4*row + b holds columns b, 4+b, 8+b, 12+b of that row in its bit
+ * pairs 0, 2, 4, 6. So one 32-bit lane is one row, and masking bit pair p leaves
+ * four neighbouring columns as bytes, what a 4-way dot product wants.
+ * Rows past `rows` and columns past `columns` hold code 1.
+ *
+ * Overflow: |sum code*x| <= 2*128*columns, times 64 while the fourth bit pair
+ * is still unshifted over columns/4: 4096*columns. int32 holds that up to
+ * columns = 524,287; RZ_MAX_COLUMNS keeps a factor of two in hand.
+ */
+#define RZ_TILE_ROWS 16
+#define RZ_TILE_COLUMNS 16
+#define RZ_TILE_BYTES 64
+#define RZ_MAX_COLUMNS 262144
+#define RZ_TERNARY_LAYOUT_VERSION 1
+
+typedef struct rz_ternary {
+    const uint8_t *tiles; /* (row_tiles, column_tiles, 64), 64-byte aligned */
+    int64_t rows, columns, row_tiles, column_tiles;
+    float scale; /* value of code 2 */
+} rz_ternary;
+
+/* Activations of n tokens as int8 with one scale per token. */
+typedef struct rz_activations {
+    const int8_t *codes;  /* (n, stride), zeros past the columns */
+    const float *scales;  /* (n,) value of code 1 */
+    const int32_t *sums;  /* (n,) sum of the codes of a token */
+    int64_t stride;       /* a multiple of 64, >= columns */
+    int64_t n;
+} rz_activations;
+
+/* Row tiles a task should take at a time (one register panel). */
+#define RZ_PANEL_TILES 4
+/* Scratch a ternary_matmul call needs for n tokens, 64-byte aligned. */
+#define RZ_PANEL_COLUMNS 512
+#define RZ_TERNARY_SCRATCH_BYTES(n) \
+    ((size_t)(RZ_PANEL_TILES * RZ_TILE_ROWS) * (RZ_PANEL_COLUMNS + 4 * (size_t)(n)))
+
+typedef enum rz_output_mode { RZ_STORE_SET = 0, RZ_STORE_ADD = 1 } rz_output_mode;
+
+/* ---- attention ------------------------------------------------------------
+ * The cache is a table of blocks of 256 positions. In a block, for one KV head:
+ * K is (head_dim, 256), so that lanes run over positions; V is (256, head_dim).
+ * int8 caches have a scale per position. A partial result of one query is
+ * head_dim weighted values, then the maximum score, then the sum of weights.
+ */
+#define RZ_KV_BLOCK 256
+#define RZ_MAX_QUERIES 16
+#define RZ_MAX_HEAD_DIM 1024
+enum rz_kv_kind { RZ_KV_F32 = 0, RZ_KV_BF16 = 1, RZ_KV_I8 = 2, RZ_KV_KINDS = 3 };
+
+typedef struct rz_kv_block {
+    void *k;        /* (head_dim, 256) */
+    void *v;        /* (256, head_dim) */
+    float *k_scale; /* (256,), int8 only */
+    float *v_scale;
+} rz_kv_block;
+
+enum rz_float_kind { RZ_FLOAT_F32 = 0, RZ_FLOAT_BF16 = 1, RZ_FLOAT_F16 = 2, RZ_FLOAT_KINDS = 3 };
+enum rz_activation {
+    RZ_ACTIVATION_RELU2 = 0, /* max(x, 0)^2 */
+    RZ_ACTIVATION_SILU = 1,  /* x / (1 + exp(-x)) */
+    RZ_ACTIVATION_GELU_ERF = 2,
+    RZ_ACTIVATION_GELU_TANH = 3,
+    RZ_ACTIVATIONS = 4
+};
+
+typedef struct rz_kernels {
+    const char *tier;
+
+    /* out = x * (1 / sqrt(mean(x^2) + eps)) * weight. Squares are added in
+     * sixteen lanes by index; weight may be NULL (all ones). May run in place. */
+    void (*rms_norm)(const float *x, const float *weight, float eps, int64_t n, float *out);
+
+    /* out = (x - mean) * (1 / sqrt(variance + eps)) * weight + bias, two passes,
+     * both sums in sixteen lanes by index; weight and bias may be NULL. In place too. */
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, float eps,
+                       int64_t n, float *out);
+
+    /* m = max(max|x|, 1e-5); codes = round_half_even(x * (127 / m)) in -127..127, zeros
+     * from n to padded; *scale = m / 127; *sum = sum of codes. */
+    void (*quantize)(const float *x, int64_t n, int64_t padded, int8_t *codes, float *scale,
+                     int32_t *sum);
+
+    /* For row tiles [tile_begin, tile_end) and every token t:
+     *   y = float(sum code*x - sum x) * (activations scale * weight scale)
+     * out[t * out_stride + row] = y, or += y. Only rows < w->rows are written. */
+    void (*ternary_matmul)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
+                           const rz_activations *x, float *out, int64_t out_stride,
+                           rz_output_mode store, void *scratch);
+
+    /* out[t * out_stride + row] = x[t] . w[row] for rows [row_begin, row_end) of a
+     * row-major float matrix; products are added in sixteen lanes by index. */
+    void (*dense_matmul[RZ_FLOAT_KINDS])(const void *w, int64_t columns, int64_t row_begin,
+                                         int64_t row_end, const float *x, int64_t n, float *out,
+                                         int64_t out_stride);
+
+    /* out = activation(x), elementwise; may run in place. */
+    void (*activate[RZ_ACTIVATIONS])(const float *x, int64_t n, float *out);
+    /* out = activation(gate) * up, elementwise; may run in place. */
+    void (*activate_gated[RZ_ACTIVATIONS])(const float *gate, const float *up, int64_t n,
+                                           float *out);
+
+    /* out = exp(x - max(x)); returns their sum in sixteen lanes by index. In place too. */
+    float (*softmax_weights)(const float *x, int64_t n, float *out);
+    /* out = exp(x), saturating: 0 below -87.33654, 2.4e38 above 88.37626. In place too. */
+    void (*exp)(const float *x, int64_t n, float *out);
+
+    /* Rotates n_heads heads of head_dim in place: with h = head_dim / 2, pairs (i, i + h):
+     * x[i]*cos[i] - x[i+h]*sin[i] and x[i+h]*cos[i] + x[i]*sin[i] (rotate_half, as in NEOX). */
+    void (*rope)(float *x, int64_t n_heads, int64_t head_dim, const float *cosine,
+                 const float *sine);
+
+    /* Stores k and v of one position at `slot` of a block, in the kind's form: float32, bf16
+     * (round to nearest even), or int8 with scale max|x|/127. */
+    void (*kv_append[RZ_KV_KINDS])(const float *k, const float *v, int64_t head_dim, int64_t slot,
+                                   const rz_kv_block *block);
+
+    /* One block against n_queries <= 16 queries, query i seeing positions < valid[i] (>= 1).
+     * score = (sum over d ascending of q[d]*k[d]) (* k scale) * scale; weights exp(score - max)
+     * summed in sixteen lanes by index; values added in ascending position, each weight
+     * multiplied by the v scale first. partial[i] has head_dim + 2 floats. */
+    void (*attend_block[RZ_KV_KINDS])(const float *q, int64_t q_stride, int64_t n_queries,
+                                      const int32_t *valid, int64_t head_dim, float scale,
+                                      const rz_kv_block *block, float *partial);
+    /* running = running + partial of the next block, both rescaled to the larger maximum. */
+    void (*attend_combine)(float *running, const float *partial, int64_t head_dim);
+    /* out = values * (1 / sum). */
+    void (*attend_finish)(const float *running, int64_t head_dim, float *out);
+} rz_kernels;
+
+/* dispatch.c */
+uint32_t rz_features(void);
+int rz_tier_count(void);
+const char *rz_tier_name(int index);      /* best first, compiled or not */
+int rz_tier_compiled(int index);
+int rz_tier_supported(int index);         /* by CPU and operating system */
+const rz_kernels *rz_tier_kernels(int index); /* NULL if not compiled */
+
+#endif

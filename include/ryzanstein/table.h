@@ -1,0 +1,38 @@
+/* The last include of a tier's C file: every operation of ops/, and its table.
+ *
+ * Before it come RZ_TIER (the tier's name as a bare word), kernels.h, a simd/ file
+ * and a ternary/ file, all inside one target region.
+ */
+#define RZ_NAME(base) RZ_JOIN(base, RZ_TIER)
+
+#include "ryzanstein/ops/tail.h"
+
+#include "ryzanstein/ops/exp.h"
+
+#include "ryzanstein/ops/activation.h"
+#include "ryzanstein/ops/attention.h"
+#include "ryzanstein/ops/dense.h"
+#include "ryzanstein/ops/norm.h"
+#include "ryzanstein/ops/rope.h"
+
+extern const rz_kernels RZ_NAME(rz_kernels);
+const rz_kernels RZ_NAME(rz_kernels) = {
+    .tier = RZ_STRING(RZ_TIER),
+    .rms_norm = RZ_NAME(rz_rms_norm),
+    .layer_norm = RZ_NAME(rz_layer_norm),
+    .quantize = RZ_NAME(rz_quantize),
+    .ternary_matmul = rz_ternary_matmul,
+    .dense_matmul = {RZ_NAME(rz_dense_matmul_f32), RZ_NAME(rz_dense_matmul_bf16),
+                     RZ_NAME(rz_dense_matmul_f16)},
+    .activate = {RZ_NAME(rz_relu2), RZ_NAME(rz_silu), RZ_NAME(rz_gelu_erf), RZ_NAME(rz_gelu_tanh)},
+    .activate_gated = {RZ_NAME(rz_relu2_gated), RZ_NAME(rz_silu_gated), RZ_NAME(rz_gelu_erf_gated),
+                       RZ_NAME(rz_gelu_tanh_gated)},
+    .softmax_weights = RZ_NAME(rz_softmax_weights),
+    .exp = RZ_NAME(rz_exp),
+    .rope = RZ_NAME(rz_rope),
+    .kv_append = {RZ_NAME(rz_kv_append_f32), RZ_NAME(rz_kv_append_bf16), RZ_NAME(rz_kv_append_i8)},
+    .attend_block = {RZ_NAME(rz_attend_block_f32), RZ_NAME(rz_attend_block_bf16),
+                     RZ_NAME(rz_attend_block_i8)},
+    .attend_combine = RZ_NAME(rz_attend_combine),
+    .attend_finish = RZ_NAME(rz_attend_finish),
+};

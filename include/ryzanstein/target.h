@@ -1,0 +1,46 @@
+/* Compiler differences, and nothing else: how to open a region compiled for an
+ * instruction set while the rest of the file stays at the x86-64 baseline.
+ *
+ * Test __clang__ before _MSC_VER: clang-cl defines both. MSVC needs no region,
+ * it compiles any intrinsic anywhere (not run here).
+ */
+#ifndef RZ_TARGET_H
+#define RZ_TARGET_H
+
+#define RZ_STRING_(text) #text
+#define RZ_STRING(text) RZ_STRING_(text)
+#define RZ_JOIN_(a, b) a##_##b
+#define RZ_JOIN(a, b) RZ_JOIN_(a, b)
+
+#if defined(__clang__)
+#define RZ_PRAGMA_(text) _Pragma(#text)
+#define RZ_TARGET_BEGIN(isa) \
+    RZ_PRAGMA_(clang attribute push(__attribute__((target(isa))), apply_to = function))
+#define RZ_TARGET_END _Pragma("clang attribute pop")
+#elif defined(__GNUC__)
+#define RZ_PRAGMA_(text) _Pragma(#text)
+#define RZ_TARGET_BEGIN(isa) _Pragma("GCC push_options") RZ_PRAGMA_(GCC target(isa))
+#define RZ_TARGET_END _Pragma("GCC pop_options")
+#else
+#define RZ_TARGET_BEGIN(isa)
+#define RZ_TARGET_END
+#endif
+
+/* What each tier is compiled for. cpu_features.h tests the same features. */
+#define RZ_ISA_AVX2 "avx2,f16c"
+#define RZ_ISA_AVXVNNI "avx2,f16c,avxvnni"
+#define RZ_ISA_AVX512VNNI "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+
+#if defined(__GNUC__) || defined(__clang__)
+#define RZ_INLINE static inline __attribute__((always_inline, unused))
+#define RZ_RESTRICT __restrict__
+#define RZ_ALIGNED(bytes) __attribute__((aligned(bytes)))
+#define RZ_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define RZ_INLINE static __forceinline
+#define RZ_RESTRICT __restrict
+#define RZ_ALIGNED(bytes) __declspec(align(bytes))
+#define RZ_PREFETCH(address) ((void)(address))
+#endif
+
+#endif

@@ -1,0 +1,142 @@
+/* Ternary product with vpdpbusd on zmm: 64 multiply-adds an instruction.
+ *
+ *   vpdpbusd zmm   sum_i32 += four neighbouring u8 * i8 products    2 a cycle on Zen 5
+ *
+ * One token (decode): a tile is one register. Masking bit pair p leaves codes times
+ * 4^p; each pair has its own accumulator, brought to the same scale once at the end
+ * by a shift that is exact, because each sum is a multiple of 4^p. No shifts, no
+ * horizontal sums and one load of weights per 256 products: memory sets the pace.
+ *
+ * Many tokens: 64 rows x 512 columns of codes are opened to bytes (32 KiB, fits L1)
+ * and multiplied by 6 tokens at a time: 24 accumulators, 10 loads for 24 products.
+ */
+#ifndef RZ_TERNARY_H
+#define RZ_TERNARY_H
+
+#include "ryzanstein/ternary/epilogue.h"
+
+#define RZ_TOKENS_ 6
+#define RZ_STEPS_ (RZ_PANEL_COLUMNS / 4) /* four columns a step */
+
+RZ_INLINE __m512i rz_four_(const int8_t *values) {
+    int32_t word;
+    memcpy(&word, values, 4);
+    return _mm512_set1_epi32(word);
+}
+
+RZ_INLINE void rz_matvec_(const rz_ternary *w, int64_t tile, int tiles, const rz_activations *x,
+                          float *out, rz_output_mode store) {
+    const int64_t tile_stride = w->column_tiles * RZ_TILE_BYTES;
+    const uint8_t *weights = w->tiles + tile * tile_stride;
+    __m512i sums[2][4];
+    for (int i = 0; i < tiles; i++)
+        for (int pair = 0; pair < 4; pair++) sums[i][pair] = _mm512_setzero_si512();
+    const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c),
+                              _mm512_set1_epi8(0x30), _mm512_set1_epi8((char)0xc0)};
+    for (int64_t c = 0; c < w->column_tiles; c++) {
+        const int8_t *values = x->codes + 16 * c;
+        for (int i = 0; i < tiles; i++) {
+            const __m512i codes = _mm512_load_si512(weights + i * tile_stride + c * RZ_TILE_BYTES);
+            for (int pair = 0; pair < 4; pair++)
+                sums[i][pair] = _mm512_dpbusd_epi32(sums[i][pair], _mm512_and_si512(codes, masks[pair]),
+                                                    rz_four_(values + 4 * pair));
+        }
+    }
+    for (int i = 0; i < tiles; i++) {
+        RZ_ALIGNED(64) int32_t rows[16];
+        const __m512i low = _mm512_add_epi32(sums[i][0], _mm512_srai_epi32(sums[i][1], 2));
+        const __m512i high = _mm512_add_epi32(_mm512_srai_epi32(sums[i][2], 4),
+                                              _mm512_srai_epi32(sums[i][3], 6));
+        _mm512_store_si512(rows, _mm512_sub_epi32(_mm512_add_epi32(low, high),
+                                                  _mm512_set1_epi32(x->sums[0])));
+        rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * (tile + i),
+                       w->rows - 16 * (tile + i), store);
+    }
+}
+
+/* panel: (steps, tiles, 64) bytes of codes for `tiles` row tiles, column tiles [c, c + count). */
+RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int64_t c,
+                              int64_t count, uint8_t *panel) {
+    const __m512i mask = _mm512_set1_epi8(0x03);
+    const int64_t tile_stride = w->column_tiles * RZ_TILE_BYTES;
+    for (int64_t j = 0; j < count; j++)
+        for (int i = 0; i < tiles; i++) {
+            const __m512i codes = _mm512_load_si512(w->tiles + (tile + i) * tile_stride + (c + j) * 64);
+            uint8_t *to = panel + (j * 4 * tiles + i) * 64;
+            _mm512_store_si512(to, _mm512_and_si512(codes, mask));
+            _mm512_store_si512(to + 64 * tiles, _mm512_and_si512(_mm512_srli_epi16(codes, 2), mask));
+            _mm512_store_si512(to + 128 * tiles, _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask));
+            _mm512_store_si512(to + 192 * tiles, _mm512_and_si512(_mm512_srli_epi16(codes, 6), mask));
+        }
+}
+
+/* sums: (tokens, tiles, 16) int32, added to. */
+RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int tiles, int64_t steps, const int8_t *values,
+                              int64_t stride, int tokens, int32_t *sums) {
+    __m512i totals[RZ_TOKENS_][RZ_PANEL_TILES];
+    for (int t = 0; t < tokens; t++)
+        for (int i = 0; i < tiles; i++) totals[t][i] = _mm512_load_si512(sums + (t * tiles + i) * 16);
+    for (int64_t step = 0; step < steps; step++) {
+        __m512i codes[RZ_PANEL_TILES];
+        for (int i = 0; i < tiles; i++) codes[i] = _mm512_load_si512(panel + (step * tiles + i) * 64);
+        for (int t = 0; t < tokens; t++) {
+            const __m512i four = rz_four_(values + t * stride + 4 * step);
+            for (int i = 0; i < tiles; i++)
+                totals[t][i] = _mm512_dpbusd_epi32(totals[t][i], codes[i], four);
+        }
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int i = 0; i < tiles; i++) _mm512_store_si512(sums + (t * tiles + i) * 16, totals[t][i]);
+}
+
+RZ_INLINE void rz_panel_tokens_(const uint8_t *panel, int tiles, int64_t steps, const int8_t *values,
+                                const rz_activations *x, int32_t *sums) {
+    int64_t t = 0;
+    for (; t + RZ_TOKENS_ <= x->n; t += RZ_TOKENS_)
+        rz_panel_tile_(panel, tiles, steps, values + t * x->stride, x->stride, RZ_TOKENS_,
+                       sums + t * tiles * 16);
+    values += t * x->stride;
+    sums += t * tiles * 16;
+    switch (x->n - t) { /* constants, so that accumulators stay in registers */
+    case 5: rz_panel_tile_(panel, tiles, steps, values, x->stride, 5, sums); break;
+    case 4: rz_panel_tile_(panel, tiles, steps, values, x->stride, 4, sums); break;
+    case 3: rz_panel_tile_(panel, tiles, steps, values, x->stride, 3, sums); break;
+    case 2: rz_panel_tile_(panel, tiles, steps, values, x->stride, 2, sums); break;
+    case 1: rz_panel_tile_(panel, tiles, steps, values, x->stride, 1, sums); break;
+    default: break;
+    }
+}
+
+RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_activations *x,
+                         float *out, int64_t out_stride, rz_output_mode store, void *scratch) {
+    uint8_t *panel = (uint8_t *)scratch;
+    int32_t *sums = (int32_t *)(panel + 64 * RZ_PANEL_TILES * RZ_STEPS_);
+    for (int64_t t = 0; t < x->n; t++)
+        for (int i = 0; i < tiles; i++)
+            _mm512_store_si512(sums + (t * tiles + i) * 16, _mm512_set1_epi32(-x->sums[t]));
+    for (int64_t c = 0; c < w->column_tiles; c += RZ_STEPS_ / 4) {
+        const int64_t left = w->column_tiles - c, count = left < RZ_STEPS_ / 4 ? left : RZ_STEPS_ / 4;
+        rz_open_panel_(w, tile, tiles, c, count, panel);
+        rz_panel_tokens_(panel, tiles, 4 * count, x->codes + 16 * c, x, sums);
+    }
+    for (int64_t t = 0; t < x->n; t++)
+        for (int i = 0; i < tiles; i++)
+            rz_store_rows_(sums + (t * tiles + i) * 16, x->scales[t] * w->scale,
+                           out + t * out_stride + 16 * (tile + i), w->rows - 16 * (tile + i), store);
+}
+
+static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
+                              const rz_activations *x, float *out, int64_t out_stride,
+                              rz_output_mode store, void *scratch) {
+    int64_t tile = tile_begin;
+    if (x->n == 1) {
+        for (; tile + 2 <= tile_end; tile += 2) rz_matvec_(w, tile, 2, x, out, store);
+        if (tile < tile_end) rz_matvec_(w, tile, 1, x, out, store);
+        return;
+    }
+    for (; tile + RZ_PANEL_TILES <= tile_end; tile += RZ_PANEL_TILES)
+        rz_panel_(w, tile, RZ_PANEL_TILES, x, out, out_stride, store, scratch);
+    for (; tile < tile_end; tile++) rz_panel_(w, tile, 1, x, out, out_stride, store, scratch);
+}
+
+#endif

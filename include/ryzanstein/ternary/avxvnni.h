@@ -1,0 +1,84 @@
+/* Ternary product with the VEX form of vpdpbusd on ymm (Intel Alder Lake and later,
+ * AMD Zen 5): the algorithm of avx512vnni.h with a tile in two registers.
+ *
+ * Many tokens: 16 rows x 512 columns opened to bytes (8 KiB) by 6 tokens: 12
+ * accumulators, 2 of weights and 1 of activations leave one of sixteen free.
+ * The intrinsic is spelled _avx_: the plain name may come out EVEX.
+ */
+#ifndef RZ_TERNARY_H
+#define RZ_TERNARY_H
+
+#include "ryzanstein/ternary/epilogue.h"
+
+#define RZ_TOKENS_ 6
+#define RZ_STEPS_ (RZ_PANEL_COLUMNS / 4)
+
+RZ_INLINE __m256i rz_four_(const int8_t *values) {
+    int32_t word;
+    memcpy(&word, values, 4);
+    return _mm256_set1_epi32(word);
+}
+RZ_INLINE __m256i rz_half_(const uint8_t *from) { return _mm256_load_si256((const __m256i *)from); }
+
+static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
+                       rz_output_mode store) {
+    const uint8_t *weights = w->tiles + tile * w->column_tiles * RZ_TILE_BYTES;
+    const __m256i masks[4] = {_mm256_set1_epi8(0x03), _mm256_set1_epi8(0x0c),
+                              _mm256_set1_epi8(0x30), _mm256_set1_epi8((char)0xc0)};
+    __m256i sums[2][4];
+    for (int half = 0; half < 2; half++)
+        for (int pair = 0; pair < 4; pair++) sums[half][pair] = _mm256_setzero_si256();
+    for (int64_t c = 0; c < w->column_tiles; c++) {
+        const __m256i low = rz_half_(weights + 64 * c), high = rz_half_(weights + 64 * c + 32);
+        for (int pair = 0; pair < 4; pair++) {
+            const __m256i four = rz_four_(x->codes + 16 * c + 4 * pair);
+            sums[0][pair] = _mm256_dpbusd_avx_epi32(sums[0][pair], _mm256_and_si256(low, masks[pair]), four);
+            sums[1][pair] = _mm256_dpbusd_avx_epi32(sums[1][pair], _mm256_and_si256(high, masks[pair]), four);
+        }
+    }
+    RZ_ALIGNED(32) int32_t rows[16];
+    for (int half = 0; half < 2; half++) {
+        const __m256i a = _mm256_add_epi32(sums[half][0], _mm256_srai_epi32(sums[half][1], 2));
+        const __m256i b = _mm256_add_epi32(_mm256_srai_epi32(sums[half][2], 4),
+                                           _mm256_srai_epi32(sums[half][3], 6));
+        _mm256_store_si256((__m256i *)rows + half,
+                           _mm256_sub_epi32(_mm256_add_epi32(a, b), _mm256_set1_epi32(x->sums[0])));
+    }
+    rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+}
+
+/* panel: (steps, 64) bytes of codes of one row tile. */
+static void rz_open_panel_(const uint8_t *tiles, int64_t count, uint8_t *panel) {
+    const __m256i mask = _mm256_set1_epi8(0x03);
+    for (int64_t j = 0; j < count; j++)
+        for (int half = 0; half < 2; half++) {
+            const __m256i codes = rz_half_(tiles + 64 * j + 32 * half);
+            __m256i *to = (__m256i *)(panel + 256 * j + 32 * half);
+            _mm256_store_si256(to, _mm256_and_si256(codes, mask));
+            _mm256_store_si256(to + 2, _mm256_and_si256(_mm256_srli_epi16(codes, 2), mask));
+            _mm256_store_si256(to + 4, _mm256_and_si256(_mm256_srli_epi16(codes, 4), mask));
+            _mm256_store_si256(to + 6, _mm256_and_si256(_mm256_srli_epi16(codes, 6), mask));
+        }
+}
+
+RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int64_t steps, const int8_t *values,
+                              int64_t stride, int tokens, int32_t *sums) {
+    __m256i *memory = (__m256i *)sums;
+    __m256i totals[RZ_TOKENS_][2];
+    for (int t = 0; t < tokens; t++)
+        for (int half = 0; half < 2; half++) totals[t][half] = _mm256_load_si256(memory + 2 * t + half);
+    for (int64_t step = 0; step < steps; step++) {
+        const __m256i low = rz_half_(panel + 64 * step), high = rz_half_(panel + 64 * step + 32);
+        for (int t = 0; t < tokens; t++) {
+            const __m256i four = rz_four_(values + t * stride + 4 * step);
+            totals[t][0] = _mm256_dpbusd_avx_epi32(totals[t][0], low, four);
+            totals[t][1] = _mm256_dpbusd_avx_epi32(totals[t][1], high, four);
+        }
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int half = 0; half < 2; half++) _mm256_store_si256(memory + 2 * t + half, totals[t][half]);
+}
+
+#include "ryzanstein/ternary/panel_ymm.h"
+
+#endif

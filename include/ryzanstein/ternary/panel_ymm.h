@@ -1,0 +1,42 @@
+/* The part of avx2.h and avxvnni.h that is alike: which rows and tokens when.
+ * Needs rz_matvec_, rz_open_panel_, rz_panel_tile_, RZ_TOKENS_ (<= 6), RZ_STEPS_. */
+
+static void rz_panel_tokens_(const uint8_t *panel, int64_t steps, const int8_t *values,
+                             const rz_activations *x, int32_t *sums) {
+    int64_t t = 0;
+    for (; t + RZ_TOKENS_ <= x->n; t += RZ_TOKENS_)
+        rz_panel_tile_(panel, steps, values + t * x->stride, x->stride, RZ_TOKENS_, sums + t * 16);
+    values += t * x->stride;
+    sums += t * 16;
+    switch (x->n - t) { /* constants, so that accumulators stay in registers */
+    case 5: rz_panel_tile_(panel, steps, values, x->stride, RZ_TOKENS_ < 5 ? 0 : 5, sums); break;
+    case 4: rz_panel_tile_(panel, steps, values, x->stride, 4, sums); break;
+    case 3: rz_panel_tile_(panel, steps, values, x->stride, 3, sums); break;
+    case 2: rz_panel_tile_(panel, steps, values, x->stride, 2, sums); break;
+    case 1: rz_panel_tile_(panel, steps, values, x->stride, 1, sums); break;
+    default: break;
+    }
+}
+
+static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
+                              const rz_activations *x, float *out, int64_t out_stride,
+                              rz_output_mode store, void *scratch) {
+    uint8_t *panel = (uint8_t *)scratch;
+    int32_t *sums = (int32_t *)(panel + 64 * RZ_STEPS_);
+    for (int64_t tile = tile_begin; tile < tile_end; tile++) {
+        if (x->n == 1) {
+            rz_matvec_(w, tile, x, out, store);
+            continue;
+        }
+        for (int64_t t = 0; t < x->n; t++)
+            for (int row = 0; row < 16; row++) sums[16 * t + row] = -x->sums[t];
+        for (int64_t c = 0; c < w->column_tiles; c += RZ_STEPS_ / 4) {
+            const int64_t left = w->column_tiles - c, count = left < RZ_STEPS_ / 4 ? left : RZ_STEPS_ / 4;
+            rz_open_panel_(w->tiles + (tile * w->column_tiles + c) * RZ_TILE_BYTES, count, panel);
+            rz_panel_tokens_(panel, 4 * count, x->codes + 16 * c, x, sums);
+        }
+        for (int64_t t = 0; t < x->n; t++)
+            rz_store_rows_(sums + 16 * t, x->scales[t] * w->scale, out + t * out_stride + 16 * tile,
+                           w->rows - 16 * tile, store);
+    }
+}

@@ -1,0 +1,72 @@
+"""Ternary (BitNet b1.58) language models on ordinary CPUs.
+
+    import ryzanstein_llm
+    model = ryzanstein_llm.BitNetModel()            # the built-in demo model
+    print(model.generate("Once upon a time", max_tokens=50))
+
+Names are imported when they are first used: importing the package is quick, and
+choosing kernels (which `RYZANSTEIN_ISA` may make fail) waits until one is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from . import errors
+    from .generation import GenerationResult
+    from .kv_cache import KVCache
+    from .machine import cpu_info, has_avx2, num_threads
+    from .model import BitNetModel
+    from .perplexity import PerplexityResult
+    from .sampling import SamplingParams
+    from .session import Session
+
+__all__ = [
+    "BitNetModel",
+    "GenerationResult",
+    "KVCache",
+    "PerplexityResult",
+    "SamplingParams",
+    "Session",
+    "__version__",
+    "cpu_info",
+    "errors",
+    "has_avx2",
+    "num_threads",
+]
+
+_HOMES = {
+    "BitNetModel": ".model",
+    "GenerationResult": ".generation",
+    "KVCache": ".kv_cache",
+    "PerplexityResult": ".perplexity",
+    "SamplingParams": ".sampling",
+    "Session": ".session",
+    "cpu_info": ".machine",
+    "has_avx2": ".machine",
+    "num_threads": ".machine",
+}
+
+# Python prints warnings of loggers nobody configured; a library stays silent.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,3 @@
+"""The version, where setup, the package and the documents all read it."""
+
+__version__ = "2.0.0"

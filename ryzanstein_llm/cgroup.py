@@ -1,0 +1,115 @@
+"""The CPU quota of this process's Linux control groups (containers, systemd slices)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+__all__ = ["cpu_quota"]
+
+
+def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
+    """CPUs' worth of time per second that the control groups allow, or None without a limit.
+
+    Every group from the process's own up to the top may set a quota; the smallest
+    counts. Versions 1 and 2 are read, also side by side. Off Linux, and where a file
+    cannot be read or understood, there is no limit.
+
+    Parameters
+    ----------
+    root : path
+        Where `/proc` and `/sys` are found.
+    """
+    quotas = [
+        quota
+        for mount in _mounts(root)
+        for directory in _groups(mount, root)
+        if (quota := mount.read_quota(directory)) is not None
+    ]
+    return min(quotas, default=None)
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """One mounted hierarchy that may limit CPU time."""
+
+    point: str
+    """Where it is mounted."""
+    top: str
+    """The group that is visible there, `/` unless this is a container's view."""
+    group: str
+    """The process's group in this hierarchy."""
+    read_quota: Callable[[Path], float | None]
+
+
+def _mounts(root: str | os.PathLike[str]) -> Iterator[_Mount]:
+    groups = _own_groups(root)
+    for line in _read(Path(root, "proc/self/mountinfo")).splitlines():
+        # 31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw
+        left, _, right = line.partition(" - ")
+        fields, source = left.split(), right.split()
+        if len(fields) < 5 or len(source) < 3:
+            continue
+        top, point = _unescape(fields[3]), _unescape(fields[4])
+        if source[0] == "cgroup2" and "" in groups:
+            yield _Mount(point, top, groups[""], _quota_v2)
+        elif source[0] == "cgroup" and "cpu" in source[2].split(",") and "cpu" in groups:
+            yield _Mount(point, top, groups["cpu"], _quota_v1)
+
+
+def _own_groups(root: str | os.PathLike[str]) -> dict[str, str]:
+    """Controller to group path; the unified hierarchy of version 2 has no name."""
+    groups = {}
+    for line in _read(Path(root, "proc/self/cgroup")).splitlines():
+        number, _, rest = line.partition(":")  # 4:cpu,cpuacct:/docker/1f3a   0::/user.slice
+        controllers, _, path = rest.partition(":")
+        for controller in controllers.split(","):
+            if controller or number == "0":
+                groups[controller] = path
+    return groups
+
+
+def _groups(mount: _Mount, root: str | os.PathLike[str]) -> Iterator[Path]:
+    """Directories of the process's group and its parents, as far up as they are mounted."""
+    group = PurePosixPath(mount.group)
+    # In a container /proc may name the group as the host sees it, and only the
+    # container's own part is mounted: then what is below `top` counts. A group
+    # outside the view (`/..`) leaves the mount point alone.
+    inside = group.is_relative_to(mount.top) and ".." not in group.parts
+    below = group.relative_to(mount.top) if inside else PurePosixPath()
+    base = Path(root, mount.point.lstrip("/"))
+    yield base / below
+    for parent in below.parents:
+        yield base / parent
+
+
+def _quota_v2(directory: Path) -> float | None:
+    return _ratio(_read(directory / "cpu.max").split())  # "150000 100000" or "max 100000"
+
+
+def _quota_v1(directory: Path) -> float | None:
+    quota = _read(directory / "cpu.cfs_quota_us")  # -1: no limit
+    return _ratio([quota, _read(directory / "cpu.cfs_period_us")])
+
+
+def _ratio(fields: list[str]) -> float | None:
+    try:
+        quota, period = int(fields[0]), int(fields[1])
+    except (IndexError, ValueError):
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _unescape(field: str) -> str:
+    """mountinfo writes a space as `\\040`, and so on."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,47 @@
+"""What the commands share: options that name a model, and opening it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .progress import ProgressBar
+
+if TYPE_CHECKING:
+    from .. import BitNetModel
+
+__all__ = ["add_model_options", "open_model"]
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """`--model`, `--threads` and `--verbose`."""
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a .safetensors file or a checkpoint directory (default: the built-in demo model)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads to use (default: OMP_NUM_THREADS, else what this machine offers)",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="show what is done; -vv shows more"
+    )
+
+
+@contextlib.contextmanager
+def open_model(arguments: argparse.Namespace) -> Iterator[BitNetModel]:
+    """The model that the options name, with a progress bar while it loads; closed afterwards."""
+    import ryzanstein_llm
+
+    with contextlib.closing(ProgressBar(sys.stderr)) as bar:
+        model = ryzanstein_llm.BitNetModel(
+            arguments.model, n_threads=arguments.threads, progress=bar.update
+        )
+    with model:
+        yield model

@@ -1,0 +1,85 @@
+"""Every exception the library raises on purpose.
+
+Each class also derives from the built-in a Python programmer would expect
+(`ValueError`, `FileNotFoundError`, ...), so callers may catch either. Messages
+name the file, tensor or parameter and the offending value.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CancelledError",
+    "CheckpointNotFoundError",
+    "ClosedError",
+    "ContextOverflowError",
+    "EmptyPromptError",
+    "FormatError",
+    "InvalidParameterError",
+    "RyzansteinError",
+    "SessionBusyError",
+    "TokenizerMissingError",
+    "UnsupportedIsaError",
+    "UnsupportedModelError",
+]
+
+
+class RyzansteinError(Exception):
+    """Base of every exception in this module."""
+
+
+class CheckpointNotFoundError(RyzansteinError, FileNotFoundError):
+    """A file the checkpoint needs does not exist."""
+
+
+class FormatError(RyzansteinError, ValueError):
+    """The bytes of a file, or a tensor in it, are not what the format or the config says."""
+
+
+class UnsupportedModelError(RyzansteinError, ValueError):
+    """The checkpoint is well formed, but of a kind this version cannot run correctly."""
+
+
+class UnsupportedIsaError(RyzansteinError, RuntimeError):
+    """`RYZANSTEIN_ISA` names an instruction-set tier that this build or CPU lacks."""
+
+
+class InvalidParameterError(RyzansteinError, ValueError):
+    """An argument is outside its documented range."""
+
+
+class ContextOverflowError(RyzansteinError, ValueError):
+    """More tokens than the context holds.
+
+    Attributes
+    ----------
+    needed, context_length : int
+        Positions asked for, and positions there are.
+    """
+
+    def __init__(self, needed: int, context_length: int) -> None:
+        super().__init__(
+            f"{needed} tokens do not fit a context of {context_length} tokens; "
+            "shorten the prompt or open the model with a larger context_length"
+        )
+        self.needed = needed
+        self.context_length = context_length
+
+
+class EmptyPromptError(RyzansteinError, ValueError):
+    """An empty prompt for a model that has no BOS, padding or EOS token to start from."""
+
+
+class TokenizerMissingError(RyzansteinError, LookupError):
+    """Text was given or asked for, but the checkpoint has no `tokenizer.json`."""
+
+
+class SessionBusyError(RyzansteinError, RuntimeError):
+    """A session is already generating in another thread."""
+
+
+class CancelledError(RyzansteinError, RuntimeError):
+    """`Session.cancel()` stopped a forward pass; the cache is as it was before the pass."""
+
+
+class ClosedError(RyzansteinError, RuntimeError):
+    """The model or session was closed."""

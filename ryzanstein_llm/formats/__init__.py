@@ -1,0 +1,36 @@
+"""Checkpoints on disk. This package knows files and tensors, and no models.
+
+`open_checkpoint` checks everything that can be wrong with the files themselves, so that what it
+returns can be trusted to hold what its headers say. Whether that fits a model is for `models`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .checkpoint import Checkpoint, Tensor
+from .locate import locate
+from .safetensors_file import TensorInfo
+
+__all__ = ["Checkpoint", "Tensor", "TensorInfo", "open_checkpoint"]
+
+
+def open_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
+    """Open a checkpoint for reading; no tensor data are read yet.
+
+    Parameters
+    ----------
+    path
+        A `.safetensors` file with `config.json` (and `tokenizer.json`) beside it; a directory
+        with `model.safetensors`, or with `model.safetensors.index.json` and its shards, or with
+        one file `*.safetensors`; the index file; or None for the built-in demo model.
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        The path, a shard or `config.json` does not exist or cannot be read.
+    FormatError
+        A file is truncated, malformed, or contradicts another; the message names the file and
+        the value.
+    """
+    return Checkpoint(locate(path))

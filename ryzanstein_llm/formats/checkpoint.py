@@ -1,0 +1,218 @@
+"""A checkpoint as files: JSON settings and named tensors. Knows nothing of models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..errors import CheckpointNotFoundError, FormatError
+from .json_file import read_json_object, read_text
+from .locate import WeightFiles
+from .safetensors_file import SafetensorsFile, TensorInfo
+
+__all__ = ["Checkpoint", "Tensor"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: `array` is read-only and of the type in `formats.dtypes.CARRIERS`, so BF16
+    comes as uint16 bit patterns, F16 as float16, U8 as uint8."""
+
+    name: str
+    dtype: str
+    array: NDArray[Any]
+
+
+class Checkpoint:
+    """An open checkpoint; a context manager. Use `formats.open_checkpoint` to make one.
+
+    Reading from several threads at once is fine. Arrays stay valid after `close()`; asking for
+    further tensors then raises `ClosedError`.
+
+    Attributes
+    ----------
+    path : Path
+        What was given, absolute.
+    config, generation_config, tokenizer_config : dict[str, Any]
+        The files `config.json` (required), `generation_config.json` and `tokenizer_config.json`
+        ({} where absent).
+    tokenizer_path : Path or None
+        `tokenizer.json`, where there is one.
+    chat_template : str or None
+        From `chat_template.jinja`, else from `tokenizer_config.json` (its template called
+        `default` where it has several).
+    files : list[Path]
+        The weight files.
+    """
+
+    def __init__(self, located: WeightFiles) -> None:
+        self.path = located.path
+        self.files: list[Path] = list(located.files)
+        directory = located.directory
+        if not (directory / "config.json").is_file():
+            raise CheckpointNotFoundError(
+                f"{directory / 'config.json'}: no such file (it belongs beside the weights)"
+            )
+        self.config = read_json_object(directory / "config.json")
+        self.generation_config = _optional_object(directory / "generation_config.json")
+        self.tokenizer_config = _optional_object(directory / "tokenizer_config.json")
+        self.chat_template = _chat_template(directory, self.tokenizer_config)
+        tokenizer = directory / "tokenizer.json"
+        self.tokenizer_path: Path | None = tokenizer if tokenizer.is_file() else None
+        self._open: list[SafetensorsFile] = []
+        self._holders: dict[str, SafetensorsFile] = {}
+        try:
+            for path in located.files:
+                self._add(path)
+            if located.tensor_files is not None:
+                self._compare_with_index(located)
+        except BaseException:
+            self.close()
+            raise
+
+    def _add(self, path: Path) -> None:
+        file = SafetensorsFile(path)
+        self._open.append(file)
+        for name in file.infos:
+            if name in self._holders:
+                raise FormatError(
+                    f"{path}: tensor {name!r} is also in {self._holders[name].path.name}"
+                )
+            self._holders[name] = file
+
+    def _compare_with_index(self, located: WeightFiles) -> None:
+        # Tensors that a shard holds beyond the index are served too, as transformers does.
+        assert located.tensor_files is not None
+        for name, path in located.tensor_files.items():
+            holder = self._holders.get(name)
+            if holder is None or holder.path != path:
+                found = f"it is in {holder.path.name}" if holder else "no shard holds it"
+                raise FormatError(
+                    f"{located.index}: tensor {name!r} is listed in {path.name}, but {found}"
+                )
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of all tensors, in the order of the files and of the data in them."""
+        return list(self._holders)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._holders
+
+    def info(self, name: str) -> TensorInfo:
+        """Type, shape and file of a tensor. Raises `FormatError` if there is none of this name."""
+        return self._holder(name).infos[name]
+
+    def tensor(
+        self,
+        name: str,
+        *,
+        dtypes: Collection[str] | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """A tensor, as a view of the file wherever its alignment allows.
+
+        Parameters
+        ----------
+        dtypes, shape
+            What the caller can use; anything else is an error. None accepts all.
+
+        Raises
+        ------
+        FormatError
+            There is no such tensor, or its dtype or shape is another; the message names the file,
+            the tensor, and what was expected and found.
+        ClosedError
+            After `close()`.
+        """
+        holder = self._holder(name)
+        info = holder.infos[name]
+        if dtypes is not None and info.dtype not in dtypes:
+            raise FormatError(
+                f"{info.file}: tensor {name!r}: expected dtype {' or '.join(sorted(dtypes))}, "
+                f"found {info.dtype}"
+            )
+        if shape is not None and info.shape != tuple(shape):
+            raise FormatError(
+                f"{info.file}: tensor {name!r}: expected shape {tuple(shape)}, found {info.shape}"
+            )
+        return Tensor(name, info.dtype, holder.array(name))
+
+    def release(self, name: str) -> None:
+        """Let the operating system drop the pages of a tensor that was read and copied
+        elsewhere. Best effort; arrays that view it stay valid and are read again from disk."""
+        self._holder(name).release(name)
+
+    def digest(self) -> str:
+        """A cheap identity, 32 hexadecimal digits: config, and header, size and modification
+        time of every weight file. The tensor data are not read."""
+        digest = hashlib.blake2b(digest_size=16)
+        config = json.dumps(self.config, sort_keys=True).encode("ascii")
+        for part in [config, *(part for file in self._open for part in _identity(file))]:
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+        return digest.hexdigest()
+
+    def _holder(self, name: str) -> SafetensorsFile:
+        try:
+            return self._holders[name]
+        except KeyError:
+            places = str(self.files[0]) if len(self.files) == 1 else f"{self.path} (no shard)"
+            raise FormatError(f"{places}: tensor {name!r} is missing") from None
+
+    def close(self) -> None:
+        """Close the files. Arrays that were handed out keep their part of the mapping alive."""
+        for file in self._open:
+            file.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, {len(self._holders)} tensors)"
+
+
+def _identity(file: SafetensorsFile) -> tuple[bytes, bytes]:
+    return file.header, f"{file.size} {file.mtime_ns}".encode("ascii")
+
+
+def _optional_object(path: Path) -> dict[str, Any]:
+    return read_json_object(path) if path.is_file() else {}
+
+
+def _chat_template(directory: Path, tokenizer_config: dict[str, Any]) -> str | None:
+    own_file = directory / "chat_template.jinja"
+    if own_file.is_file():
+        return read_text(own_file)
+    found = tokenizer_config.get("chat_template")
+    if found is None or isinstance(found, str):
+        return found
+    if isinstance(found, list):  # [{"name": ..., "template": ...}, ...]
+        templates = [
+            item.get("template")
+            for item in found
+            if isinstance(item, dict) and item.get("name") == "default"
+        ]
+        if not templates:
+            return None
+        if isinstance(templates[0], str):
+            return templates[0]
+    raise FormatError(
+        f"{directory / 'tokenizer_config.json'}: chat_template: expected a string or a list of "
+        f"named templates, found {type(found).__name__}"
+    )

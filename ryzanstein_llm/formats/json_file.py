@@ -1,0 +1,110 @@
+"""Reading the small text files of a checkpoint: bounded in size, UTF-8, typed errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointNotFoundError, FormatError
+
+__all__ = ["MAX_TEXT_BYTES", "parse_json_object", "read_bytes", "read_json_object", "read_text"]
+
+# The largest such file of a released ternary model is a 17 MB tokenizer; config and index
+# files stay under 1 MB. The bound only keeps a wrong file from filling the memory.
+MAX_TEXT_BYTES = 64 << 20
+
+
+def read_bytes(path: Path, *, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """All bytes of a file.
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        The file does not exist or cannot be read.
+    FormatError
+        It holds more than `limit` bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
+    if len(data) > limit:
+        raise FormatError(f"{path}: larger than {limit} bytes, too large for its kind")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte order mark. Errors as `read_bytes`, or
+    `FormatError` when the bytes are not UTF-8."""
+    return _decode(read_bytes(path), path)
+
+
+def read_json_object(path: Path, *, unique: bool = False) -> dict[str, Any]:
+    """The object (never a list or a scalar) in a JSON file. Errors as `read_text`, or
+    `FormatError` when the text is not JSON or not an object; `unique` as below."""
+    return parse_json_object(read_bytes(path), path, unique=unique)
+
+
+def parse_json_object(
+    data: bytes, path: Path, *, what: str = "", unique: bool = False
+) -> dict[str, Any]:
+    """The JSON object in `data`, bytes that were read from `path`.
+
+    Parameters
+    ----------
+    what : str
+        The part of the file, for messages; by default the whole file.
+    unique : bool
+        Refuse a key given twice. JSON readers differ in which of the two counts, so a list of
+        tensors must not have one; in a config the last one counts, as for everybody else.
+
+    Raises
+    ------
+    FormatError
+        Not UTF-8, not JSON, nested too deeply, or not an object.
+    """
+    where = f"{path}: {what}" if what else f"{path}"
+    try:
+        value = json.loads(
+            _decode(data, path, what=what),
+            object_pairs_hook=_without_duplicates if unique else None,
+        )
+    except FormatError:
+        raise
+    except RecursionError as error:
+        raise FormatError(f"{where}: not valid JSON: nested too deeply") from error
+    except ValueError as error:
+        raise FormatError(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise FormatError(f"{where}: expected a JSON object, found {_json_kind(value)}")
+    return value
+
+
+def _decode(data: bytes, path: Path, *, what: str = "") -> str:
+    try:
+        return data.decode("utf-8-sig")  # a byte order mark is what Windows editors leave
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"{path}: {what or 'text'} is not UTF-8: byte 0x{data[error.start]:02x} "
+            f"at offset {error.start}"
+        ) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key[:200]!r} occurs twice")
+            seen.add(key)
+    return result
+
+
+def _json_kind(value: object) -> str:
+    if value is None:
+        return "null"
+    kinds = {bool: "a boolean", str: "a string", list: "a list", int: "a number", float: "a number"}
+    return kinds.get(type(value), type(value).__name__)

@@ -1,0 +1,154 @@
+"""From the path a user gives to the weight files of a checkpoint. Reads the index, no weights."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ..errors import CheckpointNotFoundError, FormatError
+from .json_file import read_json_object
+
+__all__ = ["DEMO_DIRECTORY", "INDEX_NAME", "SINGLE_NAME", "WeightFiles", "locate"]
+
+SINGLE_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+DEMO_DIRECTORY = Path(__file__).resolve().parent.parent / "demo"
+
+_SHARD_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Where a checkpoint lies.
+
+    Attributes
+    ----------
+    path : Path
+        What was asked for, absolute. Symbolic links are kept: in a model cache a file may be a
+        link to a place that has no `config.json` beside it.
+    directory : Path
+        Where `config.json` and `tokenizer.json` are looked for.
+    files : tuple[Path, ...]
+        The `.safetensors` files, in the order of their names.
+    index : Path or None
+        The index that lists them.
+    tensor_files : dict[str, Path] or None
+        The file that the index says holds each tensor.
+    """
+
+    path: Path
+    directory: Path
+    files: tuple[Path, ...]
+    index: Path | None = None
+    tensor_files: dict[str, Path] | None = None
+
+
+def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
+    """Find the weight files at `path`: a `.safetensors` file, an index file, a directory, or
+    None for the built-in demo model.
+
+    A directory is searched for `model.safetensors`, then `model.safetensors.index.json`, then a
+    single file `*.safetensors`. Where the first two are both there the single file counts,
+    because that is what transformers loads.
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        Nothing is there, or a shard of the index is missing.
+    FormatError
+        It is not clear which files are meant, or the index is malformed.
+    """
+    given = DEMO_DIRECTORY if path is None else Path(os.fsdecode(path))
+    if path is not None and not os.fsdecode(path):
+        raise CheckpointNotFoundError("the path of the checkpoint is empty")
+    try:
+        absolute = Path(os.path.abspath(given))
+        is_directory, is_file = absolute.is_dir(), absolute.is_file()
+        exists = is_directory or is_file or absolute.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
+        shown = str(given)[:200]
+        raise CheckpointNotFoundError(f"{shown!r}: not a usable path: {error}") from error
+    if is_directory:
+        return _in_directory(absolute)
+    if is_file:
+        if absolute.name.endswith(".index.json"):
+            return _from_index(absolute, absolute)
+        return _single_file(absolute)
+    if exists:
+        raise FormatError(f"{absolute}: neither a file nor a directory")
+    raise CheckpointNotFoundError(
+        f"{absolute}: no such file or directory (checkpoints are never downloaded)"
+    )
+
+
+def _single_file(path: Path) -> WeightFiles:
+    shard = _SHARD_NAME.search(path.name)
+    if shard and int(shard[2]) > 1:
+        raise FormatError(
+            f"{path}: shard {int(shard[1])} of {int(shard[2])}; give the directory instead"
+        )
+    return WeightFiles(path, path.parent, (path,))
+
+
+def _in_directory(directory: Path) -> WeightFiles:
+    single, index = directory / SINGLE_NAME, directory / INDEX_NAME
+    if single.is_file():
+        return WeightFiles(directory, directory, (single,))
+    if index.is_file():
+        return _from_index(directory, index)
+    try:
+        found = sorted(p for p in directory.glob("*.safetensors") if p.is_file())
+    except OSError as error:
+        raise CheckpointNotFoundError(f"{directory}: {error.strerror or error}") from error
+    if not found:
+        raise CheckpointNotFoundError(f"{directory}: no .safetensors file in this directory")
+    if len(found) > 1:
+        raise FormatError(
+            f"{directory}: {len(found)} .safetensors files ({found[0].name}, {found[1].name}...) "
+            f"but neither {SINGLE_NAME} nor {INDEX_NAME}"
+        )
+    located = _single_file(found[0])
+    return WeightFiles(directory, directory, located.files)
+
+
+def _from_index(path: Path, index: Path) -> WeightFiles:
+    weight_map = read_json_object(index, unique=True).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{index}: weight_map is missing, empty or not an object")
+    directory = index.parent
+    shards: dict[str, Path] = {}
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or not _is_inside(name):
+            raise FormatError(
+                f"{index}: tensor {tensor!r}: {name!r} does not name a file in this directory"
+            )
+        shards.setdefault(name, directory / name)
+    for name, shard in shards.items():
+        try:
+            missing = not shard.is_file()
+        except OSError as error:  # a name that is too long
+            raise FormatError(f"{index}: shard {name[:200]!r}: {error.strerror}") from error
+        if missing:
+            raise CheckpointNotFoundError(f"{shard}: missing, but {index.name} lists it as a shard")
+    files = tuple(shards[name] for name in sorted(shards))
+    tensor_files = {tensor: shards[name] for tensor, name in weight_map.items()}
+    return WeightFiles(path, directory, files, index, tensor_files)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name from an index stays in the index's directory on every operating system.
+
+    Decided from the name alone: a shard may well be a symbolic link that leads out of the
+    directory, which is how model caches store it.
+    """
+    windows = PureWindowsPath(name)
+    return (
+        name.endswith(".safetensors")
+        and "\0" not in name
+        and not PurePosixPath(name).is_absolute()
+        and not windows.drive
+        and not windows.root
+        and ".." not in windows.parts
+    )

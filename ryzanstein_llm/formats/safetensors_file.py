@@ -1,0 +1,254 @@
+"""One `.safetensors` file: its header, checked in full, and its bytes, mapped and never copied.
+
+    u64 little-endian header length N | N bytes of JSON | tensor data
+
+The header gives each tensor `{dtype, shape, data_offsets: [begin, end)}`, with offsets counted
+from the end of the header. The library's own reader copies every tensor it returns; the offsets
+are read here so that a tensor can be a view of the file instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from ..errors import CheckpointNotFoundError, ClosedError, FormatError
+from .dtypes import BITS, CARRIERS
+from .json_file import parse_json_object
+
+__all__ = ["SafetensorsFile", "TensorInfo"]
+
+# The limit of the safetensors library. A length beyond it is a file of another format.
+MAX_HEADER_BYTES = 100_000_000
+MAX_DIMENSIONS = 32
+
+_OTHER_FORMATS = {
+    b"GGUF": "a GGUF file",
+    b"PK\x03\x04": "a zip archive (a PyTorch .bin/.pt file?)",
+    b"\x80\x02": "a Python pickle (a PyTorch .bin/.pt file?)",
+    b"version ": "a Git LFS pointer: the real file was never fetched",
+    b"<!DOCTYPE": "an HTML page",
+    b"<html": "an HTML page",
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says of one tensor; `nbytes` is its size in the file, in bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    nbytes: int
+
+
+class SafetensorsFile:
+    """A checked, memory-mapped `.safetensors` file.
+
+    The mapping is read-only and shared with every process that opens the file. The file must not
+    be truncated while it is open: the operating system answers a read beyond its end with SIGBUS.
+
+    Attributes
+    ----------
+    path : Path
+    header : bytes
+        The JSON header as it stands in the file.
+    size, mtime_ns : int
+        Of the file, in bytes and nanoseconds, when it was opened.
+    infos : Mapping[str, TensorInfo]
+        In the order of the data.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises
+        ------
+        CheckpointNotFoundError
+            The file does not exist or cannot be read.
+        FormatError
+            Anything in length, header, offsets or sizes is not as the format says.
+        """
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                self.size = status.st_size
+                self.mtime_ns = status.st_mtime_ns
+                self.header = self._read_header(file.read(8), file.read)
+                self._data_begin = 8 + len(self.header)
+                self._map: mmap.mmap | None = mmap.mmap(
+                    file.fileno(), self.size, access=mmap.ACCESS_READ
+                )
+        except OSError as error:
+            raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
+        try:
+            self._offsets, self.infos = self._read_entries()
+            self._confirm()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self, prefix: bytes, read: Any) -> bytes:
+        if len(prefix) < 8:
+            raise FormatError(
+                f"{self.path}: truncated: {len(prefix)} bytes, a safetensors file has at least 8"
+            )
+        (length,) = struct.unpack("<Q", prefix)
+        if length > min(MAX_HEADER_BYTES, self.size - 8):
+            start = prefix + read(8)
+            for magic, kind in _OTHER_FORMATS.items():
+                if start.startswith(magic):
+                    raise FormatError(f"{self.path}: not a safetensors file but {kind}")
+            if length <= MAX_HEADER_BYTES:
+                raise FormatError(
+                    f"{self.path}: truncated: the header is {length} bytes long, "
+                    f"the file holds {self.size - 8} after its length field"
+                )
+            raise FormatError(
+                f"{self.path}: not a safetensors file: header length {length} "
+                f"is beyond the limit of {MAX_HEADER_BYTES}"
+            )
+        header: bytes = read(length)
+        if len(header) != length:  # the file shrank since its size was taken
+            raise FormatError(f"{self.path}: truncated: header of {len(header)}/{length} bytes")
+        if not header.startswith(b"{"):
+            raise FormatError(
+                f"{self.path}: header must start with '{{', found {header[:16]!r} (length {length})"
+            )
+        return header
+
+    def _read_entries(self) -> tuple[dict[str, tuple[int, int]], Mapping[str, TensorInfo]]:
+        """Offsets within the file, and infos, by name in the order of the data."""
+        entries = parse_json_object(self.header, self.path, what="header", unique=True)
+        entries.pop("__metadata__", None)
+        found = [self._read_entry(name, entry) for name, entry in entries.items()]
+        found.sort(key=lambda item: (item[0], item[1]))
+        # Tensors lie end to end: a gap could hide data, an overlap lets one file inflate.
+        position, before = 0, "the header"
+        for begin, end, info in found:
+            if begin != position:
+                fault = "overlaps" if begin < position else "leaves a gap after"
+                raise FormatError(
+                    f"{self.path}: tensor {info.name!r}: data_offsets [{begin}, {end}] "
+                    f"{fault} {before}, which ends at {position}"
+                )
+            position, before = end, f"tensor {info.name!r}"
+        available = self.size - self._data_begin
+        if position != available:
+            raise FormatError(
+                f"{self.path}: {available} bytes of tensor data, "
+                f"but the header describes {position}"
+            )
+        base = self._data_begin
+        offsets = {info.name: (base + begin, base + end) for begin, end, info in found}
+        return offsets, {info.name: info for _, _, info in found}
+
+    def _read_entry(self, name: str, entry: Any) -> tuple[int, int, TensorInfo]:
+        def fail(text: str) -> FormatError:
+            return FormatError(f"{self.path}: tensor {name!r}: {text}")
+
+        if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
+            raise fail(f"expected dtype, shape and data_offsets, found {_short(entry)}")
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str) or dtype not in BITS:
+            raise fail(f"unknown dtype {_short(dtype)}")
+        if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS:
+            raise fail(f"shape {_short(shape)} is not a list of sizes")
+        if not _is_sizes(offsets) or len(offsets) != 2:
+            raise fail(f"data_offsets {_short(offsets)} are not two byte offsets")
+        begin, end = offsets
+        available = self.size - self._data_begin
+        if begin > end:
+            raise fail(f"data_offsets [{begin}, {end}] end before they begin")
+        if end > available:
+            raise fail(
+                f"data_offsets [{begin}, {end}] reach outside the file, which holds {available} "
+                "bytes of tensor data (truncated?)"
+            )
+        bits = math.prod(shape) * BITS[dtype]
+        if bits != 8 * (end - begin):
+            raise fail(
+                f"{dtype} of shape {tuple(shape)} takes {-(-bits // 8)} bytes, "
+                f"data_offsets [{begin}, {end}] hold {end - begin}"
+            )
+        return begin, end, TensorInfo(name, dtype, tuple(shape), self.path, end - begin)
+
+    def _confirm(self) -> None:
+        """Have the safetensors library agree, so that nothing is read here that others refuse."""
+        try:
+            with safe_open(self.path, framework="numpy") as other:
+                names = set(other.keys())
+        except Exception as error:  # its errors share no base class but Exception
+            raise FormatError(f"{self.path}: refused by safetensors: {error}") from error
+        if names != set(self.infos):
+            raise FormatError(
+                f"{self.path}: safetensors finds other tensors: {_short(names ^ set(self.infos))}"
+            )
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The tensor `name` (which must exist) as a read-only array of its shape.
+
+        A view of the mapping, kept alive by the view; a copy only where the file places the
+        tensor at an address that is not a multiple of its element size.
+        """
+        info = self.infos[name]
+        if info.dtype not in CARRIERS:
+            raise FormatError(f"{self.path}: tensor {name!r}: dtype {info.dtype} is not supported")
+        if self._map is None:
+            raise ClosedError(f"{self.path}: the checkpoint was closed")
+        begin, end = self._offsets[name]
+        try:
+            # Through a memoryview, which keeps the mapping alive: np.ndarray(buffer=mmap) does
+            # not, and its arrays crash the process when they are read after mmap.close().
+            flat = np.frombuffer(memoryview(self._map)[begin:end], np.uint8)
+            view: NDArray[Any] = flat.view(CARRIERS[info.dtype]).reshape(info.shape)
+        except ValueError as error:  # sizes beyond NumPy's, possible when one of them is 0
+            raise FormatError(
+                f"{self.path}: tensor {name!r}: shape {info.shape}: {error}"
+            ) from error
+        if not view.flags.aligned:
+            view = view.copy()
+            view.flags.writeable = False
+        return view
+
+    def release(self, name: str) -> None:
+        """Let the operating system drop the whole pages of `name` from memory (best effort).
+
+        Views stay valid: pages that are read again come back from the file.
+        """
+        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        begin, end = self._offsets[name]
+        begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = end // mmap.PAGESIZE * mmap.PAGESIZE
+        if begin < end:
+            with contextlib.suppress(OSError):  # advice only
+                self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+    def close(self) -> None:
+        """Give up the mapping; it goes away with the last array that views it."""
+        self._map = None
+
+
+def _is_sizes(value: Any) -> bool:
+    # bool is an int in Python, but not in JSON.
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item < 1 << 63 for item in value
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,0 +1,281 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Rotary embedding, cache append and attention of one layer, in one fork/join.
+
+Several sequences may share a call: each brings its rows and its table of cache
+blocks. Arithmetic per query is fixed by kernels.h; only the way the work is cut
+into tasks depends on the shape of the call.
+"""
+import numpy as np
+
+from cython.parallel cimport parallel, prange, threadid
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+from ryzanstein_llm.kernels.cpu cimport (
+    RZ_KV_BLOCK, RZ_MAX_HEAD_DIM, RZ_MAX_QUERIES, kernels, rz_float_mode_enter, rz_float_mode_leave,
+    rz_kernels, rz_kv_block)
+from ryzanstein_llm.kernels.workspace cimport Workspace
+
+KV_KINDS = {"float32": 0, "bfloat16": 1, "int8": 2}
+BLOCK_POSITIONS = RZ_KV_BLOCK
+MAX_HEAD_DIM = RZ_MAX_HEAD_DIM
+
+cdef enum:
+    MAX_SEQUENCES = 256
+    # Segments of at most this many rows are cut by cache block as well: decoding.
+    SPLIT_ROWS = 4
+
+
+cdef struct Segment:
+    int64_t row          # first row of the sequence in this call
+    int64_t rows
+    int64_t position     # of its first row
+    const uint64_t *table  # addresses of its cache blocks
+    int64_t first_task
+    int64_t first_partial  # split segments only
+    int64_t blocks
+    bint split
+
+
+cdef struct Job:
+    float *qkv
+    int64_t qkv_stride
+    float *out
+    int64_t heads
+    int64_t kv_heads
+    int64_t head_dim
+    float scale
+    int kind
+    int64_t element_size
+    int64_t layer_offset   # bytes into a block
+    int64_t v_offset       # from there
+    int64_t k_scale_offset
+    int64_t v_scale_offset
+    const float *cosines   # (table rows, head_dim / 2), row = position
+    const float *sines
+    int count
+    Segment segments[MAX_SEQUENCES]
+    int64_t tokens_per_tile
+    float *partials
+
+
+cdef void locate(const Job *job, const Segment *segment, int64_t block, int64_t kv_head,
+                 rz_kv_block *result) noexcept nogil:
+    cdef uint8_t *base = <uint8_t *><size_t>segment.table[block] + job.layer_offset
+    cdef int64_t plane = kv_head * RZ_KV_BLOCK
+    result.k = base + plane * job.head_dim * job.element_size
+    result.v = base + job.v_offset + plane * job.head_dim * job.element_size
+    result.k_scale = <float *>(base + job.k_scale_offset) + plane
+    result.v_scale = <float *>(base + job.v_scale_offset) + plane
+
+
+cdef const Segment *segment_of_row(const Job *job, int64_t row) noexcept nogil:
+    cdef int i = 0
+    while row >= job.segments[i].row + job.segments[i].rows:
+        i += 1
+    return &job.segments[i]
+
+
+cdef void append_task(const rz_kernels *kernel, const Job *job, int64_t task) noexcept nogil:
+    """Rotates the queries and the key of one token and KV head, and stores key and value."""
+    cdef int64_t row = task // job.kv_heads, kv_head = task % job.kv_heads
+    cdef const Segment *segment = segment_of_row(job, row)
+    cdef int64_t position = segment.position + row - segment.row, half = job.head_dim // 2
+    cdef int64_t group = job.heads // job.kv_heads
+    cdef float *q = job.qkv + row * job.qkv_stride
+    cdef float *k = q + (job.heads + kv_head) * job.head_dim
+    cdef float *v = k + job.kv_heads * job.head_dim
+    cdef rz_kv_block block
+    kernel.rope(q + kv_head * group * job.head_dim, group, job.head_dim, job.cosines + position * half,
+                job.sines + position * half)
+    kernel.rope(k, 1, job.head_dim, job.cosines + position * half, job.sines + position * half)
+    locate(job, segment, position // RZ_KV_BLOCK, kv_head, &block)
+    kernel.kv_append[job.kind](k, v, job.head_dim, position % RZ_KV_BLOCK, &block)
+
+
+cdef void attend_tile(const rz_kernels *kernel, const Job *job, const Segment *segment, int64_t kv_head,
+                      int64_t first_token, int64_t tokens, int64_t first_head, int64_t heads,
+                      int64_t block_begin, int64_t block_end, float *running, float *scratch) noexcept nogil:
+    """Queries (token, head) of one KV head against blocks [begin, end); results in `running`,
+    (tokens * heads, head_dim + 2)."""
+    cdef int64_t queries = tokens * heads, hd = job.head_dim, stride = hd + 2, b, i, t, h, seen
+    cdef int32_t valid[RZ_MAX_QUERIES]
+    cdef float *q = scratch                       # (queries, head_dim)
+    cdef float *partial = q + queries * hd        # (queries, head_dim + 2)
+    cdef rz_kv_block block
+    cdef int64_t group = job.heads // job.kv_heads
+    for t in range(tokens):
+        memcpy(q + t * heads * hd,
+               job.qkv + (segment.row + first_token + t) * job.qkv_stride + (kv_head * group + first_head) * hd,
+               heads * hd * sizeof(float))
+    for b in range(block_begin, block_end):
+        # queries of early tokens may see nothing of the last block: they come first, skip them
+        i = 0
+        for t in range(tokens):
+            seen = segment.position + first_token + t + 1 - b * RZ_KV_BLOCK
+            if seen <= 0:
+                i += heads
+                continue
+            for h in range(heads):
+                valid[t * heads + h] = <int32_t>min(seen, RZ_KV_BLOCK)
+        locate(job, segment, b, kv_head, &block)
+        if b == block_begin:
+            kernel.attend_block[job.kind](q, hd, queries, valid, hd, job.scale, &block, running)
+            continue
+        kernel.attend_block[job.kind](q + i * hd, hd, queries - i, valid + i, hd, job.scale, &block, partial)
+        for h in range(queries - i):
+            kernel.attend_combine(running + (i + h) * stride, partial + h * stride, hd)
+
+
+cdef void attend_task(const rz_kernels *kernel, const Job *job, Workspace space, int64_t task,
+                      int thread) noexcept nogil:
+    cdef int s = 0
+    cdef const Segment *segment
+    cdef int64_t hd = job.head_dim, stride = hd + 2, group = job.heads // job.kv_heads
+    cdef int64_t kv_head, tile, token, tokens, block, i, chunk, heads, chunks
+    cdef float *scratch = <float *>space.thread_scratch(thread)
+    cdef float *running = scratch + RZ_MAX_QUERIES * (2 * hd + 2)
+    if space.cancel[0]:
+        return
+    while s + 1 < job.count and task >= job.segments[s + 1].first_task:
+        s += 1
+    segment = &job.segments[s]
+    task -= segment.first_task
+    # a large group of heads is cut into chunks of at most RZ_MAX_QUERIES
+    chunks = (group + RZ_MAX_QUERIES - 1) // RZ_MAX_QUERIES
+    chunk = task % chunks * RZ_MAX_QUERIES
+    heads = min(RZ_MAX_QUERIES, group - chunk)
+    task = task // chunks
+    kv_head = task % job.kv_heads
+    task = task // job.kv_heads
+    if segment.split:
+        token = task // segment.blocks
+        block = task % segment.blocks
+        if block * RZ_KV_BLOCK > segment.position + token:
+            return  # this row does not reach that block
+        # partials: (row, head, block, head_dim + 2), combined by finish_task in block order
+        attend_tile(kernel, job, segment, kv_head, token, 1, chunk, heads, block, block + 1, running, scratch)
+        for i in range(heads):
+            memcpy(job.partials + (segment.first_partial
+                                   + ((token * job.heads + kv_head * group + chunk + i) * segment.blocks + block))
+                   * stride, running + i * stride, stride * sizeof(float))
+        return
+    token = task * job.tokens_per_tile
+    tokens = min(job.tokens_per_tile, segment.rows - token)
+    attend_tile(kernel, job, segment, kv_head, token, tokens, chunk, heads, 0,
+                (segment.position + token + tokens - 1) // RZ_KV_BLOCK + 1, running, scratch)
+    for i in range(tokens * heads):
+        kernel.attend_finish(running + i * stride, hd,
+                             job.out + ((segment.row + token + i // heads) * job.heads
+                                        + kv_head * group + chunk + i % heads) * hd)
+
+
+cdef void finish_task(const rz_kernels *kernel, const Job *job, int64_t task) noexcept nogil:
+    """Combines the blocks of one (row, head) of a split segment, in block order."""
+    cdef int64_t row = task // job.heads, head = task % job.heads, hd = job.head_dim, stride = hd + 2, b
+    cdef const Segment *segment = segment_of_row(job, row)
+    cdef int64_t token = row - segment.row
+    cdef float *running
+    if not segment.split:
+        return
+    running = job.partials + (segment.first_partial + (token * job.heads + head) * segment.blocks) * stride
+    for b in range(1, (segment.position + token) // RZ_KV_BLOCK + 1):
+        kernel.attend_combine(running, running + b * stride, hd)
+    kernel.attend_finish(running, hd, job.out + (row * job.heads + head) * hd)
+
+
+def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,
+                       float[:, ::1] out, Workspace space):
+    """Attention of one layer for the new rows of one or more sequences.
+
+    Parameters
+    ----------
+    qkv : float32 (n, (heads + 2 * kv_heads) * head_dim)                      # IN, rotated in place
+        Queries, keys and values of each row, heads one after another.
+    segments : sequence of (rows, position, block_table)
+        Per sequence, in the order of rows in qkv: number of new rows, position of the first,
+        uint64 array of block addresses that reaches the last.
+    layout : KVLayout
+        Where K, V and scales of a layer stand in a block; see kv_cache.py.
+    layer : int
+    heads : int
+        Query heads, a multiple of layout.kv_heads.
+    rotary : (cos, sin), float32 (positions, head_dim // 2)
+    scale : float
+        Multiplied to q.k, usually head_dim ** -0.5.
+    out : float32 (n, heads * head_dim)                                       # OUT
+    """
+    cdef Job job
+    cdef int64_t n = qkv.shape[0], i, tasks = 0, partials = 0, row = 0, append_tasks, finish_tasks = 0
+    cdef int64_t group, tile, chunks, work = 0
+    cdef int s
+    cdef unsigned int mode = 0
+    cdef const uint64_t[::1] table
+    cdef const float[:, ::1] cosines = rotary[0], sines = rotary[1]
+    cdef const rz_kernels *kernel = kernels()
+    job.heads = heads
+    job.kv_heads = layout.kv_heads
+    job.head_dim = layout.head_dim
+    if heads % job.kv_heads or qkv.shape[1] != (heads + 2 * job.kv_heads) * job.head_dim:
+        raise ValueError(f"qkv of width {qkv.shape[1]} for {heads} heads, {job.kv_heads} KV heads of {job.head_dim}")
+    if out.shape[0] != n or out.shape[1] != heads * job.head_dim:
+        raise ValueError(f"output {(out.shape[0], out.shape[1])} for {n} rows of {heads} heads")
+    if not 1 <= len(segments) <= MAX_SEQUENCES:
+        raise ValueError(f"{len(segments)} sequences in a call; at most {MAX_SEQUENCES}")
+    group = heads // job.kv_heads
+    chunks = (group + RZ_MAX_QUERIES - 1) // RZ_MAX_QUERIES
+    job.tokens_per_tile = max(1, RZ_MAX_QUERIES // group)
+    job.qkv = &qkv[0, 0]
+    job.qkv_stride = qkv.shape[1]
+    job.out = &out[0, 0]
+    job.scale = scale
+    job.kind = KV_KINDS[layout.kind]
+    job.element_size = layout.element_size
+    job.layer_offset = layer * layout.layer_bytes
+    job.v_offset = layout.v_offset
+    job.k_scale_offset = layout.k_scale_offset
+    job.v_scale_offset = layout.v_scale_offset
+    job.cosines = &cosines[0, 0]
+    job.sines = &sines[0, 0]
+    job.count = len(segments)
+    for s in range(job.count):
+        rows, position, table = segments[s]
+        job.segments[s].row = row
+        job.segments[s].rows = rows
+        job.segments[s].position = position
+        job.segments[s].table = &table[0]
+        job.segments[s].blocks = (position + rows - 1) // RZ_KV_BLOCK + 1
+        if rows < 1 or position < 0 or table.shape[0] < job.segments[s].blocks:
+            raise ValueError(f"{rows} rows at position {position} with {table.shape[0]} cache blocks")
+        if position + rows > cosines.shape[0]:
+            raise ValueError(f"position {position + rows - 1} beyond a rotary table of {cosines.shape[0]}")
+        job.segments[s].first_task = tasks
+        job.segments[s].split = rows <= SPLIT_ROWS
+        if job.segments[s].split:
+            job.segments[s].first_partial = partials
+            partials += rows * heads * job.segments[s].blocks
+            tasks += rows * job.segments[s].blocks * job.kv_heads * chunks
+        else:
+            tile = (rows + job.tokens_per_tile - 1) // job.tokens_per_tile
+            tasks += tile * job.kv_heads * chunks
+        row += rows
+        # floats cost more than codes: count a multiply-add as four
+        work += 8 * rows * (position + rows) * heads * job.head_dim
+    if row != n:
+        raise ValueError(f"segments hold {row} rows, qkv {n}")
+    space.reserve(1, 1, 4 * RZ_MAX_QUERIES * (3 * job.head_dim + 4))
+    held = np.empty(max(1, partials * (job.head_dim + 2)), np.float32)
+    cdef float[::1] held_view = held
+    job.partials = &held_view[0]
+    append_tasks = n * job.kv_heads
+    if partials:
+        finish_tasks = n * heads
+    cdef int threads = space.team(work)
+    with nogil, parallel(num_threads=threads):
+        mode = rz_float_mode_enter()
+        for i in prange(append_tasks, schedule="static"):
+            append_task(kernel, &job, i)
+        for i in prange(tasks, schedule="dynamic"):
+            attend_task(kernel, &job, space, i, threadid())
+        for i in prange(finish_tasks, schedule="static"):
+            finish_task(kernel, &job, i)
+        rz_float_mode_leave(mode)

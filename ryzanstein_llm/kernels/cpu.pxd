@@ -1,0 +1,58 @@
+# The C interface of the kernels, declared once; other modules cimport it from here.
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
+
+cdef extern from "ryzanstein/kernels.h" nogil:
+    enum: RZ_TILE_ROWS, RZ_TILE_COLUMNS, RZ_TILE_BYTES, RZ_MAX_COLUMNS, RZ_PANEL_TILES
+    enum: RZ_KV_BLOCK, RZ_MAX_QUERIES, RZ_MAX_HEAD_DIM, RZ_TERNARY_LAYOUT_VERSION
+    size_t RZ_TERNARY_SCRATCH_BYTES(int64_t tokens)
+
+    ctypedef struct rz_ternary:
+        const uint8_t *tiles
+        int64_t rows
+        int64_t columns
+        int64_t row_tiles
+        int64_t column_tiles
+        float scale
+
+    ctypedef struct rz_activations:
+        const int8_t *codes
+        const float *scales
+        const int32_t *sums
+        int64_t stride
+        int64_t n
+
+    ctypedef enum rz_output_mode:
+        RZ_STORE_SET
+        RZ_STORE_ADD
+
+    ctypedef struct rz_kv_block:
+        void *k
+        void *v
+        float *k_scale
+        float *v_scale
+
+    ctypedef struct rz_kernels:
+        const char *tier
+        void (*rms_norm)(const float *, const float *, float, int64_t, float *) noexcept nogil
+        void (*layer_norm)(const float *, const float *, const float *, float, int64_t, float *) noexcept nogil
+        void (*quantize)(const float *, int64_t, int64_t, int8_t *, float *, int32_t *) noexcept nogil
+        void (*ternary_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *,
+                               int64_t, rz_output_mode, void *) noexcept nogil
+        void (*dense_matmul[3])(const void *, int64_t, int64_t, int64_t, const float *, int64_t, float *,
+                                int64_t) noexcept nogil
+        void (*activate[4])(const float *, int64_t, float *) noexcept nogil
+        void (*activate_gated[4])(const float *, const float *, int64_t, float *) noexcept nogil
+        float (*softmax_weights)(const float *, int64_t, float *) noexcept nogil
+        void (*exp)(const float *, int64_t, float *) noexcept nogil
+        void (*rope)(float *, int64_t, int64_t, const float *, const float *) noexcept nogil
+        void (*kv_append[3])(const float *, const float *, int64_t, int64_t, const rz_kv_block *) noexcept nogil
+        void (*attend_block[3])(const float *, int64_t, int64_t, const int32_t *, int64_t, float,
+                                const rz_kv_block *, float *) noexcept nogil
+        void (*attend_combine)(float *, const float *, int64_t) noexcept nogil
+        void (*attend_finish)(const float *, int64_t, float *) noexcept nogil
+
+cdef extern from "ryzanstein/float_mode.h" nogil:
+    unsigned int rz_float_mode_enter()
+    void rz_float_mode_leave(unsigned int saved)
+
+cdef const rz_kernels *kernels() noexcept nogil

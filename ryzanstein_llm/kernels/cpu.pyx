@@ -1,0 +1,94 @@
+# cython: language_level=3
+"""Which kernels run: the one table every compute call reads.
+
+`RYZANSTEIN_ISA` (`scalar`, `avx2`, `avxvnni`, `avx512vnni`) forces a tier when the
+package is imported; otherwise the best one the CPU and operating system offer.
+"""
+import os
+
+from ryzanstein_llm.errors import UnsupportedIsaError
+
+cdef extern from "ryzanstein/kernels.h" nogil:
+    uint32_t rz_features()
+    int rz_tier_count()
+    const char *rz_tier_name(int index)
+    int rz_tier_compiled(int index)
+    int rz_tier_supported(int index)
+    const rz_kernels *rz_tier_kernels(int index)
+
+cdef extern from "ryzanstein/float_mode.h" nogil:
+    void rz_float_mode_flush_to_zero(int on)
+
+# Bit numbers of enum rz_cpu_feature in cpu_features.h.
+_FEATURES = ("avx2", "f16c", "fma", "avxvnni", "avx512f", "avx512bw", "avx512dq", "avx512vl",
+             "avx512vnni", "avx512vbmi", "avx512bf16")
+
+cdef const rz_kernels *_current = NULL
+
+
+cdef const rz_kernels *kernels() noexcept nogil:
+    return _current
+
+
+def features():
+    """Names of the SIMD features that CPU and operating system offer together, as a tuple of str."""
+    cdef uint32_t bits = rz_features()
+    return tuple(name for bit, name in enumerate(_FEATURES) if bits >> bit & 1)
+
+
+def compiled_tiers():
+    """Tiers this build contains, best first."""
+    return [rz_tier_name(i).decode() for i in range(rz_tier_count()) if rz_tier_compiled(i)]
+
+
+def available_tiers():
+    """Tiers this build contains and this CPU can run, best first; `scalar` is always the last."""
+    return [rz_tier_name(i).decode() for i in range(rz_tier_count())
+            if rz_tier_compiled(i) and rz_tier_supported(i)]
+
+
+def current_tier():
+    """Name of the tier in use."""
+    return _current.tier.decode()
+
+
+def use_tier(name):
+    """Use one tier for all models of the process, from the next compute call on.
+
+    Results do not depend on it, only speed does. Do not call while a model computes.
+
+    Raises
+    ------
+    UnsupportedIsaError
+        If `name` is no tier, is not in this build, or the CPU lacks it.
+    """
+    global _current
+    for i in range(rz_tier_count()):
+        if rz_tier_name(i).decode() != name:
+            continue
+        if not rz_tier_compiled(i):
+            raise UnsupportedIsaError(
+                f"tier {name!r} is not in this build, which has {', '.join(compiled_tiers())}")
+        if not rz_tier_supported(i):
+            raise UnsupportedIsaError(
+                f"this CPU cannot run tier {name!r}; it can run {', '.join(available_tiers())}")
+        _current = rz_tier_kernels(i)
+        return
+    names = ", ".join(rz_tier_name(i).decode() for i in range(rz_tier_count()))
+    raise UnsupportedIsaError(f"unknown instruction-set tier {name!r}; there are {names}")
+
+
+def set_flush_to_zero(bint on):
+    """Set or clear flush-to-zero in the calling thread, as other libraries do. For tests."""
+    rz_float_mode_flush_to_zero(on)
+
+
+_forced = os.environ.get("RYZANSTEIN_ISA", "").strip().lower()
+if _forced:
+    try:
+        use_tier(_forced)
+    except UnsupportedIsaError as error:
+        raise UnsupportedIsaError(f"RYZANSTEIN_ISA={_forced}: {error}") from None
+else:
+    use_tier(available_tiers()[0])
+forced_tier = _forced or None

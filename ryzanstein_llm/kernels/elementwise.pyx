@@ -1,0 +1,155 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Single kernels on NumPy arrays: what sampling and families call directly, and tests examine.
+
+Serial, for arrays of one token; bits do not depend on the tier.
+"""
+import numpy as np
+
+from libc.stdint cimport int8_t, int32_t, int64_t
+from ryzanstein_llm.kernels.cpu cimport kernels, rz_float_mode_enter, rz_float_mode_leave
+
+from ryzanstein_llm.kernels.linear import ACTIVATIONS
+
+cdef extern from "ryzanstein/rotary_table.h" nogil:
+    double rz_log_(double)
+
+
+def rms_norm(const float[::1] x, weight, float eps):
+    """x / sqrt(mean(x^2) + eps) * weight: float32 (n,). `weight` float32 (n,) or None."""
+    cdef const float[::1] weights = weight if weight is not None else x
+    if weights.shape[0] != x.shape[0]:
+        raise ValueError(f"{weights.shape[0]} weights for {x.shape[0]} values")
+    result = np.empty(x.shape[0], np.float32)
+    cdef float[::1] out = result
+    cdef unsigned int mode = rz_float_mode_enter()
+    kernels().rms_norm(&x[0], &weights[0] if weight is not None else NULL, eps, x.shape[0], &out[0])
+    rz_float_mode_leave(mode)
+    return result
+
+
+def layer_norm(const float[::1] x, weight, bias, float eps):
+    """(x - mean) / sqrt(variance + eps) * weight + bias: float32 (n,); weight, bias may be None."""
+    cdef const float[::1] weights = weight if weight is not None else x
+    cdef const float[::1] biases = bias if bias is not None else x
+    if weights.shape[0] != x.shape[0] or biases.shape[0] != x.shape[0]:
+        raise ValueError(f"{weights.shape[0]} weights, {biases.shape[0]} biases for {x.shape[0]} values")
+    result = np.empty(x.shape[0], np.float32)
+    cdef float[::1] out = result
+    cdef unsigned int mode = rz_float_mode_enter()
+    kernels().layer_norm(&x[0], &weights[0] if weight is not None else NULL,
+                         &biases[0] if bias is not None else NULL, eps, x.shape[0], &out[0])
+    rz_float_mode_leave(mode)
+    return result
+
+
+def quantize(const float[::1] x):
+    """int8 activations of one token (BitNet b1.58): (codes int8 (n,), scale, sum of codes).
+
+    m = max(max|x|, 1e-5); codes = round_half_even(x * (127 / m)); scale = m / 127.
+    """
+    codes = np.empty(x.shape[0], np.int8)
+    cdef int8_t[::1] out = codes
+    cdef float scale
+    cdef int32_t total
+    cdef unsigned int mode = rz_float_mode_enter()
+    kernels().quantize(&x[0], x.shape[0], x.shape[0], &out[0], &scale, &total)
+    rz_float_mode_leave(mode)
+    return codes, scale, total
+
+
+def activate(name, const float[::1] x, up=None):
+    """activation(x), times `up` if given: float32 (n,). `name` is a key of ACTIVATIONS."""
+    cdef int code = ACTIVATIONS[name]
+    cdef const float[::1] factors = up if up is not None else x
+    if factors.shape[0] != x.shape[0]:
+        raise ValueError(f"{factors.shape[0]} factors for {x.shape[0]} values")
+    result = np.empty(x.shape[0], np.float32)
+    cdef float[::1] out = result
+    cdef unsigned int mode = rz_float_mode_enter()
+    if up is None:
+        kernels().activate[code](&x[0], x.shape[0], &out[0])
+    else:
+        kernels().activate_gated[code](&x[0], &factors[0], x.shape[0], &out[0])
+    rz_float_mode_leave(mode)
+    return result
+
+
+def exp(const float[::1] x):
+    """e^x: float32 (n,); 0 below -87.33654, saturating at 2.4e38 above 88.37626."""
+    result = np.empty(x.shape[0], np.float32)
+    cdef float[::1] out = result
+    cdef unsigned int mode = rz_float_mode_enter()
+    kernels().exp(&x[0], x.shape[0], &out[0])
+    rz_float_mode_leave(mode)
+    return result
+
+
+def softmax_weights(const float[::1] x):
+    """(exp(x - max(x)) as float32 (n,), their sum): a softmax before its division."""
+    result = np.empty(x.shape[0], np.float32)
+    cdef float[::1] out = result
+    cdef unsigned int mode = rz_float_mode_enter()
+    cdef float total = kernels().softmax_weights(&x[0], x.shape[0], &out[0])
+    rz_float_mode_leave(mode)
+    return result, total
+
+
+def rope(const float[:, ::1] x, const float[::1] cosine, const float[::1] sine):
+    """Rotated copy of heads: float32 (heads, head_dim); cosine, sine (head_dim // 2,)."""
+    if x.shape[1] % 2 or cosine.shape[0] != x.shape[1] // 2 or sine.shape[0] != cosine.shape[0]:
+        raise ValueError(f"{cosine.shape[0]} cosines for heads of {x.shape[1]}")
+    result = np.array(x, np.float32)
+    cdef float[:, ::1] out = result
+    cdef unsigned int mode = rz_float_mode_enter()
+    kernels().rope(&out[0, 0], x.shape[0], x.shape[1], &cosine[0], &sine[0])
+    rz_float_mode_leave(mode)
+    return result
+
+
+def cumulative_sum(const float[::1] x):
+    """Running sums in double, strictly in order: float64 (n,)."""
+    result = np.empty(x.shape[0], np.float64)
+    cdef double[::1] out = result
+    cdef double total = 0
+    cdef int64_t i
+    cdef unsigned int mode = rz_float_mode_enter()
+    for i in range(x.shape[0]):
+        total += x[i]
+        out[i] = total
+    rz_float_mode_leave(mode)
+    return result
+
+
+def log(const double[::1] x):
+    """Natural logarithms of positive doubles, by the library's own fixed sequence: float64 (n,)."""
+    result = np.empty(x.shape[0], np.float64)
+    cdef double[::1] out = result
+    cdef int64_t i
+    cdef unsigned int mode = rz_float_mode_enter()
+    for i in range(x.shape[0]):
+        out[i] = rz_log_(x[i])
+    rz_float_mode_leave(mode)
+    return result
+
+
+def negative_log_likelihood(const float[:, ::1] logits, const int64_t[::1] targets):
+    """-log softmax(logits[i])[targets[i]] in nats: float64 (n,). Targets must be in range."""
+    cdef int64_t n = logits.shape[0], vocab = logits.shape[1], i
+    result = np.empty(n, np.float64)
+    weights = np.empty(vocab, np.float32)
+    cdef double[::1] out = result
+    cdef float[::1] scratch = weights
+    cdef float most, total
+    cdef int64_t j
+    if targets.shape[0] != n:
+        raise ValueError(f"{targets.shape[0]} targets for {n} rows of logits")
+    cdef unsigned int mode = rz_float_mode_enter()
+    for i in range(n):
+        total = kernels().softmax_weights(&logits[i, 0], vocab, &scratch[0])
+        most = logits[i, 0]
+        for j in range(1, vocab):
+            if logits[i, j] > most:
+                most = logits[i, j]
+        out[i] = rz_log_(<double>total) + <double>most - <double>logits[i, targets[i]]
+    rz_float_mode_leave(mode)
+    return result

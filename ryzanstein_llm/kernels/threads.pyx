@@ -1,0 +1,63 @@
+# cython: language_level=3
+"""How many OpenMP threads a parallel region may really have, and when workers go home.
+
+libgomp keeps a team of workers per calling thread, and a forked child's first
+parallel region waits for ever for workers that fork did not copy.
+"""
+from libc.stdint cimport int64_t
+from cython.parallel cimport parallel, prange
+
+cdef extern from *:
+    """
+    #include <omp.h>
+    #ifdef _WIN32
+    #include <process.h>
+    #define rz_process_id() ((long long)_getpid())
+    #else
+    #include <unistd.h>
+    #define rz_process_id() ((long long)getpid())
+    #endif
+    #if _OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9)
+    #define rz_release_team() ((void)omp_pause_resource_all(omp_pause_soft))
+    #else
+    #define rz_release_team() ((void)0)
+    #endif
+    """
+    long long rz_process_id() nogil
+    void rz_release_team() nogil
+
+# The process that first started a team; 0 before that.
+cdef long long _team_process = 0
+
+
+cdef int team_size(int wanted) noexcept nogil:
+    """`wanted`, or 1 in a child forked after its parent started a team."""
+    global _team_process
+    if wanted <= 1:
+        return 1
+    if _team_process == 0:
+        _team_process = rz_process_id()
+    return wanted if _team_process == rz_process_id() else 1
+
+
+def is_serial_after_fork():
+    """Whether this process was forked from one that had already computed in parallel."""
+    return _team_process != 0 and _team_process != rz_process_id()
+
+
+def release_team():
+    """End the OpenMP workers of the calling thread; its next parallel region starts new ones."""
+    if not is_serial_after_fork():
+        with nogil:
+            rz_release_team()
+
+
+def measure_team(int n_threads):
+    """Number of threads a region asked for `n_threads` really gets. For tests and `info`."""
+    cdef int64_t i
+    cdef int n = team_size(n_threads)
+    cdef int64_t members = 0
+    with nogil, parallel(num_threads=n):
+        for i in prange(n, schedule="static", chunksize=1):
+            members += 1
+    return members

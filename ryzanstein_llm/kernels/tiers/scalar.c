@@ -1,0 +1,6 @@
+/* Portable C, compiled at the baseline: every build has it. */
+#define RZ_TIER scalar
+#include "ryzanstein/kernels.h"
+#include "ryzanstein/simd/portable.h"
+#include "ryzanstein/ternary/scalar.h"
+#include "ryzanstein/table.h"

@@ -1,0 +1,18 @@
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from ryzanstein_llm.kernels.cpu cimport rz_activations
+
+cdef class Workspace:
+    cdef readonly int n_threads
+    cdef readonly int64_t serial_below
+    cdef object _codes, _scales, _sums, _scratch
+    cdef int8_t *codes
+    cdef float *scales
+    cdef int32_t *sums
+    cdef uint8_t *scratch
+    cdef int64_t scratch_stride
+    cdef object cancel_flag
+    cdef const int *cancel
+    cdef int team(self, int64_t work) noexcept nogil
+    cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1
+    cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil
+    cdef void *thread_scratch(self, int thread) noexcept nogil

@@ -1,0 +1,83 @@
+# cython: language_level=3
+"""Memory that compute calls share: quantised activations, per-thread scratch, the cancel flag.
+
+A model has one workspace, since it runs one pass at a time. Buffers grow on demand
+and are reused; nothing in them outlives a call.
+"""
+import numpy as np
+
+from ryzanstein_llm.kernels.threads cimport team_size
+
+from ryzanstein_llm.kernels.packing import aligned_empty
+
+
+cdef class Workspace:
+    """
+    Parameters
+    ----------
+    n_threads : int >= 1
+        Threads of every parallel region.
+    serial_below : int >= 0
+        Calls of fewer multiply-adds than this stay on the calling thread: starting and
+        joining a team costs some microseconds, which a small matrix does not take.
+
+    Attributes
+    ----------
+    cancel_flag : int32 array of shape (1,)
+        Kernels poll it per row block; non-zero makes the rest of the pass a quick no-op,
+        whose results are meaningless.
+    """
+
+    def __cinit__(self, int n_threads, int64_t serial_below=0):
+        if n_threads < 1:
+            raise ValueError(f"n_threads must be at least 1, not {n_threads}")
+        self.n_threads = n_threads
+        self.serial_below = serial_below
+        self.use_cancel_flag(np.zeros(1, np.int32))
+
+    def use_cancel_flag(self, flag):
+        """Poll `flag`, an int32 array of shape (1,), from the next call on."""
+        cdef int[::1] view = flag
+        self.cancel_flag = flag
+        self.cancel = &view[0]
+
+    @property
+    def nbytes(self):
+        """Bytes held."""
+        held = (self._codes, self._scales, self._sums, self._scratch)
+        return sum(array.nbytes for array in held if array is not None)
+
+    cdef int team(self, int64_t work) noexcept nogil:
+        """Threads for a call of `work` multiply-adds."""
+        return team_size(self.n_threads) if work >= self.serial_below else 1
+
+    cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1:
+        """Room for `tokens` quantised rows of `columns`, and scratch for every thread."""
+        cdef int64_t stride = (columns + 63) // 64 * 64
+        if self._codes is None or self._codes.size < tokens * stride:
+            self._codes = aligned_empty(tokens * stride)
+            self.codes = <int8_t *><size_t>self._codes.ctypes.data
+        if self._scales is None or self._scales.size < tokens:
+            self._scales = np.empty(tokens, np.float32)
+            self._sums = np.empty(tokens, np.int32)
+            self.scales = <float *><size_t>self._scales.ctypes.data
+            self.sums = <int32_t *><size_t>self._sums.ctypes.data
+        # a page apart, so that threads do not share cache lines or prefetch streams
+        scratch_bytes = (scratch_bytes + 4095) // 4096 * 4096 + 4096
+        if self._scratch is None or self.scratch_stride < scratch_bytes:
+            self._scratch = aligned_empty(scratch_bytes * self.n_threads)
+            self.scratch = <uint8_t *><size_t>self._scratch.ctypes.data
+            self.scratch_stride = scratch_bytes
+        return 0
+
+    cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil:
+        cdef rz_activations x
+        x.codes = self.codes
+        x.scales = self.scales
+        x.sums = self.sums
+        x.stride = (columns + 63) // 64 * 64
+        x.n = tokens
+        return x
+
+    cdef void *thread_scratch(self, int thread) noexcept nogil:
+        return self.scratch + thread * self.scratch_stride

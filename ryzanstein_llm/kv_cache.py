@@ -1,0 +1,166 @@
+"""The key/value cache of one sequence: a table of blocks of 256 positions.
+
+Knows sizes and addresses; what is written at them is the kernels' business. Blocks
+are taken as positions are used and given back by truncation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ContextOverflowError
+from .kernels.attention import BLOCK_POSITIONS
+from .kernels.packing import aligned_empty
+from .validation import check_int
+
+__all__ = ["KV_DTYPES", "KVCache", "KVLayout"]
+
+# Accepted spellings of kv_dtype.
+KV_DTYPES = {
+    "float32": "float32",
+    "f32": "float32",
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "int8": "int8",
+}
+_ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class KVLayout:
+    """Where things stand in a block, in bytes.
+
+    A block holds, layer after layer: K as (kv_heads, head_dim, 256), V as (kv_heads, 256,
+    head_dim), and for int8 the scales of K, then of V, as float32 (kv_heads, 256).
+
+    Attributes
+    ----------
+    kind : "float32", "bfloat16" or "int8"
+    layers, kv_heads, head_dim : int
+    """
+
+    kind: str
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+    @property
+    def element_size(self) -> int:
+        """Bytes of a stored number."""
+        return _ELEMENT_SIZES[self.kind]
+
+    @property
+    def v_offset(self) -> int:
+        """Start of V within a layer."""
+        return self.kv_heads * self.head_dim * BLOCK_POSITIONS * self.element_size
+
+    @property
+    def k_scale_offset(self) -> int:
+        """Start of K's scales within a layer (int8 only)."""
+        return 2 * self.v_offset
+
+    @property
+    def v_scale_offset(self) -> int:
+        """Start of V's scales within a layer (int8 only)."""
+        return self.k_scale_offset + self._scale_bytes
+
+    @property
+    def _scale_bytes(self) -> int:
+        return 4 * self.kv_heads * BLOCK_POSITIONS if self.kind == "int8" else 0
+
+    @property
+    def layer_bytes(self) -> int:
+        """Bytes of one layer in a block."""
+        return self.v_scale_offset + self._scale_bytes
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of 256 positions in all layers."""
+        return self.layers * self.layer_bytes
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Bytes a token takes in all layers."""
+        return self.block_bytes // BLOCK_POSITIONS
+
+
+class KVCache:
+    """Keys and values of the tokens a sequence has been through.
+
+    Parameters
+    ----------
+    layout : KVLayout
+    context_length : int
+        Positions it can hold at most.
+
+    Attributes
+    ----------
+    length : int
+        Positions that are filled.
+    table : uint64 array of shape (blocks,)
+        Addresses of the blocks.
+    """
+
+    def __init__(self, layout: KVLayout, context_length: int) -> None:
+        self.layout = layout
+        self.context_length = context_length
+        self.length = 0
+        self._blocks: list[NDArray[np.uint8]] = []
+        self.table: NDArray[np.uint64] = np.empty(0, np.uint64)
+
+    def reserve(self, positions: int) -> None:
+        """Make room for `positions` in all, keeping what is there.
+
+        Raises
+        ------
+        ContextOverflowError
+            If that is more than the context length.
+        """
+        if positions > self.context_length:
+            raise ContextOverflowError(positions, self.context_length)
+        wanted = -(-positions // BLOCK_POSITIONS)
+        if wanted <= len(self._blocks):
+            return
+        while len(self._blocks) < wanted:
+            block = aligned_empty(self.layout.block_bytes)
+            block.fill(0)  # attention computes on unused positions before it drops them
+            self._blocks.append(block)
+        self._rebuild_table()
+
+    def truncate(self, length: int) -> None:
+        """Forget all positions from `length` on, and free their blocks.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `length` is negative or beyond what is filled.
+        """
+        self.length = check_int("length", length, 0, self.length)
+        keep = -(-self.length // BLOCK_POSITIONS)
+        if keep < len(self._blocks):
+            del self._blocks[keep:]
+            self._rebuild_table()
+
+    def _rebuild_table(self) -> None:
+        self.table = np.array([block.ctypes.data for block in self._blocks], np.uint64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks held."""
+        return sum(block.nbytes for block in self._blocks)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __repr__(self) -> str:
+        return (
+            f"KVCache({self.length} of {self.context_length} positions, {self.layout.kind}, "
+            f"{self.nbytes / 1e6:.1f} MB)"
+        )
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a KVCache holds addresses and cannot be pickled or copied")

@@ -1,0 +1,433 @@
+"""BitNetModel: the public face. Text in, text out; weights shared by all its sessions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import (
+    ContextOverflowError,
+    FormatError,
+    InvalidParameterError,
+    TokenizerMissingError,
+)
+from .formats import Checkpoint, open_checkpoint
+from .kernels import cpu
+from .kv_cache import KV_DTYPES, KVCache
+from .models import load_model
+from .perplexity import PerplexityResult, perplexity
+from .request import Prompt, Request, make_request
+from .runner import Runner, new_cancel_flag
+from .sampling import SamplingParams
+from .session import Session, TextIterator
+from .threads import choose_threads
+from .tokenizer import Tokenizer
+from .validation import check_choice, check_int, check_token_ids
+
+__all__ = ["BitNetModel"]
+
+log = logging.getLogger(__name__)
+
+DEFAULT_KV_DTYPE = "float32"
+
+
+class BitNetModel:
+    """A ternary language model.
+
+    Parameters
+    ----------
+    path : path, optional
+        A `.safetensors` file with config.json (and tokenizer.json) beside it, a checkpoint
+        directory, or None for the built-in demo model. Nothing is downloaded.
+    n_threads : int, optional
+        Threads, obeyed exactly. Default: `OMP_NUM_THREADS` as it is now, else min(CPUs this
+        process may use, cgroup quota rounded down, physical cores).
+    context_length : int, optional
+        Tokens a sequence may have; default and maximum are the checkpoint's.
+    kv_dtype : "float32", "bfloat16" or "int8", optional
+        How keys and values are kept.
+    progress : callable (done, total, what), optional
+        Called while weights load.
+
+    Raises
+    ------
+    CheckpointNotFoundError, FormatError, UnsupportedModelError
+        If the checkpoint is missing, malformed, or of an unsupported kind.
+    InvalidParameterError
+        If an argument is out of range.
+    UnsupportedIsaError
+        If `RYZANSTEIN_ISA` names a tier that this CPU or build lacks.
+
+    Notes
+    -----
+    The same checkpoint, options, prompt and seed give the same logits bit for bit, whatever the
+    number of threads, the instruction set, and what was computed or cached before.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        n_threads: int | None = None,
+        context_length: int | None = None,
+        kv_dtype: str | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> None:
+        self.threads = choose_threads(n_threads)
+        kind = KV_DTYPES[check_choice("kv_dtype", kv_dtype or DEFAULT_KV_DTYPE, KV_DTYPES)]
+        with open_checkpoint(path) as checkpoint:
+            self.path: Path = checkpoint.path
+            self.generation_config: dict[str, Any] = checkpoint.generation_config
+            self.chat_template = checkpoint.chat_template
+            self.tokenizer = Tokenizer.from_checkpoint(checkpoint)
+            graph = load_model(checkpoint, n_threads=self.threads.count, progress=progress)
+            self.eos_ids, self.start_id = _special_ids(checkpoint, self.tokenizer, graph.config.vocab_size)
+        self.config = graph.config
+        limit = self.config.context_length
+        self.context_length = (
+            limit if context_length is None else check_int("context_length", context_length, 1, limit)
+        )
+        self._layout = graph.kv_layout(kind)
+        self.runner = Runner(graph, self.threads.count)
+        self._idle: list[Session] = []
+        self._idle_lock = threading.Lock()
+        _models.add(self)
+        log.info("%s: %s, %d threads, %s", self.path, graph.family, self.threads.count, cpu.current_tier())
+
+    # ---- text ------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        sampling: SamplingParams | None = None,
+        return_result: bool = False,
+        **sampling_options: Any,
+    ) -> Any:
+        """Continue a prompt. Greedy unless told otherwise.
+
+        Parameters
+        ----------
+        prompt : str or sequence of int
+            Text (beginning-of-text is added as the tokenizer says) or token ids, taken as they
+            are. Empty: beginning-of-text alone.
+        max_tokens : int >= 0, optional
+            New tokens at most; None means up to the end of the context.
+        stop : str or sequence of str, optional
+            The text ends before the first of these.
+        ignore_eos : bool
+            Go on after end-of-text tokens.
+        sampling : SamplingParams, optional
+        **sampling_options
+            Fields of SamplingParams: temperature, top_k, top_p, min_p, typical_p,
+            repetition_penalty, presence_penalty, frequency_penalty, seed.
+        return_result : bool
+            Return a `GenerationResult` (text, ids, finish_reason, timings, usage).
+
+        Returns
+        -------
+        str or GenerationResult
+            The continuation only, without the prompt.
+
+        Raises
+        ------
+        InvalidParameterError, ContextOverflowError, EmptyPromptError, TokenizerMissingError,
+        ClosedError
+        """
+        request = self.request(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result)
+        self.check_fits(len(request.first_ids))
+        stream = TextIterator(lambda owner: self._run_pooled(request, owner))
+        text = "".join(stream)
+        return stream.result if return_result else text
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        sampling: SamplingParams | None = None,
+        **sampling_options: Any,
+    ) -> TextIterator:
+        """Like `generate`, piece by piece: the pieces together are its text, and no piece ends
+        within a character. Arguments are checked now. `close()` ends it early."""
+        request = self.request(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False)
+        self.check_fits(len(request.first_ids))
+        return TextIterator(lambda owner: self._run_pooled(request, owner))
+
+    def session(self) -> Session:
+        """A new, empty session: its own tokens and cache over the shared weights."""
+        self._check_open()
+        return Session(self)
+
+    def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text, with beginning-of-text as the tokenizer says.
+
+        Raises
+        ------
+        TokenizerMissingError
+            If the checkpoint has no tokenizer.json.
+        """
+        return self._tokenizer().encode(text, add_special_tokens=add_special_tokens)
+
+    def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of token ids. Errors as `tokenize`, and InvalidParameterError for bad ids."""
+        return self._tokenizer().decode(
+            check_token_ids("ids", ids, self.vocab_size), skip_special_tokens=skip_special_tokens
+        )
+
+    # ---- numbers ---------------------------------------------------------------------------
+
+    def forward(
+        self,
+        ids: Sequence[int] | NDArray[np.integer[Any]],
+        cache: KVCache | None = None,
+        logits: Literal["all", "last"] = "all",
+    ) -> NDArray[np.float32]:
+        """Logits after each token, or after the last.
+
+        Parameters
+        ----------
+        ids : sequence of int, at least one
+        cache : KVCache, optional
+            From `new_cache()`: holds the tokens before, and `ids` afterwards.
+        logits : "all" or "last"
+
+        Returns
+        -------
+        float32 array of shape (len(ids), vocab_size) or (1, vocab_size)
+
+        Raises
+        ------
+        InvalidParameterError, ContextOverflowError, ClosedError
+        """
+        tokens = check_token_ids("ids", ids, self.vocab_size)
+        which = check_choice("logits", logits, ("all", "last"))
+        if not tokens:
+            raise InvalidParameterError("ids must hold at least one token")
+        cache = self._own_cache(cache)
+        self.check_fits(cache.length + len(tokens))
+        flag = new_cancel_flag()
+        try:
+            if which == "last":
+                return self.runner.last_logits(cache, tokens, flag)[None]
+            return np.concatenate(list(self.runner.all_logits(cache, tokens, flag)))
+        finally:
+            self.runner.retire()
+
+    def new_cache(self) -> KVCache:
+        """An empty cache for `forward`."""
+        self._check_open()
+        return KVCache(self._layout, self.context_length)
+
+    def perplexity(
+        self,
+        text: str | Sequence[int],
+        *,
+        stride: int | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> PerplexityResult:
+        """Perplexity of a text in consecutive windows of the context length, each begun with
+        the beginning-of-text token, which is not scored.
+
+        Parameters
+        ----------
+        text : str or sequence of int
+        stride : int, optional
+            Start a window every `stride` tokens and score only what the one before did not;
+            smaller is slower and gives each token more context.
+        progress : callable (done, total, what), optional
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is nothing to score.
+        """
+        return perplexity(self, text, stride=stride, progress=progress)
+
+    # ---- facts -----------------------------------------------------------------------------
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding; ids are 0..vocab_size-1."""
+        size: int = self.config.vocab_size
+        return size
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of every compute call."""
+        return self.threads.count
+
+    @property
+    def kv_dtype(self) -> str:
+        """How keys and values are kept."""
+        return self._layout.kind
+
+    def info(self) -> dict[str, Any]:
+        """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
+        context_length, parameters, weight_bytes, kv_bytes_per_token, kv_dtype, tier, threads (a
+        ThreadChoice), eos_ids, has_tokenizer."""
+        graph = self.runner.graph
+        return {
+            "family": graph.family,
+            "path": self.path,
+            "n_layers": self.config.n_layers,
+            "hidden_size": self.config.hidden_size,
+            "vocab_size": self.vocab_size,
+            "context_length": self.context_length,
+            "parameters": graph.n_parameters,
+            "weight_bytes": graph.weight_bytes,
+            "kv_bytes_per_token": self._layout.bytes_per_position,
+            "kv_dtype": self.kv_dtype,
+            "tier": cpu.current_tier(),
+            "threads": self.threads,
+            "eos_ids": self.eos_ids,
+            "has_tokenizer": self.tokenizer is not None,
+        }
+
+    @property
+    def graph(self) -> Any:
+        """The family's graph with its weights; for inspection."""
+        return self.runner.graph
+
+    def close(self) -> None:
+        """Free weights and caches; waits for a running pass. Closing twice is fine."""
+        with self._idle_lock:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()
+        self.runner.close()
+
+    def __enter__(self) -> BitNetModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"BitNetModel({str(self.path)!r}, {config.n_layers} layers of {config.hidden_size}, "
+            f"context {self.context_length}, {self.n_threads} threads, {cpu.current_tier()})"
+        )
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a BitNetModel cannot be pickled; open it from its path in each process")
+
+    # ---- for sessions ----------------------------------------------------------------------
+
+    def request(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None,
+        stop: str | Sequence[str] | None,
+        ignore_eos: bool,
+        sampling: SamplingParams | None,
+        sampling_options: dict[str, Any],
+        ids_suffice: bool,
+    ) -> Request:
+        """The checked form of `generate`'s arguments."""
+        self._check_open()
+        return make_request(
+            self, prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, ids_suffice
+        )
+
+    def check_fits(self, n_tokens: int) -> None:
+        """Raise ContextOverflowError if so many tokens do not fit the context."""
+        if n_tokens > self.context_length:
+            raise ContextOverflowError(n_tokens, self.context_length)
+
+    def _run_pooled(self, request: Request, owner: TextIterator) -> Iterator[str]:
+        """Runs a request in an idle session, keeping what its cache shares with the prompt."""
+        session = self._take_idle()
+        try:
+            yield from session.run_from_start(request, owner)
+        finally:
+            self._give_back(session)
+
+    def _take_idle(self) -> Session:
+        with self._idle_lock:
+            return self._idle.pop() if self._idle else self.session()
+
+    def _give_back(self, session: Session) -> None:
+        with self._idle_lock:
+            if not self._idle:  # one is enough: callers in parallel share nothing anyway
+                self._idle.append(session)
+                return
+        session.close()
+
+    def _own_cache(self, cache: KVCache | None) -> KVCache:
+        if cache is None:
+            return self.new_cache()
+        if not isinstance(cache, KVCache) or cache.layout != self._layout:
+            raise InvalidParameterError(f"cache must come from this model's new_cache(), not {cache!r}")
+        return cache
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise TokenizerMissingError(f"{self.path}: there is no tokenizer.json beside the weights")
+        return self.tokenizer
+
+    def _check_open(self) -> None:
+        _ = self.runner.graph
+
+    def _after_fork(self) -> None:
+        self._idle, self._idle_lock = [], threading.Lock()
+
+
+def _special_ids(
+    checkpoint: Checkpoint, tokenizer: Tokenizer | None, vocab_size: int
+) -> tuple[tuple[int, ...], int | None]:
+    """(all end-of-text ids, the id an empty prompt starts from).
+
+    config.json, generation_config.json and the tokenizer may name different ones: text ends at
+    any of them.
+    """
+
+    def named(key: str) -> list[int]:
+        found: list[int] = []
+        for name, source in (
+            ("config.json", checkpoint.config),
+            ("generation_config.json", checkpoint.generation_config),
+        ):
+            value = source.get(key)
+            for number in value if isinstance(value, list) else [] if value is None else [value]:
+                try:
+                    found.append(check_int(f"{checkpoint.path}: {name}: {key}", number, 0, vocab_size - 1))
+                except InvalidParameterError as error:
+                    raise FormatError(str(error)) from None
+        return found
+
+    eos = named("eos_token_id")
+    if tokenizer is not None and tokenizer.eos_id is not None:
+        eos.append(tokenizer.eos_id)
+    bos = named("bos_token_id")
+    if not bos and tokenizer is not None and tokenizer.bos_id is not None:
+        bos = [tokenizer.bos_id]
+    start = [*bos, *named("pad_token_id"), *eos]
+    return tuple(dict.fromkeys(eos)), start[0] if start else None
+
+
+_models: weakref.WeakSet[BitNetModel] = weakref.WeakSet()
+
+
+def _reset_models() -> None:
+    # A pooled session, or its lock, may have been in use by a thread the child does not have.
+    for model in list(_models):
+        model._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_models)

@@ -1,0 +1,120 @@
+"""What every family offers to the engine, and what families share in reading configs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError
+from ..formats import Checkpoint
+from ..kernels.packing import rotary_table
+from ..kernels.workspace import Workspace
+from ..kv_cache import KVLayout
+
+__all__ = ["CausalLM", "ConfigReader", "RotaryTable", "Segment"]
+
+# rows in this pass, position of the first, block addresses of the cache
+Segment = tuple[int, int, NDArray[np.uint64]]
+Float32 = NDArray[np.float32]
+
+
+class CausalLM(Protocol):
+    """A decoder: token ids in, hidden states and logits out. Stateless; caches are passed in.
+
+    Attributes
+    ----------
+    family : str
+    config : the family's config object, with vocab_size, context_length, n_layers, hidden_size
+    n_parameters, weight_bytes : int
+    """
+
+    family: str
+    config: Any
+
+    @property
+    def n_parameters(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    def kv_layout(self, kind: str) -> KVLayout:
+        """The cache layout for a storage kind."""
+        ...
+
+    def hidden_states(
+        self,
+        ids: NDArray[np.int64],
+        segments: Sequence[Segment],
+        layout: KVLayout,
+        space: Workspace,
+    ) -> Float32:
+        """Last hidden states (n, hidden), before the final norm, of n tokens that belong to the
+        sequences of `segments` in turn; appends their keys and values to the caches."""
+        ...
+
+    def logits(self, hidden: Float32, space: Workspace) -> Float32:
+        """Final norm and head: float32 (n, vocab)."""
+        ...
+
+
+class RotaryTable:
+    """Cosines and sines by position, grown as positions are reached."""
+
+    def __init__(self, theta: float, head_dim: int, context_length: int) -> None:
+        self._theta, self._head_dim, self._context_length = theta, head_dim, context_length
+        self._tables = rotary_table(theta, head_dim, 0, min(1024, context_length))
+
+    def upto(self, positions: int) -> tuple[Float32, Float32]:
+        """(cos, sin), float32 (at least `positions`, head_dim // 2) each."""
+        have = len(self._tables[0])
+        if positions > have:
+            end = min(max(2 * have, positions), max(self._context_length, positions))
+            more = rotary_table(self._theta, self._head_dim, have, end)
+            self._tables = tuple(np.concatenate(pair) for pair in zip(self._tables, more, strict=True))
+        return self._tables
+
+
+@dataclass(frozen=True)
+class ConfigReader:
+    """Typed access to config.json; errors name the file, the key and the value."""
+
+    checkpoint: Checkpoint
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or the default where it is absent or null."""
+        found = self.checkpoint.config.get(key)
+        return default if found is None else found
+
+    def wrong(self, key: str, value: Any, expected: str) -> FormatError:
+        """The exception for a value that makes no sense."""
+        return FormatError(f"{self.checkpoint.path}: config.json: {key} must be {expected}, not {value!r}")
+
+    def integer(self, key: str, default: int | None = None, *, low: int = 1, high: int = 1 << 24) -> int:
+        """An integer in low..high; required if there is no default."""
+        value = self.value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.wrong(key, value, f"an integer in {low}..{high}")
+        return value
+
+    def positive(self, key: str, default: float | None = None, *, source: Any = None) -> float:
+        """A finite number above 0; `source` is a nested object to read instead."""
+        value = self.value(key, default) if source is None else source
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e30:
+            raise self.wrong(key, value, "a positive number")
+        return float(value)
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """true or false."""
+        value = self.value(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, value, "true or false")
+        return value
+
+    def section(self, key: str) -> dict[str, Any]:
+        """A nested object, {} where absent or null."""
+        value = self.value(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(key, value, "an object")
+        return value

@@ -1,0 +1,260 @@
+"""`model_type: bitnet`, architecture BitNetForCausalLM: BitNet b1.58 2B4T (arXiv 2504.12285).
+
+A Llama-like decoder with grouped-query attention, squared ReLU, an extra RMSNorm
+before o_proj and before down_proj, and ternary weights in all seven projections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UnsupportedModelError
+from ..formats import Checkpoint, Tensor
+from ..kernels.attention import MAX_HEAD_DIM, rope_append_attend
+from ..kernels.linear import TernaryMatrix, norm_dense, norm_gated, norm_project
+from ..kernels.workspace import Workspace
+from ..kv_cache import KVLayout
+from .base import ConfigReader, Float32, RotaryTable, Segment
+from .weights import WeightLoader
+
+__all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
+
+# hidden_act of config.json -> name of the kernel
+ACTIVATIONS = {
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+}
+
+
+@dataclass(frozen=True)
+class BitNetConfig:
+    """What config.json says; sizes in elements, `context_length` in tokens."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    context_length: int
+    norm_eps: float
+    rope_theta: float
+    activation: str
+    tied_head: bool
+    scale_divides: bool
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> BitNetConfig:
+        """Read and check config.json.
+
+        Raises
+        ------
+        FormatError, UnsupportedModelError
+        """
+        read = ConfigReader(checkpoint)
+
+        def refuse(key: str, value: Any, why: str) -> UnsupportedModelError:
+            return UnsupportedModelError(f"{checkpoint.path}: config.json: {key} {value!r}: {why}")
+
+        architectures = read.value("architectures", ["BitNetForCausalLM"])
+        if architectures != ["BitNetForCausalLM"]:
+            raise refuse("architectures", architectures, "only ['BitNetForCausalLM'] is supported")
+        activation = read.value("hidden_act", "relu2")
+        if activation not in ACTIVATIONS:
+            raise refuse("hidden_act", activation, f"supported are {', '.join(ACTIVATIONS)}")
+        if read.boolean("attention_bias", False):
+            raise refuse("attention_bias", True, "projections with a bias are not supported")
+
+        rope = {**read.section("rope_scaling"), **read.section("rope_parameters")}
+        rope_type = rope.get("rope_type", rope.get("type", "default"))
+        if rope_type != "default":
+            raise refuse("rope_type", rope_type, "only 'default' is supported")
+        theta = read.positive("rope_theta", 500000.0, source=rope.get("rope_theta"))
+
+        quantization = read.section("quantization_config")
+        method = quantization.get("quant_method", "bitnet")
+        if method != "bitnet":
+            raise refuse("quantization_config.quant_method", method, "only 'bitnet' is supported")
+        linear_class = quantization.get("linear_class", "bitlinear")
+        if linear_class not in ("bitlinear", "autobitlinear"):
+            raise refuse("quantization_config.linear_class", linear_class, "unknown")
+        if quantization.get("use_rms_norm"):
+            raise refuse("quantization_config.use_rms_norm", True, "not supported")
+        if quantization.get("modules_to_not_convert") not in (None, [], ["lm_head"]):
+            kept = quantization["modules_to_not_convert"]
+            raise refuse("quantization_config.modules_to_not_convert", kept, "not supported")
+
+        heads, hidden = read.integer("num_attention_heads"), read.integer("hidden_size", high=1 << 18)
+        kv_heads = read.integer("num_key_value_heads", heads)
+        if heads % kv_heads:
+            raise read.wrong("num_key_value_heads", kv_heads, f"a divisor of num_attention_heads {heads}")
+        if read.value("head_dim") is None and hidden % heads:
+            raise read.wrong("hidden_size", hidden, f"a multiple of num_attention_heads {heads}")
+        head_dim = read.integer("head_dim", hidden // heads, high=MAX_HEAD_DIM)
+        if head_dim % 2:
+            raise read.wrong("head_dim", head_dim, "even")
+        return cls(
+            vocab_size=read.integer("vocab_size"),
+            hidden_size=hidden,
+            intermediate_size=read.integer("intermediate_size", high=1 << 18),
+            n_layers=read.integer("num_hidden_layers", high=1024),
+            n_heads=heads,
+            n_kv_heads=kv_heads,
+            head_dim=head_dim,
+            context_length=read.integer("max_position_embeddings", 2048, high=1 << 20),
+            norm_eps=read.positive("rms_norm_eps", 1e-5),
+            rope_theta=theta,
+            activation=ACTIVATIONS[activation],
+            # the class default differs from the released file; no lm_head means tied
+            tied_head=read.boolean("tie_word_embeddings", "lm_head.weight" not in checkpoint)
+            or "lm_head.weight" not in checkpoint,
+            scale_divides=linear_class != "autobitlinear",
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights of one decoder layer."""
+
+    input_norm: Float32  # (hidden,)
+    q: TernaryMatrix  # (heads * head_dim, hidden)
+    k: TernaryMatrix  # (kv_heads * head_dim, hidden)
+    v: TernaryMatrix
+    attention_sub_norm: Float32  # (heads * head_dim,)
+    o: TernaryMatrix  # (hidden, heads * head_dim)
+    post_attention_norm: Float32  # (hidden,)
+    gate: TernaryMatrix  # (intermediate, hidden)
+    up: TernaryMatrix
+    ffn_sub_norm: Float32  # (intermediate,)
+    down: TernaryMatrix  # (hidden, intermediate)
+
+    @property
+    def matrices(self) -> list[TernaryMatrix]:
+        """All seven projections."""
+        return [self.q, self.k, self.v, self.o, self.gate, self.up, self.down]
+
+
+class BitNetForCausalLM:
+    """The graph: five compute calls a layer. See `base.CausalLM` for the interface."""
+
+    family = "bitnet"
+
+    def __init__(
+        self,
+        config: BitNetConfig,
+        embedding: Tensor,
+        layers: list[Layer],
+        final_norm: Float32,
+        head: Tensor,
+        n_parameters: int,
+    ) -> None:
+        self.config = config
+        self.embedding, self.layers, self.final_norm, self.head = embedding, layers, final_norm, head
+        self.n_parameters = n_parameters
+        self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights, in memory or mapped."""
+        matrices = sum(matrix.nbytes for layer in self.layers for matrix in layer.matrices)
+        head = 0 if self.head is self.embedding else self.head.array.nbytes
+        return matrices + self.embedding.array.nbytes + head
+
+    def kv_layout(self, kind: str) -> KVLayout:
+        config = self.config
+        return KVLayout(kind, config.n_layers, config.n_kv_heads, config.head_dim)
+
+    def hidden_states(
+        self,
+        ids: NDArray[np.int64],
+        segments: Sequence[Segment],
+        layout: KVLayout,
+        space: Workspace,
+    ) -> Float32:
+        config, n = self.config, len(ids)
+        eps, q_width = config.norm_eps, config.n_heads * config.head_dim
+        kv_width = config.n_kv_heads * config.head_dim
+        rotary = self.rotary.upto(max(position + rows for rows, position, _ in segments))
+        scale = float(np.float32(1) / np.sqrt(np.float32(config.head_dim)))
+
+        hidden = self._embed(ids)  # (n, hidden): the residual stream
+        qkv = np.empty((n, q_width + 2 * kv_width), np.float32)
+        q, k, v = np.split(qkv, [q_width, q_width + kv_width], axis=1)
+        attended = np.empty((n, q_width), np.float32)
+        gated = np.empty((n, config.intermediate_size), np.float32)
+        for index, layer in enumerate(self.layers):
+            norm_project(hidden, layer.input_norm, eps, (layer.q, layer.k, layer.v), (q, k, v), space)
+            rope_append_attend(qkv, segments, layout, index, config.n_heads, rotary, scale, attended, space)
+            norm_project(attended, layer.attention_sub_norm, eps, (layer.o,), (hidden,), space, True)
+            norm_gated(hidden, layer.post_attention_norm, eps, layer.gate, layer.up, config.activation, gated, space)
+            norm_project(gated, layer.ffn_sub_norm, eps, (layer.down,), (hidden,), space, True)
+        return hidden
+
+    def logits(self, hidden: Float32, space: Workspace) -> Float32:
+        out = np.empty((len(hidden), self.config.vocab_size), np.float32)
+        norm_dense(hidden, self.final_norm, self.config.norm_eps, self.head.array, self.head.dtype, out, space)
+        return out
+
+    def _embed(self, ids: NDArray[np.int64]) -> Float32:
+        rows = self.embedding.array[ids]
+        if self.embedding.dtype == "BF16":
+            return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return rows.astype(np.float32)
+
+
+def load(
+    checkpoint: Checkpoint,
+    *,
+    n_threads: int,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> BitNetForCausalLM:
+    """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
+    config = BitNetConfig.from_checkpoint(checkpoint)
+    loader = WeightLoader(checkpoint, n_threads, config.scale_divides, 7 * config.n_layers, progress)
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    q_width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+
+    embedding = loader.dense("model.embed_tokens.weight", config.vocab_size, hidden)
+    head = embedding if config.tied_head else loader.dense("lm_head.weight", config.vocab_size, hidden)
+    layers = []
+    for index in range(config.n_layers):
+        at = f"model.layers.{index}"
+        layers.append(
+            Layer(
+                input_norm=loader.vector(f"{at}.input_layernorm.weight", hidden),
+                q=loader.ternary(f"{at}.self_attn.q_proj", q_width, hidden),
+                k=loader.ternary(f"{at}.self_attn.k_proj", kv_width, hidden),
+                v=loader.ternary(f"{at}.self_attn.v_proj", kv_width, hidden),
+                attention_sub_norm=loader.vector(f"{at}.self_attn.attn_sub_norm.weight", q_width),
+                o=loader.ternary(f"{at}.self_attn.o_proj", hidden, q_width),
+                post_attention_norm=loader.vector(f"{at}.post_attention_layernorm.weight", hidden),
+                gate=loader.ternary(f"{at}.mlp.gate_proj", ffn, hidden),
+                up=loader.ternary(f"{at}.mlp.up_proj", ffn, hidden),
+                ffn_sub_norm=loader.vector(f"{at}.mlp.ffn_sub_norm.weight", ffn),
+                down=loader.ternary(f"{at}.mlp.down_proj", hidden, ffn),
+            )
+        )
+    final_norm = loader.vector("model.norm.weight", hidden)
+    _refuse_unused(checkpoint, loader.used)
+    return BitNetForCausalLM(config, embedding, layers, final_norm, head, loader.n_parameters)
+
+
+def _refuse_unused(checkpoint: Checkpoint, used: set[str]) -> None:
+    """A tensor this graph has no place for means another graph: refuse, rather than ignore it."""
+    harmless = ("lm_head.weight", ".rotary_emb.inv_freq")  # a tied head written twice; derived
+    unused = [name for name in checkpoint.names if name not in used and not name.endswith(harmless)]
+    if unused:
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: {len(unused)} tensors have no place in a bitnet model, "
+            f"the first is {unused[0]!r}"
+        )

@@ -1,0 +1,109 @@
+"""From checkpoint tensors to the matrices that compute calls take. Shared by families."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError
+from ..formats import Checkpoint, Tensor
+from ..kernels.linear import TernaryMatrix
+from ..kernels.packing import pack_float, pack_hf
+
+__all__ = ["FLOAT_DTYPES", "WeightLoader"]
+
+FLOAT_DTYPES = ("BF16", "F16", "F32")
+
+
+@dataclass
+class WeightLoader:
+    """Reads tensors of one checkpoint by name, checks them, and counts progress.
+
+    Parameters
+    ----------
+    divides : bool
+        Packed weights: whether the multiplier is 1 / weight_scale (`linear_class` bitlinear) or
+        weight_scale itself (autobitlinear).
+    total : int
+        Matrices that will be asked for, for progress.
+    """
+
+    checkpoint: Checkpoint
+    n_threads: int
+    divides: bool
+    total: int
+    progress: Callable[[int, int, str], None] | None = None
+    done: int = 0
+    n_parameters: int = 0
+
+    def __post_init__(self) -> None:
+        self.used: set[str] = set()
+
+    def vector(self, name: str, size: int) -> NDArray[np.float32]:
+        """A norm's weights, widened to float32 (size,)."""
+        tensor = self._take(name, FLOAT_DTYPES, (size,))
+        values = to_float32(tensor)
+        if not np.isfinite(values).all():
+            bad = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise self._wrong(name, f"element {bad} is {values[bad]}")
+        return values
+
+    def dense(self, name: str, rows: int, columns: int) -> Tensor:
+        """A float matrix (rows, columns) in its stored dtype: embedding or head."""
+        return self._take(name, FLOAT_DTYPES, (rows, columns))
+
+    def ternary(self, prefix: str, rows: int, columns: int) -> TernaryMatrix:
+        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats
+        that are made ternary by absmean. The tensor's dtype decides, not the config."""
+        name = f"{prefix}.weight"
+        if self.checkpoint.info(name).dtype == "U8":
+            matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns)
+        else:
+            matrix = self._master(name, rows, columns)
+        self.checkpoint.release(name)
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total, "loading weights")
+        return matrix
+
+    def _packed(self, name: str, scale_name: str, rows: int, columns: int) -> TernaryMatrix:
+        tensor = self._take(name, ("U8",), ((rows + 3) // 4, columns))
+        self.n_parameters += rows * columns - tensor.array.size
+        scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
+        if scale_tensor.array.size != 1:
+            raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
+        scale = float(to_float32(scale_tensor).reshape(1)[0])
+        multiplier = float(np.float32(1) / np.float32(scale)) if self.divides and scale else scale
+        if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
+            raise self._wrong(scale_name, f"a scale cannot be {scale}")
+        tiles, clean = pack_hf(tensor.array, rows, self.n_threads)
+        if not clean:
+            raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
+        return TernaryMatrix(tiles, rows, columns, multiplier)
+
+    def _master(self, name: str, rows: int, columns: int) -> TernaryMatrix:
+        tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
+        tiles, scale = pack_float(tensor.array, tensor.dtype, self.n_threads)
+        if not math.isfinite(scale):
+            raise self._wrong(name, "a weight is NaN or infinite")
+        return TernaryMatrix(tiles, rows, columns, scale)
+
+    def _take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...] | None) -> Tensor:
+        tensor = self.checkpoint.tensor(name, dtypes=dtypes, shape=shape)
+        self.used.add(name)
+        self.n_parameters += tensor.array.size
+        return tensor
+
+    def _wrong(self, name: str, what: str) -> FormatError:
+        return FormatError(f"{self.checkpoint.info(name).file}: tensor {name!r}: {what}")
+
+
+def to_float32(tensor: Tensor) -> NDArray[np.float32]:
+    """Stored floats as float32; exact."""
+    if tensor.dtype == "BF16":
+        return (tensor.array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.ascontiguousarray(tensor.array, dtype=np.float32)

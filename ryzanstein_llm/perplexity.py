@@ -1,0 +1,95 @@
+"""Perplexity: how well a model predicts a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InvalidParameterError
+from .kernels.elementwise import negative_log_likelihood
+from .runner import new_cancel_flag
+from .validation import check_int, check_token_ids
+
+if TYPE_CHECKING:
+    from .model import BitNetModel
+
+__all__ = ["PerplexityResult", "perplexity"]
+
+
+@dataclass(frozen=True)
+class PerplexityResult:
+    """
+    Attributes
+    ----------
+    perplexity : float
+        exp of the mean negative log likelihood of a token.
+    bits_per_byte : float or None
+        Total negative log likelihood in bits over the UTF-8 bytes of the text; comparable
+        between tokenizers. None if ids were given.
+    tokens : int
+        Tokens that were scored.
+    nll : float
+        Total negative log likelihood in nats.
+    """
+
+    perplexity: float
+    bits_per_byte: float | None
+    tokens: int
+    nll: float
+
+    def __float__(self) -> float:
+        return self.perplexity
+
+
+def perplexity(
+    model: BitNetModel,
+    text: str | Sequence[int],
+    *,
+    stride: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> PerplexityResult:
+    """See `BitNetModel.perplexity`."""
+    if isinstance(text, str):
+        ids = model.tokenize(text, add_special_tokens=False)
+    else:
+        ids = check_token_ids("text", text, model.vocab_size)
+    if not ids or (model.start_id is None and len(ids) < 2):
+        raise InvalidParameterError(f"perplexity needs text; {len(ids)} tokens were given")
+    start = [] if model.start_id is None else [model.start_id]
+    window = model.context_length - len(start)
+    step = window if stride is None else check_int("stride", stride, 1, window)
+
+    total, scored, begin = 0.0, 0, 0
+    while scored < len(ids):
+        end = min(begin + window, len(ids))
+        total += _score_window(model, start + ids[begin:end], len(start) + scored - begin)
+        scored = end
+        begin += step
+        if progress is not None:
+            progress(scored, len(ids), "scoring")
+    count = len(ids) - (0 if start else 1)
+    return PerplexityResult(
+        perplexity=math.exp(total / count),
+        bits_per_byte=total / math.log(2) / len(text.encode()) if isinstance(text, str) else None,
+        tokens=count,
+        nll=total,
+    )
+
+
+def _score_window(model: BitNetModel, ids: list[int], first: int) -> float:
+    """Negative log likelihood in nats of ids[first:], each given all before it in the window."""
+    total, position = 0.0, 0
+    first = max(first, 1)
+    cache = model.new_cache()
+    for logits in model.runner.all_logits(cache, ids[:-1], new_cancel_flag()):
+        targets = np.asarray(ids[position + 1 : position + 1 + len(logits)], np.int64)
+        losses = negative_log_likelihood(logits, targets)
+        for offset, loss in enumerate(losses.tolist()):
+            if position + 1 + offset >= first:
+                total += loss
+        position += len(logits)
+    return total

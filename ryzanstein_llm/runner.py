@@ -1,0 +1,190 @@
+"""Runs passes of one model, one at a time, whichever thread asks.
+
+No thread of its own: the calling thread takes the model's lock, computes with its
+OpenMP team, and hands on. A pass that is cancelled or interrupted leaves its cache
+as it was before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CancelledError, ClosedError
+from .kernels.threads import release_team
+from .kernels.workspace import Workspace
+from .kv_cache import KVCache
+from .models import CausalLM
+
+__all__ = ["PASS_TOKENS", "Runner", "new_cancel_flag"]
+
+# Tokens of a prompt that go through the model together. More saves little and costs memory
+# and time between looks at Ctrl-C; results do not depend on it.
+PASS_TOKENS = 512
+# Rows of logits made at a time when all are wanted: 64 x 128,256 floats are 33 MB.
+HEAD_TOKENS = 64
+
+# Multiply-adds below which a call stays serial (measured: a fork and join takes 1-3 us).
+SERIAL_BELOW = 1 << 20
+
+Float32 = NDArray[np.float32]
+CancelFlag = NDArray[np.int32]
+
+
+def new_cancel_flag() -> CancelFlag:
+    """int32 (1,); non-zero asks the pass that polls it to stop."""
+    return np.zeros(1, np.int32)
+
+
+class Runner:
+    """
+    Parameters
+    ----------
+    graph : CausalLM
+    n_threads : int
+        Threads of every parallel region.
+    """
+
+    def __init__(self, graph: CausalLM, n_threads: int) -> None:
+        self._graph: CausalLM | None = graph
+        self._space = Workspace(n_threads, SERIAL_BELOW)
+        self._lock = threading.Lock()
+        self._waiting = 0
+        _runners.add(self)
+
+    @property
+    def graph(self) -> CausalLM:
+        """The model; `ClosedError` after `close`."""
+        if self._graph is None:
+            raise ClosedError("the model is closed")
+        return self._graph
+
+    def close(self) -> None:
+        """Wait for a running pass, then let go of the weights."""
+        with self._lock:
+            self._graph = None
+
+    def last_logits(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> Float32:
+        """Append `ids` (at least one) to the cache; logits after the last: float32 (vocab,)."""
+
+        def keep_last(hidden: Float32, is_last: bool) -> Float32 | None:
+            return self.graph.logits(hidden[-1:], self._space) if is_last else None
+
+        (logits,) = self._passes(cache, ids, cancel, keep_last)
+        return logits[0]
+
+    def all_logits(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> Iterator[Float32]:
+        """Append `ids` to the cache; logits after each, in blocks float32 (<= 64, vocab).
+
+        The whole prompt goes through before the first block comes, so a cache is never
+        left half way by a consumer that stops early.
+        """
+        hidden = np.concatenate(self._passes(cache, ids, cancel, lambda rows, _: rows))
+        for start in range(0, len(hidden), HEAD_TOKENS):
+            with self._exclusively(cancel):
+                block = self.graph.logits(hidden[start : start + HEAD_TOKENS], self._space)
+                _raise_if_cancelled(cancel)
+            yield block
+
+    def batch_logits(self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag) -> Float32:
+        """One more token for each of several sequences in one pass: float32 (n, vocab)."""
+        before = [cache.length for cache in caches]
+        try:
+            with self._exclusively(cancel):
+                for cache in caches:
+                    cache.reserve(cache.length + 1)
+                segments = [(1, cache.length, cache.table) for cache in caches]
+                hidden = self.graph.hidden_states(
+                    np.asarray(ids, np.int64), segments, caches[0].layout, self._space
+                )
+                logits = self.graph.logits(hidden, self._space)
+                _raise_if_cancelled(cancel)
+                for cache in caches:
+                    cache.length += 1
+                return logits
+        except BaseException:
+            for cache, length in zip(caches, before, strict=True):
+                cache.truncate(length)
+            raise
+
+    def _passes(
+        self,
+        cache: KVCache,
+        ids: Sequence[int],
+        cancel: CancelFlag,
+        keep: Callable[[Float32, bool], Float32 | None],
+    ) -> list[Float32]:
+        """`ids` in passes of PASS_TOKENS; what `keep(hidden, is_last)` gives for each but None.
+
+        The lock is given up between passes, so that another session's token need not wait
+        for a whole prompt.
+        """
+        before, kept = cache.length, []
+        tokens = np.asarray(ids, np.int64)
+        cache.reserve(before + len(tokens))
+        try:
+            for start in range(0, len(tokens), PASS_TOKENS):
+                part = tokens[start : start + PASS_TOKENS]
+                with self._exclusively(cancel):
+                    segments = [(len(part), cache.length, cache.table)]
+                    hidden = self.graph.hidden_states(part, segments, cache.layout, self._space)
+                    result = keep(hidden, start + len(part) == len(tokens))
+                    _raise_if_cancelled(cancel)
+                    cache.length += len(part)
+                if result is not None:
+                    kept.append(result)
+        except BaseException:  # KeyboardInterrupt too: the cache stays usable
+            cache.truncate(before)
+            raise
+        return kept
+
+    @contextmanager
+    def _exclusively(self, cancel: CancelFlag) -> Iterator[None]:
+        self._waiting += 1
+        try:
+            self._lock.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            self._space.use_cancel_flag(cancel)
+            yield
+        finally:
+            self._lock.release()
+            # libgomp keeps a team per calling thread: sixteen callers on sixteen cores would
+            # keep 240 workers. Whoever hands over to another thread sends its workers home.
+            if self._waiting:
+                release_team()
+
+    def retire(self) -> None:
+        """The calling thread is done for now; unless it is the main thread, its workers end."""
+        if threading.current_thread() is not threading.main_thread():
+            release_team()
+
+    def _after_fork(self) -> None:
+        # The lock may have been held by a thread that the child does not have.
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+
+def _raise_if_cancelled(cancel: CancelFlag) -> None:
+    if cancel[0]:
+        raise CancelledError("the pass was cancelled; the cache is as it was before it")
+
+
+_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+def _reset_runners(*_: Any) -> None:
+    for runner in list(_runners):
+        runner._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_runners)

@@ -1,0 +1,252 @@
+"""A session: one sequence of tokens and its cache, over weights that all sessions share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import ClosedError, SessionBusyError
+from .generation import GenerationResult, TokenLoop
+from .kv_cache import KVCache
+from .runner import new_cancel_flag
+from .sampling import Sampler, SamplingParams
+from .stop_strings import StopStrings
+from .validation import check_int
+
+if TYPE_CHECKING:
+    from .model import BitNetModel
+    from .request import Request
+
+__all__ = ["Prompt", "Session", "TextIterator"]
+
+Prompt = str | Sequence[int]
+
+
+class TextIterator(Iterator[str]):
+    """Pieces of text as they come; together they are what `generate` returns.
+
+    `close()` ends the generation early; `result` is there once iteration has ended.
+    """
+
+    def __init__(self, pieces: Callable[[TextIterator], Iterator[str]]) -> None:
+        self._pieces: Any = pieces(self)
+        self._result: GenerationResult | None = None
+
+    def __next__(self) -> str:
+        piece: str = next(self._pieces)
+        return piece
+
+    def close(self) -> None:
+        """Stop generating. What came so far stays in the session."""
+        self._pieces.close()
+
+    @property
+    def result(self) -> GenerationResult:
+        """Ids, finish reason, timings.
+
+        Raises
+        ------
+        RuntimeError
+            While the iteration is not finished.
+        """
+        if self._result is None:
+            raise RuntimeError("the stream has not ended yet")
+        return self._result
+
+
+class Session:
+    """One conversation with a model. Made by `BitNetModel.session()`.
+
+    A prompt is appended to what the session holds already, and the continuation after it.
+    The beginning-of-text token is added to the first prompt only. Cheap to make; use one
+    from one thread at a time (`cancel` may be called from any).
+    """
+
+    def __init__(self, model: BitNetModel) -> None:
+        self._model = model
+        self._cache: KVCache | None = model.new_cache()
+        self._tokens: list[int] = []
+        self._busy = threading.Lock()
+        self._cancel = new_cancel_flag()
+
+    @property
+    def tokens(self) -> list[int]:
+        """A copy of all token ids, prompts and continuations."""
+        return list(self._tokens)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache."""
+        return 0 if self._cache is None else self._cache.nbytes
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        sampling: SamplingParams | None = None,
+        return_result: bool = False,
+        **sampling_options: Any,
+    ) -> Any:
+        """Append a prompt and generate. Parameters, return and errors as `BitNetModel.generate`.
+
+        Raises
+        ------
+        SessionBusyError
+            If the session is generating in another thread.
+        """
+        stream = self._start(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result)
+        text = "".join(stream)
+        return stream.result if return_result else text
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        sampling: SamplingParams | None = None,
+        **sampling_options: Any,
+    ) -> TextIterator:
+        """Like `generate`, piece by piece. Arguments are checked at once, not at the first piece."""
+        return self._start(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False)
+
+    def cancel(self) -> None:
+        """End the running generation soon, also during a long prompt; from any thread.
+
+        Its `finish_reason` is "cancelled". Does nothing if none is running.
+        """
+        self._cancel[0] = 1
+
+    def truncate(self, n: int) -> None:
+        """Keep the first `n` tokens only.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `n` is negative or more than there are.
+        """
+        n = check_int("n", n, 0, len(self._tokens))
+        with self._exclusively() as cache:
+            del self._tokens[n:]
+            cache.truncate(min(n, cache.length))
+
+    def close(self) -> None:
+        """Free the cache. Closing twice is fine."""
+        with self._exclusively(closing=True):
+            self._cache = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Session({len(self._tokens)} tokens, {self._cache!r})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Session cannot be pickled; keep its tokens and generate from them")
+
+    def _exclusively(self, closing: bool = False) -> _Busy:
+        return _Busy(self, closing)
+
+    def _start(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None,
+        stop: str | Sequence[str] | None,
+        ignore_eos: bool,
+        sampling: SamplingParams | None,
+        sampling_options: dict[str, Any],
+        ids_suffice: bool,
+    ) -> TextIterator:
+        """Checks all arguments now; the iterator does the work."""
+        request = self._model.request(
+            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, ids_suffice
+        )
+        self._check_room(request.new_ids(bool(self._tokens)))
+        return TextIterator(lambda owner: self._run_next(request, owner))
+
+    def _check_room(self, ids: list[int]) -> None:
+        self._model.check_fits(len(self._tokens) + len(ids))
+
+    def run_from_start(self, request: Request, owner: TextIterator) -> Iterator[str]:
+        """Runs a request as if the session were new, keeping the cache of a common prefix."""
+        ids = request.first_ids
+        same = 0
+        for old, new in zip(self._tokens, ids, strict=False):
+            if old != new:
+                break
+            same += 1
+        # the last token is computed again in any case: its logits are what is wanted
+        self.truncate(min(same, len(ids) - 1))
+        yield from self._run(request, ids[len(self._tokens) :], owner)
+
+    def _run_next(self, request: Request, owner: TextIterator) -> Iterator[str]:
+        ids = request.new_ids(bool(self._tokens))
+        self._check_room(ids)
+        yield from self._run(request, ids, owner)
+
+    def _run(self, request: Request, ids: list[int], owner: TextIterator) -> Iterator[str]:
+        with self._exclusively() as cache:
+            self._tokens.extend(ids)
+            self._cancel[0] = 0
+            prompt_tokens, reused = len(self._tokens), cache.length
+            room = self._model.context_length - prompt_tokens
+            loop = TokenLoop(
+                self._model.runner,
+                cache,
+                self._tokens,
+                Sampler(request.sampling, self._tokens),
+                max_tokens=min(request.max_tokens, room),
+                eos_ids=() if request.ignore_eos else self._model.eos_ids,
+                cancel=self._cancel,
+            )
+            text = None if self._model.tokenizer is None else self._model.tokenizer.stream()
+            stops, said = StopStrings(request.stop), []
+            try:
+                for token in loop:
+                    if text is not None and (piece := stops.push(text.push(token))):
+                        said.append(piece)
+                        yield piece
+                    if stops.matched is not None:
+                        break
+                if text is not None:
+                    rest = stops.push(text.flush()) + stops.flush()
+                    if rest:
+                        said.append(rest)
+                        yield rest
+            finally:
+                self._model.runner.retire()
+                owner._result = GenerationResult(
+                    text=None if text is None else "".join(said),
+                    ids=self._tokens[prompt_tokens:],
+                    finish_reason="stop" if stops.matched is not None else loop.finish_reason,
+                    prompt_tokens=prompt_tokens,
+                    reused_tokens=reused,
+                    timings=loop.timings,
+                )
+
+
+class _Busy:
+    """Holds a session for one thread, or says that another has it."""
+
+    def __init__(self, session: Session, closing: bool) -> None:
+        self._session, self._closing = session, closing
+
+    def __enter__(self) -> KVCache:
+        if not self._session._busy.acquire(blocking=False):
+            raise SessionBusyError("the session is in use by another thread; give each its own")
+        cache = self._session._cache
+        if cache is None and not self._closing:
+            self._session._busy.release()
+            raise ClosedError("the session is closed")
+        return cache  # type: ignore[return-value]  # None only while closing, where it is unused
+
+    def __exit__(self, *_: object) -> None:
+        self._session._busy.release()

@@ -1,0 +1,71 @@
+"""`python -m ryzanstein_llm.testing make-checkpoint --preset NAME DIRECTORY`"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import RyzansteinError
+from . import PRESETS, make_checkpoint
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    interactive = sys.stderr.isatty()
+    try:
+        path = make_checkpoint(
+            options.directory,
+            options.preset,
+            seed=options.seed,
+            form=options.form,
+            linear_class=None if options.linear_class == "none" else options.linear_class,
+            dtype=options.dtype,
+            shards=options.shards,
+            tokenizer=not options.no_tokenizer,
+            sparse_gates=options.sparse_gates,
+            progress=_draw if interactive else None,
+        )
+    except (RyzansteinError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    finally:
+        if interactive:
+            sys.stderr.write("\r\x1b[K")
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ryzanstein_llm.testing")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    make = commands.add_parser(
+        "make-checkpoint",
+        help="write a checkpoint with seeded random weights",
+        description="Write a BitNet checkpoint with seeded random weights to DIRECTORY.",
+    )
+    make.add_argument("directory", metavar="DIRECTORY")
+    make.add_argument("--preset", choices=PRESETS, required=True)
+    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--form", choices=["packed", "master"], default="packed")
+    make.add_argument(
+        "--linear-class", choices=["autobitlinear", "bitlinear", "none"], default="autobitlinear"
+    )
+    make.add_argument("--dtype", choices=["BF16", "F16", "F32"], default="BF16")
+    make.add_argument("--shards", type=int, default=1, metavar="N")
+    make.add_argument("--sparse-gates", type=float, metavar="SHARE", help="share of positive gates")
+    make.add_argument("--no-tokenizer", action="store_true")
+    return parser
+
+
+def _draw(done: int, total: int) -> None:
+    width = 30
+    filled = width * done // total
+    bar = "#" * filled + "." * (width - filled)
+    sys.stderr.write(f"\r[{bar}] {done >> 20} / {total >> 20} MiB")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Encodings of weights: bfloat16 bit patterns and the packed ternary layout of checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["from_bf16_bits", "pack_hf", "to_bf16_bits", "unpack_hf"]
+
+
+def to_bf16_bits(values: ArrayLike) -> NDArray[np.uint16]:
+    """float32 → bfloat16 bit patterns of the same shape, rounded to nearest, ties to even.
+
+    Overflow gives infinity; a NaN stays a NaN (quiet, with its sign).
+    """
+    exact = np.ascontiguousarray(values, np.float32)
+    bits = exact.view(np.uint32)
+    # Adding just under half a unit, plus the lowest bit kept, carries exactly when rounding up.
+    rounded = (bits >> 16) & 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    result = rounded.astype(np.uint16)
+    nan = np.isnan(exact)
+    if nan.any():
+        result[nan] = (bits[nan] >> 16 | 0x40).astype(np.uint16)
+    return result.reshape(np.shape(values))
+
+
+def from_bf16_bits(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """bfloat16 bit patterns → float32 of the same shape (exact)."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def pack_hf(codes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Ternary codes (value + 1) in the packed layout of published BitNet checkpoints.
+
+    With R = ceil(out / 4), byte [r, c] holds the codes of rows r, R + r, 2R + r and 3R + r of
+    column c, lowest two bits first. Rows beyond `out` get code 0.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (out, in), integers 0..3
+        3 is no ternary value; it is packed as it is, for tests of bad input.
+
+    Returns
+    -------
+    ndarray of shape (ceil(out / 4), in), uint8
+    """
+    if codes.ndim != 2 or (codes.size and not 0 <= int(codes.min()) <= int(codes.max()) <= 3):
+        raise ValueError(f"expected a matrix of codes 0..3, found shape {codes.shape}")
+    rows, columns = codes.shape
+    packed_rows = -(-rows // 4)
+    padded = np.zeros((4, packed_rows, columns), np.uint8)
+    padded.reshape(4 * packed_rows, columns)[:rows] = codes
+    packed: NDArray[np.uint8] = padded[0] | padded[1] << 2 | padded[2] << 4 | padded[3] << 6
+    return packed
+
+
+def unpack_hf(packed: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
+    """The codes, shape (rows, in), of a matrix that `pack_hf` packed."""
+    planes = [packed >> shift & 3 for shift in (0, 2, 4, 6)]
+    return np.concatenate(planes)[:rows]

@@ -1,0 +1,142 @@
+"""Random checkpoints: exact in names, shapes and files, arbitrary (but sane) in their weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidParameterError
+from .presets import Form, preset_config, preset_generation_config
+from .safetensors_writer import write_shards
+from .tokenizer_files import tokenizer_config_json, tokenizer_json
+from .weights import DType, LinearClass, random_plans
+
+__all__ = ["make_checkpoint"]
+
+
+def make_checkpoint(
+    directory: str | os.PathLike[str],
+    preset_or_config: str | Mapping[str, Any],
+    *,
+    seed: int = 0,
+    form: Form = "packed",
+    linear_class: LinearClass | None = "autobitlinear",
+    dtype: DType = "BF16",
+    shards: int = 1,
+    tokenizer: bool = True,
+    sparse_gates: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a BitNet checkpoint with seeded random weights.
+
+    The same arguments give the same files under the same version of NumPy.
+
+    Parameters
+    ----------
+    directory
+        Created where needed. It must not hold weights yet.
+    preset_or_config
+        A name in `PRESETS`, or the contents of a `config.json` (its `quantization_config` is
+        replaced).
+    seed
+        0 or more.
+    form
+        `"packed"`: uint8 codes with a `weight_scale` per projection; `"master"`: float weights.
+    linear_class
+        Of `quantization_config`; None leaves the key out. `weight_scale` is stored accordingly:
+        the multiplier for `"autobitlinear"`, its reciprocal otherwise.
+    dtype
+        Of everything that is not packed.
+    shards
+        Number of weight files; above 1 they come with an index.
+    tokenizer
+        Whether to write `tokenizer.json` and `tokenizer_config.json`. They need a `vocab_size` of
+        256 and more plus the special tokens.
+    sparse_gates
+        Share of positive gates, between 0 and 1 exclusive, for benchmarks of activation sparsity:
+        0.2 leaves about an eighth of the int8 inputs of `down_proj` non-zero. None: half are
+        positive, a third non-zero. The share is met within a few hundredths.
+    progress
+        Called as `progress(bytes_done, bytes_total)` while weights are written.
+
+    Returns
+    -------
+    Path
+        The directory.
+
+    Raises
+    ------
+    InvalidParameterError
+        A parameter is out of range, or the directory holds weights.
+    """
+    if isinstance(preset_or_config, str):
+        config, origin = preset_config(preset_or_config), preset_or_config
+    else:
+        config, origin = dict(preset_or_config), "config"
+    _check(seed, form, linear_class, dtype, sparse_gates)
+    config["torch_dtype"] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype]
+    config["quantization_config"] = _quantization_config(form, linear_class)
+    plans = random_plans(
+        config,
+        seed=seed,
+        form=form,
+        linear_class=linear_class,
+        dtype=dtype,
+        sparse_gates=sparse_gates,
+    )
+    if type(shards) is not int or not 1 <= shards <= len(plans):
+        raise InvalidParameterError(f"shards must be 1..{len(plans)}, got {shards!r}")
+    texts = {"config.json": config, "generation_config.json": preset_generation_config(config)}
+    if tokenizer:
+        texts["tokenizer.json"] = tokenizer_json(config)
+        texts["tokenizer_config.json"] = tokenizer_config_json(config)
+
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    present = sorted(file.name for file in path.glob("*.safetensors*"))
+    if present:
+        raise InvalidParameterError(f"{path}: already holds weights ({present[0]})")
+    for name, value in texts.items():
+        # The vocabulary is long: one line, as a tokenizer file is not for reading.
+        indent = None if name == "tokenizer.json" else 2
+        text = json.dumps(value, indent=indent, ensure_ascii=False)
+        (path / name).write_text(text + "\n", encoding="utf-8")
+    total = sum(plan.nbytes for plan in plans)
+    done = 0
+
+    def written(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    # transformers refuses a file whose metadata do not name the framework.
+    metadata = {"format": "pt", "random_weights": f"{origin}, seed {seed}"}
+    write_shards(path, plans, shards, metadata=metadata, written=written)
+    return path
+
+
+def _check(seed: int, form: str, linear_class: str | None, dtype: str, sparse: Any) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InvalidParameterError(f"seed must be a non-negative integer, got {seed!r}")
+    choices: list[tuple[str, str | None, tuple[str | None, ...]]] = [
+        ("form", form, ("packed", "master")),
+        ("linear_class", linear_class, ("autobitlinear", "bitlinear", None)),
+        ("dtype", dtype, ("BF16", "F16", "F32")),
+    ]
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise InvalidParameterError(f"{name} must be one of {allowed}, got {value!r}")
+    if sparse is not None and not 0 < sparse < 1:
+        raise InvalidParameterError(f"sparse_gates must be between 0 and 1, got {sparse!r}")
+
+
+def _quantization_config(form: Form, linear_class: LinearClass | None) -> dict[str, str]:
+    result = {"quant_method": "bitnet"}
+    if linear_class is not None:
+        result["linear_class"] = linear_class
+    result["quantization_mode"] = "offline" if form == "packed" else "online"
+    return result

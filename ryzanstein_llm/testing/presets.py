@@ -1,0 +1,134 @@
+"""Model configurations by name, as they stand in `config.json`, and the tensors they call for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ..errors import InvalidParameterError
+
+__all__ = ["PRESETS", "Form", "bitnet_tensor_shapes", "preset_config", "preset_generation_config"]
+
+Form = Literal["packed", "master"]
+
+_BITNET_2B: dict[str, Any] = {
+    "architectures": ["BitNetForCausalLM"],
+    "auto_map": {
+        "AutoConfig": "configuration_bitnet.BitNetConfig",
+        "AutoModelForCausalLM": "modeling_bitnet.BitNetForCausalLM",
+    },
+    "bos_token_id": 128000,
+    "eos_token_id": 128001,
+    "hidden_act": "relu2",
+    "hidden_size": 2560,
+    "initializer_range": 0.02,
+    "intermediate_size": 6912,
+    "max_position_embeddings": 4096,
+    "model_type": "bitnet",
+    "num_attention_heads": 20,
+    "num_hidden_layers": 30,
+    "num_key_value_heads": 5,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "use_cache": True,
+    "vocab_size": 128256,
+}
+
+_TALES_6M: dict[str, Any] = {
+    "architectures": ["BitNetForCausalLM"],
+    "model_type": "bitnet",
+    "hidden_act": "relu2",
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 6,
+    "vocab_size": 4096,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "bitnet-b1.58-2B-4T": _BITNET_2B,
+    "tales-6m": _TALES_6M,
+    "tiny": _TALES_6M
+    | {
+        "hidden_size": 128,
+        "intermediate_size": 320,
+        "num_hidden_layers": 2,
+        "vocab_size": 512,
+        "max_position_embeddings": 256,
+    },
+}
+
+
+def preset_config(name: str) -> dict[str, Any]:
+    """A copy of the configuration of a preset, without `quantization_config`, which depends on
+    the form that is written. Raises `InvalidParameterError` for an unknown name."""
+    if name not in PRESETS:
+        raise InvalidParameterError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    return copy.deepcopy(PRESETS[name])
+
+
+def preset_generation_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`generation_config.json` for a model of this configuration: its BOS and EOS ids, with the
+    end-of-turn id added for the vocabulary of the 2B model, and sampling defaults."""
+    eos = config.get("eos_token_id")
+    if config.get("bos_token_id") == 128000 and eos == 128001:
+        eos = [128001, 128009]
+    found = {"bos_token_id": config.get("bos_token_id"), "eos_token_id": eos}
+    known = {key: value for key, value in found.items() if value is not None}
+    return {**known, "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+
+
+def bitnet_tensor_shapes(
+    config: Mapping[str, Any], form: Form = "master"
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of a BitNetForCausalLM checkpoint.
+
+    Shapes are as on disk: a projection of (out, in) weights is (out, in) in the master form, and
+    (ceil(out / 4), in) bytes plus a `weight_scale` of shape (1,) in the packed form.
+    """
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    head_dim = config.get("head_dim") or hidden // heads
+    vocabulary = config["vocab_size"]
+    projections = {
+        "self_attn.q_proj": (heads * head_dim, hidden),
+        "self_attn.k_proj": (kv_heads * head_dim, hidden),
+        "self_attn.v_proj": (kv_heads * head_dim, hidden),
+        "self_attn.o_proj": (hidden, heads * head_dim),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    # transformers gives attn_sub_norm the width of the residual stream, which is that of the
+    # concatenated heads unless head_dim says otherwise (and then its own model cannot run).
+    norms = {
+        "input_layernorm": hidden,
+        "post_attention_layernorm": hidden,
+        "self_attn.attn_sub_norm": heads * head_dim,
+        "mlp.ffn_sub_norm": inner,
+    }
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        shapes |= {f"{prefix}{name}.weight": (width,) for name, width in norms.items()}
+        for name, (rows, columns) in projections.items():
+            if form == "packed":
+                shapes[f"{prefix}{name}.weight"] = (-(-rows // 4), columns)
+                shapes[f"{prefix}{name}.weight_scale"] = (1,)
+            else:
+                shapes[f"{prefix}{name}.weight"] = (rows, columns)
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.get("tie_word_embeddings", False):
+        shapes["lm_head.weight"] = (vocabulary, hidden)
+    return shapes

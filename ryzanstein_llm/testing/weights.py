@@ -1,0 +1,184 @@
+"""Random weights that behave like trained ones: finite activations, no dead half, no blow-up.
+
+Scales are chosen so that every normalised vector of root-mean-square (rms) 1 stays near it: a
+projection of a unit vector has rms about 1, each of the 2·L blocks adds rms sqrt(1 / (2·L)) to
+the residual stream, which so ends near rms 1, and embeddings have rms 3 / sqrt(hidden), which
+gives logits a standard deviation of about 3. Half of all gates are positive.
+
+With `sparse_gates`, a constant is added to every embedding, so that the residual stream always
+points somewhat along (1, 1, ..., 1), and gate rows lean against that direction by just as much
+as the wanted share of positive gates needs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bits import to_bf16_bits
+from .presets import Form, bitnet_tensor_shapes
+from .safetensors_writer import TensorPlan
+
+__all__ = ["DType", "LinearClass", "random_plans"]
+
+DType = Literal["BF16", "F16", "F32"]
+LinearClass = Literal["autobitlinear", "bitlinear"]
+
+_BLOCK = 1 << 22  # elements made at a time: bounds the memory to some tens of megabytes
+
+# Of a normal distribution with standard deviation 1, absmean quantisation keeps the share
+# P(|w| > absmean / 2) = 0.69 as non-zero; packed weights take -1, 0, +1 equally often.
+_ABSMEAN = math.sqrt(2 / math.pi)
+_MASTER_DENSITY = 2 * (1 - NormalDist().cdf(_ABSMEAN / 2))
+_PACKED_DENSITY = 2 / 3
+
+
+def random_plans(
+    config: Mapping[str, Any],
+    *,
+    seed: int,
+    form: Form,
+    linear_class: LinearClass | None,
+    dtype: DType,
+    sparse_gates: float | None = None,
+) -> list[TensorPlan]:
+    """Plans for all tensors of a checkpoint, each from a random stream of its own, so that a
+    tensor depends on the seed, its name and shape, and on nothing else that is written."""
+    weights = _RandomWeights(config, seed, form, linear_class, dtype, sparse_gates)
+    return [weights.plan(name, shape) for name, shape in weights.shapes.items()]
+
+
+class _RandomWeights:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        seed: int,
+        form: Form,
+        linear_class: LinearClass | None,
+        dtype: DType,
+        sparse_gates: float | None,
+    ) -> None:
+        self.seed = seed
+        self.packed = form == "packed"
+        self.multiply = linear_class == "autobitlinear"
+        self.dtype = dtype
+        self.density = _PACKED_DENSITY if self.packed else _MASTER_DENSITY
+        self.sparse_gates = sparse_gates
+        self.hidden: int = config["hidden_size"]
+        self.layers: int = config["num_hidden_layers"]
+        self.shapes = bitnet_tensor_shapes(config, form)
+        self.embedding_rms = 3 / math.sqrt(self.hidden)
+        self.embedding_mean = 0.0 if sparse_gates is None else 2 * self.embedding_rms
+
+    def plan(self, name: str, shape: tuple[int, ...]) -> TensorPlan:
+        if name.endswith("weight_scale"):
+            return TensorPlan(name, self.dtype, shape, lambda: [self._weight_scale(name)])
+        if name.endswith("norm.weight"):
+            return TensorPlan(name, self.dtype, shape, lambda: self._normal(name, shape, 1.0, 0.1))
+        if name == "model.embed_tokens.weight":
+            mean, deviation = self.embedding_mean, self.embedding_rms
+            return TensorPlan(
+                name, self.dtype, shape, lambda: self._normal(name, shape, mean, deviation)
+            )
+        if name == "lm_head.weight":
+            return TensorPlan(
+                name, self.dtype, shape, lambda: self._normal(name, shape, 0.0, self.embedding_rms)
+            )
+        if self.packed:
+            return TensorPlan(name, "U8", shape, lambda: self._packed(name, shape))
+        return TensorPlan(name, self.dtype, shape, lambda: self._master(name, shape))
+
+    def _generator(self, name: str) -> np.random.Generator:
+        seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())])
+        return np.random.Generator(np.random.PCG64(seeds))
+
+    def _encode(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        if self.dtype == "BF16":
+            return to_bf16_bits(values)
+        return values.astype(np.float16) if self.dtype == "F16" else values
+
+    def _normal(
+        self, name: str, shape: tuple[int, ...], mean: float, deviation: float
+    ) -> Iterator[NDArray[Any]]:
+        generator = self._generator(name)
+        for count in _block_sizes(math.prod(shape)):
+            values = generator.standard_normal(count, np.float32)
+            values *= np.float32(deviation)
+            values += np.float32(mean)
+            yield self._encode(values)
+
+    def _absmean(self, name: str, columns: int) -> float:
+        """The scale of a projection, ±25 % so that no two agree by chance."""
+        jitter = self._generator(name + "_scale").uniform(0.8, 1.25)
+        writes_residual = "o_proj" in name or "down_proj" in name
+        gain = math.sqrt(1 / (2 * self.layers)) if writes_residual else 1.0
+        return float(gain * jitter / math.sqrt(columns * self.density))
+
+    def _weight_scale(self, name: str) -> NDArray[Any]:
+        projection = name.removesuffix("_scale")
+        absmean = self._absmean(projection, self.shapes[projection][1])
+        value = absmean if self.multiply else 1 / absmean
+        return self._encode(np.array([value], np.float32))
+
+    def _tilt(self, name: str) -> float:
+        """P(+1) - P(-1) of a weight: 0, but for the gates of a sparse model.
+
+        A gate sees a vector of rms 1 whose mean is m, and has itself a standard deviation of
+        sqrt(density·hidden): it is positive with probability Phi(tilt·m·sqrt(hidden / density)).
+        """
+        if self.sparse_gates is None or "gate_proj" not in name:
+            return 0.0
+        layer = int(name.split(".")[2])
+        mean = self.embedding_mean / math.sqrt(self._residual_energy(layer))
+        wanted = NormalDist().inv_cdf(self.sparse_gates)
+        tilt = wanted * math.sqrt(self.density / self.hidden) / mean
+        return max(-self.density, min(self.density, tilt))
+
+    def _residual_energy(self, layer: int) -> float:
+        """Mean square of the residual stream where it enters the feed-forward part of `layer`:
+        the embedding and what the blocks before it added, each the projection of a unit vector."""
+        blocks = [f"model.layers.{i}.self_attn.o_proj.weight" for i in range(layer + 1)]
+        blocks += [f"model.layers.{i}.mlp.down_proj.weight" for i in range(layer)]
+        energy = self.embedding_mean**2 + self.embedding_rms**2
+        for block in blocks:
+            columns = self.shapes[block][1]
+            energy += self._absmean(block, columns) ** 2 * columns * self.density
+        return energy
+
+    def _packed(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
+        # Four codes at once: a random 16-bit number picks one of the 81 valid bytes.
+        table = _byte_table(self.density, self._tilt(name))
+        generator = self._generator(name)
+        for count in _block_sizes(math.prod(shape)):
+            yield table[generator.integers(0, 1 << 16, count, np.uint16)]
+
+    def _master(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        deviation = self._absmean(name, shape[1]) / _ABSMEAN
+        # Moving the mean by x deviations moves P(+1) - P(-1) by twice the density at the border.
+        border = 2 * NormalDist().pdf(_ABSMEAN / 2)
+        return self._normal(name, shape, deviation * self._tilt(name) / border, deviation)
+
+
+def _byte_table(density: float, tilt: float) -> NDArray[np.uint8]:
+    """65,536 packed bytes in which every combination of four codes has its probability."""
+    probabilities = ((density - tilt) / 2, 1 - density, (density + tilt) / 2)
+    combinations = list(itertools.product(range(3), repeat=4))
+    exact = np.array([math.prod(probabilities[code] for code in c) for c in combinations])
+    counts = np.floor(exact * (1 << 16)).astype(np.int64)
+    missing = (1 << 16) - int(counts.sum())
+    most_cut = np.argsort(counts - exact * (1 << 16), kind="stable")
+    counts[most_cut[:missing]] += 1
+    packed = [c[0] | c[1] << 2 | c[2] << 4 | c[3] << 6 for c in combinations]
+    return np.repeat(np.array(packed, np.uint8), counts)
+
+
+def _block_sizes(total: int) -> Iterator[int]:
+    for begin in range(0, total, _BLOCK):
+        yield min(_BLOCK, total - begin)

@@ -1,0 +1,249 @@
+"""Token strings to text, one token at a time.
+
+A `tokenizer.json` names a *decoder*: the recipe that turns a list of token
+strings into text. The recipes of real checkpoints look at the whole list (bytes
+of one character spread over several tokens, the first space dropped, a run of
+byte tokens judged as a whole), so text cannot be had by decoding tokens alone,
+and decoding everything again for each token costs O(n²). `TextPipeline` runs the
+same recipe as a chain of small stages instead, each of which lets go of a string
+as soon as no later token can change it::
+
+    ''.join(pipeline.push(t) for t in tokens) + pipeline.flush() == decoder.decode(tokens)
+
+for every list of tokens, valid text or not. Sliding-window schemes (decode a
+window with and without the new token, emit the difference), including
+`tokenizers.decoders.DecodeStream`, do not keep that promise: they wait for the
+replacement character U+FFFD to go away, which for invalid bytes it never does.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer as RawTokenizer
+from tokenizers.decoders import Decoder
+
+__all__ = ["TextPipeline"]
+
+Spec = Mapping[str, Any]
+
+
+class Stage(Protocol):
+    """One step of a decoder: tokens in, the tokens that are now certain out."""
+
+    def push(self, token: str) -> list[str]: ...
+
+    def flush(self) -> list[str]: ...
+
+
+class TextPipeline:
+    """The incremental form of one decoder; for one text, then discarded.
+
+    Parameters
+    ----------
+    spec : mapping or None
+        The `decoder` entry of `tokenizer.json`. None joins tokens with a space,
+        as the `tokenizers` library does.
+    """
+
+    def __init__(self, spec: Spec | None) -> None:
+        self._stages = _build_stages(spec)
+
+    def push(self, token: str) -> str:
+        """Text that is certain once `token` is known; may be empty."""
+        return "".join(self._run([token], 0))
+
+    def flush(self) -> str:
+        """The rest, once there are no more tokens. Call it last, and once."""
+        text = ""
+        for index, stage in enumerate(self._stages):
+            text += "".join(self._run(stage.flush(), index + 1))
+        return text
+
+    def _run(self, tokens: list[str], first_stage: int) -> list[str]:
+        for stage in self._stages[first_stage:]:
+            if not tokens:
+                break
+            tokens = [out for token in tokens for out in stage.push(token)]
+        return tokens
+
+
+class _Each:
+    """A decoder that treats each token alone; `first` says whether it is the first one."""
+
+    def __init__(self, function: Callable[[str, bool], str]) -> None:
+        self._function = function
+        self._first = True
+
+    def push(self, token: str) -> list[str]:
+        first, self._first = self._first, False
+        return [self._function(token, first)]
+
+    def flush(self) -> list[str]:
+        return []
+
+
+class _Bytes:
+    """`ByteLevel`: the characters of a token stand for bytes; the bytes of all tokens are UTF-8.
+
+    Rust's `from_utf8_lossy` and Python's `errors="replace"` agree on what becomes
+    U+FFFD: one per longest prefix of a valid sequence.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: str) -> list[str]:
+        text = self._decoder.decode(_token_bytes(token))
+        return [text] if text else []
+
+    def flush(self) -> list[str]:
+        return [self._decoder.decode(b"", True)]
+
+
+class _ByteFallback:
+    """`ByteFallback`: a run of tokens such as `<0xE2>` is one string of bytes.
+
+    If the run as a whole is not UTF-8, every one of its bytes becomes U+FFFD, so
+    nothing of it is certain before it has ended.
+    """
+
+    # The library reads the two digits with a parser that takes a plus sign, too.
+    _TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")
+
+    def __init__(self) -> None:
+        self._run = bytearray()
+
+    def push(self, token: str) -> list[str]:
+        byte = self._TOKEN.fullmatch(token)
+        if byte is None:
+            return [*self.flush(), token]
+        self._run.append(int(byte[1], 16))
+        return []
+
+    def flush(self) -> list[str]:
+        run = bytes(self._run)
+        self._run.clear()
+        if not run:
+            return []
+        try:
+            return [run.decode("utf-8")]
+        except UnicodeDecodeError:
+            return ["\ufffd"] * len(run)
+
+
+class _StripStart:
+    """`Strip` of the joined text: up to `count` leading `content` characters are dropped."""
+
+    def __init__(self, content: str, count: int) -> None:
+        self._content = content
+        self._left = count
+
+    def push(self, token: str) -> list[str]:
+        while self._left and token:
+            if not token.startswith(self._content):
+                self._left = 0
+                break
+            token = token[len(self._content) :]
+            self._left -= 1
+        return [token] if token else []
+
+    def flush(self) -> list[str]:
+        return []
+
+
+class _Hold:
+    """Any other decoder: exact, but nothing is certain before the last token."""
+
+    def __init__(self, decoder: Decoder, joined: bool) -> None:
+        self._decoder = decoder
+        self._joined = joined
+        self._tokens: list[str] = []
+
+    def push(self, token: str) -> list[str]:
+        self._tokens.append(token)
+        return []
+
+    def flush(self) -> list[str]:
+        tokens = ["".join(self._tokens)] if self._joined else self._tokens
+        return [self._decoder.decode(tokens)]
+
+
+def _build_stages(spec: Spec | None) -> list[Stage]:
+    if spec is None:
+        return [_Each(lambda token, first: token if first else " " + token)]
+    steps = _flatten(spec)
+    stages: list[Stage] = []
+    joined = False  # from `Fuse` or `ByteLevel` on, all text is one token arriving in fragments
+    for index, step in enumerate(steps):
+        kind = step["type"]
+        if kind == "Fuse":
+            joined = True
+        elif kind == "ByteLevel" and not joined:
+            stages.append(_Bytes())
+            joined = True
+        elif kind == "ByteFallback" and not joined:
+            stages.append(_ByteFallback())
+        elif kind in ("Replace", "Strip") and not joined:
+            stages.append(_Each(_alone(step)))
+        elif kind in ("Metaspace", "WordPiece") and not joined:
+            stages.append(_Each(_by_position(step)))
+        elif kind == "Strip" and not step["stop"]:
+            stages.append(_StripStart(step["content"], step["start"]))
+        else:
+            rest = {"type": "Sequence", "decoders": steps[index:]}
+            stages.append(_Hold(_library_decoder(rest), joined))
+            break
+    return stages
+
+
+def _flatten(spec: Spec) -> list[Spec]:
+    if spec["type"] != "Sequence":
+        return [spec]
+    return [step for inner in spec["decoders"] for step in _flatten(inner)]
+
+
+def _alone(step: Spec) -> Callable[[str, bool], str]:
+    decode = _library_decoder(step).decode
+    return lambda token, first: decode([token])
+
+
+def _by_position(step: Spec) -> Callable[[str, bool], str]:
+    # An empty token in front contributes nothing, and makes `token` the second one.
+    decode = _library_decoder(step).decode
+    return lambda token, first: decode([token] if first else ["", token])
+
+
+def _library_decoder(spec: Spec) -> Decoder:
+    """The `tokenizers` object for a decoder entry; a whole tokenizer is its only public parser."""
+    shell = {
+        "version": "1.0",
+        "added_tokens": [],
+        "model": {"type": "BPE", "vocab": {}, "merges": []},
+        "decoder": spec,
+    }
+    decoder: Decoder = RawTokenizer.from_str(json.dumps(shell)).decoder
+    return decoder
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's alphabet: printable Latin-1 stands for itself, the other bytes for U+0100 and up."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    alphabet.update({chr(0x100 + index): byte for index, byte in enumerate(others)})
+    return alphabet
+
+
+_ALPHABET = _byte_alphabet()
+
+
+def _token_bytes(token: str) -> bytes:
+    try:
+        return bytes([_ALPHABET[character] for character in token])
+    except KeyError:  # an added token such as "two words": plain text, taken whole
+        return token.encode("utf-8")

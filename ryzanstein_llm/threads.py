@@ -1,0 +1,145 @@
+"""How many threads to use, and why. Policy only: nothing here starts or binds a thread."""
+
+from __future__ import annotations
+
+import logging
+import math
+import operator
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cgroup import cpu_quota
+from .errors import InvalidParameterError
+
+__all__ = ["MAX_THREADS", "ThreadChoice", "choose_threads"]
+
+log = logging.getLogger(__name__)
+
+MAX_THREADS = 1024
+"""More than this is taken for a mistake."""
+
+
+@dataclass(frozen=True)
+class ThreadChoice:
+    """A number of threads and what it was chosen from.
+
+    Attributes
+    ----------
+    count : int
+        Threads to use, 1 to `MAX_THREADS`.
+    reason : str
+        Where `count` comes from, for people: "2 physical cores".
+    affinity : int
+        CPUs that this process may run on.
+    quota : float or None
+        CPUs' worth of time that the control group allows; None if there is no limit.
+    physical_cores : int
+        Cores behind those CPUs; as many as `affinity` where the system does not say.
+    """
+
+    count: int
+    reason: str
+    affinity: int
+    quota: float | None
+    physical_cores: int
+
+    @property
+    def oversubscribed(self) -> bool:
+        """Whether `count` threads have to wait for each other's CPU time."""
+        return self.count > self.affinity or self.count > _whole(self.quota, self.affinity)
+
+
+def choose_threads(
+    n_threads: int | None = None, *, root: str | os.PathLike[str] = "/"
+) -> ThreadChoice:
+    """Number of threads: the argument, else `OMP_NUM_THREADS`, else what the machine has.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        1 to `MAX_THREADS`; obeyed exactly. If absent, `OMP_NUM_THREADS` as it is in
+        `os.environ` now, of a list (`4,2`) the first number, empty meaning unset. If
+        that is absent too: the least of CPUs allowed, physical cores, and the control
+        group's quota rounded down, but at least 1.
+    root : path
+        Where `/proc` and `/sys` are found.
+
+    Raises
+    ------
+    InvalidParameterError
+        `n_threads` or `OMP_NUM_THREADS` is not an integer in range.
+    """
+    cpus = _allowed_cpus()
+    affinity = len(cpus)
+    quota = cpu_quota(root)
+    cores = _physical_cores(cpus, root)
+    requested = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if n_threads is not None:
+        count = _checked("n_threads", n_threads)
+        reason = f"n_threads={count}"
+    elif requested:
+        count = _checked("OMP_NUM_THREADS", requested)
+        reason = f"OMP_NUM_THREADS={requested}"
+    else:
+        # min() keeps the first of equals, so the most telling reason comes first.
+        count, reason = min(
+            (cores, _plural(cores, "physical core")),
+            (affinity, f"{_plural(affinity, 'CPU')} in the affinity mask"),
+            (_whole(quota, affinity), f"control group quota of {quota or 0:.2f} CPUs"),
+            key=lambda candidate: candidate[0],
+        )
+    choice = ThreadChoice(count, reason, affinity, quota, cores)
+    if choice.oversubscribed:
+        limit = "" if quota is None else f" and a quota of {quota:.2f}"
+        log.warning(
+            "%s: %d threads on %s%s; they will wait for each other",
+            reason,
+            count,
+            _plural(affinity, "CPU"),
+            limit,
+        )
+    return choice
+
+
+def _checked(name: str, value: int | str) -> int:
+    shown = repr(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = int(value.split(",")[0]) if isinstance(value, str) else operator.index(value)
+    except (TypeError, ValueError):
+        raise InvalidParameterError(
+            f"{name} must be an integer from 1 to {MAX_THREADS}, not {shown}"
+        ) from None
+    if not 1 <= count <= MAX_THREADS:
+        raise InvalidParameterError(f"{name} must be from 1 to {MAX_THREADS}, not {shown}")
+    return count
+
+
+def _allowed_cpus() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _physical_cores(cpus: Iterable[int], root: str | os.PathLike[str]) -> int:
+    """Cores behind these logical CPUs; one each where the system does not say."""
+    cores = set()
+    for cpu in cpus:
+        topology = Path(root, f"sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            # Threads of one core list the same CPUs, so the text itself names the core.
+            cores.add((topology / "thread_siblings_list").read_text().strip())
+        except (OSError, UnicodeDecodeError):
+            cores.add(f"cpu{cpu}")
+    return max(1, len(cores))
+
+
+def _whole(quota: float | None, without: int) -> int:
+    return without if quota is None else max(1, math.floor(quota))
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,197 @@
+"""Text to token ids and back, by the checkpoint's own `tokenizer.json`. No models here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import operator
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer as RawTokenizer
+
+from .errors import FormatError, InvalidParameterError
+from .text_stream import TextPipeline
+
+if TYPE_CHECKING:
+    from .formats import Checkpoint
+
+__all__ = ["TextStream", "Tokenizer"]
+
+log = logging.getLogger(__name__)
+
+
+class Tokenizer:
+    """Encodes and decodes with one `tokenizer.json`; may be used from several threads at once.
+
+    Attributes
+    ----------
+    vocab_size : int
+        Tokens, added ones included. The model's vocabulary may be larger (padding).
+    bos_id, eos_id : int or None
+        Of the tokens that `tokenizer_config.json` names, if it does.
+    """
+
+    def __init__(
+        self, raw: RawTokenizer, config: Mapping[str, Any] | None = None, *, source: str = "memory"
+    ) -> None:
+        """
+        Parameters
+        ----------
+        raw : tokenizers.Tokenizer
+            Taken over: its truncation and padding are switched off, for a prompt
+            that is too long must be an error and not another prompt.
+        config : mapping, optional
+            `tokenizer_config.json`; `bos_token`, `eos_token` and `add_bos_token` are used.
+        source : str
+            Where it came from, for messages.
+        """
+        raw.no_truncation()
+        raw.no_padding()
+        self._raw = raw
+        self._source = source
+        # The decoder's own JSON; `to_str` would write out the whole vocabulary for it.
+        decoder = raw.decoder
+        self._decoder_spec: Mapping[str, Any] | None = (
+            None if decoder is None else json.loads(decoder.__getstate__())
+        )
+        added = raw.get_added_tokens_decoder().values()
+        self._special = frozenset(token.content for token in added if token.special)
+        config = config or {}
+        self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
+        self.bos_id = self._named_id(config, "bos_token")
+        self.eos_id = self._named_id(config, "eos_token")
+        self._add_bos = bool(config.get("add_bos_token", False)) and self.bos_id is not None
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> Tokenizer | None:
+        """The tokenizer of a checkpoint, or None if it has no `tokenizer.json`.
+
+        Raises
+        ------
+        FormatError
+            The file cannot be read or is not a tokenizer.
+        """
+        if checkpoint.tokenizer_path is None:
+            return None
+        return cls.from_file(checkpoint.tokenizer_path, checkpoint.tokenizer_config)
+
+    @classmethod
+    def from_file(cls, path: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
+        """Read `tokenizer.json`; `config` is the content of `tokenizer_config.json`."""
+        try:
+            raw = RawTokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception
+            raise FormatError(f"{path}: not a readable tokenizer.json: {error}") from error
+        return cls(raw, config, source=str(path))
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self._source!r}, vocab_size={self.vocab_size})"
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`.
+
+        Special tokens written out in `text` (`<|end_of_text|>`) are recognised, as a
+        chat template needs. With `add_special_tokens`, what the file's post-processor
+        adds is added, usually a beginning-of-sequence token; if it adds none and
+        `tokenizer_config.json` says `add_bos_token`, the token is put in front.
+
+        Raises
+        ------
+        InvalidParameterError
+            `text` is not a str, or has a lone surrogate, which no UTF-8 text has.
+        """
+        if not isinstance(text, str):
+            raise InvalidParameterError(f"text must be a str, not {type(text).__name__}")
+        try:
+            ids: list[int] = self._raw.encode(text, add_special_tokens=add_special_tokens).ids
+        except TypeError:
+            raise InvalidParameterError(_surrogate_message(text)) from None
+        if add_special_tokens and self._add_bos and ids[:1] != [self.bos_id]:
+            assert self.bos_id is not None
+            ids.insert(0, self.bos_id)
+        if self.bos_id is not None and ids[:2] == [self.bos_id] * 2:
+            log.warning("the prompt begins with two beginning-of-sequence tokens")
+        return ids
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of `ids`, as the file's decoder says.
+
+        Bytes that are not UTF-8 come out as U+FFFD; ids without a token give nothing.
+        `clean_up_tokenization_spaces` is not applied, it loses text.
+
+        Raises
+        ------
+        InvalidParameterError
+            An id is not an integer, is negative, or does not fit 32 bits.
+        """
+        checked = [_check_id(token_id) for token_id in ids]
+        text: str = self._raw.decode(checked, skip_special_tokens=skip_special_tokens)
+        return text
+
+    def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
+        """A new incremental `decode`, for one text."""
+        return TextStream(self, skip_special_tokens=skip_special_tokens)
+
+    def token_id(self, token: str) -> int | None:
+        """Id of a token by its exact spelling in the file, or None."""
+        token_id: int | None = self._raw.token_to_id(token)
+        return token_id
+
+    def token(self, token_id: int) -> str | None:
+        """Spelling of a token in the file (bytes in the file's own alphabet), or None."""
+        token: str | None = self._raw.id_to_token(_check_id(token_id))
+        return token
+
+    def is_special(self, token: str) -> bool:
+        """Whether `decode` leaves this token out by default."""
+        return token in self._special
+
+    def _named_id(self, config: Mapping[str, Any], key: str) -> int | None:
+        named = config.get(key)
+        if isinstance(named, Mapping):  # older files keep a whole AddedToken here
+            named = named.get("content")
+        return self.token_id(named) if isinstance(named, str) else None
+
+
+class TextStream:
+    """Ids in, text out, a token at a time; made by `Tokenizer.stream()`.
+
+    `''.join(map(stream.push, ids)) + stream.flush() == tokenizer.decode(ids)` for
+    every sequence of ids, in time proportional to the text. A piece never ends
+    inside a character.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special_tokens
+        self._pipeline = TextPipeline(tokenizer._decoder_spec)
+
+    def push(self, token_id: int) -> str:
+        """Text that is certain now; often empty. Errors as in `Tokenizer.decode`."""
+        token = self._tokenizer.token(token_id)
+        if token is None or (self._skip_special and self._tokenizer.is_special(token)):
+            return ""
+        return self._pipeline.push(token)
+
+    def flush(self) -> str:
+        """The rest, once there are no more ids: incomplete bytes become U+FFFD. Call it once."""
+        return self._pipeline.flush()
+
+
+def _check_id(token_id: int) -> int:
+    try:
+        value = operator.index(token_id)
+    except TypeError:
+        raise InvalidParameterError(f"token id {token_id!r} is not an integer") from None
+    if not 0 <= value < 2**32:
+        raise InvalidParameterError(f"token id {value} is out of range")
+    return value
+
+
+def _surrogate_message(text: str) -> str:
+    for index, character in enumerate(text):
+        if "\ud800" <= character <= "\udfff":
+            return f"text is not valid Unicode: lone surrogate {character!a} at index {index}"
+    return "text cannot be encoded"

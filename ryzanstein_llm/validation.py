@@ -1,0 +1,67 @@
+"""Checks of arguments: each returns the value in its plain type, or raises
+`InvalidParameterError` with the argument's name, its range and the value."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidParameterError
+
+__all__ = ["check_choice", "check_float", "check_int", "check_token_ids"]
+
+Choice = TypeVar("Choice")
+
+
+def check_int(name: str, value: Any, low: int, high: int) -> int:
+    """An integer (Python's or NumPy's, not a bool) in low..high."""
+    if isinstance(value, (bool, np.bool_)):
+        raise InvalidParameterError(f"{name} must be an integer, not {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidParameterError(f"{name} must be an integer, not {value!r}") from None
+    if not low <= number <= high:
+        raise InvalidParameterError(f"{name} must be in {low}..{high}, not {number}")
+    return number
+
+
+def check_float(name: str, value: Any, low: float, high: float, *, above_low: bool = False) -> float:
+    """A finite number in low..high; above_low excludes low itself."""
+    if isinstance(value, (bool, str, bytes)):
+        raise InvalidParameterError(f"{name} must be a number, not {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidParameterError(f"{name} must be a number, not {value!r}") from None
+    if not math.isfinite(number) or not low <= number <= high or (above_low and number == low):
+        bracket = "(" if above_low else "["
+        raise InvalidParameterError(f"{name} must be in {bracket}{low:g}, {high:g}], not {value!r}")
+    return number
+
+
+def check_choice(name: str, value: Any, choices: Collection[Choice]) -> Choice:
+    """One of `choices`."""
+    for choice in choices:
+        if isinstance(value, type(choice)) and value == choice:
+            return choice
+    listed = ", ".join(repr(choice) for choice in choices)
+    raise InvalidParameterError(f"{name} must be one of {listed}, not {value!r}")
+
+
+def check_token_ids(name: str, ids: Sequence[int] | NDArray[np.integer[Any]], vocab_size: int) -> list[int]:
+    """Token ids as a list of ints in 0..vocab_size-1."""
+    if isinstance(ids, np.ndarray) and ids.ndim != 1:
+        raise InvalidParameterError(f"{name} must be one-dimensional, not of shape {ids.shape}")
+    try:
+        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    except TypeError:
+        raise InvalidParameterError(f"{name} must be token ids, not {ids!r}") from None
+    return [
+        check_int(f"{name}[{index}]", value, 0, vocab_size - 1) for index, value in enumerate(values)
+    ]

@@ -1,0 +1,108 @@
+"""Extensions of the wheel: baseline flags, OpenMP, and which tiers the compiler can build.
+
+One build serves every x86-64 CPU: no -march beyond the baseline and no fast-math, ever;
+the instruction-set regions under include/ choose their own target.
+
+Environment: FORCE_SCALAR=1 builds only the portable tier.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = "ryzanstein_llm/kernels"
+TIERS = ("avx2", "avxvnni", "avx512vnni")
+X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+
+GNU_FLAGS = [
+    "-O3",
+    "-std=gnu11",
+    "-ffp-contract=off",  # a fused multiply-add would change bits between tiers
+    "-fno-math-errno",
+    "-fno-strict-aliasing",
+    "-Wno-psabi",
+    "-Werror=implicit-function-declaration",
+]
+MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
+
+
+class BuildKernels(build_ext):
+    """build_ext that asks the compiler which tiers it can build."""
+
+    def build_extensions(self) -> None:
+        msvc = self.compiler.compiler_type == "msvc"
+        flags = list(MSVC_FLAGS if msvc else GNU_FLAGS)
+        if X86_64 and not msvc:
+            flags += ["-march=x86-64", "-mtune=generic"]
+        macros = [("FORCE_SCALAR", "1")] if os.environ.get("FORCE_SCALAR", "0") != "0" else []
+        if X86_64 and not macros:
+            macros = [(f"RZ_HAVE_{tier.upper()}", "1") for tier in TIERS if self._compiles(tier, flags)]
+        openmp_compile, openmp_link = self._openmp(msvc)
+        for extension in self.extensions:
+            extension.extra_compile_args = flags + openmp_compile
+            extension.extra_link_args = openmp_link
+            extension.define_macros += macros
+        super().build_extensions()
+
+    def _compiles(self, tier: str, flags: list[str]) -> bool:
+        """Whether the real intrinsics compile; macros do not tell (MSVC defines none)."""
+        probe = f"include/ryzanstein/probes/{tier}.c"
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self.compiler.compile([probe], folder, include_dirs=["include"], extra_postargs=flags)
+            except Exception as error:
+                print(f"setup.py: no {tier} tier with this compiler ({error})", file=sys.stderr)
+                return False
+        return True
+
+    @staticmethod
+    def _openmp(msvc: bool) -> tuple[list[str], list[str]]:
+        if msvc:
+            return ["/openmp"], []
+        if sys.platform == "darwin":  # Apple clang needs libomp from Homebrew; not run here
+            prefix = subprocess.run(
+                ["brew", "--prefix", "libomp"], capture_output=True, text=True, check=False
+            ).stdout.strip()
+            return (
+                ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"],
+                [f"-L{prefix}/lib", "-lomp"],
+            )
+        return ["-fopenmp"], ["-fopenmp"]
+
+
+def extension(name: str, *c_sources: str) -> Extension:
+    headers = [str(path) for path in sorted(Path("include").rglob("*.h"))]
+    return Extension(
+        f"ryzanstein_llm.kernels.{name}",
+        [f"{KERNELS}/{name}.pyx", *c_sources],
+        include_dirs=["include"],
+        depends=headers + [f"{KERNELS}/cpu.pxd"],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension(
+                "cpu",
+                f"{KERNELS}/dispatch.c",
+                *(f"{KERNELS}/tiers/{tier}.c" for tier in ("scalar", *TIERS)),
+            ),
+            extension("threads"),
+            extension("packing"),
+            extension("workspace"),
+            extension("linear"),
+            extension("attention"),
+            extension("elementwise"),
+        ],
+        compiler_directives={"language_level": "3"},
+    ),
+    cmdclass={"build_ext": BuildKernels},
+)

@@ -1,0 +1,25 @@
+"""Fixtures that the whole suite shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ryzanstein_llm.kernels import cpu
+
+
+@pytest.fixture(params=cpu.available_tiers())
+def tier(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test once under every tier of this build that the CPU can run."""
+    former = cpu.current_tier()
+    cpu.use_tier(request.param)
+    yield request.param
+    cpu.use_tier(former)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers, the same in every test and every run."""
+    return np.random.default_rng(20240227)

@@ -1,0 +1,166 @@
+"""From checkpoint weights to tiles: the published packing, and absmean of master weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reference import absmean, pack_rows
+
+from ryzanstein_llm.kernels import packing
+from ryzanstein_llm.testing import from_bf16_bits, to_bf16_bits
+
+from .same_bits import assert_same_bits
+
+# t[j] = ((j*j + j//5) mod 3) - 1 for j = 0..31 as (8, 4), packed as transformers packs it
+PUBLISHED = bytes.fromhex("5815019029122162")
+LISTED = np.array([(j * j + j // 5) % 3 - 1 for j in range(32)], np.int8).reshape(8, 4)
+
+SHAPES = [(1, 1), (2, 3), (3, 16), (4, 17), (15, 15), (16, 16), (17, 33), (30, 100), (65, 63)]
+
+
+def unpack(tiles: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Values from tiles by the words of kernels.h: byte 4*row + b of a 16 x 16 tile holds
+    columns b, 4+b, 8+b, 12+b in bit pairs 0, 2, 4, 6. Also the padding, as int8."""
+    row_tiles, column_tiles, _ = tiles.shape
+    codes = np.empty((row_tiles, 16, column_tiles, 16), np.uint8)
+    of_row = tiles.reshape(row_tiles, column_tiles, 16, 4)
+    for column in range(16):
+        pair = of_row[..., column % 4] >> (2 * (column // 4)) & 3
+        codes[..., column] = pair.transpose(0, 2, 1)
+    return codes.reshape(16 * row_tiles, 16 * column_tiles).astype(np.int8) - 1
+
+
+def assert_holds(tiles: np.ndarray, t: np.ndarray) -> None:
+    """The tiles hold t, zeros (code 1) around it, and `packing.unpack` reads the same."""
+    assert tiles.shape == packing.tile_shape(*t.shape)
+    assert tiles.ctypes.data % 64 == 0
+    whole = unpack(tiles, t.shape)
+    assert_same_bits(whole[: t.shape[0], : t.shape[1]], t)
+    assert not whole[t.shape[0] :].any()
+    assert not whole[:, t.shape[1] :].any()
+    assert_same_bits(packing.unpack(tiles, *t.shape), t)
+
+
+def test_the_published_test_vector() -> None:
+    packed = np.frombuffer(PUBLISHED, np.uint8).reshape(2, 4)
+    tiles, clean = packing.pack_hf(packed, 8, 1)
+    assert clean
+    assert_holds(tiles, LISTED)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_published_packing(
+    shape: tuple[int, int], n_threads: int, rng: np.random.Generator
+) -> None:
+    """Also for rows that are no multiple of 4 or 16."""
+    t = rng.integers(-1, 2, shape, np.int8)
+    tiles, clean = packing.pack_hf(pack_rows(t), shape[0], n_threads)
+    assert clean
+    assert_holds(tiles, t)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_code_3_is_noticed_wherever_it_is(n_threads: int) -> None:
+    rows, columns = 37, 35
+    for row in (0, 1, 15, 16, 36):
+        for column in (0, 4, 15, 16, 34):
+            packed = pack_rows(np.zeros((rows, columns), np.int8))
+            quarter = packed.shape[0]
+            packed[row % quarter, column] |= 3 << 2 * (row // quarter)
+            assert packing.pack_hf(packed, rows, n_threads)[1] is False, (row, column)
+
+
+def test_code_3_in_the_padding_of_the_file_does_not_matter() -> None:
+    """9 rows are 3 bytes of four: the last three bit pairs belong to no row."""
+    t = np.ones((9, 20), np.int8)
+    packed = pack_rows(t)
+    packed[1:, :] |= 0b11000000
+    tiles, clean = packing.pack_hf(packed, 9, 1)
+    assert clean
+    assert_holds(tiles, t)
+
+
+def test_packed_weights_at_an_odd_address(rng: np.random.Generator) -> None:
+    t = rng.integers(-1, 2, (33, 50), np.int8)
+    packed = pack_rows(t)
+    held = np.empty(packed.size + 1, np.uint8)
+    held[1:] = packed.reshape(-1)
+    assert_holds(packing.pack_hf(held[1:].reshape(packed.shape), 33, 1)[0], t)
+
+
+def as_stored(master: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The masters rounded to a kind: (as pack_float takes them, the numbers in float64)."""
+    if kind == "BF16":
+        bits = to_bf16_bits(master)
+        return bits, from_bf16_bits(bits).astype(np.float64)
+    stored = master.astype({"F32": np.float32, "F16": np.float16}[kind])
+    return stored, stored.astype(np.float64)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_absmean(shape: tuple[int, int], kind: str, rng: np.random.Generator) -> None:
+    stored, values = as_stored(0.03 * rng.standard_normal(shape), kind)
+    tiles, scale = packing.pack_float(stored, kind, 2)
+    wanted = absmean(values)
+    assert scale == np.float32(wanted.multiplier)
+    assert_holds(tiles, wanted.t)
+
+
+def test_absmean_ties_go_to_zero() -> None:
+    """mean|W| is exactly 1: 0.5 rounds to the even 0, the next float above it to 1."""
+    above = np.nextafter(np.float32(0.5), np.float32(1))
+    below = np.nextafter(np.float32(1.5), np.float32(0))
+    w = np.array([[0.5, -0.5, 1.5, 1.5], [above, -above, below, -below]], np.float32)
+    w[1, 2:] = np.float32(2.0) - np.float32(above), -(np.float32(2.0) - np.float32(above))
+    tiles, scale = packing.pack_float(w, "F32", 1)
+    assert scale == 1.0
+    assert_holds(tiles, np.array([[0, 0, 1, 1], [1, -1, 1, -1]], np.int8))
+
+
+def test_absmean_of_subnormal_half_floats() -> None:
+    """Below 2^-14 float16 is subnormal; the mean is floored at 1e-5."""
+    step = 2.0**-24
+    w = np.array([[1000, -900, 3, -1], [600, 0, -1023, 512]], np.float64) * step
+    tiles, scale = packing.pack_float(w.astype(np.float16), "F16", 1)
+    wanted = absmean(w)
+    assert scale == np.float32(wanted.multiplier)
+    assert wanted.multiplier > 1e-5
+    assert_holds(tiles, wanted.t)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_absmean_of_all_zeros_has_the_floor_as_scale(kind: str) -> None:
+    stored, _ = as_stored(np.zeros((5, 7)), kind)
+    tiles, scale = packing.pack_float(stored, kind, 1)
+    assert scale == np.float32(1e-5)
+    assert_holds(tiles, np.zeros((5, 7), np.int8))
+
+
+def test_absmean_does_not_drift(rng: np.random.Generator) -> None:
+    """17.7 million weights (2,560 x 6,912): a float32 sum stops growing at 2^24 steps."""
+    w = rng.standard_normal((2560, 6912), np.float32)
+    w *= np.float32(0.02)
+    tiles, scale = packing.pack_float(w, "F32", 2)
+    assert scale == np.float32(np.mean(np.abs(w), dtype=np.float64))
+    rows = [0, 15, 16, 1279, 2559]
+    quotient = w[rows] * (np.float32(1) / np.float32(scale))
+    wanted = np.clip(np.rint(quotient), -1, 1).astype(np.int8)
+    assert_same_bits(packing.unpack(tiles, *w.shape)[rows], wanted)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_absmean_passes_on_nan_and_infinity(kind: str) -> None:
+    for bad in (np.nan, np.inf, -np.inf):
+        w = np.ones((3, 20), np.float32)
+        w[2, 19] = bad
+        _, scale = packing.pack_float(as_stored(w, kind)[0], kind, 1)
+        assert not np.isfinite(scale)
+
+
+def test_absmean_does_not_depend_on_threads(rng: np.random.Generator) -> None:
+    w = rng.standard_normal((100, 333), np.float32)
+    one = packing.pack_float(w, "F32", 1)
+    for n_threads in (2, 3):
+        assert_same_bits(packing.pack_float(w, "F32", n_threads), one)

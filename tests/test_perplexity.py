@@ -1,0 +1,109 @@
+"""Perplexity: the definition, agreement with the reference, equality on every tier.
+
+Over 1,434 tokens two correct float32 implementations differ by about 3e-4 of the
+perplexity, because activations near a rounding tie are rounded apart (see
+`reference.steady`). So the whole tale is compared to 1e-3, the excerpts without ties to
+six digits, and a whole book, over which the differences average out, to four.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from demo_model import BOS, DEMO, encode, steady_excerpts, tale
+from reference import BitNetReference, log_softmax, perplexity
+from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.kernels import cpu
+
+
+@pytest.fixture(scope="module")
+def reference() -> BitNetReference:
+    return BitNetReference.open(DEMO)
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[BitNetModel]:
+    with BitNetModel(n_threads=2, kv_dtype="float32") as opened:
+        yield opened
+
+
+def nats(logits: np.ndarray, ids: Sequence[int]) -> float:
+    """Negative log likelihood of ids[1:] given the logits of ids[:-1]."""
+    likelihood = log_softmax(logits[: len(ids) - 1])
+    return -float(np.sum(likelihood[np.arange(len(ids) - 1), list(ids[1:])]))
+
+
+def test_perplexity_is_that_of_the_models_own_logits(model: BitNetModel) -> None:
+    # Consecutive windows of the context length, BOS first in each and not scored.
+    text = tale()
+    expected = perplexity(model.forward, encode(text), BOS, model.context_length)
+    result = model.perplexity(text)
+    assert result.tokens == expected.tokens
+    assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-6)
+    assert result.bits_per_byte == pytest.approx(expected.bits_per_byte(text), rel=1e-6)
+
+
+def test_windows_are_as_long_as_the_context(tmp_path: Path) -> None:
+    text = tale()[:1000]
+    with BitNetModel(n_threads=2, context_length=32) as short:
+        expected = perplexity(short.forward, encode(text), BOS, 32)
+        assert short.perplexity(text).perplexity == pytest.approx(expected.perplexity, rel=1e-6)
+
+
+def test_the_tale_is_as_likely_as_the_reference_says(
+    model: BitNetModel, reference: BitNetReference
+) -> None:
+    expected = perplexity(reference.forward, encode(tale()), BOS, model.context_length)
+    assert model.perplexity(tale()).perplexity == pytest.approx(expected.perplexity, rel=1e-3)
+
+
+def test_excerpts_without_rounding_ties_agree_to_six_digits(
+    model: BitNetModel, reference: BitNetReference
+) -> None:
+    excerpts = steady_excerpts(reference, 60)
+    ours = sum(nats(model.forward(ids), ids) for ids in excerpts)
+    theirs = sum(nats(reference.forward(ids), ids) for ids in excerpts)
+    tokens = sum(len(ids) - 1 for ids in excerpts)
+    assert math.exp(ours / tokens) == pytest.approx(math.exp(theirs / tokens), rel=1e-6)
+
+
+def test_every_tier_gives_the_same_perplexity() -> None:
+    before = cpu.current_tier()
+    results = {}
+    try:
+        for tier in cpu.available_tiers():
+            cpu.use_tier(tier)
+            with BitNetModel(n_threads=2) as model:
+                results[tier] = model.perplexity(tale()).perplexity
+    finally:
+        cpu.use_tier(before)
+    assert len(set(results.values())) == 1, results
+
+
+def tales_directory() -> Path | None:
+    """Public-domain tales: where RYZANSTEIN_TALES says, or beside the checkout."""
+    given = os.environ.get("RYZANSTEIN_TALES")
+    directory = Path(given) if given else Path(__file__).parents[2] / "shared" / "tales"
+    return directory if (directory / "the-brown-fairy-book.txt").is_file() else None
+
+
+@pytest.mark.slow
+def test_a_whole_book_agrees_to_four_digits(
+    model: BitNetModel, reference: BitNetReference
+) -> None:
+    directory = tales_directory()
+    if directory is None:
+        pytest.skip("the-brown-fairy-book.txt not found: set RYZANSTEIN_TALES to its directory")
+    text = (directory / "the-brown-fairy-book.txt").read_text(encoding="utf-8")
+    result = model.perplexity(text)
+    assert result.tokens == 130_517
+    # What transformers gives in float32 for the master weights of this model.
+    assert result.perplexity == pytest.approx(37.14, rel=1e-3)
+    assert result.bits_per_byte == pytest.approx(1.3483, rel=1e-3)
+    expected = perplexity(reference.forward, encode(text), BOS, model.context_length)
+    assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-4)

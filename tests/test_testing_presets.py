@@ -1,0 +1,116 @@
+"""`ryzanstein_llm.testing`: tensor shapes and tokenizers of the presets."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from tokenizers import Tokenizer
+
+from ryzanstein_llm.errors import InvalidParameterError
+from ryzanstein_llm.formats import open_checkpoint
+from ryzanstein_llm.testing import (
+    PRESETS,
+    bitnet_tensor_shapes,
+    preset_config,
+    tokenizer_json,
+)
+
+BITNET_2B = "bitnet-b1.58-2B-4T"
+
+
+def test_2b_preset_has_the_published_tensors() -> None:
+    config = preset_config(BITNET_2B)
+    master = bitnet_tensor_shapes(config)
+    packed = bitnet_tensor_shapes(config, "packed")
+    assert len(master) == 332
+    assert sum(math.prod(shape) for shape in master.values()) == 2_412_820_480
+    assert len(packed) == 542
+    assert sum(name.endswith(".weight_scale") for name in packed) == 210
+    assert packed["model.embed_tokens.weight"] == (128256, 2560)
+    assert "lm_head.weight" not in packed
+    assert packed["model.norm.weight"] == (2560,)
+    layer = {
+        name.removeprefix("model.layers.29."): shape
+        for name, shape in packed.items()
+        if name.startswith("model.layers.29.") and shape != (1,)
+    }
+    assert layer == {
+        "input_layernorm.weight": (2560,),
+        "post_attention_layernorm.weight": (2560,),
+        "self_attn.attn_sub_norm.weight": (2560,),
+        "mlp.ffn_sub_norm.weight": (6912,),
+        "self_attn.q_proj.weight": (640, 2560),
+        "self_attn.k_proj.weight": (160, 2560),
+        "self_attn.v_proj.weight": (160, 2560),
+        "self_attn.o_proj.weight": (640, 2560),
+        "mlp.gate_proj.weight": (1728, 2560),
+        "mlp.up_proj.weight": (1728, 2560),
+        "mlp.down_proj.weight": (640, 6912),
+    }
+
+
+def test_tales_preset_has_the_tensors_of_the_demo_model() -> None:
+    with open_checkpoint(None) as demo:
+        ours = preset_config("tales-6m")
+        assert ours == {k: v for k, v in demo.config.items() if k != "quantization_config"}
+        shapes = {name: demo.info(name).shape for name in demo.names}
+    assert shapes == bitnet_tensor_shapes(ours, "packed")
+
+
+def test_shapes_follow_head_dim_odd_sizes_and_separate_heads() -> None:
+    config = preset_config("tiny") | {
+        "hidden_size": 98,
+        "head_dim": 24,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": False,
+    }
+    shapes = bitnet_tensor_shapes(config, "packed")
+    assert shapes["lm_head.weight"] == (512, 98)
+    assert shapes["model.layers.0.self_attn.q_proj.weight"] == (18, 98)
+    assert shapes["model.layers.0.self_attn.o_proj.weight"] == (25, 72)
+    assert shapes["model.layers.0.self_attn.attn_sub_norm.weight"] == (72,)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_tokenizer_has_the_full_size_and_reads_any_text_back(preset: str) -> None:
+    config = preset_config(preset)
+    tokenizer = Tokenizer.from_str(json.dumps(tokenizer_json(config)))
+    assert tokenizer.get_vocab_size() == config["vocab_size"]
+    assert sorted(tokenizer.get_vocab().values()) == list(range(config["vocab_size"]))
+    texts = [
+        "",
+        "Once upon a time",
+        " two  spaces\n\n\ttab",
+        "naïve 你好 🎉 — ²",
+        "1234567",
+        "\0\x7f",
+    ]
+    texts.append("".join(chr(point) for point in range(1, 0x3000)))
+    for text in texts:
+        encoding = tokenizer.encode(text)
+        assert encoding.ids[0] == config["bos_token_id"]
+        assert tokenizer.decode(encoding.ids) == text
+
+
+def test_2b_tokenizer_has_the_special_tokens_of_llama_3() -> None:
+    tokenizer = Tokenizer.from_str(json.dumps(tokenizer_json(preset_config(BITNET_2B))))
+    assert tokenizer.token_to_id("<|begin_of_text|>") == 128000
+    assert tokenizer.token_to_id("<|end_of_text|>") == 128001
+    assert tokenizer.token_to_id("<|eot_id|>") == 128009
+    assert tokenizer.encode("a<|eot_id|>").ids[-1] == 128009
+    assert tokenizer.id_to_token(128255) == "<|reserved_special_token_250|>"
+    text = "It was the best of times, it was the worst of times, and there was a great storm."
+    assert len(tokenizer.encode(text).ids) < len(text) / 2
+    with_partial_characters = [
+        token for token in range(128000) if tokenizer.decode([token]).endswith("\ufffd")
+    ]
+    assert len(with_partial_characters) > 1000  # a stream must be ready for these
+
+
+def test_vocabularies_without_room_for_all_bytes_are_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="vocab_size 257 is too small"):
+        tokenizer_json(preset_config("tiny") | {"vocab_size": 257})
+    assert len(tokenizer_json(preset_config("tiny") | {"vocab_size": 258})["model"]["merges"]) == 0
