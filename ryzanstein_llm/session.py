@@ -183,8 +183,7 @@ class Session:
             if old != new:
                 break
             same += 1
-        # the last token is computed again in any case: its logits are what is wanted
-        self.truncate(min(same, len(ids) - 1))
+        self.truncate(same)
         yield from self._run(request, ids[len(self._tokens) :], owner)
 
     def _run_next(self, request: Request, owner: TextIterator) -> Iterator[str]:
@@ -196,6 +195,8 @@ class Session:
         with self._exclusively() as cache:
             self._tokens.extend(ids)
             self._cancel[0] = 0
+            # the last token's logits are wanted, so it is computed again if it is in the cache
+            cache.truncate(min(cache.length, len(self._tokens) - 1))
             prompt_tokens, reused = len(self._tokens), cache.length
             room = self._model.context_length - prompt_tokens
             loop = TokenLoop(

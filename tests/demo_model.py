@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import ryzanstein_llm
@@ -27,7 +28,7 @@ DECIDED_PROMPTS = (
     "Long ago, when the world was young,",
     "Far away over the mountains",
     "The princess opened the door",
-    "But you must tell it nothing that is false, for a lie will put it out as surely as rain.\"",
+    'But you must tell it nothing that is false, for a lie will put it out as surely as rain."',
     "said she, and she did not turn her head.",
 )
 
@@ -44,9 +45,13 @@ def tale() -> str:
     return TALE.read_text(encoding="ascii")
 
 
-def steady_excerpts(reference: BitNetReference, count: int, length: int = 4) -> list[list[int]]:
-    """BOS and `length` tokens of the tale, `count` times, where nothing is near a rounding tie."""
-    ids = encode(tale())
+@cache
+def steady_excerpts(count: int, length: int = 4) -> list[list[int]]:
+    """BOS and `length` tokens of the tale, `count` times, where nothing is near a rounding tie.
+
+    They serve both forms of the model, whose activations differ by a millionth.
+    """
+    reference, ids = BitNetReference.open(DEMO), encode(tale())
     found: list[list[int]] = []
     for begin in range(0, len(ids) - length, 2):
         excerpt = [BOS, *ids[begin : begin + length]]

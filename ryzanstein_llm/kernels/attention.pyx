@@ -215,6 +215,11 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
     job.heads = heads
     job.kv_heads = layout.kv_heads
     job.head_dim = layout.head_dim
+    if not 1 <= job.head_dim <= RZ_MAX_HEAD_DIM or job.head_dim % 2:
+        raise ValueError(f"head_dim {job.head_dim}, not even and at most {MAX_HEAD_DIM}")
+    if cosines.shape[1] != job.head_dim // 2 or (sines.shape[0], sines.shape[1]) != (cosines.shape[0], cosines.shape[1]):
+        raise ValueError(f"rotary tables {(cosines.shape[0], cosines.shape[1])} and "
+                         f"{(sines.shape[0], sines.shape[1])} for head_dim {job.head_dim}")
     if heads % job.kv_heads or qkv.shape[1] != (heads + 2 * job.kv_heads) * job.head_dim:
         raise ValueError(f"qkv of width {qkv.shape[1]} for {heads} heads, {job.kv_heads} KV heads of {job.head_dim}")
     if out.shape[0] != n or out.shape[1] != heads * job.head_dim:

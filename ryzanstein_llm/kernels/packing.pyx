@@ -79,8 +79,12 @@ def pack_float(weights, kind, int n_threads):
     a is NaN or infinite if a weight is.
     """
     cdef int code = FLOAT_KINDS[kind]
+    if weights.ndim != 2 or weights.size == 0 or not weights.flags.c_contiguous:
+        raise ValueError(f"master weights of shape {weights.shape} are no contiguous matrix")
+    if weights.dtype.itemsize != (4 if kind == "F32" else 2):
+        raise ValueError(f"master weights of dtype {weights.dtype} are not {kind}")
     cdef int64_t rows = weights.shape[0], columns = weights.shape[1], tile, row
-    cdef int64_t row_bytes = weights.strides[0]
+    cdef int64_t row_bytes = columns * weights.dtype.itemsize
     cdef const uint8_t[::1] source_view = weights.reshape(-1).view(np.uint8)
     cdef const uint8_t *source = &source_view[0]
     shape = tile_shape(rows, columns)
@@ -98,12 +102,14 @@ def pack_float(weights, kind, int n_threads):
         for row in prange(rows, schedule="static"):
             sums[row] = rz_absolute_sum(source + row * row_bytes, columns, code)
         rz_float_mode_leave(mode)
+    mode = rz_float_mode_enter()
     for row in range(rows):  # in row order, whatever the threads did
         total += sums[row]
     scale = <float>(total / (<double>rows * <double>columns))
     if scale < 1e-5:
         scale = <float>1e-5
     inverse = <float>1.0 / scale
+    rz_float_mode_leave(mode)
     cdef int64_t row_tiles = shape[0]
     with nogil, parallel(num_threads=threads):
         mode = rz_float_mode_enter()
@@ -115,6 +121,8 @@ def pack_float(weights, kind, int n_threads):
 
 def unpack(const uint8_t[:, :, ::1] tiles, int64_t rows, int64_t columns):
     """The ternary values of tiles: int8 (rows, columns) of -1, 0, 1."""
+    if (tiles.shape[0], tiles.shape[1], tiles.shape[2]) != tile_shape(rows, columns):
+        raise ValueError(f"tiles {(tiles.shape[0], tiles.shape[1], tiles.shape[2])} do not hold {rows} x {columns}")
     values = np.empty((rows, columns), np.int8)
     cdef int8_t[:, ::1] view = values
     cdef int64_t row

@@ -10,7 +10,7 @@ cdef class Workspace:
     cdef int32_t *sums
     cdef uint8_t *scratch
     cdef int64_t scratch_stride
-    cdef object cancel_flag
+    cdef readonly object cancel_flag
     cdef const int *cancel
     cdef int team(self, int64_t work) noexcept nogil
     cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1

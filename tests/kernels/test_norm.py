@@ -88,7 +88,7 @@ def test_quantize_rounds_half_to_even() -> None:
     x = np.array([127, 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 125.5, -126.5], np.float32)
     codes, scale, total = quantize(x)
     assert codes.tolist() == [127, 0, 2, 2, 4, 0, -2, -2, 126, -126]
-    assert (scale, total) == (1.0, 129)
+    assert (scale, total) == (1.0, 131)
 
 
 def test_quantize_floor() -> None:

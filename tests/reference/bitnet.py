@@ -196,7 +196,7 @@ class BitNetReference:
         self._closest_tie = min(self._closest_tie, float(np.min(ties)))
         # Sums of at most 127 · columns are exact in float64 too, and BLAS is much faster than
         # an integer einsum; `ops.ternary_matmul` says the same in the reference's own tests.
-        sums = q.astype(np.float64) @ weight.t.T.astype(np.float64)
+        sums = q.astype(np.float64) @ weight.columns_first
         return sums * step * weight.multiplier
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:

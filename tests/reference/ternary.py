@@ -7,6 +7,7 @@ A weight matrix is `(out_features, in_features)`; its ternary part `t` is int8 i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,11 @@ class TernaryWeight:
 
     t: npt.NDArray[np.int8]
     multiplier: float
+
+    @cached_property
+    def columns_first(self) -> npt.NDArray[np.float64]:
+        """`t` transposed and widened: `(in_features, out_features)`."""
+        return self.t.T.astype(np.float64)
 
 
 def unpack_rows(packed: npt.NDArray[np.uint8], out_features: int) -> npt.NDArray[np.int8]:

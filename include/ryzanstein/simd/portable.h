@@ -139,10 +139,12 @@ RZ_INLINE float rz_sum(rz_f32x16 a) {
         for (int i = 0; i < half; i++) RZ_LANE(a, i) = RZ_LANE(a, i) + RZ_LANE(a, i + half);
     return RZ_LANE(a, 0);
 }
+/* The same tree, for what rz_max makes of NaN and of zeros of both signs. */
 RZ_INLINE float rz_maximum(rz_f32x16 a) {
-    float most = RZ_LANE(a, 0);
-    for (int i = 1; i < 16; i++) most = RZ_LANE(a, i) > most ? RZ_LANE(a, i) : most;
-    return most;
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            RZ_LANE(a, i) = RZ_LANE(a, i) > RZ_LANE(a, i + half) ? RZ_LANE(a, i) : RZ_LANE(a, i + half);
+    return RZ_LANE(a, 0);
 }
 RZ_INLINE float rz_sqrt_one(float x) {
 #if defined(__GNUC__) || defined(__clang__)

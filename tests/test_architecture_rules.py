@@ -1,0 +1,194 @@
+"""Promises the tree makes: where things may stand, and where not.
+
+Each test is one rule. A rule that has become wrong is changed here, on purpose and in
+the open, not worked around.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ryzanstein_llm"
+KERNELS = PACKAGE / "kernels"
+HEADERS = ROOT / "include" / "ryzanstein"
+KERNEL_TESTS = ROOT / "tests" / "kernels"
+
+
+def c_sources() -> list[Path]:
+    """C of ours outside include/; not what Cython wrote."""
+    return [path for path in PACKAGE.rglob("*.c") if not path.with_suffix(".pyx").exists()]
+
+
+def cython_sources() -> list[Path]:
+    return [path for suffix in ("*.pyx", "*.pxd") for path in PACKAGE.rglob(suffix)]
+
+
+def python_sources() -> list[Path]:
+    return [*PACKAGE.rglob("*.py"), ROOT / "setup.py"]
+
+
+def without_comments(path: Path) -> str:
+    """The text with comments (and Cython's docstrings) blanked, lines kept."""
+    comment = r'"""[\s\S]*?"""|#.*' if path.suffix in (".pyx", ".pxd") else r"/\*[\s\S]*?\*/|//.*"
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        return text
+    return re.sub(comment, lambda match: re.sub(r"[^\n]", " ", match.group()), text)
+
+
+def named(paths: list[Path], pattern: str) -> list[str]:
+    """`file:line` of every line whose code matches."""
+    return [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted(paths)
+        for number, line in enumerate(without_comments(path).splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """(absolute module, imported name or "") of every import of a Python file of the package."""
+    parents = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) + 1 - node.level] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def test_there_is_something_to_check() -> None:
+    """A moved folder must not make the rules below true of nothing."""
+    assert len(c_sources()) >= 5
+    assert len(cython_sources()) >= 7
+    assert len(list(PACKAGE.glob("models/*.py"))) >= 2
+    assert len(list(HEADERS.rglob("*.h"))) >= 20
+
+
+def test_intrinsics_only_under_include() -> None:
+    outside = [*c_sources(), *cython_sources(), *python_sources()]
+    assert not named(outside, r"_mm(256|512)?_\w+\s*\(|\b__m(128|256|512)i?\b")
+
+
+def test_openmp_only_in_cython_modules_and_setup() -> None:
+    headers = [*HEADERS.rglob("*.h"), *HEADERS.rglob("*.c")]
+    python = [path for path in python_sources() if path.name != "setup.py"]
+    elsewhere = [*headers, *c_sources(), *python]
+    assert not named(elsewhere, r"#\s*pragma\s+omp|omp\.h|\bomp_\w+\(|\bprange\b|-fopenmp")
+
+
+def test_one_wheel_serves_every_x86_64() -> None:
+    """The baseline is plain x86-64; wider code has its own target regions."""
+    setup = [ROOT / "setup.py"]
+    architectures = re.findall(r"-march=([\w-]+)", setup[0].read_text(encoding="utf-8"))
+    assert set(architectures) == {"x86-64"}
+    fast = r"-ffast-math|-Ofast|-funsafe|-fassociative|/fp:fast|-m(avx|sse|fma)|/arch:|-mtune=native"
+    assert not named([*setup, ROOT / "pyproject.toml"], fast)
+
+
+def test_products_and_sums_are_never_fused() -> None:
+    assert named([ROOT / "setup.py"], r"-ffp-contract=off")
+    code = [*HEADERS.rglob("*.h"), *c_sources()]
+    approximate = r"_(fmadd|fmsub|fnmadd|rcp\d*|rsqrt\d*|dpbf16)_\w+\(|\bfmaf?\("
+    assert not named(code, approximate)
+
+
+def test_no_libm_in_the_kernels() -> None:
+    """Its bits differ between versions and CPUs. sqrt is exact, and one instruction."""
+    code = [*HEADERS.rglob("*.h"), *c_sources(), *cython_sources()]
+    functions = "expf?|exp2f?|expm1f?|logf?|log2f?|powf?|sinf?|cosf?|tanhf?|erff?|erfcf?|cbrtf?"
+    # not a definition (elementwise.exp) and not a member of the table
+    assert not named(code, rf"(?<!def )(?<![.>])\b({functions})\(")
+    assert not named(cython_sources(), r"libc\.math|np\.(exp|log|sin|cos|tanh|power|sum|dot|einsum)\b")
+
+
+def test_the_library_never_prints() -> None:
+    """Only the command lines do."""
+    spoken = []
+    for path in PACKAGE.rglob("*.py"):
+        inside = path.relative_to(PACKAGE)
+        if inside.parts[0] == "cli" or inside.name == "__main__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if node.func.id in ("print", "input"):
+                    spoken.append(f"{inside}:{node.lineno}")
+            elif isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr"):
+                spoken.append(f"{inside}:{node.lineno}")
+    assert not spoken
+    assert not named([*cython_sources(), *c_sources(), *HEADERS.rglob("*.h")], r"\bf?printf?\(")
+
+
+def test_models_know_checkpoints_but_no_file_format() -> None:
+    interface = {"Checkpoint", "Tensor", "TensorInfo"}
+    for path in PACKAGE.glob("models/*.py"):
+        for module, name in imports(path):
+            if module.startswith("ryzanstein_llm.formats") or module == "safetensors":
+                assert (module, name in interface) == ("ryzanstein_llm.formats", True), (
+                    f"{path.name} imports {name or module} from {module}"
+                )
+    assert not named(list(PACKAGE.glob("models/*.py")), r"\.safetensors|\.gguf|avx|vnni")
+
+
+def test_formats_know_no_models() -> None:
+    for path in PACKAGE.glob("formats/*.py"):
+        for module, _ in imports(path):
+            assert not module.startswith(("ryzanstein_llm.models", "ryzanstein_llm.kernels"))
+
+
+def test_kernels_know_neither_models_nor_files() -> None:
+    imported = r"^\s*(from|import|cimport)\s+(ryzanstein_llm)?\.*(?!kernels|errors)\b"
+    upwards = rf"{imported}(models|formats|session|model|runner|generation|kv_cache|cli)\b"
+    assert not named(cython_sources(), upwards)
+    outside = named(cython_sources(), r"ryzanstein_llm\.(?!kernels|errors)\w+")
+    assert not outside
+
+
+def test_the_top_needs_only_its_dependencies() -> None:
+    """PyTorch and transformers are never imported by the library."""
+    allowed = {"numpy", "safetensors", "tokenizers", "ryzanstein_llm"}
+    foreign = set()
+    for path in PACKAGE.rglob("*.py"):
+        for module, _ in imports(path):
+            foreign.add(module.split(".")[0])
+    assert foreign - set(sys.stdlib_module_names) <= allowed
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in HEADERS.glob("ops/*.h")))
+def test_every_operation_has_a_test_file_of_its_name(name: str) -> None:
+    test = KERNEL_TESTS / f"test_{name}.py"
+    assert test.exists()
+    assert re.search(r"\btier\b", test.read_text(encoding="utf-8")), "not run under every tier"
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in HEADERS.glob("ternary/*.h")))
+def test_every_ternary_header_belongs_to_a_tier(name: str) -> None:
+    """test_ternary.py runs under every tier, so a header a tier includes is tested."""
+    users = [*KERNELS.glob("tiers/*.c"), *HEADERS.glob("ternary/*.h")]
+    assert named(users, rf'#include "ryzanstein/ternary/{re.escape(name)}"')
+    assert '"tier"' in (KERNEL_TESTS / "test_ternary.py").read_text(encoding="utf-8")
+
+
+def test_every_tier_has_its_probe_and_its_file() -> None:
+    tiers = {path.stem for path in KERNELS.glob("tiers/*.c")}
+    probes = {path.stem for path in HEADERS.glob("probes/*.c")}
+    assert tiers == probes | {"scalar"}
+    text = (KERNELS / "dispatch.c").read_text(encoding="utf-8")
+    assert set(re.findall(r'\{"(\w+)"', text)) == tiers
+
+
+def test_every_table_entry_is_filled() -> None:
+    """A member of rz_kernels that table.h forgets would be a null pointer in every tier."""
+    contract = (HEADERS / "kernels.h").read_text(encoding="utf-8")
+    body = contract[contract.index("typedef struct rz_kernels {") :]
+    members = set(re.findall(r"\(\*(\w+)(?:\[\w+\])?\)\(", body))
+    filled = set(re.findall(r"^\s*\.(\w+) =", (HEADERS / "table.h").read_text("utf-8"), re.M))
+    assert filled == members | {"tier"}
