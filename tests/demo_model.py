@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import ryzanstein_llm
 import tokenizers
 from reference import (
     PROJECTIONS,
@@ -16,6 +15,8 @@ from reference import (
     read_checkpoint,
     write_checkpoint,
 )
+
+import ryzanstein_llm
 
 DEMO = Path(ryzanstein_llm.__file__).parent / "demo"
 TALE = Path(__file__).parent / "data" / "validation_tale.txt"
@@ -32,6 +33,12 @@ DECIDED_PROMPTS = (
     "said she, and she did not turn her head.",
 )
 
+# Where in the tale's tokens the steady excerpts begin: found by trying all places, and tested.
+STEADY_PLACES = (
+    14, 109, 254, 285, 293, 315, 623, 631, 641, 855,
+    861, 874, 935, 1034, 1035, 1259, 1287, 1289, 1363,
+)  # fmt: skip
+
 
 def encode(text: str) -> list[int]:
     """Token ids without BOS, by the `tokenizers` library alone."""
@@ -46,20 +53,15 @@ def tale() -> str:
 
 
 @cache
-def steady_excerpts(count: int, length: int = 4) -> list[list[int]]:
-    """BOS and `length` tokens of the tale, `count` times, where nothing is near a rounding tie.
+def steady_excerpts() -> list[list[int]]:
+    """BOS and 8 tokens of the tale, 19 times, where nothing is near a rounding tie.
 
     They serve both forms of the model, whose activations differ by a millionth.
     """
     reference, ids = BitNetReference.open(DEMO), encode(tale())
-    found: list[list[int]] = []
-    for begin in range(0, len(ids) - length, 2):
-        excerpt = [BOS, *ids[begin : begin + length]]
-        if is_steady(reference, excerpt):
-            found.append(excerpt)
-        if len(found) == count:
-            return found
-    raise RuntimeError(f"{len(found)} of {count} steady excerpts in the tale")
+    excerpts = [[BOS, *ids[begin : begin + 8]] for begin in STEADY_PLACES]
+    assert all(is_steady(reference, excerpt) for excerpt in excerpts)
+    return excerpts
 
 
 def write_demo_masters(directory: Path) -> Path:

@@ -167,9 +167,7 @@ def test_a_config_without_model_type_is_refused(tmp_path: Path) -> None:
         ("bos_token_id", 4096),
     ],
 )
-def test_config_values_that_make_no_sense_are_refused(
-    key: str, value: Any, tmp_path: Path
-) -> None:
+def test_config_values_that_make_no_sense_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     shown = value[-1] if isinstance(value, list) else value
     with refuses(FormatError, "config.json", key, shown):
         BitNetModel(write(tmp_path, {key: value}))
@@ -178,9 +176,7 @@ def test_config_values_that_make_no_sense_are_refused(
 @pytest.mark.parametrize(
     "key", ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"]
 )
-def test_config_keys_without_which_nothing_is_known_are_required(
-    key: str, tmp_path: Path
-) -> None:
+def test_config_keys_without_which_nothing_is_known_are_required(key: str, tmp_path: Path) -> None:
     with refuses(FormatError, "config.json", key):
         BitNetModel(write(tmp_path, {key: None}))
 
@@ -499,9 +495,11 @@ def test_stride(demo: BitNetModel, stride: Any) -> None:
 
 
 def test_a_context_too_short_to_score_anything() -> None:
-    with BitNetModel(n_threads=1, context_length=1) as model:
-        with refuses(InvalidParameterError, "context_length", 1):
-            model.perplexity("Once upon a time")
+    with (
+        BitNetModel(n_threads=1, context_length=1) as model,
+        refuses(InvalidParameterError, "context_length", 1),
+    ):
+        model.perplexity("Once upon a time")
 
 
 @pytest.mark.parametrize("length", [*NOT_COUNTS, 4])

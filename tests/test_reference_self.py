@@ -113,7 +113,7 @@ def test_int8_of_nearly_nothing_is_divided_by_the_floor() -> None:
 def test_int8_in_float32_is_the_float32_sequence_of_operations() -> None:
     x = RANDOM.normal(size=(5, 100)).astype(np.float32)
     q, _ = quantize_int8(x, np.float32)
-    for row, quantized in zip(x, q):
+    for row, quantized in zip(x, q, strict=True):
         scale = np.float32(127) / np.max(np.abs(row))
         np.testing.assert_array_equal(quantized, [round(float(v * scale)) for v in row])
 

@@ -31,6 +31,16 @@
 #define RZ_ISA_AVXVNNI "avx2,f16c,avxvnni"
 #define RZ_ISA_AVX512VNNI "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 
+/* Before a loop of constant count over an array of registers: unrolled early, the array
+ * becomes registers; left to itself GCC 12 keeps it in memory and stores it every round. */
+#if defined(__clang__)
+#define RZ_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define RZ_UNROLL _Pragma("GCC unroll 16")
+#else
+#define RZ_UNROLL
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define RZ_INLINE static inline __attribute__((always_inline, unused))
 #define RZ_RESTRICT __restrict__
@@ -42,5 +52,9 @@
 #define RZ_ALIGNED(bytes) __declspec(align(bytes))
 #define RZ_PREFETCH(address) ((void)(address))
 #endif
+
+/* How far ahead a kernel that reads weights once asks for them. Measured on Zen 5, one stream of
+ * tiles on huge pages: none 0.61 of the read bandwidth, 1 KiB 0.74, 2 KiB 0.80, 4 KiB 0.93. */
+#define RZ_PREFETCH_BYTES 4096
 
 #endif

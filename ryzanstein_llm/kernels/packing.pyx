@@ -34,13 +34,14 @@ def tile_shape(rows, columns):
     return (rows + 15) // 16, (columns + 15) // 16, RZ_TILE_BYTES
 
 
-def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads):
+def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=aligned_empty):
     """Tiles from the Hugging Face layout.
 
     Parameters
     ----------
     packed : uint8 (ceil(rows / 4), columns)
     rows : number of output features
+    allocate : callable from a number of bytes to a 64-byte aligned uint8 array
 
     Returns
     -------
@@ -50,7 +51,7 @@ def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads):
     if packed.shape[0] != (rows + 3) // 4 or columns == 0 or rows == 0:
         raise ValueError(f"packed shape {(packed.shape[0], columns)} does not hold {rows} rows")
     shape = tile_shape(rows, columns)
-    tiles = aligned_empty(shape[0] * shape[1] * shape[2]).reshape(shape)
+    tiles = allocate(shape[0] * shape[1] * shape[2]).reshape(shape)
     cdef uint8_t[:, :, ::1] view = tiles
     cdef uint8_t *to = &view[0, 0, 0]
     cdef const uint8_t *source = &packed[0, 0]
@@ -63,7 +64,7 @@ def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads):
     return tiles, bad == 0
 
 
-def pack_float(weights, kind, int n_threads):
+def pack_float(weights, kind, int n_threads, allocate=aligned_empty):
     """Tiles from float master weights by the absmean rule of BitNet b1.58 (arXiv 2402.17764).
 
     a = max(mean|W|, 1e-5) over the whole matrix; t = clamp(round_half_even(W / a), -1, 1).
@@ -88,7 +89,7 @@ def pack_float(weights, kind, int n_threads):
     cdef const uint8_t[::1] source_view = weights.reshape(-1).view(np.uint8)
     cdef const uint8_t *source = &source_view[0]
     shape = tile_shape(rows, columns)
-    tiles = aligned_empty(shape[0] * shape[1] * shape[2]).reshape(shape)
+    tiles = allocate(shape[0] * shape[1] * shape[2]).reshape(shape)
     cdef uint8_t[:, :, ::1] view = tiles
     cdef uint8_t *to = &view[0, 0, 0]
     row_sums = np.empty(rows, np.float64)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arena import Arena
 from ..errors import FormatError
 from ..formats import Checkpoint, Tensor
 from ..kernels.linear import TernaryMatrix
@@ -42,6 +43,7 @@ class WeightLoader:
 
     def __post_init__(self) -> None:
         self.used: set[str] = set()
+        self.arena = Arena()
 
     def vector(self, name: str, size: int) -> NDArray[np.float32]:
         """A norm's weights, widened to float32 (size,)."""
@@ -80,14 +82,16 @@ class WeightLoader:
         multiplier = float(np.float32(1) / np.float32(scale)) if self.divides and scale else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
             raise self._wrong(scale_name, f"a scale cannot be {scale}")
-        tiles, clean = pack_hf(tensor.array, rows, self.n_threads)
+        tiles, clean = pack_hf(tensor.array, rows, self.n_threads, self.arena.allocate)
         if not clean:
             raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
         return TernaryMatrix(tiles, rows, columns, multiplier)
 
     def _master(self, name: str, rows: int, columns: int) -> TernaryMatrix:
         tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
-        tiles, scale = pack_float(tensor.array, tensor.dtype, self.n_threads)
+        tiles, scale = pack_float(
+            tensor.array, tensor.dtype, self.n_threads, self.arena.allocate
+        )
         if not math.isfinite(scale):
             raise self._wrong(name, "a weight is NaN or infinite")
         return TernaryMatrix(tiles, rows, columns, scale)

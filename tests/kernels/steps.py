@@ -78,9 +78,7 @@ def rope(x: Float32, cosine: Float32, sine: Float32) -> Float32:
     """Heads (..., head_dim) with cosine and sine (..., head_dim / 2)."""
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
-    return np.concatenate(
-        [first * cosine - second * sine, second * cosine + first * sine], axis=-1
-    )
+    return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
 def attend(q: Float32, keys: Float32, values: Float32, scale: float, exp: Exp,

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from ryzanstein_llm.kernels import attention, elementwise, packing
 from ryzanstein_llm.kernels.linear import (
     TernaryMatrix,
     norm_dense,
@@ -16,6 +14,8 @@ from ryzanstein_llm.kernels.linear import (
     norm_project,
 )
 from ryzanstein_llm.kernels.workspace import Workspace
+
+from ryzanstein_llm.kernels import attention, elementwise, packing
 
 from .block_cache import BlockCache, BlockLayout
 from .ternary_cases import matrix_of, random_case
@@ -82,7 +82,8 @@ def test_norm_project() -> None:
 
 
 def test_norm_gated() -> None:
-    (gate, _), (up, _), (other, _) = random_case(20, 32), random_case(20, 32, 1), random_case(21, 32)
+    (gate, _), (up, _) = random_case(20, 32), random_case(20, 32, 1)
+    other, _ = random_case(21, 32)
     space = Workspace(1)
 
     def gated(x: Any, second: Any, out: Any, norm: Any = None) -> None:

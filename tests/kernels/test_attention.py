@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
-
 from ryzanstein_llm.kernels.elementwise import exp
 
 from . import steps
@@ -39,9 +38,7 @@ def check(layout: BlockLayout, heads: int, rows: int, position: int,
 
 @pytest.mark.parametrize("kind", KV_KINDS)
 @pytest.mark.parametrize("context", [1, 2, 255, 256, 257, 600, 1025])
-def test_contexts_around_blocks_of_256(
-    context: int, kind: str, rng: np.random.Generator
-) -> None:
+def test_contexts_around_blocks_of_256(context: int, kind: str, rng: np.random.Generator) -> None:
     layout = BlockLayout(kind, kv_heads=1, head_dim=16)
     check(layout, 2, context, 0, rng)  # prefill
     check(layout, 2, 1, context - 1, rng)  # decode of the last token
@@ -134,7 +131,7 @@ def test_scores_far_apart(rng: np.random.Generator) -> None:
         qkv = random_qkv(rng, 600, layout, 1)
         cache = BlockCache(layout, 600)
         attend(qkv, [(600, 0, cache)], 1)
-        k, v = cache.stored(600)[:2]
+        v = cache.stored(600)[1]
         query = rotated(qkv[-1:], layout, 1, 599)[0][0, 0]
         keys = cache.blocks[place // 256][: 16 * 256 * 4].view(np.float32).reshape(16, 256)
         keys[:, place % 256] = 1000 * query

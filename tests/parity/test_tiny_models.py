@@ -33,7 +33,7 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     directory = write_tiny_model(name, tmp_path)
     transformers = TransformersModel(directory)
     prompts = steady_prompts(BitNetReference.open(directory), 3, 8)
-    with BitNetModel(directory, n_threads=2, kv_dtype="float32") as model:
+    with BitNetModel(directory, n_threads=1, kv_dtype="float32") as model:
         for ids in prompts:
             error = relative_error(model.forward(ids), transformers.logits(ids))
             assert np.max(error) < TOLERANCE
@@ -46,7 +46,7 @@ def test_logits_are_those_of_transformers_over_hundreds_of_positions(
     write_random_checkpoint(tmp_path, form=form, **NARROW)
     transformers = TransformersModel(tmp_path)
     (ids,) = steady_prompts(BitNetReference.open(tmp_path), 1, 300)
-    with BitNetModel(tmp_path, n_threads=2, kv_dtype="float32") as model:
+    with BitNetModel(tmp_path, n_threads=1, kv_dtype="float32") as model:
         error = relative_error(model.forward(ids), transformers.logits(ids))
     assert np.max(error) < TOLERANCE
 
@@ -56,7 +56,7 @@ def test_every_projection_alone_is_that_of_transformers(name: str, tmp_path: Pat
     # v, gate and up stand before a norm that hides a wrong scale from the logits.
     directory = write_tiny_model(name, tmp_path)
     transformers = TransformersModel(directory)
-    with BitNetModel(directory, n_threads=2) as model:
+    with BitNetModel(directory, n_threads=1) as model:
         for index, layer in enumerate(model.graph.layers):
             for projection, expected in projection_weights(transformers, index).items():
                 matrix = getattr(layer, projection)

@@ -57,20 +57,6 @@ class TransformersModel:
         result: npt.NDArray[np.float32] = output.logits[0].numpy()
         return result
 
-    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        """The `count` greedy tokens after `ids`, through transformers' own key/value cache."""
-        chosen: list[int] = []
-        past = None
-        step = list(ids)
-        with torch.compiler.set_stance("force_eager"), torch.no_grad():
-            while len(chosen) < count:
-                tokens = torch.tensor([step], dtype=torch.int64)
-                output = self.model(tokens, past_key_values=past, use_cache=True)
-                past = output.past_key_values
-                step = [int(torch.argmax(output.logits[0, -1]))]
-                chosen += step
-        return chosen
-
 
 def load_as_published(directory: Path) -> TransformersModel:
     """The same through `from_pretrained`; needs accelerate, and works for master weights only."""
@@ -124,6 +110,7 @@ def _load(directory: Path) -> Any:
             state[name] = tensor
     missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     tied = {"lm_head.weight"} if raw.get("tie_word_embeddings") else set()
-    assert not unexpected and set(missing) <= tied, (missing, unexpected)
+    assert not unexpected, unexpected
+    assert set(missing) <= tied, missing
     model.tie_weights()
     return model.eval()

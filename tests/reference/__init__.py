@@ -41,7 +41,7 @@ from .random_checkpoint import (
     write_checkpoint,
     write_random_checkpoint,
 )
-from .scoring import Score, perplexity, score_windows
+from .scoring import Score, greedy_choices, perplexity, score_windows
 from .steady import STEADY_MARGIN, is_steady, relative_error, steady_only, steady_prompts
 from .ternary import (
     TernaryWeight,
@@ -55,14 +55,20 @@ from .tiny_models import NARROW, TINY_MODELS, write_tiny_model
 
 __all__ = [
     "NARROW",
-    "TINY_MODELS",
-    "write_tiny_model",
     "PROJECTIONS",
+    "STEADY_MARGIN",
+    "TINY_MODELS",
+    "BitNetReference",
+    "BitNetShape",
+    "ReferenceLayer",
+    "Score",
+    "TernaryWeight",
     "absmean",
     "attention",
     "bitnet_config",
     "gelu_erf",
     "gelu_tanh",
+    "greedy_choices",
     "is_steady",
     "layer_norm",
     "log_softmax",
@@ -90,10 +96,5 @@ __all__ = [
     "write_checkpoint",
     "write_random_checkpoint",
     "write_safetensors",
-    "BitNetReference",
-    "BitNetShape",
-    "ReferenceLayer",
-    "STEADY_MARGIN",
-    "Score",
-    "TernaryWeight",
+    "write_tiny_model",
 ]

@@ -199,15 +199,6 @@ class BitNetReference:
         sums = q.astype(np.float64) @ weight.columns_first
         return sums * step * weight.multiplier
 
-    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        """The `count` tokens that follow `ids`, each the lowest id with the largest logit."""
-        past: Past = []
-        logits = self.forward(ids, past)[-1]
-        chosen = [int(np.argmax(logits))]
-        while len(chosen) < count:
-            chosen.append(int(np.argmax(self.forward(chosen[-1:], past)[-1])))
-        return chosen
-
     def closest_tie(self, ids: Sequence[int]) -> float:
         """How close any activation of a pass over `ids` comes to a rounding tie, in int8 steps.
 

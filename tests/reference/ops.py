@@ -49,7 +49,7 @@ def silu(x: npt.ArrayLike) -> Float64:
 
 
 def gelu_erf(x: npt.ArrayLike) -> Float64:
-    """`x · Φ(x)` with the normal distribution function, through the complementary error function."""
+    """`x · Φ(x)`, Φ the normal distribution function, by the complementary error function."""
     x64 = np.asarray(x, np.float64)
     # erfc keeps the relative precision of the tail, where 1 + erf would cancel.
     phi = np.frompyfunc(lambda v: 0.5 * math.erfc(-v / math.sqrt(2.0)), 1, 1)(x64)
@@ -104,9 +104,7 @@ def rope(x: npt.ArrayLike, positions: npt.ArrayLike, theta: float) -> Float64:
     return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
 
 
-def quantize_int8(
-    x: npt.ArrayLike, dtype: npt.DTypeLike = np.float64
-) -> tuple[Int64, Float64]:
+def quantize_int8(x: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> tuple[Int64, Float64]:
     """Absmax int8 of every row: `(q, step)` with `x ≈ q · step`.
 
     `m = max(max|x|, 1e-5)`, `q = round_half_even(x · (127/m))` clamped to −128..127 and

@@ -108,7 +108,7 @@ def random_tensors(
 def write_checkpoint(
     directory: Path, config: dict[str, Any], tensors: dict[str, Tensor], dtype: str = "bfloat16"
 ) -> Path:
-    """Write `config.json` and `model.safetensors`; float tensors as bfloat16, float16 or float32."""
+    """Write `config.json` and `model.safetensors`, with floats of `dtype` (torch's name for it)."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     floats = {name for name, tensor in tensors.items() if tensor.dtype == np.float32}

@@ -49,3 +49,16 @@ def perplexity(
         likelihood = log_softmax(forward(window[:-1]))
         nats -= float(np.sum(likelihood[np.arange(len(window) - 1), window[1:]]))
     return Score(len(ids), nats)
+
+
+def greedy_choices(
+    forward: Callable[[Sequence[int]], npt.NDArray[np.floating]],
+    prompt: Sequence[int],
+    continuation: Sequence[int],
+) -> list[int]:
+    """The likeliest token at each place of `continuation`, given all before it.
+
+    Equal to `continuation` exactly when that is what greedy decoding gives, in one pass.
+    """
+    logits = forward([*prompt, *continuation[:-1]])[len(prompt) - 1 :]
+    return [int(token) for token in np.argmax(logits, axis=-1)]

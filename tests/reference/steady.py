@@ -14,6 +14,7 @@ prompts only loose bounds and averages mean anything.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -47,7 +48,7 @@ def steady_prompts(
         [int(i) for i in generator.integers(0, reference.shape.vocab, length)]
         for _ in range(attempts)
     )
-    found = [ids for ids, _ in zip(steady_only(reference, drawn, margin), range(count))]
+    found = list(itertools.islice(steady_only(reference, drawn, margin), count))
     if len(found) < count:
         raise RuntimeError(f"{len(found)} of {count} steady prompts in {attempts} attempts")
     return found

@@ -114,11 +114,9 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
 
 
 def write_tiny_model(name: str, directory: Path, **changes: Any) -> Path:
-    """The checkpoint directory of one of them, written below `directory`; `changes` go to its config."""
+    """Write one of them below `directory` and return its own; `changes` go to its config."""
     seed = sorted(TINY_MODELS).index(name)
-    return write_random_checkpoint(
-        directory / name, seed=seed, **{**TINY_MODELS[name], **changes}
-    )
+    return write_random_checkpoint(directory / name, seed=seed, **{**TINY_MODELS[name], **changes})
 
 
 # So narrow that even hundreds of tokens can be free of rounding ties; see `steady`.

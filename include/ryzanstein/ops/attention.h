@@ -30,25 +30,33 @@ RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, i
     for (int64_t query = 0; query < n_queries; query += RZ_TILE_QUERIES) {
         const float *rows[RZ_TILE_QUERIES];
         int64_t index[RZ_TILE_QUERIES]; /* a short tile repeats its last query */
+        RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++) {
             index[i] = rz_smaller_(query + i, n_queries - 1);
             rows[i] = q + index[i] * q_stride;
         }
         for (int64_t position = 0; position < positions; position += RZ_SCORE_POSITIONS) {
             rz_f32x16 sums[RZ_TILE_QUERIES][RZ_TILE_VECTORS];
+            RZ_UNROLL
             for (int i = 0; i < RZ_TILE_QUERIES; i++)
+                RZ_UNROLL
                 for (int v = 0; v < RZ_TILE_VECTORS; v++) sums[i][v] = rz_set1(0.0f);
             for (int64_t d = 0; d < head_dim; d++) {
                 rz_f32x16 keys[RZ_TILE_VECTORS];
+                RZ_UNROLL
                 for (int v = 0; v < RZ_TILE_VECTORS; v++)
                     keys[v] = rz_load_kv_(k, d * RZ_KV_BLOCK + position + 16 * v, kind);
+                RZ_UNROLL
                 for (int i = 0; i < RZ_TILE_QUERIES; i++) {
                     const rz_f32x16 element = rz_set1(rows[i][d]);
+                    RZ_UNROLL
                     for (int v = 0; v < RZ_TILE_VECTORS; v++)
                         sums[i][v] = rz_add(sums[i][v], rz_mul(element, keys[v]));
                 }
             }
+            RZ_UNROLL
             for (int i = 0; i < RZ_TILE_QUERIES; i++)
+                RZ_UNROLL
                 for (int v = 0; v < RZ_TILE_VECTORS; v++)
                     rz_store(&scores[index[i]][position + 16 * v], sums[i][v]);
         }
@@ -83,17 +91,24 @@ RZ_INLINE void rz_values_tile_(const float *const *weights, float *const *out, i
                                int64_t begin, int64_t end, const void *v, int64_t head_dim,
                                int64_t d, int vectors, int kind) {
     rz_f32x16 sums[RZ_TILE_QUERIES][RZ_TILE_VECTORS];
+    RZ_UNROLL
     for (int i = 0; i < queries; i++)
+        RZ_UNROLL
         for (int j = 0; j < vectors; j++) sums[i][j] = rz_load(out[i] + d + 16 * j);
     for (int64_t p = begin; p < end; p++) {
         rz_f32x16 values[RZ_TILE_VECTORS];
+        RZ_UNROLL
         for (int j = 0; j < vectors; j++) values[j] = rz_load_kv_(v, p * head_dim + d + 16 * j, kind);
+        RZ_UNROLL
         for (int i = 0; i < queries; i++) {
             const rz_f32x16 weight = rz_set1(weights[i][p]);
+            RZ_UNROLL
             for (int j = 0; j < vectors; j++) sums[i][j] = rz_add(sums[i][j], rz_mul(weight, values[j]));
         }
     }
+    RZ_UNROLL
     for (int i = 0; i < queries; i++)
+        RZ_UNROLL
         for (int j = 0; j < vectors; j++) rz_store(out[i] + d + 16 * j, sums[i][j]);
 }
 
@@ -105,6 +120,7 @@ RZ_INLINE void rz_values_(const float *const *weights, float *const *out, int qu
     for (; d + 16 <= head_dim; d += 16)
         rz_values_tile_(weights, out, queries, begin, end, v, head_dim, d, 1, kind);
     if (d < head_dim)
+        RZ_UNROLL
         for (int i = 0; i < queries; i++) {
             rz_f32x16 sum = rz_load_n(out[i] + d, head_dim - d);
             for (int64_t p = begin; p < end; p++)
@@ -133,6 +149,7 @@ RZ_INLINE void rz_attend_block_(const float *q, int64_t q_stride, int64_t n_quer
         const float *weights[RZ_TILE_QUERIES];
         float *out[RZ_TILE_QUERIES];
         int64_t common = RZ_KV_BLOCK;
+        RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++) {
             weights[i] = scores[first + i];
             out[i] = partial + (first + i) * stride;
@@ -140,6 +157,7 @@ RZ_INLINE void rz_attend_block_(const float *q, int64_t q_stride, int64_t n_quer
         }
         rz_values_(weights, out, RZ_TILE_QUERIES, 0, common, block->v, head_dim, kind);
         /* what only the later queries of the tile may see; never touches unseen values */
+        RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++)
             rz_values_(weights + i, out + i, 1, common, valid[first + i], block->v, head_dim, kind);
     }

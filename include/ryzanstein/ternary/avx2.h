@@ -37,14 +37,18 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
     const uint8_t *weights = w->tiles + tile * w->column_tiles * RZ_TILE_BYTES;
     const __m256i mask = _mm256_set1_epi8(0x03), mask_up = _mm256_set1_epi8(0x0c);
     __m256i sums[2], sums_up[2]; /* by half of the tile; _up: four times too large */
+    RZ_UNROLL
     for (int half = 0; half < 2; half++) sums[half] = sums_up[half] = _mm256_setzero_si256();
     for (int64_t c = 0; c < w->column_tiles;) {
         const int64_t end = c + RZ_TILES_BEFORE_WIDENING_ < w->column_tiles
                                 ? c + RZ_TILES_BEFORE_WIDENING_ : w->column_tiles;
         __m256i words[2], words_up[2];
+        RZ_UNROLL
         for (int half = 0; half < 2; half++) words[half] = words_up[half] = _mm256_setzero_si256();
         for (; c < end; c++) {
             const int8_t *values = x->codes + 16 * c;
+            RZ_PREFETCH(weights + 64 * c + RZ_PREFETCH_BYTES);
+            RZ_UNROLL
             for (int half = 0; half < 2; half++) {
                 const __m256i codes = rz_half_(weights + 64 * c + 32 * half);
                 const __m256i shifted = _mm256_srli_epi16(codes, 4);
@@ -54,12 +58,14 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
                 words_up[half] = rz_add_products_(words_up[half], _mm256_and_si256(shifted, mask_up), rz_four_(values + 12));
             }
         }
+        RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             sums[half] = rz_add_widened_(sums[half], words[half]);
             sums_up[half] = rz_add_widened_(sums_up[half], words_up[half]);
         }
     }
     RZ_ALIGNED(32) int32_t rows[16];
+    RZ_UNROLL
     for (int half = 0; half < 2; half++)
         _mm256_store_si256((__m256i *)rows + half,
                            _mm256_sub_epi32(_mm256_add_epi32(sums[half], _mm256_srai_epi32(sums_up[half], 2)),
@@ -70,6 +76,7 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
 static void rz_open_panel_(const uint8_t *tiles, int64_t count, uint8_t *panel) {
     const __m256i mask = _mm256_set1_epi8(0x03);
     for (int64_t j = 0; j < count; j++)
+        RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             const __m256i codes = rz_half_(tiles + 64 * j + 32 * half);
             __m256i *to = (__m256i *)(panel + 256 * j + 32 * half);
@@ -86,16 +93,20 @@ RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int64_t steps, const int8_t 
     for (int64_t step = 0; step < steps;) {
         const int64_t end = step + RZ_STEPS_BEFORE_WIDENING_ < steps ? step + RZ_STEPS_BEFORE_WIDENING_ : steps;
         __m256i words[RZ_TOKENS_][2];
+        RZ_UNROLL
         for (int t = 0; t < tokens; t++) words[t][0] = words[t][1] = _mm256_setzero_si256();
         for (; step < end; step++) {
             const __m256i low = rz_half_(panel + 64 * step), high = rz_half_(panel + 64 * step + 32);
+            RZ_UNROLL
             for (int t = 0; t < tokens; t++) {
                 const __m256i four = rz_four_(values + t * stride + 4 * step);
                 words[t][0] = rz_add_products_(words[t][0], low, four);
                 words[t][1] = rz_add_products_(words[t][1], high, four);
             }
         }
+        RZ_UNROLL
         for (int t = 0; t < tokens; t++)
+            RZ_UNROLL
             for (int half = 0; half < 2; half++) {
                 __m256i *to = memory + 2 * t + half;
                 _mm256_store_si256(to, rz_add_widened_(_mm256_load_si256(to), words[t][half]));

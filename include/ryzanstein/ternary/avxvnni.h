@@ -20,23 +20,38 @@ RZ_INLINE __m256i rz_four_(const int8_t *values) {
 }
 RZ_INLINE __m256i rz_half_(const uint8_t *from) { return _mm256_load_si256((const __m256i *)from); }
 
+RZ_INLINE __m256i rz_dot_(__m256i sum, __m256i codes, __m256i values) {
+#if defined(__GNUC__) && !defined(__clang__)
+    /* GCC 12 copies the destination of the intrinsic to and fro in loops, and spills */
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(codes), "x"(values));
+    return sum;
+#else
+    return _mm256_dpbusd_avx_epi32(sum, codes, values);
+#endif
+}
+
 static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                        rz_output_mode store) {
     const uint8_t *weights = w->tiles + tile * w->column_tiles * RZ_TILE_BYTES;
     const __m256i masks[4] = {_mm256_set1_epi8(0x03), _mm256_set1_epi8(0x0c),
                               _mm256_set1_epi8(0x30), _mm256_set1_epi8((char)0xc0)};
     __m256i sums[2][4];
+    RZ_UNROLL
     for (int half = 0; half < 2; half++)
+        RZ_UNROLL
         for (int pair = 0; pair < 4; pair++) sums[half][pair] = _mm256_setzero_si256();
     for (int64_t c = 0; c < w->column_tiles; c++) {
+        RZ_PREFETCH(weights + 64 * c + RZ_PREFETCH_BYTES);
         const __m256i low = rz_half_(weights + 64 * c), high = rz_half_(weights + 64 * c + 32);
+        RZ_UNROLL
         for (int pair = 0; pair < 4; pair++) {
             const __m256i four = rz_four_(x->codes + 16 * c + 4 * pair);
-            sums[0][pair] = _mm256_dpbusd_avx_epi32(sums[0][pair], _mm256_and_si256(low, masks[pair]), four);
-            sums[1][pair] = _mm256_dpbusd_avx_epi32(sums[1][pair], _mm256_and_si256(high, masks[pair]), four);
+            sums[0][pair] = rz_dot_(sums[0][pair], _mm256_and_si256(low, masks[pair]), four);
+            sums[1][pair] = rz_dot_(sums[1][pair], _mm256_and_si256(high, masks[pair]), four);
         }
     }
     RZ_ALIGNED(32) int32_t rows[16];
+    RZ_UNROLL
     for (int half = 0; half < 2; half++) {
         const __m256i a = _mm256_add_epi32(sums[half][0], _mm256_srai_epi32(sums[half][1], 2));
         const __m256i b = _mm256_add_epi32(_mm256_srai_epi32(sums[half][2], 4),
@@ -51,6 +66,7 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
 static void rz_open_panel_(const uint8_t *tiles, int64_t count, uint8_t *panel) {
     const __m256i mask = _mm256_set1_epi8(0x03);
     for (int64_t j = 0; j < count; j++)
+        RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             const __m256i codes = rz_half_(tiles + 64 * j + 32 * half);
             __m256i *to = (__m256i *)(panel + 256 * j + 32 * half);
@@ -65,17 +81,22 @@ RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int64_t steps, const int8_t 
                               int64_t stride, int tokens, int32_t *sums) {
     __m256i *memory = (__m256i *)sums;
     __m256i totals[RZ_TOKENS_][2];
+    RZ_UNROLL
     for (int t = 0; t < tokens; t++)
+        RZ_UNROLL
         for (int half = 0; half < 2; half++) totals[t][half] = _mm256_load_si256(memory + 2 * t + half);
     for (int64_t step = 0; step < steps; step++) {
         const __m256i low = rz_half_(panel + 64 * step), high = rz_half_(panel + 64 * step + 32);
+        RZ_UNROLL
         for (int t = 0; t < tokens; t++) {
             const __m256i four = rz_four_(values + t * stride + 4 * step);
-            totals[t][0] = _mm256_dpbusd_avx_epi32(totals[t][0], low, four);
-            totals[t][1] = _mm256_dpbusd_avx_epi32(totals[t][1], high, four);
+            totals[t][0] = rz_dot_(totals[t][0], low, four);
+            totals[t][1] = rz_dot_(totals[t][1], high, four);
         }
     }
+    RZ_UNROLL
     for (int t = 0; t < tokens; t++)
+        RZ_UNROLL
         for (int half = 0; half < 2; half++) _mm256_store_si256(memory + 2 * t + half, totals[t][half]);
 }
 
