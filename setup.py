@@ -43,7 +43,9 @@ class BuildKernels(build_ext):
             flags += ["-march=x86-64", "-mtune=generic"]
         macros = [("FORCE_SCALAR", "1")] if os.environ.get("FORCE_SCALAR", "0") != "0" else []
         if X86_64 and not macros:
-            macros = [(f"RZ_HAVE_{tier.upper()}", "1") for tier in TIERS if self._compiles(tier, flags)]
+            macros = [
+                (f"RZ_HAVE_{tier.upper()}", "1") for tier in TIERS if self._compiles(tier, flags)
+            ]
         openmp_compile, openmp_link = self._openmp(msvc)
         for extension in self.extensions:
             extension.extra_compile_args = flags + openmp_compile
@@ -56,9 +58,11 @@ class BuildKernels(build_ext):
         probe = f"include/ryzanstein/probes/{tier}.c"
         with tempfile.TemporaryDirectory() as folder:
             try:
-                self.compiler.compile([probe], folder, include_dirs=["include"], extra_postargs=flags)
+                self.compiler.compile(
+                    [probe], folder, include_dirs=["include"], extra_postargs=flags
+                )
             except Exception as error:
-                print(f"setup.py: no {tier} tier with this compiler ({error})", file=sys.stderr)
+                sys.stderr.write(f"setup.py: no {tier} tier with this compiler ({error})\n")
                 return False
         return True
 
@@ -83,7 +87,7 @@ def extension(name: str, *c_sources: str) -> Extension:
         f"ryzanstein_llm.kernels.{name}",
         [f"{KERNELS}/{name}.pyx", *c_sources],
         include_dirs=["include"],
-        depends=headers + [f"{KERNELS}/cpu.pxd"],
+        depends=[*headers, f"{KERNELS}/cpu.pxd"],
     )
 
 
@@ -101,6 +105,7 @@ setup(
             extension("linear"),
             extension("attention"),
             extension("elementwise"),
+            extension("limits"),
         ],
         compiler_directives={"language_level": "3"},
     ),

@@ -21,7 +21,7 @@ PIECE = 32 << 20
 
 
 class Arena:
-    """Hands out uint8 arrays that keep their piece of memory alive; nothing is given back singly."""
+    """Hands out uint8 arrays that keep their memory alive; nothing is given back singly."""
 
     def __init__(self) -> None:
         self._free: NDArray[np.uint8] = np.empty(0, np.uint8)

@@ -7,6 +7,7 @@ are taken as positions are used and given back by truncation.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,22 +49,22 @@ class KVLayout:
     kv_heads: int
     head_dim: int
 
-    @property
+    @cached_property
     def element_size(self) -> int:
         """Bytes of a stored number."""
         return _ELEMENT_SIZES[self.kind]
 
-    @property
+    @cached_property
     def v_offset(self) -> int:
         """Start of V within a layer."""
         return self.kv_heads * self.head_dim * BLOCK_POSITIONS * self.element_size
 
-    @property
+    @cached_property
     def k_scale_offset(self) -> int:
         """Start of K's scales within a layer (int8 only)."""
         return 2 * self.v_offset
 
-    @property
+    @cached_property
     def v_scale_offset(self) -> int:
         """Start of V's scales within a layer (int8 only)."""
         return self.k_scale_offset + self._scale_bytes
@@ -72,12 +73,12 @@ class KVLayout:
     def _scale_bytes(self) -> int:
         return 4 * self.kv_heads * BLOCK_POSITIONS if self.kind == "int8" else 0
 
-    @property
+    @cached_property
     def layer_bytes(self) -> int:
         """Bytes of one layer in a block."""
         return self.v_scale_offset + self._scale_bytes
 
-    @property
+    @cached_property
     def block_bytes(self) -> int:
         """Bytes of 256 positions in all layers."""
         return self.layers * self.layer_bytes

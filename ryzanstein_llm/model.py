@@ -82,25 +82,37 @@ class BitNetModel:
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
         self.threads = choose_threads(n_threads)
-        kind = KV_DTYPES[check_choice("kv_dtype", kv_dtype or DEFAULT_KV_DTYPE, KV_DTYPES)]
+        kind = KV_DTYPES[
+            check_choice("kv_dtype", DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype, KV_DTYPES)
+        ]
         with open_checkpoint(path) as checkpoint:
             self.path: Path = checkpoint.path
             self.generation_config: dict[str, Any] = checkpoint.generation_config
             self.chat_template = checkpoint.chat_template
             self.tokenizer = Tokenizer.from_checkpoint(checkpoint)
             graph = load_model(checkpoint, n_threads=self.threads.count, progress=progress)
-            self.eos_ids, self.start_id = _special_ids(checkpoint, self.tokenizer, graph.config.vocab_size)
+            self.eos_ids, self.start_id = _special_ids(
+                checkpoint, self.tokenizer, graph.config.vocab_size
+            )
         self.config = graph.config
         limit = self.config.context_length
         self.context_length = (
-            limit if context_length is None else check_int("context_length", context_length, 1, limit)
+            limit
+            if context_length is None
+            else check_int("context_length", context_length, 1, limit)
         )
         self._layout = graph.kv_layout(kind)
         self.runner = Runner(graph, self.threads.count)
         self._idle: list[Session] = []
         self._idle_lock = threading.Lock()
         _models.add(self)
-        log.info("%s: %s, %d threads, %s", self.path, graph.family, self.threads.count, cpu.current_tier())
+        log.info(
+            "%s: %s, %d threads, %s",
+            self.path,
+            graph.family,
+            self.threads.count,
+            cpu.current_tier(),
+        )
 
     # ---- text ------------------------------------------------------------------------------
 
@@ -145,7 +157,9 @@ class BitNetModel:
         InvalidParameterError, ContextOverflowError, EmptyPromptError, TokenizerMissingError,
         ClosedError
         """
-        request = self.request(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result)
+        request = self.request(
+            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result
+        )
         self.check_fits(len(request.first_ids))
         stream = TextIterator(lambda owner: self._run_pooled(request, owner))
         text = "".join(stream)
@@ -163,7 +177,9 @@ class BitNetModel:
     ) -> TextIterator:
         """Like `generate`, piece by piece: the pieces together are its text, and no piece ends
         within a character. Arguments are checked now. `close()` ends it early."""
-        request = self.request(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False)
+        request = self.request(
+            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False
+        )
         self.check_fits(len(request.first_ids))
         return TextIterator(lambda owner: self._run_pooled(request, owner))
 
@@ -372,12 +388,16 @@ class BitNetModel:
         if cache is None:
             return self.new_cache()
         if not isinstance(cache, KVCache) or cache.layout != self._layout:
-            raise InvalidParameterError(f"cache must come from this model's new_cache(), not {cache!r}")
+            raise InvalidParameterError(
+                f"cache must come from this model's new_cache(), not {cache!r}"
+            )
         return cache
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
-            raise TokenizerMissingError(f"{self.path}: there is no tokenizer.json beside the weights")
+            raise TokenizerMissingError(
+                f"{self.path}: there is no tokenizer.json beside the weights"
+            )
         return self.tokenizer
 
     def _check_open(self) -> None:
@@ -405,7 +425,9 @@ def _special_ids(
             value = source.get(key)
             for number in value if isinstance(value, list) else [] if value is None else [value]:
                 try:
-                    found.append(check_int(f"{checkpoint.path}: {name}: {key}", number, 0, vocab_size - 1))
+                    found.append(
+                        check_int(f"{checkpoint.path}: {name}: {key}", number, 0, vocab_size - 1)
+                    )
                 except InvalidParameterError as error:
                     raise FormatError(str(error)) from None
         return found

@@ -61,17 +61,24 @@ def perplexity(
         raise InvalidParameterError(f"perplexity needs text; {len(ids)} tokens were given")
     start = [] if model.start_id is None else [model.start_id]
     window = model.context_length - len(start)
+    if model.context_length < 2:
+        raise InvalidParameterError(
+            f"perplexity needs a context_length of 2 or more, not {model.context_length}"
+        )
     step = window if stride is None else check_int("stride", stride, 1, window)
 
-    total, scored, begin = 0.0, 0, 0
-    while scored < len(ids):
+    total, count, done, begin = 0.0, 0, 0, 0
+    while done < len(ids):
         end = min(begin + window, len(ids))
-        total += _score_window(model, start + ids[begin:end], len(start) + scored - begin)
-        scored = end
+        # a window's first token is predicted from nothing: it is not scored
+        first = max(len(start) + done - begin, 1)
+        tokens = start + ids[begin:end]
+        total += _score_window(model, tokens, first)
+        count += len(tokens) - first
+        done = end
         begin += step
         if progress is not None:
-            progress(scored, len(ids), "scoring")
-    count = len(ids) - (0 if start else 1)
+            progress(done, len(ids), "scoring")
     return PerplexityResult(
         perplexity=math.exp(total / count),
         bits_per_byte=total / math.log(2) / len(text.encode()) if isinstance(text, str) else None,
@@ -83,7 +90,8 @@ def perplexity(
 def _score_window(model: BitNetModel, ids: list[int], first: int) -> float:
     """Negative log likelihood in nats of ids[first:], each given all before it in the window."""
     total, position = 0.0, 0
-    first = max(first, 1)
+    if len(ids) < 2:
+        return total
     cache = model.new_cache()
     for logits in model.runner.all_logits(cache, ids[:-1], new_cancel_flag()):
         targets = np.asarray(ids[position + 1 : position + 1 + len(logits)], np.int64)

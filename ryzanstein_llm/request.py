@@ -66,10 +66,16 @@ def make_request(
     ------
     InvalidParameterError, TokenizerMissingError, EmptyPromptError
     """
-    limit = model.context_length if max_tokens is None else check_int("max_tokens", max_tokens, 0, 1 << 31)
+    limit = (
+        model.context_length
+        if max_tokens is None
+        else check_int("max_tokens", max_tokens, 0, 1 << 31)
+    )
     if not isinstance(ignore_eos, (bool, np.bool_)):
         raise InvalidParameterError(f"ignore_eos must be True or False, not {ignore_eos!r}")
-    stops = [] if stop is None else [stop] if isinstance(stop, str) else list(stop)
+    stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, Sequence):
+        raise InvalidParameterError(f"stop must be a str or a sequence of str, not {stop!r}")
     StopStrings(stops)  # raises for what is not a non-empty str
     if sampling is None:
         sampling = SamplingParams()
@@ -82,7 +88,7 @@ def make_request(
             "use generate(ids, return_result=True).ids"
         )
     first, later = prompt_ids(model, prompt)
-    return Request(first, later, limit, stops, bool(ignore_eos), sampling)
+    return Request(first, later, limit, list(stops), bool(ignore_eos), sampling)
 
 
 def prompt_ids(model: BitNetModel, prompt: Prompt) -> tuple[list[int], list[int]]:
@@ -100,6 +106,7 @@ def prompt_ids(model: BitNetModel, prompt: Prompt) -> tuple[list[int], list[int]
             return later, later
     if model.start_id is None:
         raise EmptyPromptError(
-            f"{model.path}: the prompt is empty, and the checkpoint names no BOS, padding or EOS token"
+            f"{model.path}: the prompt is empty, and the checkpoint names no BOS, "
+            "padding or EOS token to start from"
         )
     return [model.start_id], later

@@ -80,7 +80,9 @@ class Runner:
         (logits,) = self._passes(cache, ids, cancel, keep_last)
         return logits[0]
 
-    def all_logits(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> Iterator[Float32]:
+    def all_logits(
+        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag
+    ) -> Iterator[Float32]:
         """Append `ids` to the cache; logits after each, in blocks float32 (<= 64, vocab).
 
         The whole prompt goes through before the first block comes, so a cache is never
@@ -93,7 +95,9 @@ class Runner:
                 _raise_if_cancelled(cancel)
             yield block
 
-    def batch_logits(self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag) -> Float32:
+    def batch_logits(
+        self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag
+    ) -> Float32:
         """One more token for each of several sequences in one pass: float32 (n, vocab)."""
         before = [cache.length for cache in caches]
         try:

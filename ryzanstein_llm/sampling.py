@@ -82,7 +82,9 @@ class SamplingParams:
                 "repetition_penalty", self.repetition_penalty, 0, 100, above_low=True
             ),
             "presence_penalty": check_float("presence_penalty", self.presence_penalty, -100, 100),
-            "frequency_penalty": check_float("frequency_penalty", self.frequency_penalty, -100, 100),
+            "frequency_penalty": check_float(
+                "frequency_penalty", self.frequency_penalty, -100, 100
+            ),
         }
         if self.seed is not None:
             checked["seed"] = check_int("seed", self.seed, 0, (1 << 64) - 1)
@@ -184,7 +186,9 @@ class Sampler:
         ids = _descending(logits, params.top_k)
         _check_finite(logits[ids[0]])
         # the largest is taken off first, so that a small temperature cannot overflow
-        weights, _ = softmax_weights((logits[ids] - logits[ids[0]]) / np.float32(params.temperature))
+        weights, _ = softmax_weights(
+            (logits[ids] - logits[ids[0]]) / np.float32(params.temperature)
+        )
         ids, weights = _keep_top_p(ids, weights, params.top_p)
         if params.min_p > 0:
             kept = weights >= np.float32(params.min_p) * weights[0]

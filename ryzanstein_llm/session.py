@@ -98,7 +98,9 @@ class Session:
         SessionBusyError
             If the session is generating in another thread.
         """
-        stream = self._start(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result)
+        stream = self._start(
+            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result
+        )
         text = "".join(stream)
         return stream.result if return_result else text
 
@@ -112,7 +114,7 @@ class Session:
         sampling: SamplingParams | None = None,
         **sampling_options: Any,
     ) -> TextIterator:
-        """Like `generate`, piece by piece. Arguments are checked at once, not at the first piece."""
+        """Like `generate`, piece by piece. Arguments are checked now, not at the first piece."""
         return self._start(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False)
 
     def cancel(self) -> None:

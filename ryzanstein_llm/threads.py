@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from .cgroup import cpu_quota
 from .errors import InvalidParameterError
+from .validation import check_int
 
 __all__ = ["MAX_THREADS", "ThreadChoice", "choose_threads"]
 
@@ -77,10 +77,10 @@ def choose_threads(
     cores = _physical_cores(cpus, root)
     requested = os.environ.get("OMP_NUM_THREADS", "").strip()
     if n_threads is not None:
-        count = _checked("n_threads", n_threads)
+        count = check_int("n_threads", n_threads, 1, MAX_THREADS)
         reason = f"n_threads={count}"
     elif requested:
-        count = _checked("OMP_NUM_THREADS", requested)
+        count = _from_environment(requested)
         reason = f"OMP_NUM_THREADS={requested}"
     else:
         # min() keeps the first of equals, so the most telling reason comes first.
@@ -103,19 +103,15 @@ def choose_threads(
     return choice
 
 
-def _checked(name: str, value: int | str) -> int:
-    shown = repr(value)
+def _from_environment(requested: str) -> int:
+    """The value of OMP_NUM_THREADS; of a list for nested regions, its first."""
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        count = int(value.split(",")[0]) if isinstance(value, str) else operator.index(value)
-    except (TypeError, ValueError):
+        count = int(requested.split(",")[0])
+    except ValueError:
         raise InvalidParameterError(
-            f"{name} must be an integer from 1 to {MAX_THREADS}, not {shown}"
+            f"OMP_NUM_THREADS must be an integer from 1 to {MAX_THREADS}, not {requested!r}"
         ) from None
-    if not 1 <= count <= MAX_THREADS:
-        raise InvalidParameterError(f"{name} must be from 1 to {MAX_THREADS}, not {shown}")
-    return count
+    return check_int("OMP_NUM_THREADS", count, 1, MAX_THREADS)
 
 
 def _allowed_cpus() -> set[int]:

@@ -31,7 +31,9 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
     return number
 
 
-def check_float(name: str, value: Any, low: float, high: float, *, above_low: bool = False) -> float:
+def check_float(
+    name: str, value: Any, low: float, high: float, *, above_low: bool = False
+) -> float:
     """A finite number in low..high; above_low excludes low itself."""
     if isinstance(value, (bool, str, bytes)):
         raise InvalidParameterError(f"{name} must be a number, not {value!r}")
@@ -54,7 +56,9 @@ def check_choice(name: str, value: Any, choices: Collection[Choice]) -> Choice:
     raise InvalidParameterError(f"{name} must be one of {listed}, not {value!r}")
 
 
-def check_token_ids(name: str, ids: Sequence[int] | NDArray[np.integer[Any]], vocab_size: int) -> list[int]:
+def check_token_ids(
+    name: str, ids: Sequence[int] | NDArray[np.integer[Any]], vocab_size: int
+) -> list[int]:
     """Token ids as a list of ints in 0..vocab_size-1."""
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidParameterError(f"{name} must be one-dimensional, not of shape {ids.shape}")
@@ -63,5 +67,6 @@ def check_token_ids(name: str, ids: Sequence[int] | NDArray[np.integer[Any]], vo
     except TypeError:
         raise InvalidParameterError(f"{name} must be token ids, not {ids!r}") from None
     return [
-        check_int(f"{name}[{index}]", value, 0, vocab_size - 1) for index, value in enumerate(values)
+        check_int(f"{name}[{index}]", value, 0, vocab_size - 1)
+        for index, value in enumerate(values)
     ]

@@ -37,5 +37,7 @@ def write_small_model(directory: Path, **options: Any) -> Path:
 
 def prompt(length: int) -> list[int]:
     """Token ids, the same every time."""
-    ids: list[int] = np.random.default_rng(length).integers(2, CONFIG["vocab_size"], length).tolist()
+    ids: list[int] = (
+        np.random.default_rng(length).integers(2, CONFIG["vocab_size"], length).tolist()
+    )
     return ids

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def always_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(checkpoint: Path) -> Iterator[dict[str, Any]]:
+def expected(checkpoint: Path) -> dict[str, Any]:
     """Bits of all logits of PROMPT, by kv_dtype, from the scalar tier."""
     former = cpu.current_tier()
     cpu.use_tier("scalar")
@@ -46,7 +45,7 @@ def expected(checkpoint: Path) -> Iterator[dict[str, Any]]:
         with BitNetModel(checkpoint, n_threads=1, kv_dtype=kind) as model:
             results[kind] = bits(model.forward(PROMPT))
     cpu.use_tier(former)
-    yield results
+    return results
 
 
 def bits(logits: Any) -> Any:

@@ -105,8 +105,9 @@ print({tale})
         "",
         TALE,
         "stream = model.stream('The king'); next(stream)",  # a pooled session in use
-        "import threading; threading.Thread(target=lambda: [model.forward([5] * 400) for _ in range(20)],"
-        " daemon=True).start(); __import__('time').sleep(0.05)",  # a pass under way elsewhere
+        "import threading, time\n"
+        "work = lambda: [model.forward([5] * 400) for _ in range(20)]\n"
+        "threading.Thread(target=work, daemon=True).start(); time.sleep(0.05)",  # a pass under way elsewhere
     ],
     ids=["fresh", "after-generating", "while-streaming", "while-computing"],
 )

@@ -147,6 +147,13 @@ typedef struct rz_kernels {
     void (*attend_combine)(float *running, const float *partial, int64_t head_dim);
     /* out = values * (1 / sum). */
     void (*attend_finish)(const float *running, int64_t head_dim, float *out);
+
+    /* The machine's limits, for benchmarks: reads `bytes` (a multiple of 256, 64-byte aligned)
+     * and returns their exclusive or in some order; multiplies and adds peak_products int8
+     * pairs a round, on registers alone. */
+    uint64_t (*read_stream)(const uint8_t *from, int64_t bytes);
+    int64_t (*multiply_peak)(int64_t rounds);
+    int64_t peak_products;
 } rz_kernels;
 
 /* dispatch.c */

@@ -1,7 +1,7 @@
 /* The last include of a tier's C file: every operation of ops/, and its table.
  *
- * Before it come RZ_TIER (the tier's name as a bare word), kernels.h, a simd/ file
- * and a ternary/ file, all inside one target region.
+ * Before it come RZ_TIER (the tier's name as a bare word), kernels.h, a simd/, a
+ * ternary/ and a limits/ file, all inside one target region.
  */
 #define RZ_NAME(base) RZ_JOIN(base, RZ_TIER)
 
@@ -35,4 +35,7 @@ const rz_kernels RZ_NAME(rz_kernels) = {
                      RZ_NAME(rz_attend_block_i8)},
     .attend_combine = RZ_NAME(rz_attend_combine),
     .attend_finish = RZ_NAME(rz_attend_finish),
+    .read_stream = rz_read_stream,
+    .multiply_peak = rz_multiply_peak,
+    .peak_products = RZ_PEAK_PRODUCTS_,
 };

@@ -41,6 +41,15 @@
 #define RZ_UNROLL
 #endif
 
+/* Makes the compiler forget what it knows of a register or of memory: in timing loops only. */
+#if defined(__GNUC__) || defined(__clang__)
+#define RZ_FORGET_VECTOR(a) __asm__ volatile("" : "+x"(a))
+#define RZ_FORGET_MEMORY(p) __asm__ volatile("" : : "r"(p) : "memory")
+#else
+#define RZ_FORGET_VECTOR(a) ((void)(a))
+#define RZ_FORGET_MEMORY(p) ((void)(p))
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define RZ_INLINE static inline __attribute__((always_inline, unused))
 #define RZ_RESTRICT __restrict__

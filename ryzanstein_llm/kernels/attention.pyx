@@ -276,6 +276,7 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
         finish_tasks = n * heads
     cdef int threads = space.team(work)
     with nogil, parallel(num_threads=threads):
+        space.enter(threadid())
         mode = rz_float_mode_enter()
         for i in prange(append_tasks, schedule="static"):
             append_task(kernel, &job, i)
@@ -284,3 +285,4 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
         for i in prange(finish_tasks, schedule="static"):
             finish_task(kernel, &job, i)
         rz_float_mode_leave(mode)
+        space.leave(threadid())

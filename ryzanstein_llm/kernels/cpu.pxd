@@ -1,5 +1,5 @@
 # The C interface of the kernels, declared once; other modules cimport it from here.
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "ryzanstein/kernels.h" nogil:
     enum: RZ_TILE_ROWS, RZ_TILE_COLUMNS, RZ_TILE_BYTES, RZ_MAX_COLUMNS, RZ_PANEL_TILES
@@ -50,6 +50,9 @@ cdef extern from "ryzanstein/kernels.h" nogil:
                                 const rz_kv_block *, float *) noexcept nogil
         void (*attend_combine)(float *, const float *, int64_t) noexcept nogil
         void (*attend_finish)(const float *, int64_t, float *) noexcept nogil
+        uint64_t (*read_stream)(const uint8_t *, int64_t) noexcept nogil
+        int64_t (*multiply_peak)(int64_t) noexcept nogil
+        int64_t peak_products
 
 cdef extern from "ryzanstein/float_mode.h" nogil:
     unsigned int rz_float_mode_enter()

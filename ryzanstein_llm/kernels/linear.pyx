@@ -152,11 +152,14 @@ cdef int read_input(Input *source, x, norm, float eps, Workspace space, int64_t 
     return 0
 
 
-cdef int check_output(out, int64_t n, int64_t rows) except -1:
-    if out.dtype != np.float32 or out.shape != (n, rows) or (rows > 1 and out.strides[1] != 4) or out.strides[0] % 4:
-        raise ValueError(f"output must be float32 {(n, rows)} with unit stride, not {out.dtype}{out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("output must be writeable")
+cdef int read_output(Projections *job, int i, float[:, :] out, int64_t rows) except -1:
+    """Checks output i and notes where it is."""
+    if out.shape[0] != job.input.n or out.shape[1] != rows or (rows > 1 and out.strides[1] != sizeof(float)) \
+            or out.strides[0] % <int64_t>sizeof(float):
+        raise ValueError(f"output must be {(job.input.n, rows)} with unit stride, not "
+                         f"{(out.shape[0], out.shape[1])} with strides {(out.strides[0], out.strides[1])}")
+    job.out[i] = &out[0, 0]
+    job.out_stride[i] = out.strides[0] // <int64_t>sizeof(float)
     return 0
 
 
@@ -184,7 +187,7 @@ def norm_project(x, norm, float eps, matrices, outputs, Workspace space, bint ac
     cdef const rz_kernels *kernel = kernels()
     if not 1 <= len(matrices) <= MAX_MATRICES or len(outputs) != len(matrices):
         raise ValueError(f"{len(matrices)} matrices and {len(outputs)} outputs")
-    if x.shape[0] == 0:
+    if len(x) == 0:
         return
     read_input(&job.input, x, norm, eps, space, 0)
     job.count = len(matrices)
@@ -194,21 +197,21 @@ def norm_project(x, norm, float eps, matrices, outputs, Workspace space, bint ac
         matrix = matrices[i]
         if matrix.matrix.columns != job.input.columns:
             raise ValueError(f"{matrix!r} does not take {job.input.columns} columns")
-        check_output(outputs[i], job.input.n, matrix.matrix.rows)
+        read_output(&job, i, outputs[i], matrix.matrix.rows)
         job.matrices[i] = &matrix.matrix
-        job.out[i] = <float *><size_t>outputs[i].ctypes.data
-        job.out_stride[i] = outputs[i].strides[0] // 4
         job.first_task[i + 1] = job.first_task[i] + (matrix.matrix.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES
     tasks = job.first_task[job.count]
     cdef int64_t n = job.input.n
     cdef int threads = space.team(n * tasks * PANEL_ROWS * job.input.columns)
     with nogil, parallel(num_threads=threads):
+        space.enter(threadid())
         mode = rz_float_mode_enter()
         for i in prange(n, schedule="static"):
             quantize_token(kernel, &job.input, space, i, threadid())
         for i in prange(tasks, schedule="dynamic"):
             project_task(kernel, &job, space, i, threadid())
         rz_float_mode_leave(mode)
+        space.leave(threadid())
 
 
 cdef struct Gated:
@@ -268,12 +271,14 @@ def norm_gated(x, norm, float eps, TernaryMatrix gate, TernaryMatrix up, activat
     tasks = (gate.matrix.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES
     cdef int threads = space.team(2 * n * gate.matrix.rows * gate.matrix.columns)
     with nogil, parallel(num_threads=threads):
+        space.enter(threadid())
         mode = rz_float_mode_enter()
         for i in prange(n, schedule="static"):
             quantize_token(kernel, &job.input, space, i, threadid())
         for i in prange(tasks, schedule="dynamic"):
             gated_task(kernel, &job, space, i, threadid())
         rz_float_mode_leave(mode)
+        space.leave(threadid())
 
 
 def norm_dense(x, norm, float eps, weights, kind, float[:, ::1] out, Workspace space):
@@ -312,6 +317,7 @@ def norm_dense(x, norm, float eps, weights, kind, float[:, ::1] out, Workspace s
     tasks = (rows + HEAD_ROWS - 1) // HEAD_ROWS
     cdef int threads = space.team(4 * n * rows * columns)  # floats cost more than codes
     with nogil, parallel(num_threads=threads):
+        space.enter(threadid())
         mode = rz_float_mode_enter()
         if gain != NULL:
             for i in prange(n, schedule="static"):
@@ -321,3 +327,4 @@ def norm_dense(x, norm, float eps, weights, kind, float[:, ::1] out, Workspace s
                 kernel.dense_matmul[code](matrix, columns, i * HEAD_ROWS, min((i + 1) * HEAD_ROWS, rows), to, n,
                                           &out[0, 0], rows)
         rz_float_mode_leave(mode)
+        space.leave(threadid())

@@ -12,6 +12,10 @@ cdef class Workspace:
     cdef int64_t scratch_stride
     cdef readonly object cancel_flag
     cdef const int *cancel
+    cdef public double kernel_seconds
+    cdef double _entered
+    cdef void enter(self, int thread) noexcept nogil
+    cdef void leave(self, int thread) noexcept nogil
     cdef int team(self, int64_t work) noexcept nogil
     cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1
     cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil

@@ -6,6 +6,7 @@ and are reused; nothing in them outlives a call.
 """
 import numpy as np
 
+from openmp cimport omp_get_wtime
 from ryzanstein_llm.kernels.threads cimport team_size
 
 from ryzanstein_llm.kernels.packing import aligned_empty
@@ -26,6 +27,9 @@ cdef class Workspace:
     cancel_flag : int32 array of shape (1,)
         Kernels poll it per row block; non-zero makes the rest of the pass a quick no-op,
         whose results are meaningless.
+    kernel_seconds : float
+        Time the calling thread has spent within parallel regions, waiting for the others in
+        them included; what is missing to wall-clock time is Python, fork and join.
     """
 
     def __cinit__(self, int n_threads, int64_t serial_below=0):
@@ -46,6 +50,16 @@ cdef class Workspace:
         """Bytes held."""
         held = (self._codes, self._scales, self._sums, self._scratch)
         return sum(array.nbytes for array in held if array is not None)
+
+    cdef void enter(self, int thread) noexcept nogil:
+        """A thread begins its part of a parallel region."""
+        if thread == 0:
+            self._entered = omp_get_wtime()
+
+    cdef void leave(self, int thread) noexcept nogil:
+        """A thread is past the last loop of its region."""
+        if thread == 0:
+            self.kernel_seconds += omp_get_wtime() - self._entered
 
     cdef int team(self, int64_t work) noexcept nogil:
         """Threads for a call of `work` multiply-adds."""

@@ -72,7 +72,9 @@ class RotaryTable:
         if positions > have:
             end = min(max(2 * have, positions), max(self._context_length, positions))
             more = rotary_table(self._theta, self._head_dim, have, end)
-            self._tables = tuple(np.concatenate(pair) for pair in zip(self._tables, more, strict=True))
+            self._tables = tuple(
+                np.concatenate(pair) for pair in zip(self._tables, more, strict=True)
+            )
         return self._tables
 
 
@@ -89,9 +91,13 @@ class ConfigReader:
 
     def wrong(self, key: str, value: Any, expected: str) -> FormatError:
         """The exception for a value that makes no sense."""
-        return FormatError(f"{self.checkpoint.path}: config.json: {key} must be {expected}, not {value!r}")
+        return FormatError(
+            f"{self.checkpoint.path}: config.json: {key} must be {expected}, not {value!r}"
+        )
 
-    def integer(self, key: str, default: int | None = None, *, low: int = 1, high: int = 1 << 24) -> int:
+    def integer(
+        self, key: str, default: int | None = None, *, low: int = 1, high: int = 1 << 24
+    ) -> int:
         """An integer in low..high; required if there is no default."""
         value = self.value(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

@@ -70,7 +70,7 @@ class BitNetConfig:
         if architectures != ["BitNetForCausalLM"]:
             raise refuse("architectures", architectures, "only ['BitNetForCausalLM'] is supported")
         activation = read.value("hidden_act", "relu2")
-        if activation not in ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
             raise refuse("hidden_act", activation, f"supported are {', '.join(ACTIVATIONS)}")
         if read.boolean("attention_bias", False):
             raise refuse("attention_bias", True, "projections with a bias are not supported")
@@ -94,10 +94,15 @@ class BitNetConfig:
             kept = quantization["modules_to_not_convert"]
             raise refuse("quantization_config.modules_to_not_convert", kept, "not supported")
 
-        heads, hidden = read.integer("num_attention_heads"), read.integer("hidden_size", high=1 << 18)
+        heads, hidden = (
+            read.integer("num_attention_heads"),
+            read.integer("hidden_size", high=1 << 18),
+        )
         kv_heads = read.integer("num_key_value_heads", heads)
         if heads % kv_heads:
-            raise read.wrong("num_key_value_heads", kv_heads, f"a divisor of num_attention_heads {heads}")
+            raise read.wrong(
+                "num_key_value_heads", kv_heads, f"a divisor of num_attention_heads {heads}"
+            )
         if read.value("head_dim") is None and hidden % heads:
             raise read.wrong("hidden_size", hidden, f"a multiple of num_attention_heads {heads}")
         head_dim = read.integer("head_dim", hidden // heads, high=MAX_HEAD_DIM)
@@ -159,7 +164,12 @@ class BitNetForCausalLM:
         n_parameters: int,
     ) -> None:
         self.config = config
-        self.embedding, self.layers, self.final_norm, self.head = embedding, layers, final_norm, head
+        self.embedding, self.layers, self.final_norm, self.head = (
+            embedding,
+            layers,
+            final_norm,
+            head,
+        )
         self.n_parameters = n_parameters
         self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
 
@@ -193,16 +203,39 @@ class BitNetForCausalLM:
         attended = np.empty((n, q_width), np.float32)
         gated = np.empty((n, config.intermediate_size), np.float32)
         for index, layer in enumerate(self.layers):
-            norm_project(hidden, layer.input_norm, eps, (layer.q, layer.k, layer.v), (q, k, v), space)
-            rope_append_attend(qkv, segments, layout, index, config.n_heads, rotary, scale, attended, space)
-            norm_project(attended, layer.attention_sub_norm, eps, (layer.o,), (hidden,), space, True)
-            norm_gated(hidden, layer.post_attention_norm, eps, layer.gate, layer.up, config.activation, gated, space)
+            norm_project(
+                hidden, layer.input_norm, eps, (layer.q, layer.k, layer.v), (q, k, v), space
+            )
+            rope_append_attend(
+                qkv, segments, layout, index, config.n_heads, rotary, scale, attended, space
+            )
+            norm_project(
+                attended, layer.attention_sub_norm, eps, (layer.o,), (hidden,), space, True
+            )
+            norm_gated(
+                hidden,
+                layer.post_attention_norm,
+                eps,
+                layer.gate,
+                layer.up,
+                config.activation,
+                gated,
+                space,
+            )
             norm_project(gated, layer.ffn_sub_norm, eps, (layer.down,), (hidden,), space, True)
         return hidden
 
     def logits(self, hidden: Float32, space: Workspace) -> Float32:
         out = np.empty((len(hidden), self.config.vocab_size), np.float32)
-        norm_dense(hidden, self.final_norm, self.config.norm_eps, self.head.array, self.head.dtype, out, space)
+        norm_dense(
+            hidden,
+            self.final_norm,
+            self.config.norm_eps,
+            self.head.array,
+            self.head.dtype,
+            out,
+            space,
+        )
         return out
 
     def _embed(self, ids: NDArray[np.int64]) -> Float32:
@@ -220,12 +253,16 @@ def load(
 ) -> BitNetForCausalLM:
     """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
     config = BitNetConfig.from_checkpoint(checkpoint)
-    loader = WeightLoader(checkpoint, n_threads, config.scale_divides, 7 * config.n_layers, progress)
+    loader = WeightLoader(
+        checkpoint, n_threads, config.scale_divides, 7 * config.n_layers, progress
+    )
     hidden, ffn = config.hidden_size, config.intermediate_size
     q_width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
 
     embedding = loader.dense("model.embed_tokens.weight", config.vocab_size, hidden)
-    head = embedding if config.tied_head else loader.dense("lm_head.weight", config.vocab_size, hidden)
+    head = (
+        embedding if config.tied_head else loader.dense("lm_head.weight", config.vocab_size, hidden)
+    )
     layers = []
     for index in range(config.n_layers):
         at = f"model.layers.{index}"

@@ -79,7 +79,8 @@ class WeightLoader:
         if scale_tensor.array.size != 1:
             raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
         scale = float(to_float32(scale_tensor).reshape(1)[0])
-        multiplier = float(np.float32(1) / np.float32(scale)) if self.divides and scale else scale
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            multiplier = float(np.float32(1) / np.float32(scale)) if self.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
             raise self._wrong(scale_name, f"a scale cannot be {scale}")
         tiles, clean = pack_hf(tensor.array, rows, self.n_threads, self.arena.allocate)
@@ -89,9 +90,7 @@ class WeightLoader:
 
     def _master(self, name: str, rows: int, columns: int) -> TernaryMatrix:
         tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
-        tiles, scale = pack_float(
-            tensor.array, tensor.dtype, self.n_threads, self.arena.allocate
-        )
+        tiles, scale = pack_float(tensor.array, tensor.dtype, self.n_threads, self.arena.allocate)
         if not math.isfinite(scale):
             raise self._wrong(name, "a weight is NaN or infinite")
         return TernaryMatrix(tiles, rows, columns, scale)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ryzanstein_llm.kernels.workspace import Workspace
 
 from ryzanstein_llm.kernels import attention, packing
+from ryzanstein_llm.kernels.workspace import Workspace
 
 from . import steps
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from ryzanstein_llm.kernels.linear import ACTIVATIONS, norm_dense, norm_gated, norm_project
-from ryzanstein_llm.kernels.workspace import Workspace
 
 from ryzanstein_llm.kernels import elementwise, packing
+from ryzanstein_llm.kernels.linear import ACTIVATIONS, norm_dense, norm_gated, norm_project
+from ryzanstein_llm.kernels.workspace import Workspace
 from ryzanstein_llm.testing import to_bf16_bits
 
 from .block_cache import BlockCache, BlockLayout, attend

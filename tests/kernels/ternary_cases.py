@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from reference import pack_rows
-from ryzanstein_llm.kernels.linear import TernaryMatrix
 
 from ryzanstein_llm.kernels import packing
+from ryzanstein_llm.kernels.linear import TernaryMatrix
 
 Int8 = npt.NDArray[np.int8]
 

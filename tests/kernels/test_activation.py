@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import reference
+
 from ryzanstein_llm.kernels.elementwise import activate, exp
 from ryzanstein_llm.kernels.linear import ACTIVATIONS
 

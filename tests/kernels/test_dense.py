@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ryzanstein_llm.kernels.linear import norm_dense
 from ryzanstein_llm.kernels.workspace import Workspace
-
 from ryzanstein_llm.testing import from_bf16_bits, to_bf16_bits
 
 from . import steps

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
+from ryzanstein_llm.kernels import cpu, threads
 from ryzanstein_llm.kernels.elementwise import quantize, softmax_weights
 from ryzanstein_llm.kernels.linear import norm_dense, norm_gated, norm_project
 from ryzanstein_llm.kernels.workspace import Workspace
-
-from ryzanstein_llm.kernels import cpu, threads
 
 from .calls import CASES, PARALLEL
 from .hard_floats import normal

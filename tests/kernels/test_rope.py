@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
+
 from ryzanstein_llm.kernels.elementwise import rope
 from ryzanstein_llm.kernels.packing import rotary_table
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ryzanstein_llm.kernels.linear import norm_dense, norm_gated, norm_project
-from ryzanstein_llm.kernels.workspace import Workspace
 
 from ryzanstein_llm.kernels import attention, elementwise, packing
+from ryzanstein_llm.kernels.linear import norm_dense, norm_gated, norm_project
+from ryzanstein_llm.kernels.workspace import Workspace
 
 from .block_cache import BlockCache, BlockLayout, random_qkv, rotary
 from .page_end import at_page_end, needs_page_protection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ryzanstein_llm.kernels.linear import TernaryMatrix, norm_gated, norm_project
 from ryzanstein_llm.kernels.workspace import Workspace
 

@@ -9,10 +9,10 @@ import textwrap
 
 import numpy as np
 import pytest
-from ryzanstein_llm.kernels.linear import norm_dense, norm_gated, norm_project
-from ryzanstein_llm.kernels.workspace import Workspace
 
 from ryzanstein_llm.kernels import threads
+from ryzanstein_llm.kernels.linear import norm_dense, norm_gated, norm_project
+from ryzanstein_llm.kernels.workspace import Workspace
 
 from .block_cache import BlockCache, BlockLayout, attend, random_qkv, rotary
 from .calls import CASES

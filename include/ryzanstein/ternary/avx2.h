@@ -28,6 +28,8 @@ RZ_INLINE __m256i rz_half_(const uint8_t *from) { return _mm256_load_si256((cons
 RZ_INLINE __m256i rz_add_products_(__m256i sum_i16, __m256i codes, __m256i four) {
     return _mm256_add_epi16(sum_i16, _mm256_maddubs_epi16(codes, four));
 }
+/* The multiply-add of 32 byte pairs that limits/ times. */
+#define rz_dot_step_(sum, a, b) rz_add_products_(sum, a, b)
 RZ_INLINE __m256i rz_add_widened_(__m256i sum_i32, __m256i sum_i16) {
     return _mm256_add_epi32(sum_i32, _mm256_madd_epi16(sum_i16, _mm256_set1_epi16(1)));
 }

@@ -30,6 +30,9 @@ RZ_INLINE __m256i rz_dot_(__m256i sum, __m256i codes, __m256i values) {
 #endif
 }
 
+/* The multiply-add of 32 byte pairs that limits/ times. */
+#define rz_dot_step_(sum, a, b) rz_dot_(sum, a, b)
+
 static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                        rz_output_mode store) {
     const uint8_t *weights = w->tiles + tile * w->column_tiles * RZ_TILE_BYTES;

@@ -3,4 +3,5 @@
 #include "ryzanstein/kernels.h"
 #include "ryzanstein/simd/portable.h"
 #include "ryzanstein/ternary/scalar.h"
+#include "ryzanstein/limits/scalar.h"
 #include "ryzanstein/table.h"

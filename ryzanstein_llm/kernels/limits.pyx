@@ -1,0 +1,51 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""What the machine can do at best, measured with the tier in use: the yardstick of benchmarks."""
+import time
+
+import numpy as np
+
+from cython.parallel cimport parallel, prange
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from ryzanstein_llm.kernels.cpu cimport kernels, rz_kernels
+from ryzanstein_llm.kernels.threads cimport team_size
+
+cdef enum:
+    SLICE = 1 << 20  # bytes a thread reads before it takes the next slice
+
+
+def read_seconds(const uint8_t[::1] memory, int n_threads):
+    """Seconds to read an array once, in order, by `n_threads`; its size a multiple of 1 MiB."""
+    cdef const rz_kernels *kernel = kernels()
+    cdef int64_t slices = memory.shape[0] // SLICE, i
+    cdef int threads = team_size(n_threads)
+    cdef uint64_t total = 0
+    cdef const uint8_t *start
+    if memory.shape[0] == 0 or memory.shape[0] % SLICE or <size_t>&memory[0] % 64:
+        raise ValueError(f"{memory.shape[0]} bytes: not a multiple of {SLICE}, or not 64-byte aligned")
+    start = &memory[0]
+    begin = time.perf_counter()
+    with nogil, parallel(num_threads=threads):
+        for i in prange(slices, schedule="static"):
+            total ^= kernel.read_stream(start + i * SLICE, SLICE)
+    seconds = time.perf_counter() - begin
+    global _sink
+    _sink = total  # so that nothing can be left out
+    return seconds
+
+
+def multiply_seconds(int64_t rounds, int n_threads):
+    """(seconds, int8 multiply-adds) of `rounds` rounds on each of `n_threads` threads."""
+    cdef const rz_kernels *kernel = kernels()
+    cdef int threads = team_size(n_threads)
+    cdef int64_t i, total = 0
+    begin = time.perf_counter()
+    with nogil, parallel(num_threads=threads):
+        for i in prange(threads, schedule="static", chunksize=1):
+            total += kernel.multiply_peak(rounds)
+    seconds = time.perf_counter() - begin
+    global _sink
+    _sink = total
+    return seconds, rounds * kernel.peak_products * threads
+
+
+_sink = 0
