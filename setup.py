@@ -104,6 +104,7 @@ setup(
             extension("workspace"),
             extension("linear"),
             extension("attention"),
+            extension("head"),
             extension("elementwise"),
             extension("limits"),
         ],

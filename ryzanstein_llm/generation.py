@@ -6,6 +6,9 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .errors import CancelledError
 from .kv_cache import KVCache
 from .runner import CancelFlag, Runner
@@ -111,11 +114,11 @@ class TokenLoop:
             start = time.perf_counter()
             try:
                 pending = self._tokens[self._cache.length :]
-                logits = self._runner.last_logits(self._cache, pending, self._cancel)
+                ids, logits = self._logits(pending)
             except CancelledError:
                 self.finish_reason = "cancelled"
                 return
-            token = self._sampler(logits)
+            token = self._sampler(logits, ids)
             seconds = time.perf_counter() - start
             if count:
                 self.timings.decode.append(seconds)
@@ -126,3 +129,10 @@ class TokenLoop:
                 return
             self._tokens.append(token)
             yield token
+
+    def _logits(self, pending: list[int]) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
+        """(ids, their logits) as far as the sampler needs them; ids None for all."""
+        wanted = self._sampler.wanted
+        if wanted is None:
+            return None, self._runner.last_logits(self._cache, pending, self._cancel)
+        return self._runner.likeliest(self._cache, pending, self._cancel, *wanted)

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ HEAD_TOKENS = 64
 # Multiply-adds below which a call stays serial (measured: a fork and join takes 1-3 us).
 SERIAL_BELOW = 1 << 20
 
+Kept = TypeVar("Kept")
 Float32 = NDArray[np.float32]
 CancelFlag = NDArray[np.int32]
 
@@ -80,6 +81,23 @@ class Runner:
         (logits,) = self._passes(cache, ids, cancel, keep_last)
         return logits[0]
 
+    def likeliest(
+        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, count: int, margin: float
+    ) -> tuple[NDArray[np.int64] | None, Float32]:
+        """Like `last_logits`, but only (ids, logits) of the tokens that `CausalLM.likeliest`
+        gives; (None, all logits) where the model cannot do with less."""
+
+        def keep_likeliest(
+            hidden: Float32, is_last: bool
+        ) -> tuple[NDArray[np.int64] | None, Float32] | None:
+            if not is_last:
+                return None
+            found = self.graph.likeliest(hidden[-1], self._space, count, margin)
+            return found or (None, self.graph.logits(hidden[-1:], self._space)[0])
+
+        (result,) = self._passes(cache, ids, cancel, keep_likeliest)
+        return result
+
     def all_logits(
         self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag
     ) -> Iterator[Float32]:
@@ -123,14 +141,15 @@ class Runner:
         cache: KVCache,
         ids: Sequence[int],
         cancel: CancelFlag,
-        keep: Callable[[Float32, bool], Float32 | None],
-    ) -> list[Float32]:
+        keep: Callable[[Float32, bool], Kept | None],
+    ) -> list[Kept]:
         """`ids` in passes of PASS_TOKENS; what `keep(hidden, is_last)` gives for each but None.
 
         The lock is given up between passes, so that another session's token need not wait
         for a whole prompt.
         """
-        before, kept = cache.length, []
+        before = cache.length
+        kept: list[Kept] = []
         tokens = np.asarray(ids, np.int64)
         cache.reserve(before + len(tokens))
         try:

@@ -145,8 +145,32 @@ class Sampler:
         self._seen = set(prompt) if params.repetition_penalty != 1 else set()
         self._counts: Counter[int] = Counter()
 
-    def __call__(self, logits: Float32) -> int:
-        """The next token id. `logits` is float32 (vocab,) and is not changed.
+    @property
+    def wanted(self) -> tuple[int, float] | None:
+        """(count, margin): the choice needs only the `count` likeliest tokens and those whose
+        logits are within `margin` of the likeliest. None: it needs all."""
+        params = self._params
+        if self._penalizes:
+            return None
+        if params.temperature == 0:
+            return 1, 0.0
+        if params.top_k:
+            return params.top_k, 0.0
+        if params.min_p > 0 and params.top_p == 1:
+            # a little more than it takes: what is too much is dropped by the exact rule
+            distance = -float(log(np.array([params.min_p]))[0])
+            return 1, params.temperature * distance * 1.001 + 0.01
+        return None
+
+    def __call__(self, logits: Float32, ids: NDArray[np.int64] | None = None) -> int:
+        """The next token id.
+
+        Parameters
+        ----------
+        logits : float32 (n,)
+            Not changed.
+        ids : int64 (n,), rising, optional
+            Whose logits they are, at least those `wanted`; None for the whole vocabulary.
 
         Raises
         ------
@@ -154,27 +178,34 @@ class Sampler:
             If the logits are not finite: the checkpoint's weights overflow.
         """
         params = self._params
-        logits = self._penalized(logits)
+        if self._penalizes:
+            logits = self._penalized(logits)
         if params.temperature == 0:
-            token = int(np.argmax(logits))  # the first of equals; a NaN wins, and is caught
-            _check_finite(logits[token])
+            index = int(np.argmax(logits))  # the first of equals; a NaN wins, and is caught
+            _check_finite(logits[index])
         else:
-            token = self._draw(logits)
+            index = self._draw(logits)
+        token = index if ids is None else int(ids[index])
         self._seen.add(token)
         self._counts[token] += 1
         return token
 
+    @property
+    def _penalizes(self) -> bool:
+        return self._params.repetition_penalty != 1 or self._counting
+
+    @property
+    def _counting(self) -> bool:
+        return self._params.presence_penalty != 0 or self._params.frequency_penalty != 0
+
     def _penalized(self, logits: Float32) -> Float32:
         params = self._params
-        counting = params.presence_penalty != 0 or params.frequency_penalty != 0
-        if params.repetition_penalty == 1 and not counting:
-            return logits
         logits = logits.copy()
         if params.repetition_penalty != 1 and self._seen:
             ids = np.fromiter(sorted(self._seen), np.int64)
             penalty, values = np.float32(params.repetition_penalty), logits[ids]
             logits[ids] = np.where(values > 0, values / penalty, values * penalty)
-        if counting and self._counts:
+        if self._counting and self._counts:
             ids = np.fromiter(sorted(self._counts), np.int64)
             counts = np.array([self._counts[token] for token in ids.tolist()], np.float32)
             logits[ids] -= np.float32(params.presence_penalty)

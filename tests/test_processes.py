@@ -107,7 +107,8 @@ print({tale})
         "stream = model.stream('The king'); next(stream)",  # a pooled session in use
         "import threading, time\n"
         "work = lambda: [model.forward([5] * 400) for _ in range(20)]\n"
-        "threading.Thread(target=work, daemon=True).start(); time.sleep(0.05)",  # a pass under way elsewhere
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "time.sleep(0.05)",  # a pass is under way elsewhere
     ],
     ids=["fresh", "after-generating", "while-streaming", "while-computing"],
 )

@@ -58,6 +58,29 @@ typedef struct rz_activations {
 
 typedef enum rz_output_mode { RZ_STORE_SET = 0, RZ_STORE_ADD = 1 } rz_output_mode;
 
+/* ---- head screen ----------------------------------------------------------
+ * A head row w of floats is also kept as codes c = round(w / d), d = max|w| / 127, so that most
+ * rows can be ruled out at half the bytes. A tile is 16 rows x 4 columns in 64 bytes: byte
+ * 4*row + b is c + 128 of column b of its four; rows past the end hold 128 (zero).
+ * The hidden state x is two planes: x = s1*a + s2*b + rest, |rest| <= s2 / 2.
+ * Overflow: |sum (c+128)*a| <= 255*127*columns < 2^31 up to 66,000 columns.
+ */
+#define RZ_SCREEN_COLUMNS 4
+#define RZ_MAX_SCREEN_COLUMNS 65536
+
+typedef struct rz_screen {
+    const uint8_t *tiles; /* (row_tiles, column_groups, 64), 64-byte aligned */
+    const float *scales;  /* (16 * row_tiles,): d of each row, 0 past the end */
+    int64_t column_groups;
+} rz_screen;
+
+typedef struct rz_screen_input {
+    const int8_t *coarse, *fine; /* (4 * column_groups,) codes a and b, zeros past the columns */
+    float coarse_scale, fine_scale;
+    int32_t coarse_sum, fine_sum; /* sums of the codes */
+    float bound; /* |logit - approximation| <= d * bound, rounding included */
+} rz_screen_input;
+
 /* ---- attention ------------------------------------------------------------
  * The cache is a table of blocks of 256 positions. In a block, for one KV head:
  * K is (head_dim, 256), so that lanes run over positions; V is (256, head_dim).
@@ -114,6 +137,12 @@ typedef struct rz_kernels {
     void (*dense_matmul[RZ_FLOAT_KINDS])(const void *w, int64_t columns, int64_t row_begin,
                                          int64_t row_end, const float *x, int64_t n, float *out,
                                          int64_t out_stride);
+
+    /* For row tiles [tile_begin, tile_end): an approximation y of each row's logit, widened to
+     * lower = y - d * bound and upper = y + d * bound. Integer sums are exact; the floats are the
+     * same in every tier. Arrays of 16 * row_tiles. */
+    void (*screen)(const rz_screen *head, int64_t tile_begin, int64_t tile_end,
+                   const rz_screen_input *x, float *lower, float *upper);
 
     /* out = activation(x), elementwise; may run in place. */
     void (*activate[RZ_ACTIVATIONS])(const float *x, int64_t n, float *out);

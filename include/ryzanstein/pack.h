@@ -110,6 +110,71 @@ static inline void rz_pack_float_tile(const void *weights, int kind, int64_t row
         }
 }
 
+/* Codes and scales of one row tile of the head screen (see kernels.h) from float rows. */
+static inline void rz_pack_screen_tile(const void *weights, int kind, int64_t rows, int64_t columns,
+                                       int64_t tile, uint8_t *tiles, float *scales) {
+    const int64_t groups = (columns + 3) / 4;
+    uint8_t *to = tiles + tile * groups * 64;
+    memset(to, 128, (size_t)(groups * 64));
+    for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++) {
+        float most = 0.0f;
+        if (row < rows)
+            for (int64_t i = 0; i < columns; i++) {
+                const float w = rz_widen_(weights, row * columns + i, kind), size = w < 0 ? -w : w;
+                most = size > most || size != size ? size : most; /* NaN stays */
+            }
+        scales[row] = most / 127.0f;
+        if (!(most > 1e-30f && most < 1e30f)) { /* no use dividing: an infinite bound keeps the row */
+            if (row < rows) scales[row] = most == 0.0f ? 0.0f : 1e30f;
+            continue;
+        }
+        const float inverse = 127.0f / most;
+        for (int64_t i = 0; i < columns; i++) {
+            const float scaled = rz_widen_(weights, row * columns + i, kind) * inverse;
+            const int code = (int)(scaled < 0 ? scaled - 0.5f : scaled + 0.5f);
+            to[(i / 4) * 64 + 4 * (row % 16) + i % 4] = (uint8_t)(code + 128);
+        }
+    }
+}
+
+/* The two planes of a hidden state, and the bound that makes the screen honest. */
+static inline void rz_screen_planes(const float *x, int64_t columns, int64_t padded, int8_t *coarse,
+                                    int8_t *fine, rz_screen_input *input) {
+    double norm1 = 0.0;
+    float most = 0.0f;
+    for (int64_t i = 0; i < columns; i++) {
+        const float size = x[i] < 0 ? -x[i] : x[i];
+        most = size > most ? size : most;
+        norm1 += (double)size;
+    }
+    const float s1 = most > 1e-30f ? most / 127.0f : 1.0f, s2 = s1 / 254.0f;
+    input->coarse_sum = input->fine_sum = 0;
+    for (int64_t i = 0; i < padded; i++) {
+        const float value = i < columns ? x[i] : 0.0f, scaled = value / s1;
+        const int a = (int)(scaled < 0 ? scaled - 0.5f : scaled + 0.5f);
+        const float rest = (value - s1 * (float)a) / s2;
+        const int b = (int)(rest < 0 ? rest - 0.5f : rest + 0.5f);
+        coarse[i] = (int8_t)a;
+        fine[i] = (int8_t)(b > 127 ? 127 : b < -127 ? -127 : b);
+        input->coarse_sum += coarse[i];
+        input->fine_sum += fine[i];
+    }
+    input->coarse = coarse;
+    input->fine = fine;
+    input->coarse_scale = s1;
+    input->fine_scale = s2;
+    /* In units of the row scale d, each term rounded up:
+     *   weights  |w - d c| <= d/2                           0.5 |x|_1
+     *   planes   |rest| <= s2/2, |c| <= 127                 0.5 * 127 columns s2
+     *   the float dot of the full head and of this sum: columns/16 + 20 roundings of 2^-24,
+     *            of at most 127 |x|_1 and of 127 s1 * 127 columns
+     * The factors leave 2 % for the roundings of these sums themselves. */
+    const double n = (double)columns;
+    input->bound = (float)(0.51 * norm1 + 0.51 * 127.0 * n * (double)s2 +
+                           (n / 16.0 + 20.0) * 6.0e-8 * 127.0 * norm1 +
+                           6.0e-7 * 127.0 * 127.0 * n * (double)s1);
+}
+
 /* Back to -1, 0, 1: for tests and inspection. */
 static inline void rz_unpack_row(const uint8_t *tiles, int64_t columns, int64_t row, int8_t *out) {
     const int64_t column_tiles = (columns + 15) / 16;

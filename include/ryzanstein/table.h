@@ -1,7 +1,7 @@
 /* The last include of a tier's C file: every operation of ops/, and its table.
  *
  * Before it come RZ_TIER (the tier's name as a bare word), kernels.h, a simd/, a
- * ternary/ and a limits/ file, all inside one target region.
+ * ternary/, a screen/ and a limits/ file, all inside one target region.
  */
 #define RZ_NAME(base) RZ_JOIN(base, RZ_TIER)
 
@@ -14,6 +14,7 @@
 #include "ryzanstein/ops/dense.h"
 #include "ryzanstein/ops/norm.h"
 #include "ryzanstein/ops/rope.h"
+#include "ryzanstein/ops/screen.h"
 
 extern const rz_kernels RZ_NAME(rz_kernels);
 const rz_kernels RZ_NAME(rz_kernels) = {
@@ -24,6 +25,7 @@ const rz_kernels RZ_NAME(rz_kernels) = {
     .ternary_matmul = rz_ternary_matmul,
     .dense_matmul = {RZ_NAME(rz_dense_matmul_f32), RZ_NAME(rz_dense_matmul_bf16),
                      RZ_NAME(rz_dense_matmul_f16)},
+    .screen = RZ_NAME(rz_screen),
     .activate = {RZ_NAME(rz_relu2), RZ_NAME(rz_silu), RZ_NAME(rz_gelu_erf), RZ_NAME(rz_gelu_tanh)},
     .activate_gated = {RZ_NAME(rz_relu2_gated), RZ_NAME(rz_silu_gated), RZ_NAME(rz_gelu_erf_gated),
                        RZ_NAME(rz_gelu_tanh_gated)},

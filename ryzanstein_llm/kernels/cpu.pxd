@@ -25,6 +25,18 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         RZ_STORE_SET
         RZ_STORE_ADD
 
+    enum: RZ_SCREEN_COLUMNS, RZ_MAX_SCREEN_COLUMNS
+
+    ctypedef struct rz_screen:
+        const uint8_t *tiles
+        const float *scales
+        int64_t column_groups
+
+    ctypedef struct rz_screen_input:
+        const int8_t *coarse
+        const int8_t *fine
+        float bound
+
     ctypedef struct rz_kv_block:
         void *k
         void *v
@@ -40,6 +52,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
                                int64_t, rz_output_mode, void *) noexcept nogil
         void (*dense_matmul[3])(const void *, int64_t, int64_t, int64_t, const float *, int64_t, float *,
                                 int64_t) noexcept nogil
+        void (*screen)(const rz_screen *, int64_t, int64_t, const rz_screen_input *, float *, float *) noexcept nogil
         void (*activate[4])(const float *, int64_t, float *) noexcept nogil
         void (*activate_gated[4])(const float *, const float *, int64_t, float *) noexcept nogil
         float (*softmax_weights)(const float *, int64_t, float *) noexcept nogil

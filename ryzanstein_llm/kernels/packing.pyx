@@ -12,6 +12,7 @@ cdef extern from "ryzanstein/pack.h" nogil:
     uint32_t rz_pack_hf_tile(const uint8_t *, int64_t, int64_t, int64_t, uint8_t *)
     double rz_absolute_sum(const void *, int64_t, int)
     void rz_pack_float_tile(const void *, int, int64_t, int64_t, float, int64_t, uint8_t *)
+    void rz_pack_screen_tile(const void *, int, int64_t, int64_t, int64_t, uint8_t *, float *)
     void rz_unpack_row(const uint8_t *, int64_t, int64_t, int8_t *)
 
 cdef extern from "ryzanstein/rotary_table.h" nogil:
@@ -118,6 +119,39 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty):
             rz_pack_float_tile(source, code, rows, columns, inverse, tile, to)
         rz_float_mode_leave(mode)
     return tiles, scale
+
+
+def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
+    """int8 codes and row scales of a float matrix, for the head screen.
+
+    Parameters
+    ----------
+    weights : C-contiguous (rows, columns) in `kind`
+    kind : "F32", "F16" or "BF16"
+
+    Returns
+    -------
+    (tiles, scales) : uint8 (row tiles, ceil(columns / 4), 64), float32 (16 * row tiles,)
+    """
+    cdef int code = FLOAT_KINDS[kind]
+    cdef int64_t rows = weights.shape[0], columns = weights.shape[1], tile
+    cdef int64_t row_tiles = (rows + 15) // 16, groups = (columns + 3) // 4
+    if not weights.flags.c_contiguous or weights.dtype.itemsize != (4 if kind == "F32" else 2):
+        raise ValueError(f"weights of dtype {weights.dtype}, shape {weights.shape} are no contiguous {kind} matrix")
+    cdef const uint8_t[::1] source_view = weights.reshape(-1).view(np.uint8)
+    cdef const uint8_t *source = &source_view[0]
+    tiles = allocate(row_tiles * groups * 64).reshape(row_tiles, groups, 64)
+    scales = np.empty(16 * row_tiles, np.float32)
+    cdef uint8_t[:, :, ::1] tiles_view = tiles
+    cdef float[::1] scales_view = scales
+    cdef int threads = team_size(n_threads)
+    cdef unsigned int mode = 0
+    with nogil, parallel(num_threads=threads):
+        mode = rz_float_mode_enter()
+        for tile in prange(row_tiles, schedule="static"):
+            rz_pack_screen_tile(source, code, rows, columns, tile, &tiles_view[0, 0, 0], &scales_view[0])
+        rz_float_mode_leave(mode)
+    return tiles, scales
 
 
 def unpack(const uint8_t[:, :, ::1] tiles, int64_t rows, int64_t columns):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.attention import MAX_HEAD_DIM, rope_append_attend
+from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
 from ..kernels.linear import TernaryMatrix, norm_dense, norm_gated, norm_project
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
@@ -161,15 +162,12 @@ class BitNetForCausalLM:
         layers: list[Layer],
         final_norm: Float32,
         head: Tensor,
+        screen: ScreenedHead | None,
         n_parameters: int,
     ) -> None:
         self.config = config
-        self.embedding, self.layers, self.final_norm, self.head = (
-            embedding,
-            layers,
-            final_norm,
-            head,
-        )
+        self.embedding, self.layers = embedding, layers
+        self.final_norm, self.head, self.screen = final_norm, head, screen
         self.n_parameters = n_parameters
         self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
 
@@ -178,7 +176,8 @@ class BitNetForCausalLM:
         """Bytes of weights, in memory or mapped."""
         matrices = sum(matrix.nbytes for layer in self.layers for matrix in layer.matrices)
         head = 0 if self.head is self.embedding else self.head.array.nbytes
-        return matrices + self.embedding.array.nbytes + head
+        screen = 0 if self.screen is None else self.screen.nbytes
+        return matrices + self.embedding.array.nbytes + head + screen
 
     def kv_layout(self, kind: str) -> KVLayout:
         config = self.config
@@ -238,6 +237,16 @@ class BitNetForCausalLM:
         )
         return out
 
+    def likeliest(
+        self, hidden: Float32, space: Workspace, count: int, margin: float
+    ) -> tuple[NDArray[np.int64], Float32] | None:
+        if self.screen is None:
+            return None
+        found: tuple[NDArray[np.int64], Float32] = self.screen.likeliest(
+            hidden, self.final_norm, self.config.norm_eps, space, count, margin
+        )
+        return found
+
     def _embed(self, ids: NDArray[np.int64]) -> Float32:
         rows = self.embedding.array[ids]
         if self.embedding.dtype == "BF16":
@@ -283,7 +292,13 @@ def load(
         )
     final_norm = loader.vector("model.norm.weight", hidden)
     _refuse_unused(checkpoint, loader.used)
-    return BitNetForCausalLM(config, embedding, layers, final_norm, head, loader.n_parameters)
+    screen = None
+    if hidden <= MAX_SCREEN_COLUMNS:
+        screen = ScreenedHead(head.array, head.dtype, n_threads, loader.arena.allocate)
+        checkpoint.release(head.name)  # from now on only rows in question are read
+    return BitNetForCausalLM(
+        config, embedding, layers, final_norm, head, screen, loader.n_parameters
+    )
 
 
 def _refuse_unused(checkpoint: Checkpoint, used: set[str]) -> None:

@@ -3,5 +3,6 @@
 #include "ryzanstein/kernels.h"
 #include "ryzanstein/simd/portable.h"
 #include "ryzanstein/ternary/scalar.h"
+#include "ryzanstein/screen/scalar.h"
 #include "ryzanstein/limits/scalar.h"
 #include "ryzanstein/table.h"

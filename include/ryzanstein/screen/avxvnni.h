@@ -1,0 +1,30 @@
+/* Head screen with vpdpbusd on ymm, a tile in two registers. */
+#ifndef RZ_SCREEN_H
+#define RZ_SCREEN_H
+
+static void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
+                            int32_t coarse[16], int32_t fine[16]) {
+    __m256i a[2], b[2];
+    RZ_UNROLL
+    for (int half = 0; half < 2; half++) {
+        a[half] = _mm256_set1_epi32(-128 * x->coarse_sum);
+        b[half] = _mm256_set1_epi32(-128 * x->fine_sum);
+    }
+    for (int64_t group = 0; group < column_groups; group++) {
+        const __m256i four_a = rz_four_(x->coarse + 4 * group), four_b = rz_four_(x->fine + 4 * group);
+        RZ_PREFETCH(tiles + 64 * group + RZ_PREFETCH_BYTES);
+        RZ_UNROLL
+        for (int half = 0; half < 2; half++) {
+            const __m256i codes = rz_half_(tiles + 64 * group + 32 * half);
+            a[half] = rz_dot_(a[half], codes, four_a);
+            b[half] = rz_dot_(b[half], codes, four_b);
+        }
+    }
+    RZ_UNROLL
+    for (int half = 0; half < 2; half++) {
+        _mm256_store_si256((__m256i *)coarse + half, a[half]);
+        _mm256_store_si256((__m256i *)fine + half, b[half]);
+    }
+}
+
+#endif

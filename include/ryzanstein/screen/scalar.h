@@ -1,0 +1,20 @@
+/* Head screen in portable C: sum c*a and sum c*b for the 16 rows of a tile. */
+#ifndef RZ_SCREEN_H
+#define RZ_SCREEN_H
+
+static void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
+                            int32_t coarse[16], int32_t fine[16]) {
+    for (int row = 0; row < 16; row++) {
+        coarse[row] = -128 * x->coarse_sum;
+        fine[row] = -128 * x->fine_sum;
+    }
+    for (int64_t group = 0; group < column_groups; group++)
+        for (int row = 0; row < 16; row++)
+            for (int b = 0; b < 4; b++) {
+                const int32_t code = tiles[64 * group + 4 * row + b];
+                coarse[row] += code * x->coarse[4 * group + b];
+                fine[row] += code * x->fine[4 * group + b];
+            }
+}
+
+#endif
