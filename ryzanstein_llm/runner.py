@@ -92,8 +92,7 @@ class Runner:
         ) -> tuple[NDArray[np.int64] | None, Float32] | None:
             if not is_last:
                 return None
-            found = self.graph.likeliest(hidden[-1], self._space, count, margin)
-            return found or (None, self.graph.logits(hidden[-1:], self._space)[0])
+            return self._likeliest(hidden[-1:], count, margin)[0]
 
         (result,) = self._passes(cache, ids, cancel, keep_likeliest)
         return result
@@ -113,28 +112,54 @@ class Runner:
                 _raise_if_cancelled(cancel)
             yield block
 
+    def batch_likeliest(
+        self,
+        caches: Sequence[KVCache],
+        ids: Sequence[int],
+        cancel: CancelFlag,
+        count: int,
+        margin: float,
+    ) -> list[tuple[NDArray[np.int64] | None, Float32]]:
+        """One more token for each of several sequences in one pass, as `likeliest` for each."""
+        with self._batch(caches, ids, cancel) as hidden:
+            return self._likeliest(hidden, count, margin)
+
     def batch_logits(
         self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag
     ) -> Float32:
         """One more token for each of several sequences in one pass: float32 (n, vocab)."""
+        with self._batch(caches, ids, cancel) as hidden:
+            return self.graph.logits(hidden, self._space)
+
+    @contextmanager
+    def _batch(
+        self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag
+    ) -> Iterator[Float32]:
+        """Last hidden states (n, hidden) after one more token for each cache."""
         before = [cache.length for cache in caches]
         try:
             with self._exclusively(cancel):
                 for cache in caches:
                     cache.reserve(cache.length + 1)
                 segments = [(1, cache.length, cache.table) for cache in caches]
-                hidden = self.graph.hidden_states(
+                yield self.graph.hidden_states(
                     np.asarray(ids, np.int64), segments, caches[0].layout, self._space
                 )
-                logits = self.graph.logits(hidden, self._space)
                 _raise_if_cancelled(cancel)
                 for cache in caches:
                     cache.length += 1
-                return logits
         except BaseException:
             for cache, length in zip(caches, before, strict=True):
                 cache.truncate(length)
             raise
+
+    def _likeliest(
+        self, hidden: Float32, count: int, margin: float
+    ) -> list[tuple[NDArray[np.int64] | None, Float32]]:
+        found = self.graph.likeliest(hidden, self._space, count, margin)
+        if found is not None:
+            return list(found)
+        return [(None, logits) for logits in self.graph.logits(hidden, self._space)]
 
     def _passes(
         self,

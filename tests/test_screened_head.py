@@ -38,7 +38,9 @@ def test_same_tokens_as_from_all_logits(model, options):
     params = SamplingParams(seed=11, **options)
     assert Sampler(params).wanted is not None
     ids = model.tokenize("Once upon a time")
-    result = model.generate(ids, max_tokens=40, sampling=params, ignore_eos=True, return_result=True)
+    result = model.generate(
+        ids, max_tokens=40, sampling=params, ignore_eos=True, return_result=True
+    )
     sampler, cache, expected = Sampler(params), model.new_cache(), []
     pending = ids
     for _ in range(40):

@@ -138,11 +138,11 @@ typedef struct rz_kernels {
                                          int64_t row_end, const float *x, int64_t n, float *out,
                                          int64_t out_stride);
 
-    /* For row tiles [tile_begin, tile_end): an approximation y of each row's logit, widened to
-     * lower = y - d * bound and upper = y + d * bound. Integer sums are exact; the floats are the
-     * same in every tier. Arrays of 16 * row_tiles. */
+    /* For row tiles [tile_begin, tile_end) and n hidden states: an approximation y of each row's
+     * logit, widened to lower = y - d * bound and upper = y + d * bound. Integer sums are exact;
+     * the floats are the same in every tier. Arrays of (n, stride), stride 16 * row_tiles. */
     void (*screen)(const rz_screen *head, int64_t tile_begin, int64_t tile_end,
-                   const rz_screen_input *x, float *lower, float *upper);
+                   const rz_screen_input *x, int64_t n, float *lower, float *upper, int64_t stride);
 
     /* out = activation(x), elementwise; may run in place. */
     void (*activate[RZ_ACTIVATIONS])(const float *x, int64_t n, float *out);

@@ -7,12 +7,11 @@ into tasks depends on the shape of the call.
 """
 import numpy as np
 
-from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_KV_BLOCK, RZ_MAX_HEAD_DIM, RZ_MAX_QUERIES, kernels, rz_float_mode_enter, rz_float_mode_leave,
-    rz_kernels, rz_kv_block)
+    RZ_KV_BLOCK, RZ_MAX_HEAD_DIM, RZ_MAX_QUERIES, kernels, rz_kv_block)
+from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
 KV_KINDS = {"float32": 0, "bfloat16": 1, "int8": 2}
@@ -20,42 +19,8 @@ BLOCK_POSITIONS = RZ_KV_BLOCK
 MAX_HEAD_DIM = RZ_MAX_HEAD_DIM
 
 cdef enum:
-    MAX_SEQUENCES = 256
     # Segments of at most this many rows are cut by cache block as well: decoding.
     SPLIT_ROWS = 4
-
-
-cdef struct Segment:
-    int64_t row          # first row of the sequence in this call
-    int64_t rows
-    int64_t position     # of its first row
-    const uint64_t *table  # addresses of its cache blocks
-    int64_t first_task
-    int64_t first_partial  # split segments only
-    int64_t blocks
-    bint split
-
-
-cdef struct Job:
-    float *qkv
-    int64_t qkv_stride
-    float *out
-    int64_t heads
-    int64_t kv_heads
-    int64_t head_dim
-    float scale
-    int kind
-    int64_t element_size
-    int64_t layer_offset   # bytes into a block
-    int64_t v_offset       # from there
-    int64_t k_scale_offset
-    int64_t v_scale_offset
-    const float *cosines   # (table rows, head_dim / 2), row = position
-    const float *sines
-    int count
-    Segment segments[MAX_SEQUENCES]
-    int64_t tokens_per_tile
-    float *partials
 
 
 cdef void locate(const Job *job, const Segment *segment, int64_t block, int64_t kv_head,
@@ -75,8 +40,9 @@ cdef const Segment *segment_of_row(const Job *job, int64_t row) noexcept nogil:
     return &job.segments[i]
 
 
-cdef void append_task(const rz_kernels *kernel, const Job *job, int64_t task) noexcept nogil:
+cdef void append_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
     """Rotates the queries and the key of one token and KV head, and stores key and value."""
+    cdef const Job *job = <const Job *>data
     cdef int64_t row = task // job.kv_heads, kv_head = task % job.kv_heads
     cdef const Segment *segment = segment_of_row(job, row)
     cdef int64_t position = segment.position + row - segment.row, half = job.head_dim // 2
@@ -85,14 +51,14 @@ cdef void append_task(const rz_kernels *kernel, const Job *job, int64_t task) no
     cdef float *k = q + (job.heads + kv_head) * job.head_dim
     cdef float *v = k + job.kv_heads * job.head_dim
     cdef rz_kv_block block
-    kernel.rope(q + kv_head * group * job.head_dim, group, job.head_dim, job.cosines + position * half,
+    kernels().rope(q + kv_head * group * job.head_dim, group, job.head_dim, job.cosines + position * half,
                 job.sines + position * half)
-    kernel.rope(k, 1, job.head_dim, job.cosines + position * half, job.sines + position * half)
+    kernels().rope(k, 1, job.head_dim, job.cosines + position * half, job.sines + position * half)
     locate(job, segment, position // RZ_KV_BLOCK, kv_head, &block)
-    kernel.kv_append[job.kind](k, v, job.head_dim, position % RZ_KV_BLOCK, &block)
+    kernels().kv_append[job.kind](k, v, job.head_dim, position % RZ_KV_BLOCK, &block)
 
 
-cdef void attend_tile(const rz_kernels *kernel, const Job *job, const Segment *segment, int64_t kv_head,
+cdef void attend_tile(const Job *job, const Segment *segment, int64_t kv_head,
                       int64_t first_token, int64_t tokens, int64_t first_head, int64_t heads,
                       int64_t block_begin, int64_t block_end, float *running, float *scratch) noexcept nogil:
     """Queries (token, head) of one KV head against blocks [begin, end); results in `running`,
@@ -119,23 +85,21 @@ cdef void attend_tile(const rz_kernels *kernel, const Job *job, const Segment *s
                 valid[t * heads + h] = <int32_t>min(seen, RZ_KV_BLOCK)
         locate(job, segment, b, kv_head, &block)
         if b == block_begin:
-            kernel.attend_block[job.kind](q, hd, queries, valid, hd, job.scale, &block, running)
+            kernels().attend_block[job.kind](q, hd, queries, valid, hd, job.scale, &block, running)
             continue
-        kernel.attend_block[job.kind](q + i * hd, hd, queries - i, valid + i, hd, job.scale, &block, partial)
+        kernels().attend_block[job.kind](q + i * hd, hd, queries - i, valid + i, hd, job.scale, &block, partial)
         for h in range(queries - i):
-            kernel.attend_combine(running + (i + h) * stride, partial + h * stride, hd)
+            kernels().attend_combine(running + (i + h) * stride, partial + h * stride, hd)
 
 
-cdef void attend_task(const rz_kernels *kernel, const Job *job, Workspace space, int64_t task,
-                      int thread) noexcept nogil:
+cdef void attend_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Job *job = <const Job *>data
     cdef int s = 0
     cdef const Segment *segment
     cdef int64_t hd = job.head_dim, stride = hd + 2, group = job.heads // job.kv_heads
     cdef int64_t kv_head, tile, token, tokens, block, i, chunk, heads, chunks
     cdef float *scratch = <float *>space.thread_scratch(thread)
     cdef float *running = scratch + RZ_MAX_QUERIES * (2 * hd + 2)
-    if space.cancel[0]:
-        return
     while s + 1 < job.count and task >= job.segments[s + 1].first_task:
         s += 1
     segment = &job.segments[s]
@@ -153,7 +117,7 @@ cdef void attend_task(const rz_kernels *kernel, const Job *job, Workspace space,
         if block * RZ_KV_BLOCK > segment.position + token:
             return  # this row does not reach that block
         # partials: (row, head, block, head_dim + 2), combined by finish_task in block order
-        attend_tile(kernel, job, segment, kv_head, token, 1, chunk, heads, block, block + 1, running, scratch)
+        attend_tile(job, segment, kv_head, token, 1, chunk, heads, block, block + 1, running, scratch)
         for i in range(heads):
             memcpy(job.partials + (segment.first_partial
                                    + ((token * job.heads + kv_head * group + chunk + i) * segment.blocks + block))
@@ -161,16 +125,17 @@ cdef void attend_task(const rz_kernels *kernel, const Job *job, Workspace space,
         return
     token = task * job.tokens_per_tile
     tokens = min(job.tokens_per_tile, segment.rows - token)
-    attend_tile(kernel, job, segment, kv_head, token, tokens, chunk, heads, 0,
+    attend_tile(job, segment, kv_head, token, tokens, chunk, heads, 0,
                 (segment.position + token + tokens - 1) // RZ_KV_BLOCK + 1, running, scratch)
     for i in range(tokens * heads):
-        kernel.attend_finish(running + i * stride, hd,
+        kernels().attend_finish(running + i * stride, hd,
                              job.out + ((segment.row + token + i // heads) * job.heads
                                         + kv_head * group + chunk + i % heads) * hd)
 
 
-cdef void finish_task(const rz_kernels *kernel, const Job *job, int64_t task) noexcept nogil:
+cdef void finish_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
     """Combines the blocks of one (row, head) of a split segment, in block order."""
+    cdef const Job *job = <const Job *>data
     cdef int64_t row = task // job.heads, head = task % job.heads, hd = job.head_dim, stride = hd + 2, b
     cdef const Segment *segment = segment_of_row(job, row)
     cdef int64_t token = row - segment.row
@@ -179,39 +144,17 @@ cdef void finish_task(const rz_kernels *kernel, const Job *job, int64_t task) no
         return
     running = job.partials + (segment.first_partial + (token * job.heads + head) * segment.blocks) * stride
     for b in range(1, (segment.position + token) // RZ_KV_BLOCK + 1):
-        kernel.attend_combine(running, running + b * stride, hd)
-    kernel.attend_finish(running, hd, job.out + (row * job.heads + head) * hd)
+        kernels().attend_combine(running, running + b * stride, hd)
+    kernels().attend_finish(running, hd, job.out + (row * job.heads + head) * hd)
 
 
-def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,
-                       float[:, ::1] out, Workspace space):
-    """Attention of one layer for the new rows of one or more sequences.
-
-    Parameters
-    ----------
-    qkv : float32 (n, (heads + 2 * kv_heads) * head_dim)                      # IN, rotated in place
-        Queries, keys and values of each row, heads one after another.
-    segments : sequence of (rows, position, block_table)
-        Per sequence, in the order of rows in qkv: number of new rows, position of the first,
-        uint64 array of block addresses that reaches the last.
-    layout : KVLayout
-        Where K, V and scales of a layer stand in a block; see kv_cache.py.
-    layer : int
-    heads : int
-        Query heads, a multiple of layout.kv_heads.
-    rotary : (cos, sin), float32 (positions, head_dim // 2)
-    scale : float
-        Multiplied to q.k, usually head_dim ** -0.5.
-    out : float32 (n, heads * head_dim)                                       # OUT
-    """
-    cdef Job job
-    cdef int64_t n = qkv.shape[0], i, tasks = 0, partials = 0, row = 0, append_tasks, finish_tasks = 0
-    cdef int64_t group, tile, chunks, work = 0
+cdef int read_attention(Job *job, float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,
+                        float[:, ::1] out) except -1:
+    """Checks what rope_append_attend is given. `job.partials` is left to the caller."""
+    cdef int64_t n = qkv.shape[0], tasks = 0, partials = 0, row = 0, group, chunks, work = 0
     cdef int s
-    cdef unsigned int mode = 0
     cdef const uint64_t[::1] table
     cdef const float[:, ::1] cosines = rotary[0], sines = rotary[1]
-    cdef const rz_kernels *kernel = kernels()
     job.heads = heads
     job.kv_heads = layout.kv_heads
     job.head_dim = layout.head_dim
@@ -242,6 +185,7 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
     job.cosines = &cosines[0, 0]
     job.sines = &sines[0, 0]
     job.count = len(segments)
+    job.rows = n
     for s in range(job.count):
         rows, position, table = segments[s]
         job.segments[s].row = row
@@ -260,29 +204,61 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
             partials += rows * heads * job.segments[s].blocks
             tasks += rows * job.segments[s].blocks * job.kv_heads * chunks
         else:
-            tile = (rows + job.tokens_per_tile - 1) // job.tokens_per_tile
-            tasks += tile * job.kv_heads * chunks
+            tasks += (rows + job.tokens_per_tile - 1) // job.tokens_per_tile * job.kv_heads * chunks
         row += rows
         # floats cost more than codes: count a multiply-add as four
         work += 8 * rows * (position + rows) * heads * job.head_dim
     if row != n:
         raise ValueError(f"segments hold {row} rows, qkv {n}")
-    space.reserve(1, 1, 4 * RZ_MAX_QUERIES * (3 * job.head_dim + 4))
-    held = np.empty(max(1, partials * (job.head_dim + 2)), np.float32)
-    cdef float[::1] held_view = held
-    job.partials = &held_view[0]
-    append_tasks = n * job.kv_heads
-    if partials:
-        finish_tasks = n * heads
-    cdef int threads = space.team(work)
-    with nogil, parallel(num_threads=threads):
-        space.enter(threadid())
-        mode = rz_float_mode_enter()
-        for i in prange(append_tasks, schedule="static"):
-            append_task(kernel, &job, i)
-        for i in prange(tasks, schedule="dynamic"):
-            attend_task(kernel, &job, space, i, threadid())
-        for i in prange(finish_tasks, schedule="static"):
-            finish_task(kernel, &job, i)
-        rz_float_mode_leave(mode)
-        space.leave(threadid())
+    job.attend_tasks = tasks
+    job.n_partials = partials
+    job.work = work
+    return 0
+
+
+cdef int64_t attention_scratch_bytes(const Job *job) noexcept nogil:
+    return 4 * RZ_MAX_QUERIES * (3 * job.head_dim + 4)
+
+
+cdef int64_t partial_floats(const Job *job) noexcept nogil:
+    """Floats at `partials` that split segments need; at least one."""
+    return max(1, job.n_partials * (job.head_dim + 2))
+
+
+cdef void attention_steps(const Job *job, Step steps[3]) noexcept nogil:
+    """Rotate and append; attend; combine the blocks of split segments."""
+    steps[0] = step(append_task, job, job.rows * job.kv_heads)
+    steps[1] = step(attend_task, job, job.attend_tasks)
+    steps[2] = step(finish_task, job, job.rows * job.heads if job.n_partials else 0)
+
+
+def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,
+                       float[:, ::1] out, Workspace space):
+    """Attention of one layer for the new rows of one or more sequences.
+
+    Parameters
+    ----------
+    qkv : float32 (n, (heads + 2 * kv_heads) * head_dim)                      # IN, rotated in place
+        Queries, keys and values of each row, heads one after another.
+    segments : sequence of (rows, position, block_table)
+        Per sequence, in the order of rows in qkv: number of new rows, position of the first,
+        uint64 array of block addresses that reaches the last.
+    layout : KVLayout
+        Where K, V and scales of a layer stand in a block; see kv_cache.py.
+    layer : int
+    heads : int
+        Query heads, a multiple of layout.kv_heads.
+    rotary : (cos, sin), float32 (positions, head_dim // 2)
+    scale : float
+        Multiplied to q.k, usually head_dim ** -0.5.
+    out : float32 (n, heads * head_dim)                                       # OUT
+    """
+    cdef Job job
+    cdef Step steps[3]
+    cdef float[::1] partials
+    read_attention(&job, qkv, segments, layout, layer, heads, rotary, scale, out)
+    space.reserve(1, 1, attention_scratch_bytes(&job))
+    partials = np.empty(partial_floats(&job), np.float32)
+    job.partials = &partials[0]
+    attention_steps(&job, steps)
+    run_steps(steps, 3, space, job.work)

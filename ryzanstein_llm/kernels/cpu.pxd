@@ -52,7 +52,8 @@ cdef extern from "ryzanstein/kernels.h" nogil:
                                int64_t, rz_output_mode, void *) noexcept nogil
         void (*dense_matmul[3])(const void *, int64_t, int64_t, int64_t, const float *, int64_t, float *,
                                 int64_t) noexcept nogil
-        void (*screen)(const rz_screen *, int64_t, int64_t, const rz_screen_input *, float *, float *) noexcept nogil
+        void (*screen)(const rz_screen *, int64_t, int64_t, const rz_screen_input *, int64_t, float *, float *,
+                       int64_t) noexcept nogil
         void (*activate[4])(const float *, int64_t, float *) noexcept nogil
         void (*activate_gated[4])(const float *, const float *, int64_t, float *) noexcept nogil
         float (*softmax_weights)(const float *, int64_t, float *) noexcept nogil

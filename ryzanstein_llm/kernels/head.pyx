@@ -8,11 +8,10 @@ work is saved.
 """
 import numpy as np
 
-from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_MAX_SCREEN_COLUMNS, kernels, rz_float_mode_enter, rz_float_mode_leave, rz_kernels, rz_screen,
-    rz_screen_input)
+    RZ_MAX_SCREEN_COLUMNS, kernels, rz_screen, rz_screen_input)
+from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
 from ryzanstein_llm.kernels import packing
@@ -42,7 +41,7 @@ cdef class ScreenedHead:
     cdef const void *matrix
     cdef int code
     cdef int64_t rows, columns, row_tiles
-    cdef object _lower, _upper, _coarse, _fine
+    cdef object _lower, _upper, _most
 
     def __init__(self, weights, kind, int n_threads, allocate=packing.aligned_empty):
         if weights.shape[1] > RZ_MAX_SCREEN_COLUMNS:
@@ -56,10 +55,6 @@ cdef class ScreenedHead:
         self.screen.tiles = <const uint8_t *><size_t>self.tiles.ctypes.data
         self.screen.scales = <const float *><size_t>self.scales.ctypes.data
         self.screen.column_groups = self.tiles.shape[1]
-        self._lower = np.empty(16 * self.row_tiles, np.float32)
-        self._upper = np.empty(16 * self.row_tiles, np.float32)
-        self._coarse = np.empty(4 * self.screen.column_groups, np.int8)
-        self._fine = np.empty(4 * self.screen.column_groups, np.int8)
 
     @property
     def nbytes(self):
@@ -68,16 +63,16 @@ cdef class ScreenedHead:
 
     @property
     def bounds(self):
-        """(lower, upper) bounds of all logits of the last call: float32 (rows,). For tests."""
-        return self._lower[:self.rows], self._upper[:self.rows]
+        """(lower, upper) bounds of all logits of the last call: float32 (n, rows). For tests."""
+        return self._lower[:, :self.rows], self._upper[:, :self.rows]
 
-    def likeliest(self, const float[::1] hidden, norm, float eps, Workspace space, int64_t count=1,
+    def likeliest(self, const float[:, ::1] hidden, norm, float eps, Workspace space, int64_t count=1,
                   float margin=0.0):
         """The tokens that can be among the `count` likeliest, or within `margin` of the likeliest.
 
         Parameters
         ----------
-        hidden : float32 (columns,)                                               # IN
+        hidden : float32 (n, columns)                                             # IN
         norm : float32 (columns,) or None, with eps: the final RMSNorm            # IN
         count : int >= 1
         margin : float >= 0
@@ -85,67 +80,153 @@ cdef class ScreenedHead:
 
         Returns
         -------
-        (ids, logits) : int64 and float32 (n,)
+        list of n (ids, logits) : int64 and float32 (m,)
             At least the wanted tokens, by rising id, with the logits of the full head.
         """
-        cdef const rz_kernels *kernel = kernels()
-        cdef float[::1] lower = self._lower, upper = self._upper
-        cdef int8_t[::1] coarse = self._coarse, fine = self._fine
+        cdef Screening job
+        cdef Rescoring rescoring
+        cdef Step steps[2]
         cdef const float[::1] gains
-        cdef rz_screen_input planes
-        cdef int64_t tasks = (self.row_tiles + TASK_TILES - 1) // TASK_TILES, i, n
-        cdef unsigned int mode = 0
-        if hidden.shape[0] != self.columns or count < 1 or not margin >= 0:
-            raise ValueError(f"hidden state of {hidden.shape[0]} for {self.columns} columns, count {count}, "
+        cdef float[:, ::1] normed, lower, upper
+        cdef float[:, :, ::1] most
+        cdef int8_t[:, ::1] planes
+        cdef const int64_t[::1] rows
+        cdef float[::1] logits
+        cdef int64_t n = hidden.shape[0], padded = 4 * self.screen.column_groups, i
+        if hidden.shape[1] != self.columns or count < 1 or not margin >= 0:
+            raise ValueError(f"hidden states of {hidden.shape[1]} for {self.columns} columns, count {count}, "
                              f"margin {margin}")
-        normed = np.array(hidden)
-        cdef float[::1] x = normed
-        cdef int threads = space.team(self.rows * self.columns)
-        mode = rz_float_mode_enter()
+        if n == 0:
+            return []
+        job.norm = NULL
         if norm is not None:
             gains = norm
             if gains.shape[0] != self.columns:
                 raise ValueError(f"norm of {gains.shape[0]} weights for {self.columns} columns")
-            kernel.rms_norm(&x[0], &gains[0], eps, self.columns, &x[0])
-        rz_screen_planes(&x[0], self.columns, coarse.shape[0], &coarse[0], &fine[0], &planes)
-        rz_float_mode_leave(mode)
-        with nogil, parallel(num_threads=threads):
-            space.enter(threadid())
-            mode = rz_float_mode_enter()
-            for i in prange(tasks, schedule="dynamic"):
-                if not space.cancel[0]:
-                    kernel.screen(&self.screen, i * TASK_TILES, min((i + 1) * TASK_TILES, self.row_tiles), &planes,
-                                  &lower[0], &upper[0])
-            rz_float_mode_leave(mode)
-            space.leave(threadid())
-        ids = candidates(self._lower[:self.rows], self._upper[:self.rows], count, margin)
-        n = len(ids)
-        result = np.empty(n, np.float32)
-        cdef const int64_t[::1] rows = ids
-        cdef float[::1] out = result
-        threads = space.team(n * self.columns * 4)
-        with nogil, parallel(num_threads=threads):
-            space.enter(threadid())
-            mode = rz_float_mode_enter()
-            for i in prange(n, schedule="static"):
-                # row r of a call lands at out[r]: shift so that it lands at out[i]
-                kernel.dense_matmul[self.code](self.matrix, self.columns, rows[i], rows[i] + 1, &x[0], 1,
-                                               &out[0] + i - rows[i], self.rows)
-            rz_float_mode_leave(mode)
-            space.leave(threadid())
-        return ids, result
+            job.norm = &gains[0]
+        normed = np.array(hidden)
+        planes = np.empty((n, 2 * padded), np.int8)
+        inputs = np.empty(n * sizeof(rz_screen_input), np.uint8)
+        cdef uint8_t[::1] inputs_view = inputs
+        self._reserve(n)
+        lower, upper, most = self._lower, self._upper, self._most
+        job.screen = &self.screen
+        job.x, job.eps, job.n, job.columns = &normed[0, 0], eps, n, self.columns
+        job.planes, job.padded, job.row_tiles = &planes[0, 0], padded, self.row_tiles
+        job.rows = self.rows
+        job.inputs = <rz_screen_input *>&inputs_view[0]
+        job.lower, job.upper, job.most = &lower[0, 0], &upper[0, 0], &most[0, 0, 0]
+        steps[0] = step(planes_task, &job, n)
+        steps[1] = step(screen_task, &job, (self.row_tiles + TASK_TILES - 1) // TASK_TILES)
+        run_steps(steps, 2, space, n * self.rows * self.columns)
+
+        found = []
+        for i in range(n):
+            ids = self._candidates(i, count, margin)
+            result = np.empty(len(ids), np.float32)
+            rows, logits = ids, result
+            rescoring.matrix, rescoring.kind, rescoring.columns = self.matrix, self.code, self.columns
+            rescoring.rows, rescoring.x, rescoring.out = &rows[0], &normed[i, 0], &logits[0]
+            steps[0] = step(rescore_task, &rescoring, len(ids))
+            run_steps(steps, 1, space, 4 * len(ids) * self.columns)
+            found.append((ids, result))
+        return found
+
+    def _reserve(self, n):
+        """Room for the bounds of n hidden states, kept: a megabyte of new pages a token costs."""
+        if self._lower is None or len(self._lower) < n:
+            tasks = (self.row_tiles + TASK_TILES - 1) // TASK_TILES
+            self._lower = np.empty((n, 16 * self.row_tiles), np.float32)
+            self._upper = np.empty((n, 16 * self.row_tiles), np.float32)
+            self._most = np.empty((n, tasks, 2), np.float32)
+
+    def _candidates(self, int64_t i, int64_t count, float margin):
+        """Rows whose upper bound reaches the `count`-th largest lower bound, or `margin` below the
+        largest: int64, rising. Where a bound is not finite, all of them: the full head decides."""
+        cdef const float[::1] upper = self._upper[i]
+        cdef const float[:, ::1] most = self._most[i]
+        cdef int64_t task, row, end
+        cdef float threshold
+        largest = self._most[i, :, 0].max()
+        if not np.isfinite(largest):
+            return np.arange(self.rows)
+        lowest = largest
+        if count > 1:
+            lower = self._lower[i, :self.rows]
+            lowest = np.partition(lower, -count)[-count] if count < self.rows else np.float32(-np.inf)
+        if margin > 0:
+            # rounded down: the difference itself may round up
+            lowest = min(lowest, np.nextafter(largest - np.float32(margin), np.float32(-np.inf)))
+        threshold = lowest
+        ids = []
+        for task in range(most.shape[0]):
+            if most[task, 1] < threshold:
+                continue
+            end = min((task + 1) * TASK_TILES * 16, self.rows)
+            for row in range(task * TASK_TILES * 16, end):
+                if not upper[row] < threshold:
+                    ids.append(row)
+        return np.array(ids, np.int64)
 
 
-def candidates(lower, upper, count, margin):
-    """Indices whose upper bound reaches the `count`-th largest lower bound, or `margin` below the
-    largest: int64, rising. Where a bound is not finite, all of them: the full head decides."""
-    most = lower.max()
-    if not np.isfinite(most):
-        return np.arange(len(lower))
-    threshold = most
-    if 1 < count:
-        threshold = np.partition(lower, -count)[-count] if count < len(lower) else -np.inf
-    if margin > 0:
-        # rounded down: the sum itself may round up
-        threshold = min(threshold, np.nextafter(most - np.float32(margin), np.float32(-np.inf)))
-    return np.flatnonzero(~(upper < threshold))
+cdef struct Screening:
+    const rz_screen *screen
+    float *x               # (n, columns), normalised in place
+    const float *norm
+    float eps
+    int64_t n
+    int64_t columns
+    int8_t *planes         # (n, 2, padded)
+    int64_t padded
+    rz_screen_input *inputs
+    float *lower           # (n, 16 * row_tiles)
+    float *upper
+    float *most            # (n, tasks, 2): largest lower and upper bound of a task's rows
+    int64_t row_tiles
+    int64_t rows
+
+
+cdef void planes_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
+    cdef const Screening *job = <const Screening *>data
+    cdef float *x = job.x + token * job.columns
+    cdef int8_t *coarse = job.planes + 2 * token * job.padded
+    if job.norm != NULL:
+        kernels().rms_norm(x, job.norm, job.eps, job.columns, x)
+    rz_screen_planes(x, job.columns, job.padded, coarse, coarse + job.padded, job.inputs + token)
+
+
+cdef void screen_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Screening *job = <const Screening *>data
+    cdef int64_t t, row, first
+    cdef float *most
+    cdef const float *lower
+    cdef const float *upper
+    kernels().screen(job.screen, task * TASK_TILES, min((task + 1) * TASK_TILES, job.row_tiles), job.inputs, job.n,
+                     job.lower, job.upper, 16 * job.row_tiles)
+    for t in range(job.n):
+        most = job.most + 2 * (t * ((job.row_tiles + TASK_TILES - 1) // TASK_TILES) + task)
+        lower = job.lower + 16 * t * job.row_tiles
+        upper = job.upper + 16 * t * job.row_tiles
+        first = task * TASK_TILES * 16
+        most[0], most[1] = lower[first], upper[first]
+        for row in range(first + 1, min(first + TASK_TILES * 16, job.rows)):
+            if not lower[row] <= most[0]:  # written so that NaN comes through
+                most[0] = lower[row]
+            if not upper[row] <= most[1]:
+                most[1] = upper[row]
+
+
+cdef struct Rescoring:
+    const void *matrix
+    int kind
+    int64_t columns
+    const int64_t *rows
+    const float *x
+    float *out
+
+
+cdef void rescore_task(const void *data, Workspace space, int64_t i, int thread) noexcept nogil:
+    cdef const Rescoring *job = <const Rescoring *>data
+    cdef int64_t row = job.rows[i]
+    # row r of a call lands at out[r]: shift so that it lands at out[i]
+    kernels().dense_matmul[job.kind](job.matrix, job.columns, row, row + 1, job.x, 1, job.out + i - row, 0)

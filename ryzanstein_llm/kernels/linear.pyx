@@ -1,18 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Linear layers: one fork/join covers norm, quantisation, products and what follows them.
+"""Linear layers as steps: norm and quantisation, ternary products, gated activation, float head.
 
-Knows matrices and activations, neither models nor files. Every call checks its
-arguments, releases the GIL and returns None; results do not depend on the number
-of threads, the tier, or how tokens are split between calls.
+Knows matrices and activations, neither models nor files. Every def checks its arguments
+and returns None; results do not depend on the number of threads, the tier, or how tokens
+are split between calls. `blocks.pyx` puts the same steps together into half a layer.
 """
 import numpy as np
 
-from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_COLUMNS, RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TERNARY_LAYOUT_VERSION,
-    RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels, rz_activations, rz_float_mode_enter,
-    rz_float_mode_leave, rz_kernels, rz_output_mode, rz_ternary)
+    RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels)
+from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
 from ryzanstein_llm.kernels import packing
@@ -21,7 +20,6 @@ TERNARY_LAYOUT_VERSION = RZ_TERNARY_LAYOUT_VERSION
 ACTIVATIONS = {"relu2": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
 
 cdef enum:
-    MAX_MATRICES = 8
     PANEL_ROWS = 64  # RZ_PANEL_TILES * RZ_TILE_ROWS
     HEAD_ROWS = 64   # rows of a float matrix a task takes at a time
 
@@ -37,9 +35,6 @@ cdef class TernaryMatrix:
     scale : float > 0
         The value a code of +1 stands for.
     """
-    cdef rz_ternary matrix
-    cdef readonly object tiles
-
     def __cinit__(self, tiles, int64_t rows, int64_t columns, float scale):
         if not 1 <= columns <= RZ_MAX_COLUMNS or rows < 1:
             raise ValueError(f"no ternary matrix of {rows} x {columns}")
@@ -83,62 +78,12 @@ cdef class TernaryMatrix:
         return f"TernaryMatrix({self.rows} x {self.columns}, scale {self.scale:.6g})"
 
 
-cdef struct Input:
-    # what a call reads: float activations, normalised and quantised in its first loop
-    const float *x
-    int64_t x_stride
-    int64_t n
-    int64_t columns
-    const float *norm
-    float eps
-    bint has_norm
-    rz_activations quantized
-
-
-cdef struct Projections:
-    Input input
-    int count
-    const rz_ternary *matrices[MAX_MATRICES]
-    float *out[MAX_MATRICES]
-    int64_t out_stride[MAX_MATRICES]
-    int64_t first_task[MAX_MATRICES + 1]
-    rz_output_mode store
-
-
-cdef void quantize_token(const rz_kernels *kernel, const Input *source, Workspace space, int64_t token,
-                         int thread) noexcept nogil:
-    cdef const float *x = source.x + token * source.x_stride
-    cdef float *normed = <float *>space.thread_scratch(thread)
-    if source.has_norm:
-        kernel.rms_norm(x, source.norm, source.eps, source.columns, normed)
-        x = normed
-    kernel.quantize(x, source.columns, source.quantized.stride, space.codes + token * source.quantized.stride,
-                    space.scales + token, space.sums + token)
-
-
-cdef void project_task(const rz_kernels *kernel, const Projections *job, Workspace space, int64_t task,
-                       int thread) noexcept nogil:
-    cdef int i = 0
-    cdef int64_t tile, end
-    if space.cancel[0]:
-        return
-    while task >= job.first_task[i + 1]:
-        i += 1
-    tile = (task - job.first_task[i]) * RZ_PANEL_TILES
-    end = min(tile + RZ_PANEL_TILES, job.matrices[i].row_tiles)
-    kernel.ternary_matmul(job.matrices[i], tile, end, &job.input.quantized, job.out[i], job.out_stride[i],
-                          job.store, space.thread_scratch(thread))
-
-
-cdef int read_input(Input *source, x, norm, float eps, Workspace space, int64_t extra_scratch) except -1:
-    """Checks x (n, columns) and norm (columns,) or None, and reserves what they need."""
-    cdef const float[:, ::1] values = x
+cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
+    """Checks x (n, columns) and norm (columns,) or None. Reserve the workspace before running."""
     cdef const float[::1] weights
-    source.n = values.shape[0]
-    source.columns = values.shape[1]
-    source.x = &values[0, 0]
-    source.x_stride = source.columns
-    source.has_norm = norm is not None
+    source.n = x.shape[0]
+    source.columns = x.shape[1]
+    source.x = &x[0, 0]
     source.norm = NULL
     source.eps = eps
     if norm is not None:
@@ -146,24 +91,118 @@ cdef int read_input(Input *source, x, norm, float eps, Workspace space, int64_t 
         if weights.shape[0] != source.columns:
             raise ValueError(f"norm of {weights.shape[0]} weights for {source.columns} columns")
         source.norm = &weights[0]
-    space.reserve(source.n, source.columns,
-                  max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n) + extra_scratch, 4 * source.columns))
-    source.quantized = space.activations(source.n, source.columns)
     return 0
 
 
-cdef int read_output(Projections *job, int i, float[:, :] out, int64_t rows) except -1:
-    """Checks output i and notes where it is."""
-    if out.shape[0] != job.input.n or out.shape[1] != rows or (rows > 1 and out.strides[1] != sizeof(float)) \
-            or out.strides[0] % <int64_t>sizeof(float):
-        raise ValueError(f"output must be {(job.input.n, rows)} with unit stride, not "
-                         f"{(out.shape[0], out.shape[1])} with strides {(out.strides[0], out.strides[1])}")
-    job.out[i] = &out[0, 0]
-    job.out_stride[i] = out.strides[0] // <int64_t>sizeof(float)
+cdef int64_t scratch_bytes(const Input *source) noexcept nogil:
+    """What a thread needs to quantise the input and to multiply it."""
+    return max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n), 4 * source.columns)
+
+
+cdef void quantize_task(const void *job, Workspace space, int64_t token, int thread) noexcept nogil:
+    cdef const Input *source = <const Input *>job
+    cdef const float *x = source.x + token * source.columns
+    cdef float *normed = <float *>space.thread_scratch(thread)
+    if source.norm != NULL:
+        kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
+        x = normed
+    kernels().quantize(x, source.columns, source.quantized.stride, space.codes + token * source.quantized.stride,
+                       space.scales + token, space.sums + token)
+
+
+cdef Step quantize_step(const Input *source) noexcept nogil:
+    """One task a token: the norm, and int8 codes into the workspace."""
+    return step(quantize_task, source, source.n)
+
+
+cdef int64_t panels(const rz_ternary *matrix) noexcept nogil:
+    return (matrix.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES
+
+
+cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t out_stride) except -1:
+    """Adds a product to a job whose `input` is read; `count` begins at 0."""
+    cdef int i = job.count
+    if matrix.matrix.columns != job.input.columns:
+        raise ValueError(f"{matrix!r} does not take {job.input.columns} columns")
+    if i == MAX_MATRICES:
+        raise ValueError(f"more than {MAX_MATRICES} matrices in a call")
+    job.matrices[i] = &matrix.matrix
+    job.out[i] = out
+    job.out_stride[i] = out_stride
+    if i == 0:
+        job.first_task[0] = 0
+    job.first_task[i + 1] = job.first_task[i] + panels(&matrix.matrix)
+    job.count = i + 1
     return 0
 
 
-def norm_project(x, norm, float eps, matrices, outputs, Workspace space, bint accumulate=False):
+cdef void project_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Projections *job = <const Projections *>data
+    cdef int i = 0
+    cdef int64_t tile, end
+    while task >= job.first_task[i + 1]:
+        i += 1
+    tile = (task - job.first_task[i]) * RZ_PANEL_TILES
+    end = min(tile + RZ_PANEL_TILES, job.matrices[i].row_tiles)
+    kernels().ternary_matmul(job.matrices[i], tile, end, &job.input.quantized, job.out[i], job.out_stride[i],
+                             job.store, space.thread_scratch(thread))
+
+
+cdef Step project_step(const Projections *job) noexcept nogil:
+    """One task a panel of rows of any of the matrices."""
+    return step(project_task, job, job.first_task[job.count])
+
+
+cdef int64_t project_work(const Projections *job) noexcept nogil:
+    return job.first_task[job.count] * PANEL_ROWS * job.input.columns * job.input.n
+
+
+cdef int read_gated(Gated *job, const Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
+                    float[:, ::1] out) except -1:
+    job.activation = ACTIVATIONS[activation]
+    job.input = source
+    if gate.rows != up.rows or gate.columns != up.columns:
+        raise ValueError(f"{gate!r} and {up!r} differ in shape")
+    if source.columns != gate.columns or out.shape[0] != source.n or out.shape[1] != gate.rows:
+        raise ValueError(f"{gate!r} does not fit input {(source.n, source.columns)} and output "
+                         f"{(out.shape[0], out.shape[1])}")
+    job.gate = &gate.matrix
+    job.up = &up.matrix
+    job.out = &out[0, 0]
+    return 0
+
+
+cdef int64_t gated_scratch_bytes(const Input *source) noexcept nogil:
+    """As scratch_bytes, with a panel of `up` for each token."""
+    return scratch_bytes(source) + 4 * PANEL_ROWS * source.n
+
+
+cdef void gated_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Gated *job = <const Gated *>data
+    cdef int64_t n = job.input.n, t, rows = job.gate.rows
+    cdef int64_t tile = task * RZ_PANEL_TILES, first = tile * RZ_TILE_ROWS
+    cdef int64_t end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles), width = min(PANEL_ROWS, rows - first)
+    cdef void *scratch = space.thread_scratch(thread)
+    cdef float *up = <float *>(<uint8_t *>scratch + RZ_TERNARY_SCRATCH_BYTES(n))
+    cdef float *gate
+    kernels().ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, rows, RZ_STORE_SET, scratch)
+    # a panel of `up`, whose rows the kernel puts at `first`
+    kernels().ternary_matmul(job.up, tile, end, &job.input.quantized, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
+    for t in range(n):
+        gate = job.out + t * rows + first
+        kernels().activate_gated[job.activation](gate, up + t * PANEL_ROWS, width, gate)
+
+
+cdef Step gated_step(const Gated *job) noexcept nogil:
+    """One task a panel of rows of gate and up."""
+    return step(gated_task, job, panels(job.gate))
+
+
+cdef int64_t gated_work(const Gated *job) noexcept nogil:
+    return 2 * job.gate.rows * job.gate.columns * job.input.n
+
+
+def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Workspace space, bint accumulate=False):
     """outputs[i] = matrices[i] @ int8(rms_norm(x)), or += for a residual stream.
 
     Parameters
@@ -180,68 +219,36 @@ def norm_project(x, norm, float eps, matrices, outputs, Workspace space, bint ac
     ValueError
         If shapes or dtypes do not fit.
     """
+    cdef Input source
     cdef Projections job
-    cdef TernaryMatrix matrix
-    cdef int64_t i, tasks
-    cdef unsigned int mode = 0
-    cdef const rz_kernels *kernel = kernels()
+    cdef Step steps[2]
+    cdef float[:, :] out
+    cdef int64_t i, size = sizeof(float)
     if not 1 <= len(matrices) <= MAX_MATRICES or len(outputs) != len(matrices):
         raise ValueError(f"{len(matrices)} matrices and {len(outputs)} outputs")
-    if len(x) == 0:
+    if x.shape[0] == 0:
         return
-    read_input(&job.input, x, norm, eps, space, 0)
-    job.count = len(matrices)
+    read_input(&source, x, norm, eps)
+    job.input = &source
+    job.count = 0
     job.store = RZ_STORE_ADD if accumulate else RZ_STORE_SET
-    job.first_task[0] = 0
-    for i in range(job.count):
-        matrix = matrices[i]
-        if matrix.matrix.columns != job.input.columns:
-            raise ValueError(f"{matrix!r} does not take {job.input.columns} columns")
-        read_output(&job, i, outputs[i], matrix.matrix.rows)
-        job.matrices[i] = &matrix.matrix
-        job.first_task[i + 1] = job.first_task[i] + (matrix.matrix.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES
-    tasks = job.first_task[job.count]
-    cdef int64_t n = job.input.n
-    cdef int threads = space.team(n * tasks * PANEL_ROWS * job.input.columns)
-    with nogil, parallel(num_threads=threads):
-        space.enter(threadid())
-        mode = rz_float_mode_enter()
-        for i in prange(n, schedule="static"):
-            quantize_token(kernel, &job.input, space, i, threadid())
-        for i in prange(tasks, schedule="dynamic"):
-            project_task(kernel, &job, space, i, threadid())
-        rz_float_mode_leave(mode)
-        space.leave(threadid())
+    for i in range(len(matrices)):
+        out = outputs[i]
+        rows = matrices[i].rows
+        if out.shape[0] != source.n or out.shape[1] != rows or (rows > 1 and out.strides[1] != size) \
+                or out.strides[0] % size:
+            raise ValueError(f"output must be {(source.n, rows)} with unit stride, not "
+                             f"{(out.shape[0], out.shape[1])} with strides {(out.strides[0], out.strides[1])}")
+        add_matrix(&job, matrices[i], &out[0, 0], out.strides[0] // size)
+    space.reserve(source.n, source.columns, scratch_bytes(&source))
+    source.quantized = space.activations(source.n, source.columns)
+    steps[0] = quantize_step(&source)
+    steps[1] = project_step(&job)
+    run_steps(steps, 2, space, project_work(&job))
 
 
-cdef struct Gated:
-    Input input
-    const rz_ternary *gate
-    const rz_ternary *up
-    float *out
-    int activation
-
-
-cdef void gated_task(const rz_kernels *kernel, const Gated *job, Workspace space, int64_t task,
-                     int thread) noexcept nogil:
-    cdef int64_t n = job.input.n, t, rows = job.gate.rows
-    cdef int64_t tile = task * RZ_PANEL_TILES, first = tile * RZ_TILE_ROWS
-    cdef int64_t end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles), width = min(PANEL_ROWS, rows - first)
-    cdef void *scratch = space.thread_scratch(thread)
-    cdef float *up = <float *>(<uint8_t *>scratch + RZ_TERNARY_SCRATCH_BYTES(n))
-    cdef float *gate
-    if space.cancel[0]:
-        return
-    kernel.ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, rows, RZ_STORE_SET, scratch)
-    # a panel of `up`, whose rows the kernel puts at `first`
-    kernel.ternary_matmul(job.up, tile, end, &job.input.quantized, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
-    for t in range(n):
-        gate = job.out + t * rows + first
-        kernel.activate_gated[job.activation](gate, up + t * PANEL_ROWS, width, gate)
-
-
-def norm_gated(x, norm, float eps, TernaryMatrix gate, TernaryMatrix up, activation, float[:, ::1] out,
-               Workspace space):
+def norm_gated(const float[:, ::1] x, norm, float eps, TernaryMatrix gate, TernaryMatrix up, activation,
+               float[:, ::1] out, Workspace space):
     """out = activation(gate @ a) * (up @ a) with a = int8(rms_norm(x)).
 
     Parameters
@@ -252,36 +259,43 @@ def norm_gated(x, norm, float eps, TernaryMatrix gate, TernaryMatrix up, activat
     activation : a key of ACTIVATIONS
     out : float32 (n, rows)                                                   # OUT
     """
+    cdef Input source
     cdef Gated job
-    cdef int64_t i, tasks, n
-    cdef unsigned int mode = 0
-    cdef const rz_kernels *kernel = kernels()
-    job.activation = ACTIVATIONS[activation]
-    if gate.rows != up.rows or gate.columns != up.columns:
-        raise ValueError(f"{gate!r} and {up!r} differ in shape")
-    if x.shape[1] != gate.columns or out.shape[0] != x.shape[0] or out.shape[1] != gate.rows:
-        raise ValueError(f"{gate!r} does not fit input {x.shape} and output {(out.shape[0], out.shape[1])}")
+    cdef Step steps[2]
     if x.shape[0] == 0:
         return
-    read_input(&job.input, x, norm, eps, space, 4 * PANEL_ROWS * <int64_t>x.shape[0])
-    job.gate = &gate.matrix
-    job.up = &up.matrix
-    job.out = &out[0, 0]
-    n = job.input.n
-    tasks = (gate.matrix.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES
-    cdef int threads = space.team(2 * n * gate.matrix.rows * gate.matrix.columns)
-    with nogil, parallel(num_threads=threads):
-        space.enter(threadid())
-        mode = rz_float_mode_enter()
-        for i in prange(n, schedule="static"):
-            quantize_token(kernel, &job.input, space, i, threadid())
-        for i in prange(tasks, schedule="dynamic"):
-            gated_task(kernel, &job, space, i, threadid())
-        rz_float_mode_leave(mode)
-        space.leave(threadid())
+    read_input(&source, x, norm, eps)
+    read_gated(&job, &source, gate, up, activation, out)
+    space.reserve(source.n, source.columns, gated_scratch_bytes(&source))
+    source.quantized = space.activations(source.n, source.columns)
+    steps[0] = quantize_step(&source)
+    steps[1] = gated_step(&job)
+    run_steps(steps, 2, space, gated_work(&job))
 
 
-def norm_dense(x, norm, float eps, weights, kind, float[:, ::1] out, Workspace space):
+cdef struct Dense:
+    Input input
+    const void *matrix
+    int kind
+    int64_t rows
+    float *normed
+    float *out
+
+
+cdef void dense_norm_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
+    cdef const Dense *job = <const Dense *>data
+    cdef int64_t at = token * job.input.columns
+    kernels().rms_norm(job.input.x + at, job.input.norm, job.input.eps, job.input.columns, job.normed + at)
+
+
+cdef void dense_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Dense *job = <const Dense *>data
+    cdef const float *x = job.input.x if job.input.norm == NULL else job.normed
+    kernels().dense_matmul[job.kind](job.matrix, job.input.columns, task * HEAD_ROWS,
+                                     min((task + 1) * HEAD_ROWS, job.rows), x, job.input.n, job.out, job.rows)
+
+
+def norm_dense(const float[:, ::1] x, norm, float eps, weights, kind, float[:, ::1] out, Workspace space):
     """out = rms_norm(x) @ weights.T in floats: the output head.
 
     Parameters
@@ -292,39 +306,24 @@ def norm_dense(x, norm, float eps, weights, kind, float[:, ::1] out, Workspace s
     kind : "F32", "F16" or "BF16" (the last as uint16)
     out : float32 (n, rows)                                                   # OUT
     """
-    cdef int code = packing.FLOAT_KINDS[kind]
-    cdef const rz_kernels *kernel = kernels()
-    cdef int64_t n = x.shape[0], columns = x.shape[1], rows = weights.shape[0], i, tasks
-    cdef unsigned int mode = 0
-    cdef const float[:, ::1] values = x
-    cdef const float[::1] gains
-    cdef const float *gain = NULL
-    cdef const void *matrix = <const void *><size_t>weights.ctypes.data
-    if weights.shape[1] != columns or out.shape[0] != n or out.shape[1] != rows or not weights.flags.c_contiguous:
-        raise ValueError(f"weights {weights.shape} do not fit input {x.shape}, output {(out.shape[0], out.shape[1])}")
+    cdef Dense job
+    cdef Step steps[2]
+    cdef float[:, ::1] normed
+    job.kind = packing.FLOAT_KINDS[kind]
+    job.rows = weights.shape[0]
+    if weights.shape[1] != x.shape[1] or out.shape[0] != x.shape[0] or out.shape[1] != job.rows \
+            or not weights.flags.c_contiguous:
+        raise ValueError(f"weights {weights.shape} do not fit input {(x.shape[0], x.shape[1])}, "
+                         f"output {(out.shape[0], out.shape[1])}")
     if weights.dtype.itemsize != (4 if kind == "F32" else 2):
         raise ValueError(f"weights of dtype {weights.dtype} are not {kind}")
-    if n == 0:
+    if x.shape[0] == 0:
         return
-    if norm is not None:
-        gains = norm
-        if gains.shape[0] != columns:
-            raise ValueError(f"norm of {gains.shape[0]} weights for {columns} columns")
-        gain = &gains[0]
-    normed = np.empty((n, columns), np.float32) if norm is not None else x
-    cdef const float[:, ::1] normed_view = normed
-    cdef float *to = <float *>&normed_view[0, 0]
-    tasks = (rows + HEAD_ROWS - 1) // HEAD_ROWS
-    cdef int threads = space.team(4 * n * rows * columns)  # floats cost more than codes
-    with nogil, parallel(num_threads=threads):
-        space.enter(threadid())
-        mode = rz_float_mode_enter()
-        if gain != NULL:
-            for i in prange(n, schedule="static"):
-                kernel.rms_norm(&values[i, 0], gain, eps, columns, to + i * columns)
-        for i in prange(tasks, schedule="dynamic"):
-            if not space.cancel[0]:
-                kernel.dense_matmul[code](matrix, columns, i * HEAD_ROWS, min((i + 1) * HEAD_ROWS, rows), to, n,
-                                          &out[0, 0], rows)
-        rz_float_mode_leave(mode)
-        space.leave(threadid())
+    read_input(&job.input, x, norm, eps)
+    normed = np.empty((x.shape[0], x.shape[1]), np.float32)
+    job.normed = &normed[0, 0]
+    job.matrix = <const void *><size_t>weights.ctypes.data
+    job.out = &out[0, 0]
+    steps[0] = step(dense_norm_task, &job, job.input.n if norm is not None else 0)
+    steps[1] = step(dense_task, &job, (job.rows + HEAD_ROWS - 1) // HEAD_ROWS)
+    run_steps(steps, 2, space, 4 * job.input.n * job.rows * job.input.columns)  # floats cost more than codes

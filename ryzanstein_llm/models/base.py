@@ -60,8 +60,8 @@ class CausalLM(Protocol):
 
     def likeliest(
         self, hidden: Float32, space: Workspace, count: int, margin: float
-    ) -> tuple[NDArray[np.int64], Float32] | None:
-        """For one hidden state (hidden,): ids, rising, and their logits, of at least the `count`
+    ) -> list[tuple[NDArray[np.int64], Float32]] | None:
+        """For each hidden state (n, hidden): ids, rising, and their logits, of at least the `count`
         likeliest tokens and of those within `margin` of the likeliest; bits as from `logits`.
         None if the model has no way to do with less than all."""
         ...

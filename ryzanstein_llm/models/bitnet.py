@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint, Tensor
-from ..kernels.attention import MAX_HEAD_DIM, rope_append_attend
+from ..kernels.attention import MAX_HEAD_DIM
+from ..kernels.blocks import attention_half, feed_forward_half
 from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
-from ..kernels.linear import TernaryMatrix, norm_dense, norm_gated, norm_project
+from ..kernels.linear import TernaryMatrix, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 from .base import ConfigReader, Float32, RotaryTable, Segment
@@ -151,7 +152,7 @@ class Layer:
 
 
 class BitNetForCausalLM:
-    """The graph: five compute calls a layer. See `base.CausalLM` for the interface."""
+    """The graph: two compute calls a layer. See `base.CausalLM` for the interface."""
 
     family = "bitnet"
 
@@ -198,30 +199,18 @@ class BitNetForCausalLM:
 
         hidden = self._embed(ids)  # (n, hidden): the residual stream
         qkv = np.empty((n, q_width + 2 * kv_width), np.float32)
-        q, k, v = np.split(qkv, [q_width, q_width + kv_width], axis=1)
         attended = np.empty((n, q_width), np.float32)
         gated = np.empty((n, config.intermediate_size), np.float32)
         for index, layer in enumerate(self.layers):
-            norm_project(
-                hidden, layer.input_norm, eps, (layer.q, layer.k, layer.v), (q, k, v), space
-            )
-            rope_append_attend(
-                qkv, segments, layout, index, config.n_heads, rotary, scale, attended, space
-            )
-            norm_project(
-                attended, layer.attention_sub_norm, eps, (layer.o,), (hidden,), space, True
-            )
-            norm_gated(
-                hidden,
-                layer.post_attention_norm,
-                eps,
-                layer.gate,
-                layer.up,
-                config.activation,
-                gated,
+            attention_half(
+                hidden, layer.input_norm, eps, layer.q, layer.k, layer.v, qkv, segments, layout,
+                index, config.n_heads, rotary, scale, attended, layer.attention_sub_norm, layer.o,
                 space,
-            )
-            norm_project(gated, layer.ffn_sub_norm, eps, (layer.down,), (hidden,), space, True)
+            )  # fmt: skip
+            feed_forward_half(
+                hidden, layer.post_attention_norm, eps, layer.gate, layer.up, config.activation,
+                gated, layer.ffn_sub_norm, layer.down, space,
+            )  # fmt: skip
         return hidden
 
     def logits(self, hidden: Float32, space: Workspace) -> Float32:
@@ -239,10 +228,10 @@ class BitNetForCausalLM:
 
     def likeliest(
         self, hidden: Float32, space: Workspace, count: int, margin: float
-    ) -> tuple[NDArray[np.int64], Float32] | None:
+    ) -> list[tuple[NDArray[np.int64], Float32]] | None:
         if self.screen is None:
             return None
-        found: tuple[NDArray[np.int64], Float32] = self.screen.likeliest(
+        found: list[tuple[NDArray[np.int64], Float32]] = self.screen.likeliest(
             hidden, self.final_norm, self.config.norm_eps, space, count, margin
         )
         return found

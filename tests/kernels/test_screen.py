@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ryzanstein_llm.kernels import packing
-from ryzanstein_llm.kernels.head import ScreenedHead, candidates
+from ryzanstein_llm.kernels.head import ScreenedHead
 from ryzanstein_llm.kernels.linear import norm_dense
 from ryzanstein_llm.kernels.workspace import Workspace
 from ryzanstein_llm.testing import to_bf16_bits
@@ -49,7 +49,7 @@ def test_the_likeliest_are_those_of_the_full_head(tier, rng, rows, columns, kind
         for norm in (None, rng.standard_normal(columns).astype(np.float32)):
             expected = full_head(hidden, norm, weights, kind)
             for count in {1, min(7, rows), rows}:
-                ids, logits = head.likeliest(hidden, norm, 1e-5, Workspace(2), count)
+                ids, logits = head.likeliest(hidden[None], norm, 1e-5, Workspace(2), count)[0]
                 assert (np.diff(ids) > 0).all(), name
                 assert (logits.view(np.uint32) == expected[ids].view(np.uint32)).all(), name
                 least = np.sort(expected)[-count]
@@ -61,7 +61,7 @@ def test_the_screen_saves_most_rows(tier, rng):
     weights = stored(rng.standard_normal((rows, columns)) * 0.05, "BF16")
     head = ScreenedHead(weights, "BF16", 1)
     hidden = rng.standard_normal(columns).astype(np.float32)
-    ids, _ = head.likeliest(hidden, None, 1e-5, Workspace(1))
+    ids, _ = head.likeliest(hidden[None], None, 1e-5, Workspace(1))[0]
     assert len(ids) < rows / 50
 
 
@@ -69,7 +69,9 @@ def test_margin_reaches_below_the_likeliest(tier, rng):
     weights = stored(rng.standard_normal((3000, 100)) * 0.1, "F32")
     hidden = rng.standard_normal(100).astype(np.float32)
     expected = full_head(hidden, None, weights, "F32")
-    ids, _ = ScreenedHead(weights, "F32", 1).likeliest(hidden, None, 1e-5, Workspace(1), 1, 1.5)
+    ids, _ = ScreenedHead(weights, "F32", 1).likeliest(
+        hidden[None], None, 1e-5, Workspace(1), 1, 1.5
+    )[0]
     assert set(np.flatnonzero(expected >= expected.max() - 1.5)) <= set(ids)
 
 
@@ -77,7 +79,9 @@ def test_equal_rows_are_all_there(tier, rng):
     row = rng.standard_normal(64).astype(np.float32)
     weights = np.vstack([row * np.float32(0.5)] * 40 + [row] * 3 + [row * np.float32(0.5)] * 40)
     hidden = row.copy()
-    ids, logits = ScreenedHead(weights, "F32", 1).likeliest(hidden, None, 1e-5, Workspace(1))
+    ids, logits = ScreenedHead(weights, "F32", 1).likeliest(hidden[None], None, 1e-5, Workspace(1))[
+        0
+    ]
     assert {40, 41, 42} <= set(ids)
     assert len(np.unique(logits[np.isin(ids, [40, 41, 42])])) == 1
 
@@ -87,12 +91,12 @@ def test_where_bounds_fail_all_rows_are_computed(tier, rng, bad):
     weights = rng.standard_normal((50, 32)).astype(np.float32)
     hidden = rng.standard_normal(32).astype(np.float32)
     hidden[3] = bad
-    ids, _ = ScreenedHead(weights, "F32", 1).likeliest(hidden, None, 1e-5, Workspace(1))
+    ids, _ = ScreenedHead(weights, "F32", 1).likeliest(hidden[None], None, 1e-5, Workspace(1))[0]
     assert len(ids) == 50
     weights[7, 7] = bad
     ones = np.ones(32, np.float32)
     expected = full_head(ones, None, weights, "F32")
-    ids, logits = ScreenedHead(weights, "F32", 1).likeliest(ones, None, 1e-5, Workspace(1))
+    ids, logits = ScreenedHead(weights, "F32", 1).likeliest(ones[None], None, 1e-5, Workspace(1))[0]
     assert np.array_equal(logits, expected[ids], equal_nan=True)
     assert 7 in ids
 
@@ -105,7 +109,7 @@ def test_bounds_hold_for_every_row(tier, rng):
     hidden = rng.choice([1.0, -1.0, 0.49, 1e-3], columns).astype(np.float32)
     head = ScreenedHead(weights, "F32", 1)
     exact = weights.astype(np.float64) @ hidden.astype(np.float64)
-    head.likeliest(hidden, None, 1e-5, Workspace(1))
+    head.likeliest(hidden[None], None, 1e-5, Workspace(1))[0]
     lower, upper = head.bounds
     assert (lower <= exact).all()
     assert (exact <= upper).all()
@@ -118,11 +122,12 @@ def test_packing_is_the_same_for_any_number_of_threads(rng):
     assert (one[1] == two[1]).all()
 
 
-def test_candidates():
-    lower = np.array([0.0, 2.0, 1.0, -5.0], np.float32)
-    upper = lower + np.float32(1.5)
-    assert candidates(lower, upper, 1, 0.0).tolist() == [1, 2]
-    assert candidates(lower, upper, 3, 0.0).tolist() == [0, 1, 2]
-    assert candidates(lower, upper, 4, 0.0).tolist() == [0, 1, 2, 3]
-    assert candidates(lower, upper, 9, 0.0).tolist() == [0, 1, 2, 3]
-    assert candidates(lower, upper, 1, 0.6).tolist() == [0, 1, 2]
+def test_several_hidden_states_as_each_alone(tier, rng):
+    weights = rng.standard_normal((700, 90)).astype(np.float32)
+    head = ScreenedHead(weights, "F32", 1)
+    hidden = rng.standard_normal((7, 90)).astype(np.float32)
+    together = head.likeliest(hidden, None, 1e-5, Workspace(2), 3)
+    for i in range(7):
+        ((ids, logits),) = head.likeliest(hidden[i : i + 1], None, 1e-5, Workspace(1), 3)
+        assert (together[i][0] == ids).all()
+        assert (together[i][1] == logits).all()

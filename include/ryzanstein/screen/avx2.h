@@ -7,8 +7,11 @@ RZ_INLINE __m256i rz_add_signed_(__m256i sum_i32, __m256i codes, __m256i magnitu
     return rz_add_widened_(sum_i32, _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(four, codes)));
 }
 
-static void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
-                            int32_t coarse[16], int32_t fine[16]) {
+#define RZ_SCREEN_TOKENS_ 1 /* of sixteen registers, two planes of one token take enough */
+
+RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
+                               int tokens, int32_t coarse[][16], int32_t fine[][16]) {
+    (void)tokens; /* always 1 */
     const __m256i offset = _mm256_set1_epi8((char)0x80); /* exclusive or takes 128 off */
     __m256i a[2], b[2];
     RZ_UNROLL
@@ -26,8 +29,8 @@ static void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const r
     }
     RZ_UNROLL
     for (int half = 0; half < 2; half++) {
-        _mm256_store_si256((__m256i *)coarse + half, a[half]);
-        _mm256_store_si256((__m256i *)fine + half, b[half]);
+        _mm256_store_si256((__m256i *)coarse[0] + half, a[half]);
+        _mm256_store_si256((__m256i *)fine[0] + half, b[half]);
     }
 }
 

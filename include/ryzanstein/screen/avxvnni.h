@@ -2,8 +2,11 @@
 #ifndef RZ_SCREEN_H
 #define RZ_SCREEN_H
 
-static void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
-                            int32_t coarse[16], int32_t fine[16]) {
+#define RZ_SCREEN_TOKENS_ 1 /* of sixteen registers, two planes of one token take enough */
+
+RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
+                               int tokens, int32_t coarse[][16], int32_t fine[][16]) {
+    (void)tokens; /* always 1 */
     __m256i a[2], b[2];
     RZ_UNROLL
     for (int half = 0; half < 2; half++) {
@@ -22,8 +25,8 @@ static void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const r
     }
     RZ_UNROLL
     for (int half = 0; half < 2; half++) {
-        _mm256_store_si256((__m256i *)coarse + half, a[half]);
-        _mm256_store_si256((__m256i *)fine + half, b[half]);
+        _mm256_store_si256((__m256i *)coarse[0] + half, a[half]);
+        _mm256_store_si256((__m256i *)fine[0] + half, b[half]);
     }
 }
 

@@ -1,0 +1,50 @@
+from libc.stdint cimport int64_t
+from ryzanstein_llm.kernels.cpu cimport rz_activations, rz_output_mode, rz_ternary
+from ryzanstein_llm.kernels.steps cimport Step
+from ryzanstein_llm.kernels.workspace cimport Workspace
+
+cdef enum:
+    MAX_MATRICES = 8
+
+cdef class TernaryMatrix:
+    cdef rz_ternary matrix
+    cdef readonly object tiles
+
+cdef struct Input:
+    # float activations (n, columns) that a step normalises and quantises
+    const float *x
+    int64_t n
+    int64_t columns
+    const float *norm  # NULL: none
+    float eps
+    rz_activations quantized  # valid once the workspace is reserved
+
+cdef struct Projections:
+    # matrices that share a quantised input
+    const Input *input
+    int count
+    const rz_ternary *matrices[MAX_MATRICES]
+    float *out[MAX_MATRICES]
+    int64_t out_stride[MAX_MATRICES]
+    int64_t first_task[MAX_MATRICES + 1]
+    rz_output_mode store
+
+cdef struct Gated:
+    # activation(gate) * up
+    const Input *input
+    const rz_ternary *gate
+    const rz_ternary *up
+    float *out
+    int activation
+
+cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1
+cdef int64_t scratch_bytes(const Input *source) noexcept nogil
+cdef Step quantize_step(const Input *source) noexcept nogil
+cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t out_stride) except -1
+cdef Step project_step(const Projections *job) noexcept nogil
+cdef int64_t project_work(const Projections *job) noexcept nogil
+cdef int read_gated(Gated *job, const Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
+                    float[:, ::1] out) except -1
+cdef int64_t gated_scratch_bytes(const Input *source) noexcept nogil
+cdef Step gated_step(const Gated *job) noexcept nogil
+cdef int64_t gated_work(const Gated *job) noexcept nogil

@@ -1,0 +1,12 @@
+from libc.stdint cimport int64_t
+from ryzanstein_llm.kernels.workspace cimport Workspace
+
+ctypedef void (*task_function)(const void *job, Workspace space, int64_t task, int thread) noexcept nogil
+
+cdef struct Step:
+    task_function run
+    const void *job
+    int64_t tasks
+
+cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
+cdef void run_steps(const Step *steps, int count, Workspace space, int64_t work) noexcept
