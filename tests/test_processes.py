@@ -215,3 +215,33 @@ print(count() - before)
 stay.set()
 """
     assert int(run(script)) == 8  # the callers, idle now, without workers of their own
+
+
+def test_loading_leaves_the_environment_as_it_was():
+    script = """
+import os
+before = dict(os.environ)
+import ryzanstein_llm
+ryzanstein_llm.cpu_info()
+assert dict(os.environ) == before
+"""
+    run(script)
+    run(script, OMP_WAIT_POLICY="passive")
+    run(script, GOMP_SPINCOUNT="5")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what libgomp prints on Linux")
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")], ids=["ours", "theirs"]
+)
+def test_waiting_threads_spin_briefly(chosen, expected):
+    result = subprocess.run(
+        [sys.executable, "-c", "import ryzanstein_llm; ryzanstein_llm.cpu_info()"],
+        env={**os.environ, "OMP_DISPLAY_ENV": "verbose", **chosen},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if "GOMP_SPINCOUNT" not in result.stderr:
+        pytest.skip("this OpenMP runtime is not libgomp")
+    assert f"GOMP_SPINCOUNT = '{expected}'" in result.stderr

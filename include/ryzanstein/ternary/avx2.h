@@ -26,7 +26,14 @@ RZ_INLINE __m256i rz_four_(const int8_t *values) {
 }
 RZ_INLINE __m256i rz_half_(const uint8_t *from) { return _mm256_load_si256((const __m256i *)from); }
 RZ_INLINE __m256i rz_add_products_(__m256i sum_i16, __m256i codes, __m256i four) {
-    return _mm256_add_epi16(sum_i16, _mm256_maddubs_epi16(codes, four));
+    const __m256i products = _mm256_maddubs_epi16(codes, four);
+#if defined(__GNUC__) && !defined(__clang__)
+    /* GCC 12 keeps two copies of an intrinsic's accumulator in loops, and spills */
+    __asm__("vpaddw %1, %0, %0" : "+x"(sum_i16) : "x"(products));
+    return sum_i16;
+#else
+    return _mm256_add_epi16(sum_i16, products);
+#endif
 }
 /* The multiply-add of 32 byte pairs that limits/ times. */
 #define rz_dot_step_(sum, a, b) rz_add_products_(sum, a, b)
