@@ -24,6 +24,7 @@ X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 GNU_FLAGS = [
     "-O3",
     "-std=gnu11",
+    "-fno-fast-math",  # these come after CFLAGS: whatever is set there, the bits stay
     "-ffp-contract=off",  # a fused multiply-add would change bits between tiers
     "-fno-math-errno",
     "-fno-strict-aliasing",

@@ -40,7 +40,10 @@ def _huge_pages(size: int) -> NDArray[np.uint8]:
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return aligned_empty(size)
     # private: the default would be shared memory, which gets no huge pages
-    memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no {size} bytes for weights: {error}") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel built without them
             memory.madvise(mmap.MADV_HUGEPAGE)

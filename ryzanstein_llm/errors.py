@@ -8,6 +8,7 @@ name the file, tensor or parameter and the offending value.
 from __future__ import annotations
 
 __all__ = [
+    "BenchError",
     "CancelledError",
     "CheckpointNotFoundError",
     "ClosedError",
@@ -83,3 +84,7 @@ class CancelledError(RyzansteinError, RuntimeError):
 
 class ClosedError(RyzansteinError, RuntimeError):
     """The model or session was closed."""
+
+
+class BenchError(RyzansteinError, RuntimeError):
+    """A benchmark computed different things where they must be equal; its times mean nothing."""

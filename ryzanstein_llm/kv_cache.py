@@ -6,6 +6,7 @@ are taken as positions are used and given back by truncation.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ContextOverflowError
+from .errors import ContextOverflowError, SessionBusyError
 from .kernels.attention import BLOCK_POSITIONS
 from .kernels.packing import aligned_empty
 from .validation import check_int
@@ -110,8 +111,21 @@ class KVCache:
         self.layout = layout
         self.context_length = context_length
         self.length = 0
+        self._lock = threading.Lock()
         self._blocks: list[NDArray[np.uint8]] = []
         self.table: NDArray[np.uint64] = np.empty(0, np.uint64)
+
+    def claim(self) -> threading.Lock:
+        """For `with cache.claim():` around a pass, whose kernels have the blocks' addresses.
+
+        Raises
+        ------
+        SessionBusyError
+            If another thread is at it.
+        """
+        if self._lock.locked():
+            raise SessionBusyError("the cache is in use by another thread; give each its own")
+        return self._lock  # two that come at the same moment take turns
 
     def reserve(self, positions: int) -> None:
         """Make room for `positions` in all, keeping what is there.
@@ -126,11 +140,12 @@ class KVCache:
         wanted = -(-positions // BLOCK_POSITIONS)
         if wanted <= len(self._blocks):
             return
-        while len(self._blocks) < wanted:
+        blocks = list(self._blocks)
+        while len(blocks) < wanted:
             block = aligned_empty(self.layout.block_bytes)
             block.fill(0)  # attention computes on unused positions before it drops them
-            self._blocks.append(block)
-        self._rebuild_table()
+            blocks.append(block)
+        self._take(blocks)
 
     def truncate(self, length: int) -> None:
         """Forget all positions from `length` on, and free their blocks.
@@ -139,15 +154,20 @@ class KVCache:
         ------
         InvalidParameterError
             If `length` is negative or beyond what is filled.
+        SessionBusyError
+            If a pass is using the cache.
         """
-        self.length = check_int("length", length, 0, self.length)
-        keep = -(-self.length // BLOCK_POSITIONS)
-        if keep < len(self._blocks):
-            del self._blocks[keep:]
-            self._rebuild_table()
+        with self.claim():
+            self.cut(check_int("length", length, 0, self.length))
 
-    def _rebuild_table(self) -> None:
-        self.table = np.array([block.ctypes.data for block in self._blocks], np.uint64)
+    def cut(self, length: int) -> None:
+        """`truncate` for who has claimed the cache already."""
+        self.length = length
+        self._take(self._blocks[: -(-length // BLOCK_POSITIONS)])
+
+    def _take(self, blocks: list[NDArray[np.uint8]]) -> None:
+        table = np.array([block.ctypes.data for block in blocks], np.uint64)
+        self._blocks, self.table = blocks, table
 
     @property
     def nbytes(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ __all__ = ["BitNetModel"]
 
 log = logging.getLogger(__name__)
 
-DEFAULT_KV_DTYPE = "float32"
+DEFAULT_KV_DTYPE = "bfloat16"
 
 
 class BitNetModel:
@@ -53,7 +52,7 @@ class BitNetModel:
     context_length : int, optional
         Tokens a sequence may have; default and maximum are the checkpoint's.
     kv_dtype : "float32", "bfloat16" or "int8", optional
-        How keys and values are kept.
+        How keys and values are kept; default bfloat16, whose perplexity is that of float32.
     progress : callable (done, total, what), optional
         Called while weights load.
 
@@ -104,7 +103,6 @@ class BitNetModel:
         self._layout = graph.kv_layout(kind)
         self.runner = Runner(graph, self.threads.count)
         self._idle: list[Session] = []
-        self._idle_lock = threading.Lock()
         _models.add(self)
         log.info(
             "%s: %s, %d threads, %s",
@@ -161,7 +159,7 @@ class BitNetModel:
             prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result
         )
         self.check_fits(len(request.first_ids))
-        stream = TextIterator(lambda owner: self._run_pooled(request, owner))
+        stream = TextIterator(lambda outcome: self._run_pooled(request, outcome))
         text = "".join(stream)
         return stream.result if return_result else text
 
@@ -181,7 +179,7 @@ class BitNetModel:
             prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False
         )
         self.check_fits(len(request.first_ids))
-        return TextIterator(lambda owner: self._run_pooled(request, owner))
+        return TextIterator(lambda outcome: self._run_pooled(request, outcome))
 
     def session(self) -> Session:
         """A new, empty session: its own tokens and cache over the shared weights."""
@@ -195,8 +193,16 @@ class BitNetModel:
         ------
         TokenizerMissingError
             If the checkpoint has no tokenizer.json.
+        FormatError
+            If the tokenizer gives an id that the model does not have.
         """
-        return self._tokenizer().encode(text, add_special_tokens=add_special_tokens)
+        ids = self._tokenizer().encode(text, add_special_tokens=add_special_tokens)
+        if ids and max(ids) >= self.vocab_size:
+            raise FormatError(
+                f"{self.path}: tokenizer.json gives id {max(ids)}, but the model has "
+                f"{self.vocab_size} tokens"
+            )
+        return ids
 
     def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids. Errors as `tokenize`, and InvalidParameterError for bad ids."""
@@ -271,7 +277,10 @@ class BitNetModel:
         InvalidParameterError
             If there is nothing to score.
         """
-        return perplexity(self, text, stride=stride, progress=progress)
+        try:
+            return perplexity(self, text, stride=stride, progress=progress)
+        finally:
+            self.runner.retire()
 
     # ---- facts -----------------------------------------------------------------------------
 
@@ -320,11 +329,9 @@ class BitNetModel:
 
     def close(self) -> None:
         """Free weights and caches; waits for a running pass. Closing twice is fine."""
-        with self._idle_lock:
-            idle, self._idle = self._idle, []
-        for session in idle:
-            session.close()
         self.runner.close()
+        while self._idle:
+            self._idle.pop().close()
 
     def __enter__(self) -> BitNetModel:
         return self
@@ -365,24 +372,20 @@ class BitNetModel:
         if n_tokens > self.context_length:
             raise ContextOverflowError(n_tokens, self.context_length)
 
-    def _run_pooled(self, request: Request, owner: TextIterator) -> Iterator[str]:
+    def _run_pooled(self, request: Request, outcome: Any) -> Iterator[str]:
         """Runs a request in an idle session, keeping what its cache shares with the prompt."""
-        session = self._take_idle()
         try:
-            yield from session.run_from_start(request, owner)
+            session = self._idle.pop()  # lists pop and append atomically: no lock to deadlock on
+        except IndexError:
+            session = self.session()
+        try:
+            yield from session.run_from_start(request, outcome)
         finally:
-            self._give_back(session)
-
-    def _take_idle(self) -> Session:
-        with self._idle_lock:
-            return self._idle.pop() if self._idle else self.session()
-
-    def _give_back(self, session: Session) -> None:
-        with self._idle_lock:
-            if not self._idle:  # one is enough: callers in parallel share nothing anyway
+            # one is enough: callers in parallel share nothing anyway
+            if self._idle or self.runner.closed:
+                session.close()
+            else:
                 self._idle.append(session)
-                return
-        session.close()
 
     def _own_cache(self, cache: KVCache | None) -> KVCache:
         if cache is None:
@@ -404,7 +407,7 @@ class BitNetModel:
         _ = self.runner.graph
 
     def _after_fork(self) -> None:
-        self._idle, self._idle_lock = [], threading.Lock()
+        self._idle = []
 
 
 def _special_ids(
@@ -446,7 +449,7 @@ _models: weakref.WeakSet[BitNetModel] = weakref.WeakSet()
 
 
 def _reset_models() -> None:
-    # A pooled session, or its lock, may have been in use by a thread the child does not have.
+    # A pooled session may have been in use by a thread the child does not have.
     for model in list(_models):
         model._after_fork()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InvalidParameterError
+from .errors import FormatError, InvalidParameterError
 from .kernels.elementwise import negative_log_likelihood
 from .runner import new_cancel_flag
 from .validation import check_int, check_token_ids
@@ -80,7 +80,7 @@ def perplexity(
         if progress is not None:
             progress(done, len(ids), "scoring")
     return PerplexityResult(
-        perplexity=math.exp(total / count),
+        perplexity=math.exp(total / count) if total / count < 709 else math.inf,
         bits_per_byte=total / math.log(2) / len(text.encode()) if isinstance(text, str) else None,
         tokens=count,
         nll=total,
@@ -96,6 +96,8 @@ def _score_window(model: BitNetModel, ids: list[int], first: int) -> float:
     for logits in model.runner.all_logits(cache, ids[:-1], new_cancel_flag()):
         targets = np.asarray(ids[position + 1 : position + 1 + len(logits)], np.int64)
         losses = negative_log_likelihood(logits, targets)
+        if not np.isfinite(losses).all():
+            raise FormatError(f"{model.path}: logits are not finite: the weights overflow")
         for offset, loss in enumerate(losses.tolist()):
             if position + 1 + offset >= first:
                 total += loss

@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,7 +57,7 @@ class Runner:
         self._graph: CausalLM | None = graph
         self._space = Workspace(n_threads, SERIAL_BELOW)
         self._lock = threading.Lock()
-        self._waiting = 0
+        self._callers = 0
         _runners.add(self)
 
     @property
@@ -66,6 +66,11 @@ class Runner:
         if self._graph is None:
             raise ClosedError("the model is closed")
         return self._graph
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._graph is None
 
     def close(self) -> None:
         """Wait for a running pass, then let go of the weights."""
@@ -107,10 +112,8 @@ class Runner:
         """
         hidden = np.concatenate(self._passes(cache, ids, cancel, lambda rows, _: rows))
         for start in range(0, len(hidden), HEAD_TOKENS):
-            with self._exclusively(cancel):
-                block = self.graph.logits(hidden[start : start + HEAD_TOKENS], self._space)
-                _raise_if_cancelled(cancel)
-            yield block
+            rows = hidden[start : start + HEAD_TOKENS]
+            yield self._exclusively(cancel, lambda rows=rows: self.graph.logits(rows, self._space))  # type: ignore[misc]
 
     def batch_likeliest(
         self,
@@ -121,37 +124,48 @@ class Runner:
         margin: float,
     ) -> list[tuple[NDArray[np.int64] | None, Float32]]:
         """One more token for each of several sequences in one pass, as `likeliest` for each."""
-        with self._batch(caches, ids, cancel) as hidden:
-            return self._likeliest(hidden, count, margin)
+        return self._batch(caches, ids, cancel, lambda rows: self._likeliest(rows, count, margin))
 
     def batch_logits(
         self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag
     ) -> Float32:
         """One more token for each of several sequences in one pass: float32 (n, vocab)."""
-        with self._batch(caches, ids, cancel) as hidden:
-            return self.graph.logits(hidden, self._space)
+        return self._batch(caches, ids, cancel, lambda rows: self.graph.logits(rows, self._space))
 
-    @contextmanager
     def _batch(
-        self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag
-    ) -> Iterator[Float32]:
-        """Last hidden states (n, hidden) after one more token for each cache."""
+        self,
+        caches: Sequence[KVCache],
+        ids: Sequence[int],
+        cancel: CancelFlag,
+        keep: Callable[[Float32], Kept],
+    ) -> Kept:
+        """`keep(last hidden states)` after one more token for each of several different caches."""
+        if len({id(cache) for cache in caches}) != len(caches) or len(caches) != len(ids):
+            raise ValueError(f"{len(ids)} tokens for {len(caches)} caches, which must differ")
+        layout = caches[0].layout
+        if any(cache.layout != layout for cache in caches):
+            raise ValueError("caches of different layouts in one pass")
+
+        def work() -> Kept:
+            segments = [(1, cache.length, cache.table) for cache in caches]
+            tokens = np.asarray(ids, np.int64)
+            return keep(self.graph.hidden_states(tokens, segments, layout, self._space))
+
         before = [cache.length for cache in caches]
-        try:
-            with self._exclusively(cancel):
+        with ExitStack() as claims:
+            for cache in caches:
+                claims.enter_context(cache.claim())
+            try:
                 for cache in caches:
                     cache.reserve(cache.length + 1)
-                segments = [(1, cache.length, cache.table) for cache in caches]
-                yield self.graph.hidden_states(
-                    np.asarray(ids, np.int64), segments, caches[0].layout, self._space
-                )
-                _raise_if_cancelled(cancel)
+                result = self._exclusively(cancel, work)
                 for cache in caches:
                     cache.length += 1
-        except BaseException:
-            for cache, length in zip(caches, before, strict=True):
-                cache.truncate(length)
-            raise
+            except BaseException:
+                for cache, length in zip(caches, before, strict=True):
+                    cache.cut(length)
+                raise
+        return result
 
     def _likeliest(
         self, hidden: Float32, count: int, margin: float
@@ -173,41 +187,49 @@ class Runner:
         The lock is given up between passes, so that another session's token need not wait
         for a whole prompt.
         """
-        before = cache.length
-        kept: list[Kept] = []
         tokens = np.asarray(ids, np.int64)
-        cache.reserve(before + len(tokens))
-        try:
-            for start in range(0, len(tokens), PASS_TOKENS):
-                part = tokens[start : start + PASS_TOKENS]
-                with self._exclusively(cancel):
-                    segments = [(len(part), cache.length, cache.table)]
-                    hidden = self.graph.hidden_states(part, segments, cache.layout, self._space)
-                    result = keep(hidden, start + len(part) == len(tokens))
-                    _raise_if_cancelled(cancel)
+        kept: list[Kept] = []
+        with cache.claim():
+            before = cache.length
+            try:
+                cache.reserve(before + len(tokens))
+                for start in range(0, len(tokens), PASS_TOKENS):
+                    part = tokens[start : start + PASS_TOKENS]
+                    is_last = start + len(part) == len(tokens)
+                    result = self._exclusively(
+                        cancel,
+                        lambda part=part, is_last=is_last: keep(self._hidden(cache, part), is_last),  # type: ignore[misc]
+                    )
                     cache.length += len(part)
-                if result is not None:
-                    kept.append(result)
-        except BaseException:  # KeyboardInterrupt too: the cache stays usable
-            cache.truncate(before)
-            raise
+                    if result is not None:
+                        kept.append(result)
+            except BaseException:  # KeyboardInterrupt too: the cache stays usable
+                cache.cut(before)
+                raise
         return kept
 
-    @contextmanager
-    def _exclusively(self, cancel: CancelFlag) -> Iterator[None]:
-        self._waiting += 1
+    def _hidden(self, cache: KVCache, tokens: NDArray[np.int64]) -> Float32:
+        segments = [(len(tokens), cache.length, cache.table)]
+        return self.graph.hidden_states(tokens, segments, cache.layout, self._space)
+
+    def _exclusively(self, cancel: CancelFlag, work: Callable[[], Kept]) -> Kept:
+        """What `work()` gives while no other thread computes with this model.
+
+        The lock is held by a plain `with`: Python takes no signal between acquiring it and the
+        body, so Ctrl-C cannot leave it locked.
+        """
+        self._callers += 1
         try:
-            self._lock.acquire()
+            with self._lock:
+                self._space.use_cancel_flag(cancel)
+                result = work()
+                _raise_if_cancelled(cancel)
+            return result
         finally:
-            self._waiting -= 1
-        try:
-            self._space.use_cancel_flag(cancel)
-            yield
-        finally:
-            self._lock.release()
+            self._callers -= 1
             # libgomp keeps a team per calling thread: sixteen callers on sixteen cores would
             # keep 240 workers. Whoever hands over to another thread sends its workers home.
-            if self._waiting:
+            if self._callers:
                 release_team()
 
     def retire(self) -> None:
@@ -218,7 +240,7 @@ class Runner:
     def _after_fork(self) -> None:
         # The lock may have been held by a thread that the child does not have.
         self._lock = threading.Lock()
-        self._waiting = 0
+        self._callers = 0
 
 
 def _raise_if_cancelled(cancel: CancelFlag) -> None:

@@ -16,13 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FormatError, InvalidParameterError
-from .kernels.elementwise import cumulative_sum, log, softmax_weights
+from .kernels.elementwise import (
+    cumulative_sum,
+    enter_float_mode,
+    leave_float_mode,
+    log,
+    softmax_weights,
+)
 from .validation import check_float, check_int
 
 if TYPE_CHECKING:
     from .model import BitNetModel
 
 __all__ = ["Sampler", "SamplingParams"]
+
+# A smaller temperature would not survive in float32.
+GREEDY_BELOW = 1e-30
 
 Float32 = NDArray[np.float32]
 
@@ -36,7 +45,7 @@ class SamplingParams:
     Parameters
     ----------
     temperature : float in [0, 100]
-        Divides the logits; 0 is greedy.
+        Divides the logits; 0, and what is below 1e-30, is greedy.
     top_k : int >= 0
         Keep the k likeliest tokens; 0 keeps all.
     top_p : float in (0, 1]
@@ -47,7 +56,7 @@ class SamplingParams:
     typical_p : float in (0, 1]
         Keep the tokens whose surprise is nearest the entropy, up to mass p
         (Meister et al. 2023, arXiv 2202.00666).
-    repetition_penalty : float in (0, 100]
+    repetition_penalty : float in [0.01, 100]
         Logits of tokens seen in prompt or output are divided by it if positive, multiplied if
         negative (Keskar et al. 2019, arXiv 1909.05858); 1 is off.
     presence_penalty, frequency_penalty : float in [-100, 100]
@@ -79,7 +88,7 @@ class SamplingParams:
             "min_p": check_float("min_p", self.min_p, 0, 1),
             "typical_p": check_float("typical_p", self.typical_p, 0, 1, above_low=True),
             "repetition_penalty": check_float(
-                "repetition_penalty", self.repetition_penalty, 0, 100, above_low=True
+                "repetition_penalty", self.repetition_penalty, 0.01, 100
             ),
             "presence_penalty": check_float("presence_penalty", self.presence_penalty, -100, 100),
             "frequency_penalty": check_float(
@@ -152,7 +161,7 @@ class Sampler:
         params = self._params
         if self._penalizes:
             return None
-        if params.temperature == 0:
+        if params.temperature < GREEDY_BELOW:
             return 1, 0.0
         if params.top_k:
             return params.top_k, 0.0
@@ -177,18 +186,21 @@ class Sampler:
         FormatError
             If the logits are not finite: the checkpoint's weights overflow.
         """
-        params = self._params
-        if self._penalizes:
-            logits = self._penalized(logits)
-        if params.temperature == 0:
-            index = int(np.argmax(logits))  # the first of equals; a NaN wins, and is caught
-            _check_finite(logits[index])
-        else:
-            index = self._draw(logits)
+        mode = enter_float_mode()  # the caller's may flush or round otherwise
+        try:
+            index = self._choose(self._penalized(logits) if self._penalizes else logits)
+        finally:
+            leave_float_mode(mode)
         token = index if ids is None else int(ids[index])
         self._seen.add(token)
         self._counts[token] += 1
         return token
+
+    def _choose(self, logits: Float32) -> int:
+        _check_finite(logits.max())  # NaN, if there is one
+        if self._params.temperature < GREEDY_BELOW:
+            return int(np.argmax(logits))  # the first of equals
+        return self._draw(logits)
 
     @property
     def _penalizes(self) -> bool:
@@ -215,7 +227,6 @@ class Sampler:
     def _draw(self, logits: Float32) -> int:
         params = self._params
         ids = _descending(logits, params.top_k)
-        _check_finite(logits[ids[0]])
         # the largest is taken off first, so that a small temperature cannot overflow
         weights, _ = softmax_weights(
             (logits[ids] - logits[ids[0]]) / np.float32(params.temperature)

@@ -23,18 +23,31 @@ __all__ = ["Prompt", "Session", "TextIterator"]
 Prompt = str | Sequence[int]
 
 
+class _Outcome:
+    """Where a running generation puts its result. Apart from the iterator, so that dropping the
+    iterator ends the generation at once and not when the garbage collector comes round."""
+
+    result: GenerationResult | None = None
+
+
 class TextIterator(Iterator[str]):
     """Pieces of text as they come; together they are what `generate` returns.
 
-    `close()` ends the generation early; `result` is there once iteration has ended.
+    `close()`, or dropping it, ends the generation early; `result` is there once iteration has
+    ended.
     """
 
-    def __init__(self, pieces: Callable[[TextIterator], Iterator[str]]) -> None:
-        self._pieces: Any = pieces(self)
-        self._result: GenerationResult | None = None
+    def __init__(self, pieces: Callable[[_Outcome], Iterator[str]]) -> None:
+        self._outcome = _Outcome()
+        self._pieces: Any = pieces(self._outcome)
 
     def __next__(self) -> str:
-        piece: str = next(self._pieces)
+        try:
+            piece: str = next(self._pieces)
+        except ValueError as error:
+            if "already executing" in str(error):
+                raise SessionBusyError("the stream is in use by another thread") from None
+            raise
         return piece
 
     def close(self) -> None:
@@ -48,11 +61,11 @@ class TextIterator(Iterator[str]):
         Raises
         ------
         RuntimeError
-            While the iteration is not finished.
+            While the iteration is not finished, or if it ended with an exception.
         """
-        if self._result is None:
-            raise RuntimeError("the stream has not ended yet")
-        return self._result
+        if self._outcome.result is None:
+            raise RuntimeError("the stream has not ended, or it failed")
+        return self._outcome.result
 
 
 class Session:
@@ -132,14 +145,16 @@ class Session:
         InvalidParameterError
             If `n` is negative or more than there are.
         """
-        n = check_int("n", n, 0, len(self._tokens))
-        with self._exclusively() as cache:
-            del self._tokens[n:]
+        with self._claim():
+            cache = self._open_cache()
+            n = check_int("n", n, 0, len(self._tokens))
+            # the cache first: a short one is only slower, stale keys would be wrong
             cache.truncate(min(n, cache.length))
+            del self._tokens[n:]
 
     def close(self) -> None:
         """Free the cache. Closing twice is fine."""
-        with self._exclusively(closing=True):
+        with self._claim():
             self._cache = None
 
     def __enter__(self) -> Session:
@@ -154,8 +169,16 @@ class Session:
     def __reduce__(self) -> Any:
         raise TypeError("a Session cannot be pickled; keep its tokens and generate from them")
 
-    def _exclusively(self, closing: bool = False) -> _Busy:
-        return _Busy(self, closing)
+    def _claim(self) -> threading.Lock:
+        # A plain lock in a plain `with`: Ctrl-C cannot leave it locked.
+        if self._busy.locked():
+            raise SessionBusyError("the session is in use by another thread; give each its own")
+        return self._busy  # two that come at the same moment take turns
+
+    def _open_cache(self) -> KVCache:
+        if self._cache is None:
+            raise ClosedError("the session is closed")
+        return self._cache
 
     def _start(
         self,
@@ -172,84 +195,92 @@ class Session:
             prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, ids_suffice
         )
         self._check_room(request.new_ids(bool(self._tokens)))
-        return TextIterator(lambda owner: self._run_next(request, owner))
+        return TextIterator(lambda outcome: self._run_next(request, outcome))
 
     def _check_room(self, ids: list[int]) -> None:
         self._model.check_fits(len(self._tokens) + len(ids))
 
-    def run_from_start(self, request: Request, owner: TextIterator) -> Iterator[str]:
+    def run_from_start(self, request: Request, outcome: _Outcome) -> Iterator[str]:
         """Runs a request as if the session were new, keeping the cache of a common prefix."""
-        ids = request.first_ids
-        same = 0
-        for old, new in zip(self._tokens, ids, strict=False):
-            if old != new:
-                break
-            same += 1
-        self.truncate(same)
-        yield from self._run(request, ids[len(self._tokens) :], owner)
+        with self._claim():
+            cache = self._open_cache()
+            ids = request.first_ids
+            same = 0
+            for old, new in zip(self._tokens, ids, strict=False):
+                if old != new:
+                    break
+                same += 1
+            cache.truncate(min(same, cache.length))
+            del self._tokens[same:]
+            yield from self._run(cache, request, ids[same:], outcome)
 
-    def _run_next(self, request: Request, owner: TextIterator) -> Iterator[str]:
-        ids = request.new_ids(bool(self._tokens))
-        self._check_room(ids)
-        yield from self._run(request, ids, owner)
+    def _run_next(self, request: Request, outcome: _Outcome) -> Iterator[str]:
+        with self._claim():
+            cache = self._open_cache()
+            ids = request.new_ids(bool(self._tokens))
+            self._check_room(ids)
+            yield from self._run(cache, request, ids, outcome)
 
-    def _run(self, request: Request, ids: list[int], owner: TextIterator) -> Iterator[str]:
-        with self._exclusively() as cache:
-            self._tokens.extend(ids)
-            self._cancel[0] = 0
-            # the last token's logits are wanted, so it is computed again if it is in the cache
-            cache.truncate(min(cache.length, len(self._tokens) - 1))
-            prompt_tokens, reused = len(self._tokens), cache.length
-            room = self._model.context_length - prompt_tokens
-            loop = TokenLoop(
-                self._model.runner,
-                cache,
-                self._tokens,
-                Sampler(request.sampling, self._tokens),
-                max_tokens=min(request.max_tokens, room),
-                eos_ids=() if request.ignore_eos else self._model.eos_ids,
-                cancel=self._cancel,
+    def _run(
+        self, cache: KVCache, request: Request, ids: list[int], outcome: _Outcome
+    ) -> Iterator[str]:
+        length = len(self._tokens)
+        try:
+            yield from self._generate(cache, request, ids, outcome)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            # an error or Ctrl-C: as if the request had not been made, so that it can be repeated
+            cache.truncate(min(length, cache.length))
+            del self._tokens[length:]
+            raise
+        finally:
+            self._model.runner.retire()
+
+    def _generate(
+        self, cache: KVCache, request: Request, ids: list[int], outcome: _Outcome
+    ) -> Iterator[str]:
+        self._tokens.extend(ids)
+        self._cancel[0] = 0
+        # the last token's logits are wanted, so it is computed again if it is in the cache
+        cache.truncate(min(cache.length, len(self._tokens) - 1))
+        prompt_tokens, reused = len(self._tokens), cache.length
+        room = self._model.context_length - prompt_tokens
+        loop = TokenLoop(
+            self._model.runner,
+            cache,
+            self._tokens,
+            Sampler(request.sampling, self._tokens),
+            max_tokens=min(request.max_tokens, room),
+            eos_ids=() if request.ignore_eos else self._model.eos_ids,
+            cancel=self._cancel,
+        )
+        text = None if self._model.tokenizer is None else self._model.tokenizer.stream()
+        stops, said = StopStrings(request.stop), []
+
+        def finish(reason: str) -> None:
+            outcome.result = GenerationResult(
+                text=None if text is None else "".join(said),
+                ids=self._tokens[prompt_tokens:],
+                finish_reason=reason,
+                prompt_tokens=prompt_tokens,
+                reused_tokens=reused,
+                timings=loop.timings,
             )
-            text = None if self._model.tokenizer is None else self._model.tokenizer.stream()
-            stops, said = StopStrings(request.stop), []
-            try:
-                for token in loop:
-                    if text is not None and (piece := stops.push(text.push(token))):
-                        said.append(piece)
-                        yield piece
-                    if stops.matched is not None:
-                        break
-                if text is not None:
-                    rest = stops.push(text.flush()) + stops.flush()
-                    if rest:
-                        said.append(rest)
-                        yield rest
-            finally:
-                self._model.runner.retire()
-                owner._result = GenerationResult(
-                    text=None if text is None else "".join(said),
-                    ids=self._tokens[prompt_tokens:],
-                    finish_reason="stop" if stops.matched is not None else loop.finish_reason,
-                    prompt_tokens=prompt_tokens,
-                    reused_tokens=reused,
-                    timings=loop.timings,
-                )
 
-
-class _Busy:
-    """Holds a session for one thread, or says that another has it."""
-
-    def __init__(self, session: Session, closing: bool) -> None:
-        self._session, self._closing = session, closing
-
-    def __enter__(self) -> KVCache:
-        if not self._session._busy.acquire(blocking=False):
-            raise SessionBusyError("the session is in use by another thread; give each its own")
-        cache = self._session._cache
-        if cache is None and not self._closing:
-            self._session._busy.release()
-            raise ClosedError("the session is closed")
-        return cache  # type: ignore[return-value]  # None only while closing, where it is unused
-
-    def __exit__(self, *_: object) -> None:
-        self._session._busy.release()
+        try:
+            for token in loop:
+                if text is not None and (piece := stops.push(text.push(token))):
+                    said.append(piece)
+                    yield piece
+                if stops.matched is not None:
+                    break
+            if text is not None:
+                rest = stops.push(text.flush()) + stops.flush()
+                if rest:
+                    said.append(rest)
+                    yield rest
+        except GeneratorExit:
+            finish("cancelled")
+            raise
+        finish("stop" if stops.matched is not None else loop.finish_reason)

@@ -271,14 +271,25 @@ def test_norm_weights_that_are_not_finite_are_refused(value: float, tmp_path: Pa
         BitNetModel(write_spoilt(tmp_path, spoil=spoil))
 
 
-def test_logits_that_are_not_finite_are_not_turned_into_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_an_embedding_that_is_not_finite_is_refused(tmp_path: Path, bad: float) -> None:
     def spoil(tensors: dict[str, np.ndarray]) -> None:
-        tensors["model.embed_tokens.weight"][3, 0] = math.nan
+        tensors["model.embed_tokens.weight"][3, 0] = bad
+
+    with refuses(FormatError, "model.embed_tokens.weight", "NaN or infinite"):
+        BitNetModel(write_spoilt(tmp_path, spoil=spoil), n_threads=1)
+
+
+def test_logits_that_are_not_finite_are_not_turned_into_tokens(tmp_path: Path) -> None:
+    def spoil(tensors: dict[str, np.ndarray]) -> None:  # finite weights that overflow
+        tensors["model.layers.0.mlp.down_proj.weight_scale"][:] = 3e38
 
     with BitNetModel(write_spoilt(tmp_path, spoil=spoil), n_threads=1) as model:
         for options in ({}, {"temperature": 1.0, "seed": 0}):
             with refuses(FormatError, "logits", "nan"):
                 model.generate([3], max_tokens=1, return_result=True, **options)
+        with refuses(FormatError, "logits"):
+            model.perplexity([3, 4, 5])
 
 
 def test_matrices_of_zeros_are_no_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import ryzanstein_llm
+import ryzanstein_llm.bench
 from ryzanstein_llm import errors, sampling
 from ryzanstein_llm.cli import main, progress
 from ryzanstein_llm.cli.info import format_bytes
@@ -229,6 +231,67 @@ class TestInfo:
         assert format_bytes(count) == text
 
 
+class TestBench:
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        made = []
+
+        class Report:
+            def to_dict(self):
+                return {"rows": []}
+
+            def text(self):
+                return "a table\n"
+
+        def run(path, **options):
+            made.append((path, options))
+            return Report()
+
+        monkeypatch.setattr(ryzanstein_llm.bench, "run", run)
+        return made
+
+    def test_prints_tables(self, calls, capsys):
+        assert main(["bench"]) == 0
+        assert capsys.readouterr() == ("a table\n", "")
+        path, options = calls[0]
+        assert path is options["preset"] is options["n_threads"] is options["sparse_gates"] is None
+        assert options["scalar_check"]
+        assert not options["quick"]
+
+    def test_json_is_one_object_and_nothing_else(self, calls, capsys):
+        assert main(["bench", "--json"]) == 0
+        assert capsys.readouterr() == ('{"rows": []}\n', "")
+
+    def test_options_reach_the_benchmark(self, calls):
+        command = (
+            "bench --preset tiny --sparse --keep dir --threads 1 2 --tiers avx2 scalar"
+            " --kv-dtype int8 --contexts 16 64 --prefill 8 --batches 1 4 --repetitions 3 --quick"
+            " --no-scalar-check"
+        )
+        assert main(command.split()) == 0
+        path, options = calls[0]
+        del options["progress"]
+        assert path is None
+        assert options == {
+            "preset": "tiny", "sparse_gates": 0.2, "keep": "dir", "n_threads": [1, 2],
+            "tiers": ["avx2", "scalar"], "kv_dtype": "int8", "contexts": [16, 64], "prefill": [8],
+            "batches": [1, 4], "repetitions": 3, "quick": True, "scalar_check": False,
+        }  # fmt: skip
+
+    def test_a_model_and_a_preset_exclude_each_other(self, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            main(["bench", "--model", "x", "--preset", "tiny"])
+        assert "not allowed with" in capsys.readouterr().err
+
+    def test_outputs_that_differ_are_exit_code_1_and_print_no_figures(self, monkeypatch, capsys):
+        def broken(*_, **__):
+            raise errors.BenchError("output differs: token 3")
+
+        monkeypatch.setattr(ryzanstein_llm.bench, "run", broken)
+        assert main(["bench"]) == 1
+        assert capsys.readouterr() == ("", "ryzanstein-llm: error: output differs: token 3\n")
+
+
 class TestFailure:
     @pytest.mark.parametrize(
         "error",
@@ -440,6 +503,13 @@ class TestTheRealEngine:
         assert (result.returncode, result.stderr) == (0, "")
         assert "n_threads=1" in result.stdout
         assert "bitnet" in result.stdout
+
+    def test_bench_measures_the_demo_model(self):
+        result = command("bench", "--quick", "--json", "--threads", "1")
+        assert (result.returncode, result.stderr) == (0, "")
+        report = json.loads(result.stdout)
+        assert report["model"]["name"] == "demo"
+        assert len(report["check"]["tokens"]) == 8
 
     def test_version(self):
         result = command("--version")

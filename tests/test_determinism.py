@@ -74,12 +74,12 @@ def test_prefill_split_over_calls_on_one_cache(checkpoint, expected, tier):
         cache = model.new_cache()
         parts = [PROMPT[:1], PROMPT[1:256], PROMPT[256:300], PROMPT[300:303], PROMPT[303:]]
         logits = np.concatenate([model.forward(part, cache) for part in parts])
-    assert (bits(logits) == expected["float32"]).all()
+    assert (bits(logits) == expected["bfloat16"]).all()
 
 
 def test_only_the_last_logits_are_the_last_of_all(checkpoint, expected, tier):
     with BitNetModel(checkpoint, n_threads=2) as model:
-        assert (bits(model.forward(PROMPT, logits="last"))[0] == expected["float32"][-1]).all()
+        assert (bits(model.forward(PROMPT, logits="last"))[0] == expected["bfloat16"][-1]).all()
 
 
 @pytest.mark.parametrize("kept", [0, 1, 255, 256, 257, 511, 599])
@@ -88,7 +88,7 @@ def test_a_truncated_cache_continues_as_a_new_one(checkpoint, expected, kept):
         cache = model.new_cache()
         model.forward(PROMPT[:kept] + prompt(600 - kept), cache, logits="last")
         cache.truncate(kept)
-        assert (bits(model.forward(PROMPT[kept:], cache)) == expected["float32"][kept:]).all()
+        assert (bits(model.forward(PROMPT[kept:], cache)) == expected["bfloat16"][kept:]).all()
 
 
 def test_sequences_in_one_pass_as_each_alone(checkpoint, expected, tier):
@@ -100,7 +100,7 @@ def test_sequences_in_one_pass_as_each_alone(checkpoint, expected, tier):
         together = model.runner.batch_logits(
             caches, [PROMPT[length] for length in lengths], new_cancel_flag()
         )
-    assert (bits(together) == expected["float32"][lengths]).all()
+    assert (bits(together) == expected["bfloat16"][lengths]).all()
 
 
 def test_flush_to_zero_set_by_the_caller_changes_nothing(checkpoint, expected, tier):
@@ -110,7 +110,7 @@ def test_flush_to_zero_set_by_the_caller_changes_nothing(checkpoint, expected, t
             logits = model.forward(PROMPT)
         finally:
             cpu.set_flush_to_zero(False)
-    assert (bits(logits) == expected["float32"]).all()
+    assert (bits(logits) == expected["bfloat16"]).all()
 
 
 def test_sampled_text_is_the_same_in_every_tier(checkpoint):

@@ -15,7 +15,7 @@ from demo_model import DEMO
 from small_model import prompt, write_small_model
 
 import ryzanstein_llm
-from ryzanstein_llm import BitNetModel, SamplingParams, errors
+from ryzanstein_llm import BitNetModel, SamplingParams, errors, runner
 
 TALE = "Once upon a time"
 
@@ -180,6 +180,20 @@ class TestStream:
             stream.close()
             assert session.generate(" and", max_tokens=3)
 
+    def test_a_dropped_stream_ends_at_once(self, model):
+        with model.session() as session:
+            for _ in session.stream(TALE, max_tokens=100):
+                break
+            assert session.generate(" and", max_tokens=3)
+
+    def test_closing_is_cancelling(self, model):
+        stream = model.stream(TALE, max_tokens=100)
+        next(stream)
+        with pytest.raises(RuntimeError, match="has not ended"):
+            _ = stream.result
+        stream.close()
+        assert stream.result.finish_reason == "cancelled"
+
     def test_arguments_are_checked_before_the_first_piece(self, model):
         with pytest.raises(errors.InvalidParameterError):
             model.stream(TALE, max_tokens=-1)
@@ -205,6 +219,24 @@ class TestSession:
             assert session.generate([], max_tokens=8) == model.generate(kept, max_tokens=8)
             with pytest.raises(errors.InvalidParameterError, match=r"n must be in 0\.\.20, not 21"):
                 session.truncate(21)
+
+    def test_a_failed_request_leaves_the_session_as_it_was(self, model, monkeypatch):
+        with model.session() as session:
+            session.generate(TALE, max_tokens=5)
+            tokens = session.tokens
+
+            def fail(*_):
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(model.runner, "likeliest", fail)
+                with pytest.raises(KeyboardInterrupt):
+                    session.generate(" and then", max_tokens=5)
+            assert session.tokens == tokens
+            expected = model.generate(
+                [*tokens, *model.tokenize(" so", add_special_tokens=False)], max_tokens=4
+            )
+            assert session.generate(" so", max_tokens=4) == expected
 
     def test_a_second_thread_is_told(self, model):
         with model.session() as session:
@@ -265,7 +297,50 @@ class TestSession:
             assert session.nbytes == one
 
 
+class TestCache:
+    def test_a_cache_in_use_is_not_touched(self, wordless):
+        cache = wordless.new_cache()
+        failures = []
+        thread = threading.Thread(
+            target=lambda: [wordless.forward(prompt(600), cache, "last"), cache.truncate(0)]
+        )
+        thread.start()
+        while thread.is_alive():
+            try:
+                cache.truncate(0)
+            except errors.SessionBusyError as error:
+                failures.append(error)
+        thread.join()
+        assert failures
+
+    def test_one_pass_takes_different_caches_of_one_layout(self, wordless):
+        cache, flag = wordless.new_cache(), runner.new_cancel_flag()
+        with pytest.raises(ValueError, match="must differ"):
+            wordless.runner.batch_logits([cache, cache], [2, 3], flag)
+        with (
+            BitNetModel(wordless.path, kv_dtype="int8") as other,
+            pytest.raises(ValueError, match="layouts"),
+        ):
+            wordless.runner.batch_logits([cache, other.new_cache()], [2, 3], flag)
+
+
 class TestModel:
+    def test_a_tokenizer_with_more_ids_than_the_model(self, tmp_path):
+        directory = write_small_model(tmp_path / "model")
+        shutil.copy(DEMO / "tokenizer.json", directory)
+        with BitNetModel(directory) as model:
+            for call in (model.generate, model.perplexity, model.tokenize):
+                with pytest.raises(errors.FormatError, match=r"tokenizer\.json gives id \d+.*301"):
+                    call("Once upon a time there was a queen")
+
+    def test_closing_frees_the_caches(self):
+        model = BitNetModel()
+        stream = model.stream(TALE, max_tokens=100)
+        next(stream)
+        model.close()
+        stream.close()
+        assert not model._idle
+
     def test_reuse_of_a_prefix_is_seen_and_changes_nothing(self, model):
         long = TALE + " there lived in a wood a poor man who"
         with BitNetModel() as fresh:

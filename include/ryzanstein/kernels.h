@@ -121,7 +121,8 @@ typedef struct rz_kernels {
                        int64_t n, float *out);
 
     /* m = max(max|x|, 1e-5); codes = round_half_even(x * (127 / m)) in -127..127, zeros
-     * from n to padded; *scale = m / 127; *sum = sum of codes. */
+     * from n to padded; *scale = m / 127, NaN if a value is not finite, so that it does not get
+     * lost in integers; *sum = sum of codes. */
     void (*quantize)(const float *x, int64_t n, int64_t padded, int8_t *codes, float *scale,
                      int32_t *sum);
 

@@ -6,6 +6,7 @@
 #ifndef RZ_PACK_H
 #define RZ_PACK_H
 
+#include <math.h>
 #include <string.h>
 
 #include "ryzanstein/kernels.h"
@@ -124,8 +125,11 @@ static inline void rz_pack_screen_tile(const void *weights, int kind, int64_t ro
                 most = size > most || size != size ? size : most; /* NaN stays */
             }
         scales[row] = most / 127.0f;
-        if (!(most > 1e-30f && most < 1e30f)) { /* no use dividing: an infinite bound keeps the row */
-            if (row < rows) scales[row] = most == 0.0f ? 0.0f : 1e30f;
+        if (most == 0.0f) continue; /* exact */
+        if (!(most > 1e-20f && most < 1e20f)) {
+            /* Rounding to codes might overflow or underflow: codes of zero, and a scale that makes
+             * the bound cover the whole row. NaN is for the caller to refuse. */
+            scales[row] = most <= 1e-20f ? 1e-18f : most <= 3.4e38f ? INFINITY : NAN;
             continue;
         }
         const float inverse = 127.0f / most;
@@ -147,10 +151,11 @@ static inline void rz_screen_planes(const float *x, int64_t columns, int64_t pad
         most = size > most ? size : most;
         norm1 += (double)size;
     }
-    const float s1 = most > 1e-30f ? most / 127.0f : 1.0f, s2 = s1 / 254.0f;
+    const int usable = norm1 == 0.0 || (most > 1e-10f && norm1 < 1e15); /* false for NaN */
+    const float s1 = usable && norm1 != 0.0 ? most / 127.0f : 1.0f, s2 = s1 / 254.0f;
     input->coarse_sum = input->fine_sum = 0;
     for (int64_t i = 0; i < padded; i++) {
-        const float value = i < columns ? x[i] : 0.0f, scaled = value / s1;
+        const float value = usable && i < columns ? x[i] : 0.0f, scaled = value / s1;
         const int a = (int)(scaled < 0 ? scaled - 0.5f : scaled + 0.5f);
         const float rest = (value - s1 * (float)a) / s2;
         const int b = (int)(rest < 0 ? rest - 0.5f : rest + 0.5f);
@@ -173,6 +178,7 @@ static inline void rz_screen_planes(const float *x, int64_t columns, int64_t pad
     input->bound = (float)(0.51 * norm1 + 0.51 * 127.0 * n * (double)s2 +
                            (n / 16.0 + 20.0) * 6.0e-8 * 127.0 * norm1 +
                            6.0e-7 * 127.0 * 127.0 * n * (double)s1);
+    if (!usable) input->bound = INFINITY;
 }
 
 /* Back to -1, 0, 1: for tests and inspection. */

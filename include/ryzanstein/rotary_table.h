@@ -12,6 +12,7 @@
 /* ln x for x > 0: x = m 2^k with m in [sqrt 1/2, sqrt 2), ln m = 2 atanh((m-1)/(m+1)). */
 static inline double rz_log_(double x) {
     uint64_t bits;
+    if (!(x > 0.0 && x < 1e308)) return x; /* infinity and NaN stay what they are */
     memcpy(&bits, &x, 8);
     int64_t k = (int64_t)(bits >> 52) - 1023;
     bits = (bits & 0xfffffffffffffu) | 0x3ff0000000000000u;

@@ -5,8 +5,8 @@ function from the parsed arguments to an exit code. Commands import the engine w
 they run, so that `--help` and mistyped arguments answer at once. Drawing is done by
 hand (`progress.py`): one bar is not worth a dependency in the base install.
 
-Exit codes: 0 done; 1 out of memory; 2 bad input, one line on standard error;
-130 interrupted by Ctrl-C; 141 the reader of standard output went away.
+Exit codes: 0 done; 1 out of memory, or `bench` found outputs that differ; 2 bad input, one
+line on standard error; 130 interrupted by Ctrl-C; 141 the reader of standard output went away.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..errors import RyzansteinError
-from . import generate, info
+from ..errors import BenchError, RyzansteinError
+from . import bench, generate, info
 from .console import abandon_stdout, console
 
 __all__ = ["main"]
 
 PROGRAM = "ryzanstein-llm"
-COMMANDS = (generate, info)
+COMMANDS = (generate, info, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         except MemoryError as error:
             return _fail(f"not enough memory: {error}", 1)
+        except BenchError as error:
+            return _fail(str(error), 1)
         except (RyzansteinError, OSError) as error:
             return _fail(str(error), 2)
 

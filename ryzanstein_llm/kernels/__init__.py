@@ -16,7 +16,7 @@ SPIN_ROUNDS = "1000"
 
 def _load_openmp() -> None:
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
-        from . import threads  # noqa: F401
+        from . import threads
 
         return
     os.environ["GOMP_SPINCOUNT"] = SPIN_ROUNDS

@@ -158,6 +158,8 @@ cdef int read_attention(Job *job, float[:, ::1] qkv, segments, layout, int layer
     job.heads = heads
     job.kv_heads = layout.kv_heads
     job.head_dim = layout.head_dim
+    if job.kv_heads < 1 or not 0 <= layer < layout.layers:
+        raise ValueError(f"layer {layer} of {layout.layers} with {job.kv_heads} KV heads")
     if not 1 <= job.head_dim <= RZ_MAX_HEAD_DIM or job.head_dim % 2:
         raise ValueError(f"head_dim {job.head_dim}, not even and at most {MAX_HEAD_DIM}")
     if cosines.shape[1] != job.head_dim // 2 or (sines.shape[0], sines.shape[1]) != (cosines.shape[0], cosines.shape[1]):

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Single kernels on NumPy arrays: what sampling and families call directly, and tests examine.
 
 Serial, for arrays of one token; bits do not depend on the tier.
@@ -143,6 +143,9 @@ def negative_log_likelihood(const float[:, ::1] logits, const int64_t[::1] targe
     cdef int64_t j
     if targets.shape[0] != n:
         raise ValueError(f"{targets.shape[0]} targets for {n} rows of logits")
+    for i in range(n):
+        if not 0 <= targets[i] < vocab:
+            raise ValueError(f"target {targets[i]} of {vocab} logits")
     cdef unsigned int mode = rz_float_mode_enter()
     for i in range(n):
         total = kernels().softmax_weights(&logits[i, 0], vocab, &scratch[0])
@@ -153,3 +156,30 @@ def negative_log_likelihood(const float[:, ::1] logits, const int64_t[::1] targe
         out[i] = rz_log_(<double>total) + <double>most - <double>logits[i, targets[i]]
     rz_float_mode_leave(mode)
     return result
+
+
+def inverse_square_root(float x):
+    """1 / sqrt(x) in float32 steps, whatever rounding mode the caller has set."""
+    cdef unsigned int mode = rz_float_mode_enter()
+    result = np.float32(1) / np.sqrt(np.float32(x))
+    rz_float_mode_leave(mode)
+    return float(result)
+
+
+def reciprocal(float x):
+    """1 / x in float32, whatever rounding mode the caller has set; infinite for 0."""
+    cdef unsigned int mode = rz_float_mode_enter()
+    cdef float result = <float>1.0 / x
+    rz_float_mode_leave(mode)
+    return result
+
+
+def enter_float_mode():
+    """Sets the default floating-point environment for NumPy's operations in this thread; returns
+    the caller's, for `leave_float_mode`."""
+    return rz_float_mode_enter()
+
+
+def leave_float_mode(unsigned int saved):
+    """Puts the caller's floating-point environment back."""
+    rz_float_mode_leave(saved)

@@ -37,6 +37,7 @@ cdef class ScreenedHead:
     allocate : callable from a number of bytes to a 64-byte aligned uint8 array
     """
     cdef readonly object weights, tiles, scales, kind
+    cdef readonly bint finite  # whether all weights are
     cdef rz_screen screen
     cdef const void *matrix
     cdef int code
@@ -48,6 +49,7 @@ cdef class ScreenedHead:
             raise ValueError(f"{weights.shape[1]} columns; at most {RZ_MAX_SCREEN_COLUMNS} can be screened")
         self.weights, self.kind = weights, kind
         self.tiles, self.scales = packing.pack_screen(weights, kind, n_threads, allocate)
+        self.finite = not np.isnan(self.scales).any()
         self.code = packing.FLOAT_KINDS[kind]
         self.matrix = <const void *><size_t>weights.ctypes.data
         self.rows, self.columns = weights.shape
@@ -136,9 +138,10 @@ cdef class ScreenedHead:
         """Room for the bounds of n hidden states, kept: a megabyte of new pages a token costs."""
         if self._lower is None or len(self._lower) < n:
             tasks = (self.row_tiles + TASK_TILES - 1) // TASK_TILES
-            self._lower = np.empty((n, 16 * self.row_tiles), np.float32)
-            self._upper = np.empty((n, 16 * self.row_tiles), np.float32)
-            self._most = np.empty((n, tasks, 2), np.float32)
+            lower = np.empty((n, 16 * self.row_tiles), np.float32)
+            upper = np.empty((n, 16 * self.row_tiles), np.float32)
+            most = np.empty((n, tasks, 2), np.float32)
+            self._lower, self._upper, self._most = lower, upper, most
 
     def _candidates(self, int64_t i, int64_t count, float margin):
         """Rows whose upper bound reaches the `count`-th largest lower bound, or `margin` below the
@@ -160,7 +163,7 @@ cdef class ScreenedHead:
         threshold = lowest
         ids = []
         for task in range(most.shape[0]):
-            if most[task, 1] < threshold:
+            if most[task, 1] < threshold:  # false for NaN: such rows are looked at
                 continue
             end = min((task + 1) * TASK_TILES * 16, self.rows)
             for row in range(task * TASK_TILES * 16, end):
@@ -210,9 +213,9 @@ cdef void screen_task(const void *data, Workspace space, int64_t task, int threa
         first = task * TASK_TILES * 16
         most[0], most[1] = lower[first], upper[first]
         for row in range(first + 1, min(first + TASK_TILES * 16, job.rows)):
-            if not lower[row] <= most[0]:  # written so that NaN comes through
+            if most[0] == most[0] and not lower[row] <= most[0]:  # a NaN comes in, and stays
                 most[0] = lower[row]
-            if not upper[row] <= most[1]:
+            if most[1] == most[1] and not upper[row] <= most[1]:
                 most[1] = upper[row]
 
 

@@ -16,6 +16,7 @@ from ryzanstein_llm.kernels.workspace cimport Workspace
 
 from ryzanstein_llm.kernels import packing
 
+MAX_COLUMNS = RZ_MAX_COLUMNS
 TERNARY_LAYOUT_VERSION = RZ_TERNARY_LAYOUT_VERSION
 ACTIVATIONS = {"relu2": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
 

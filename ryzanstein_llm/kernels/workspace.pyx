@@ -67,21 +67,28 @@ cdef class Workspace:
 
     cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1:
         """Room for `tokens` quantised rows of `columns`, and scratch for every thread."""
-        cdef int64_t stride = (columns + 63) // 64 * 64
-        if self._codes is None or self._codes.size < tokens * stride:
-            self._codes = aligned_empty(tokens * stride)
-            self.codes = <int8_t *><size_t>self._codes.ctypes.data
-        if self._scales is None or self._scales.size < tokens:
-            self._scales = np.empty(tokens, np.float32)
-            self._sums = np.empty(tokens, np.int32)
-            self.scales = <float *><size_t>self._scales.ctypes.data
-            self.sums = <int32_t *><size_t>self._sums.ctypes.data
+        # Each buffer is whole before it is taken: the address comes from a memoryview, which runs
+        # no Python code, so no signal or failure can part an array from its address.
+        cdef int64_t size = tokens * ((columns + 63) // 64 * 64)
+        cdef uint8_t[::1] memory
+        if self._codes is None or self._codes.size < size:
+            new = aligned_empty(size)
+            memory = new
+            self._codes, self.codes = new, <int8_t *>&memory[0]
+        if self._scales is None or self._scales.size < 4 * tokens:
+            new = aligned_empty(4 * tokens)
+            memory = new
+            self._scales, self.scales = new, <float *>&memory[0]
+        if self._sums is None or self._sums.size < 4 * tokens:
+            new = aligned_empty(4 * tokens)
+            memory = new
+            self._sums, self.sums = new, <int32_t *>&memory[0]
         # a page apart, so that threads do not share cache lines or prefetch streams
         scratch_bytes = (scratch_bytes + 4095) // 4096 * 4096 + 4096
         if self._scratch is None or self.scratch_stride < scratch_bytes:
-            self._scratch = aligned_empty(scratch_bytes * self.n_threads)
-            self.scratch = <uint8_t *><size_t>self._scratch.ctypes.data
-            self.scratch_stride = scratch_bytes
+            new = aligned_empty(scratch_bytes * self.n_threads)
+            memory = new
+            self._scratch, self.scratch, self.scratch_stride = new, &memory[0], scratch_bytes
         return 0
 
     cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil:

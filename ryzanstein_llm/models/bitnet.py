@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UnsupportedModelError
+from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.attention import MAX_HEAD_DIM
 from ..kernels.blocks import attention_half, feed_forward_half
+from ..kernels.elementwise import inverse_square_root
 from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
-from ..kernels.linear import TernaryMatrix, norm_dense
+from ..kernels.linear import MAX_COLUMNS, TernaryMatrix, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 from .base import ConfigReader, Float32, RotaryTable, Segment
@@ -108,6 +109,12 @@ class BitNetConfig:
         if read.value("head_dim") is None and hidden % heads:
             raise read.wrong("hidden_size", hidden, f"a multiple of num_attention_heads {heads}")
         head_dim = read.integer("head_dim", hidden // heads, high=MAX_HEAD_DIM)
+        if heads * head_dim > MAX_COLUMNS:
+            raise read.wrong(
+                "head_dim", head_dim, f"at most {MAX_COLUMNS // heads} for {heads} heads"
+            )
+        if theta < 1:
+            raise read.wrong("rope_theta", theta, "at least 1")
         if head_dim % 2:
             raise read.wrong("head_dim", head_dim, "even")
         return cls(
@@ -170,6 +177,7 @@ class BitNetForCausalLM:
         self.embedding, self.layers = embedding, layers
         self.final_norm, self.head, self.screen = final_norm, head, screen
         self.n_parameters = n_parameters
+        self.score_scale = inverse_square_root(config.head_dim)
         self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
 
     @property
@@ -195,7 +203,6 @@ class BitNetForCausalLM:
         eps, q_width = config.norm_eps, config.n_heads * config.head_dim
         kv_width = config.n_kv_heads * config.head_dim
         rotary = self.rotary.upto(max(position + rows for rows, position, _ in segments))
-        scale = float(np.float32(1) / np.sqrt(np.float32(config.head_dim)))
 
         hidden = self._embed(ids)  # (n, hidden): the residual stream
         qkv = np.empty((n, q_width + 2 * kv_width), np.float32)
@@ -204,8 +211,8 @@ class BitNetForCausalLM:
         for index, layer in enumerate(self.layers):
             attention_half(
                 hidden, layer.input_norm, eps, layer.q, layer.k, layer.v, qkv, segments, layout,
-                index, config.n_heads, rotary, scale, attended, layer.attention_sub_norm, layer.o,
-                space,
+                index, config.n_heads, rotary, self.score_scale, attended,
+                layer.attention_sub_norm, layer.o, space,
             )  # fmt: skip
             feed_forward_half(
                 hidden, layer.post_attention_norm, eps, layer.gate, layer.up, config.activation,
@@ -229,8 +236,8 @@ class BitNetForCausalLM:
     def likeliest(
         self, hidden: Float32, space: Workspace, count: int, margin: float
     ) -> list[tuple[NDArray[np.int64], Float32]] | None:
-        if self.screen is None:
-            return None
+        if self.screen is None or 8 * count > self.config.vocab_size:
+            return None  # with so many in question, the full head is as quick
         found: list[tuple[NDArray[np.int64], Float32]] = self.screen.likeliest(
             hidden, self.final_norm, self.config.norm_eps, space, count, margin
         )
@@ -284,6 +291,11 @@ def load(
     screen = None
     if hidden <= MAX_SCREEN_COLUMNS:
         screen = ScreenedHead(head.array, head.dtype, n_threads, loader.arena.allocate)
+        if not screen.finite:
+            raise FormatError(
+                f"{checkpoint.info(head.name).file}: tensor {head.name!r}: "
+                "a weight is NaN or infinite"
+            )
         checkpoint.release(head.name)  # from now on only rows in question are read
     return BitNetForCausalLM(
         config, embedding, layers, final_norm, head, screen, loader.n_parameters

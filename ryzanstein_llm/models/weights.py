@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..arena import Arena
 from ..errors import FormatError
 from ..formats import Checkpoint, Tensor
+from ..kernels.elementwise import reciprocal
 from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf
 
@@ -79,8 +80,7 @@ class WeightLoader:
         if scale_tensor.array.size != 1:
             raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
         scale = float(to_float32(scale_tensor).reshape(1)[0])
-        with np.errstate(all="ignore"):  # what overflows is refused below
-            multiplier = float(np.float32(1) / np.float32(scale)) if self.divides else scale
+        multiplier = reciprocal(scale) if self.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
             raise self._wrong(scale_name, f"a scale cannot be {scale}")
         tiles, clean = pack_hf(tensor.array, rows, self.n_threads, self.arena.allocate)

@@ -131,3 +131,31 @@ def test_several_hidden_states_as_each_alone(tier, rng):
         ((ids, logits),) = head.likeliest(hidden[i : i + 1], None, 1e-5, Workspace(1), 3)
         assert (together[i][0] == ids).all()
         assert (together[i][1] == logits).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "hidden"),
+    [
+        ([[1e32, 0.0], [9e29, 0.0]], [1e-3, 0.0]),  # rows beyond what codes can hold
+        ([[2.0**-89, 0.0], [2.0**-90, 0.0]], [2.0**-60, 0.0]),  # subnormal products
+        ([[1e-30, 1e-30], [2e-30, -1e-30], [-1.0, 0.0]], [1.0, 1.0]),  # rows of next to nothing
+        ([[1.0, 1.0], [2.0, 0.0]], [1e20, 1e19]),
+        ([[1e19, 1.0], [1e19, 2.0]], [1e14, 1e14]),
+        ([[0.0, 0.0], [-1e-38, 0.0]], [1.0, 1.0]),
+    ],
+)
+def test_extreme_magnitudes(tier, rows, hidden):
+    weights, x = np.array(rows, np.float32), np.array(hidden, np.float32)
+    expected = full_head(x, None, weights, "F32")
+    ((ids, logits),) = ScreenedHead(weights, "F32", 1).likeliest(x[None], None, 1e-5, Workspace(1))
+    assert expected.argmax() in ids
+    assert (logits == expected[ids]).all()
+
+
+def test_weights_that_are_not_finite_are_known(rng):
+    weights = rng.standard_normal((40, 8)).astype(np.float32)
+    assert ScreenedHead(weights, "F32", 1).finite
+    for bad in (np.nan, np.inf):
+        spoilt = weights.copy()
+        spoilt[33, 5] = bad
+        assert not ScreenedHead(spoilt, "F32", 1).finite

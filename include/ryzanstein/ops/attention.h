@@ -196,8 +196,12 @@ RZ_INLINE uint16_t rz_to_bf16_(float x) {
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 RZ_INLINE float rz_to_i8_(const float *x, int64_t n, int8_t *codes) {
-    rz_f32x16 most = rz_set1(0.0f);
-    for (int64_t i = 0; i < n; i += 16) most = rz_max(rz_abs(rz_load_n(x + i, n - i)), most);
+    rz_f32x16 most = rz_set1(0.0f), poison = most; /* as in rz_quantize */
+    for (int64_t i = 0; i < n; i += 16) {
+        const rz_f32x16 v = rz_load_n(x + i, n - i);
+        most = rz_max(rz_abs(v), most);
+        poison = rz_add(poison, rz_sub(v, v));
+    }
     const float m = rz_maximum(most);
     /* below 2^-100 the reciprocal could overflow; such a vector is stored as zeros */
     const rz_f32x16 factor = rz_set1(m > 7.8886e-31f ? 127.0f / m : 0.0f);
@@ -206,7 +210,7 @@ RZ_INLINE float rz_to_i8_(const float *x, int64_t n, int8_t *codes) {
         rz_store_i8(rounded, rz_mul(rz_load_n(x + i, n - i), factor));
         memcpy(codes + i, rounded, (size_t)rz_smaller_(n - i, 16));
     }
-    return m / 127.0f;
+    return m / 127.0f + rz_sum(poison);
 }
 
 RZ_INLINE void rz_kv_append_(const float *k, const float *v, int64_t head_dim, int64_t slot,

@@ -40,7 +40,12 @@ static void RZ_NAME(rz_layer_norm)(const float *x, const float *weight, const fl
 static void RZ_NAME(rz_quantize)(const float *x, int64_t n, int64_t padded, int8_t *codes,
                                  float *scale, int32_t *sum) {
     rz_f32x16 most = rz_set1(1e-5f); /* the floor of the BitNet recipe: no division by zero */
-    for (int64_t i = 0; i < n; i += 16) most = rz_max(rz_abs(rz_load_n(x + i, n - i)), most);
+    rz_f32x16 poison = rz_set1(0.0f); /* 0 of finite values, NaN of others */
+    for (int64_t i = 0; i < n; i += 16) {
+        const rz_f32x16 v = rz_load_n(x + i, n - i);
+        most = rz_max(rz_abs(v), most);
+        poison = rz_add(poison, rz_sub(v, v));
+    }
     const float m = rz_maximum(most);
     const rz_f32x16 factor = rz_set1(127.0f / m);
     int32_t total = 0;
@@ -53,7 +58,7 @@ static void RZ_NAME(rz_quantize)(const float *x, int64_t n, int64_t padded, int8
         memcpy(codes + i, rounded, (size_t)(room < 16 ? room : 16));
     }
     if (i < padded) memset(codes + i, 0, (size_t)(padded - i));
-    *scale = m / 127.0f;
+    *scale = m / 127.0f + rz_sum(poison);
     *sum = total;
 }
 

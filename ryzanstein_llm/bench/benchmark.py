@@ -1,0 +1,206 @@
+"""One run: make or open the model, check it, measure it, put the figures together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidParameterError
+from ..kernels import cpu
+from ..model import BitNetModel
+from ..testing import make_checkpoint, preset_config
+from .cases import Batch, Case, Decode, Prefill, Sequences
+from .check import check_against_scalar
+from .figures import make_rows
+from .limits import MultiplyLimit, ReadLimit
+from .machine import machine_card
+from .plan import BATCH_CONTEXT, Plan, Setting, make_plan
+from .report import BenchReport
+from .runner import MeasuredRunner
+from .schedule import measure_rounds
+from .start import Start, measure_start
+from .traffic import Traffic, bytes_per_token, multiply_adds_per_token
+
+__all__ = ["run"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def run(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    preset: str | None = None,
+    sparse_gates: float | None = None,
+    keep: str | os.PathLike[str] | None = None,
+    n_threads: int | Iterable[int] | None = None,
+    tiers: str | Iterable[str] | None = None,
+    kv_dtype: str | None = None,
+    contexts: Iterable[int] | None = None,
+    prefill: Iterable[int] | None = None,
+    batches: Iterable[int] | None = None,
+    repetitions: int | None = None,
+    quick: bool = False,
+    scalar_check: bool = True,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """Measure a model against the limits of this machine. Minutes, for a large one.
+
+    While it runs no other model of the process may compute: it switches tiers, and they would
+    share the machine.
+
+    Parameters
+    ----------
+    path : path, optional
+        As `BitNetModel` takes it; None for the built-in demo model.
+    preset : str, optional
+        Instead of a path: a name in `testing.PRESETS`, whose checkpoint is written with random
+        weights to a temporary directory, and removed afterwards.
+    sparse_gates : float, optional
+        With a preset: the share of positive gates, see `testing.make_checkpoint`.
+    keep : path, optional
+        With a preset: a directory to write to, and to leave.
+    n_threads : int or several, optional
+        Default: what `BitNetModel` would choose.
+    tiers : str or several, optional
+        Default: the one in use.
+    kv_dtype : "float32", "bfloat16" or "int8", optional
+    contexts : ints, optional
+        Positions in the cache when decoding begins; default 16, 1024 and 96 less than the model's
+        context, as far as they fit.
+    prefill : ints, optional
+        Lengths of prompts; default 32, 128 and 512, as far as they fit.
+    batches : ints, optional
+        Sequences in one pass; default 1, 2, 4, 8, 16.
+    repetitions : int, optional
+        Rounds; default 5.
+    quick : bool
+        Less and shorter of everything that is not given: tries the benchmark, not the machine.
+    scalar_check : bool
+        Whether to compare a short run with the scalar tier first.
+    progress : callable (done, total, what), optional
+
+    Raises
+    ------
+    BenchError
+        If settings, repetitions or cases disagree on what was computed. No figure is given then.
+    InvalidParameterError
+        If an option is out of range.
+    """
+    plan = make_plan(n_threads, tiers, contexts, prefill, batches, repetitions, quick)
+    if preset is None and not (sparse_gates is None and keep is None):
+        raise InvalidParameterError("sparse_gates and keep need a preset")
+    if preset is not None and path is not None:
+        raise InvalidParameterError(f"a path ({path}) and a preset ({preset!r}) exclude each other")
+    # both keys are there, so that programs need not look which kind of model it was
+    facts: dict[str, Any] = {"random_weights": preset is not None, "sparse_gates": sparse_gates}
+    with contextlib.ExitStack() as stack:
+        if preset is not None:
+            path = stack.enter_context(_random_checkpoint(preset, sparse_gates, keep, progress))
+        fastest = plan.fastest.threads
+        model = stack.enter_context(
+            BitNetModel(path, n_threads=fastest, kv_dtype=kv_dtype, progress=progress)
+        )
+        facts["name"] = preset or ("demo" if path is None else model.path.name)
+        stack.callback(cpu.use_tier, cpu.current_tier())
+        stack.callback(model.runner.retire)
+        return _measure(
+            model, None if path is None else Path(path), plan, quick, scalar_check, facts, progress
+        )
+
+
+@contextlib.contextmanager
+def _random_checkpoint(
+    preset: str,
+    sparse_gates: float | None,
+    keep: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> Iterator[Path]:
+    preset_config(preset)  # an unknown name is refused before anything is written
+
+    def written(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total, "writing random weights")
+
+    with contextlib.ExitStack() as stack:
+        folder = keep
+        if folder is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ryzanstein-bench-"))
+        yield make_checkpoint(folder, preset, sparse_gates=sparse_gates, progress=written)
+
+
+def _measure(
+    model: BitNetModel,
+    path: Path | None,
+    plan: Plan,
+    quick: bool,
+    scalar_check: bool,
+    facts: dict[str, Any],
+    progress: Progress | None,
+) -> BenchReport:
+    graph = model.graph
+    runners = {s.threads: MeasuredRunner(graph, s.threads) for s in plan.settings}
+    cases = _cases(model, plan)
+    total = len(cases) * len(plan.settings) * (plan.repetitions + 1) + plan.repetitions
+    done = 0
+    starts: list[Start] = []
+
+    def use(setting: Setting) -> MeasuredRunner:
+        cpu.use_tier(setting.tier)
+        return runners[setting.threads]
+
+    def step(what: str) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total, what)
+
+    def start_afresh() -> None:
+        starts.append(measure_start(path, plan.fastest, model.kv_dtype, plan.start_tokens))
+        step("starting a process")
+
+    check = check_against_scalar(model, plan, use) if scalar_check else None
+    samples = measure_rounds(cases, plan.settings, plan.repetitions, use, step, start_afresh)
+    layout = model.new_cache().layout
+
+    def traffic(context: int, tokens: float, head_rows: float) -> Traffic:
+        # one token goes before the timed ones; each sees itself and all before it
+        return bytes_per_token(graph, layout, context + 1 + (tokens + 1) / 2, head_rows)
+
+    info = model.info()
+    multiply_adds = multiply_adds_per_token(graph)
+    for key in ("family", "parameters", "weight_bytes", "vocab_size", "context_length"):
+        facts[key] = info[key]
+    facts |= {
+        "multiply_adds": multiply_adds,
+        "kv_dtype": model.kv_dtype,
+        "kv_bytes_per_token": info["kv_bytes_per_token"],
+    }
+    length = model.context_length
+    options = asdict(plan) | {
+        "contexts": plan.contexts_for(length),
+        "prefill": plan.prefill_for(length),
+        "batches": plan.batches_for(length),
+        "quick": quick,
+    }
+    rows = make_rows(samples, multiply_adds, traffic)
+    return BenchReport(machine_card(), facts, options, check, rows, samples, starts)
+
+
+def _cases(model: BitNetModel, plan: Plan) -> list[Case]:
+    """Each case after the limit it is held against."""
+    length = model.context_length
+    contexts, prompts = plan.contexts_for(length), plan.prefill_for(length)
+    sequences = {context: Sequences(model, context) for context in contexts}
+    shared = sequences.get(BATCH_CONTEXT) or Sequences(model, BATCH_CONTEXT)
+    return [
+        ReadLimit(plan.read_bytes, plan.limit_seconds),
+        *(Decode(sequences[context], plan.tokens) for context in contexts),
+        MultiplyLimit(plan.limit_seconds),
+        *(Prefill(model, tokens) for tokens in prompts),
+        *(Batch(shared, count, plan.tokens) for count in plan.batches_for(length)),
+    ]

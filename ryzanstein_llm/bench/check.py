@@ -1,0 +1,79 @@
+"""Whether every setting computes what the scalar tier computes: a fast kernel that computes
+nothing is an old story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BenchError
+from ..generation import TokenLoop
+from ..model import BitNetModel
+from ..runner import new_cancel_flag
+from ..sampling import Sampler, SamplingParams
+from .cases import digest, prompt
+from .plan import Plan, Setting
+from .runner import MeasuredRunner
+
+__all__ = ["check_against_scalar"]
+
+PROMPT_TOKENS = 32
+NEW_TOKENS = 8
+
+
+def check_against_scalar(
+    model: BitNetModel, plan: Plan, use: Callable[[Setting], MeasuredRunner]
+) -> dict[str, Any]:
+    """A short run under each setting must give the tokens and the last logits of the scalar one.
+
+    Parameters
+    ----------
+    use : callable
+        Makes a setting the current one and gives its runner.
+
+    Returns
+    -------
+    dict
+        prompt_tokens, tokens (ids), logits (digest of the last ones), settings.
+
+    Raises
+    ------
+    BenchError
+        If a token or a bit of a logit differs.
+    """
+    new = min(NEW_TOKENS, model.context_length - 1)
+    ids = prompt(model, min(PROMPT_TOKENS, model.context_length - new))
+    scalar = Setting("scalar", plan.fastest.threads)
+    tokens, logits = _short_run(model, use(scalar), ids, new)
+    for setting in plan.settings:
+        found = _short_run(model, use(setting), ids, new)
+        if found[0] != tokens:
+            raise BenchError(f"output differs: {setting}: tokens {found[0]}, {scalar}: {tokens}")
+        differing = np.flatnonzero(found[1].view(np.uint32) != logits.view(np.uint32))
+        if differing.size:
+            first = int(differing[0])
+            raise BenchError(
+                f"output differs: {setting}: {differing.size} of {logits.size} last logits, the "
+                f"first {first}: {found[1][first]!r}, {scalar}: {logits[first]!r}"
+            )
+    return {
+        "prompt_tokens": len(ids),
+        "tokens": tokens,
+        "logits": digest(logits),
+        "settings": [asdict(setting) for setting in plan.settings],
+    }
+
+
+def _short_run(
+    model: BitNetModel, runner: MeasuredRunner, ids: list[int], new: int
+) -> tuple[list[int], NDArray[np.float32]]:
+    """(greedy tokens, logits after the last of them)."""
+    cache, tokens, flag = model.new_cache(), list(ids), new_cancel_flag()
+    sampler = Sampler(SamplingParams())
+    loop = TokenLoop(runner, cache, tokens, sampler, max_tokens=new, eos_ids=(), cancel=flag)
+    found = list(loop)
+    return found, runner.last_logits(cache, tokens[cache.length :], flag)

@@ -1,0 +1,155 @@
+"""From samples to figures: rates, their limits, and the share of the limit that was reached.
+
+A share is taken within each round, against the limit measured in that round under the same
+setting; then come median and range over the rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from .schedule import Sample
+from .traffic import Traffic
+
+__all__ = ["Row", "Spread", "make_rows"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and most over the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        found = list(values)
+        return cls(median(found), min(found), max(found))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case under one setting.
+
+    Attributes
+    ----------
+    case, kind, size, tier, threads
+        As in `Sample`.
+    seconds : Spread
+        Of a token (decode), a prompt (prefill), a pass (batch); of a repetition for limits.
+    rate : Spread
+        Per second: bytes (read), int8 multiply-adds (multiply), else tokens of all sequences.
+    limit : Spread or None
+        The tokens per second that the limit allows: bandwidth for decode, int8 peak for prefill
+        and batch. None for the limits themselves.
+    limit_share : Spread or None
+        Rate / limit: for decode this is MBU.
+    outside_kernels : Spread or None
+        Share of the time that was not spent within parallel regions.
+    scaling : Spread or None
+        Rate / rate with the fewest threads of the same tier.
+    relative : Spread or None
+        Decode and batch: rate / rate of one sequence at the shortest context.
+    traffic : Traffic or None
+        Decode: bytes read for a token.
+    """
+
+    case: str
+    kind: str
+    size: int
+    tier: str
+    threads: int
+    seconds: Spread
+    rate: Spread
+    limit: Spread | None = None
+    limit_share: Spread | None = None
+    outside_kernels: Spread | None = None
+    scaling: Spread | None = None
+    relative: Spread | None = None
+    traffic: Traffic | None = None
+
+
+Key = tuple[str, str, int]  # case, tier, threads
+
+
+def make_rows(
+    samples: Iterable[Sample],
+    multiply_adds: int,
+    traffic: Callable[[int, float, float], Traffic],
+) -> list[Row]:
+    """Rows in the order in which cases and settings first came.
+
+    Parameters
+    ----------
+    multiply_adds : int
+        Ternary multiply-adds of one token.
+    traffic : callable (context, tokens, head_rows) -> Traffic
+        Bytes of one token of `tokens` decoded from `context` on, with so many rows of the head
+        in question for each.
+    """
+    groups: dict[Key, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.case, sample.tier, sample.threads), []).append(sample)
+    return [_row(group, groups, multiply_adds, traffic) for group in groups.values()]
+
+
+def _row(
+    group: list[Sample],
+    groups: Mapping[Key, list[Sample]],
+    multiply_adds: int,
+    traffic: Callable[[int, float, float], Traffic],
+) -> Row:
+    first = group[0]
+    tier, threads = first.tier, first.threads
+    rates = [sample.rate for sample in group]
+    limits = cost = scaling = relative = outside = None
+    if first.kind == "decode":
+        tokens = sum(sample.amount for sample in group)
+        rows = sum(sample.head_rows for sample in group) / tokens
+        cost = traffic(first.size, first.amount, rows)
+        limits = [sample.rate / cost.total for sample in groups["read", tier, threads]]
+    elif first.kind in ("prefill", "batch"):
+        limits = [sample.rate / multiply_adds for sample in groups["multiply", tier, threads]]
+    least = min(other.threads for other, *_ in groups.values() if other.tier == tier)
+    if threads != least:
+        scaling = _ratios(rates, groups[first.case, tier, least])
+    decodes = [other for other, *_ in groups.values() if other.kind == "decode"]
+    if first.kind in ("decode", "batch") and decodes:
+        shortest = min(decodes, key=lambda sample: sample.size)
+        if shortest.case != first.case:
+            relative = _ratios(rates, groups[shortest.case, tier, threads])
+    if first.kernel_seconds is not None:
+        outside = Spread.of(1 - (s.kernel_seconds or 0) / s.seconds for s in group)
+    return Row(
+        first.case,
+        first.kind,
+        first.size,
+        tier,
+        threads,
+        seconds=Spread.of(sample.seconds / _units(sample) for sample in group),
+        rate=Spread.of(rates),
+        limit=None if limits is None else Spread.of(limits),
+        limit_share=None if limits is None else Spread.of(map(_divide, rates, limits)),
+        outside_kernels=outside,
+        scaling=scaling,
+        relative=relative,
+        traffic=cost,
+    )
+
+
+def _units(sample: Sample) -> float:
+    """Of what `Row.seconds` speaks: tokens, prompts, passes, repetitions."""
+    if sample.kind == "decode":
+        return sample.amount
+    return sample.amount / sample.size if sample.kind == "batch" else 1
+
+
+def _ratios(rates: list[float], others: list[Sample]) -> Spread:
+    return Spread.of(map(_divide, rates, (sample.rate for sample in others)))
+
+
+def _divide(value: float, by: float) -> float:
+    return value / by

@@ -1,0 +1,44 @@
+"""The limits: streaming reads from memory, and int8 multiply-adds on registers."""
+
+from __future__ import annotations
+
+from ..arena import Arena
+from ..kernels.limits import multiply_seconds, read_seconds
+from .cases import Measured
+from .runner import MeasuredRunner
+
+__all__ = ["MultiplyLimit", "ReadLimit"]
+
+
+class ReadLimit:
+    """Reads a large array in order; `amount` is bytes."""
+
+    name, kind, size = "read", "read", 0
+
+    def __init__(self, nbytes: int, seconds: float) -> None:
+        self._memory = Arena().allocate(nbytes)  # on huge pages, as weights are
+        self._memory.fill(1)  # pages never written are one page of zeros, which fits a cache
+        self._seconds = seconds
+
+    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
+        once = read_seconds(self._memory, n_threads)  # not counted: wakes the threads
+        times = max(1, round(self._seconds / once))
+        total = sum(read_seconds(self._memory, n_threads) for _ in range(times))
+        return Measured(total, times * self._memory.nbytes)
+
+
+class MultiplyLimit:
+    """Multiplies and adds without touching memory; `amount` is int8 multiply-adds."""
+
+    name, kind, size = "multiply", "multiply", 0
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
+        rounds = 1000
+        # on one thread: on a busy machine most of a short time is waiting for the others
+        while (once := multiply_seconds(rounds, 1)[0]) < 0.1 * self._seconds:
+            rounds *= 2
+        multiply_seconds(rounds, n_threads)  # not counted: wakes the threads
+        return Measured(*multiply_seconds(int(rounds * self._seconds / once) + 1, n_threads))

@@ -1,0 +1,93 @@
+"""What a run found, for programs; `text()` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .figures import Row, Spread
+from .schedule import Sample
+from .start import Start
+
+__all__ = ["BenchReport"]
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """
+    Attributes
+    ----------
+    machine : dict
+        The machine card: cpu, cores_allowed, physical_cores, cpu_quota, features, ram_bytes, os,
+        python, numpy, version, commit, compiler; None where not known.
+    model : dict
+        name, family, parameters, weight_bytes, multiply_adds (ternary, of a token), vocab_size,
+        context_length, kv_dtype, kv_bytes_per_token, random_weights, sparse_gates.
+    options : dict
+        settings, contexts, prefill, batches, repetitions, tokens, read_bytes, start_tokens, quick.
+    check : dict or None
+        What every setting was found to compute like the scalar tier; None if not looked at.
+    rows : list of Row
+        Limits and cases under each setting, as medians and ranges.
+    samples : list of Sample
+        All repetitions, in the order in which they were measured.
+    starts : list of Start
+        Fresh processes: load time and memory, one for each round.
+    """
+
+    machine: dict[str, Any]
+    model: dict[str, Any]
+    options: dict[str, Any]
+    check: dict[str, Any] | None
+    rows: Sequence[Row]
+    samples: Sequence[Sample]
+    starts: Sequence[Start]
+
+    def row(self, case: str, tier: str | None = None, threads: int | None = None) -> Row:
+        """The row of a case, as `"decode at 16"`; the first one, unless a setting is given.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        for row in self.rows:
+            if row.case == case and tier in (None, row.tier) and threads in (None, row.threads):
+                return row
+        raise KeyError(f"no row for {case!r}, tier {tier!r}, threads {threads!r}")
+
+    @property
+    def load_seconds(self) -> Spread:
+        """Opening the model in a fresh process, tokenizer included."""
+        return Spread.of(start.load_seconds for start in self.starts)
+
+    @property
+    def load_seconds_without_tokenizer(self) -> Spread:
+        """The same less the time of the tokenizer alone."""
+        return Spread.of(start.load_seconds - start.tokenizer_seconds for start in self.starts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has. `traffic` gets its `total`."""
+        rows = []
+        for row in self.rows:
+            rows.append(asdict(row))
+            if row.traffic is not None:
+                rows[-1]["traffic"]["total"] = row.traffic.total
+        return {
+            "machine": self.machine,
+            "model": self.model,
+            "options": self.options,
+            "check": self.check,
+            "rows": rows,
+            "load_seconds": asdict(self.load_seconds),
+            "load_seconds_without_tokenizer": asdict(self.load_seconds_without_tokenizer),
+            "samples": [asdict(sample) for sample in self.samples],
+            "starts": [asdict(start) for start in self.starts],
+        }
+
+    def text(self) -> str:
+        """Tables, each with its units."""
+        from .text import render
+
+        return render(self)

@@ -1,0 +1,129 @@
+"""Rounds: every case under every setting once, then all again, so that what the machine does
+meanwhile falls on all alike. Outputs are compared as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..errors import BenchError
+from .cases import Case, Measured
+from .plan import Setting
+from .runner import MeasuredRunner
+
+__all__ = ["Sample", "measure_rounds"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One repetition of one case, as measured.
+
+    Attributes
+    ----------
+    case : str
+    kind : "read", "multiply", "decode", "prefill" or "batch"
+    size : int
+        Context, tokens of the prompt, or sequences; 0 for limits.
+    tier, threads
+        The setting.
+    round : int
+        From 0.
+    seconds : float
+    amount : int
+        Bytes, multiply-adds or tokens, of all sequences together.
+    kernel_seconds : float or None
+        Time within parallel regions; None for limits, which are nothing else.
+    head_rows : int
+        Rows of the head whose stored floats were read after the screen.
+    """
+
+    case: str
+    kind: str
+    size: int
+    tier: str
+    threads: int
+    round: int
+    seconds: float
+    amount: int
+    kernel_seconds: float | None = None
+    head_rows: int = 0
+
+    @property
+    def rate(self) -> float:
+        """`amount` per second."""
+        return self.amount / self.seconds
+
+
+def measure_rounds(
+    cases: Sequence[Case],
+    settings: Sequence[Setting],
+    repetitions: int,
+    use: Callable[[Setting], MeasuredRunner],
+    step: Callable[[str], None],
+    between: Callable[[], None],
+) -> list[Sample]:
+    """Samples in the order they were taken: round after round, in each case after case, in each
+    setting after setting. A round before the first is not recorded.
+
+    Parameters
+    ----------
+    use : callable
+        Makes a setting the current one and gives its runner.
+    step : callable
+        Told what was done, for progress.
+    between : callable
+        Called after each recorded round.
+
+    Raises
+    ------
+    BenchError
+        If an output differs between repetitions, settings or cases.
+    """
+    outputs = _Outputs()
+    samples = []
+    for number in range(-1, repetitions):
+        for case, setting in _each(cases, settings):
+            measured = case.measure(use(setting), setting.threads)
+            outputs.compare(case, setting, measured)
+            if number >= 0:
+                samples.append(_sample(case, setting, number, measured))
+            step(case.name)
+        if number >= 0:
+            between()
+    return samples
+
+
+def _each(cases: Sequence[Case], settings: Sequence[Setting]) -> Iterator[tuple[Case, Setting]]:
+    return ((case, setting) for case in cases for setting in settings)
+
+
+def _sample(case: Case, setting: Setting, number: int, measured: Measured) -> Sample:
+    counters = measured.counters
+    return Sample(
+        case.name,
+        case.kind,
+        case.size,
+        setting.tier,
+        setting.threads,
+        number,
+        measured.seconds,
+        measured.amount,
+        None if counters is None else counters.kernel_seconds,
+        0 if counters is None else counters.head_rows,
+    )
+
+
+class _Outputs:
+    """The first value seen under each name."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[object, str]] = {}
+
+    def compare(self, case: Case, setting: Setting, measured: Measured) -> None:
+        where = f"{case.name} ({setting})"
+        for name, value in measured.output.items():
+            known, origin = self._seen.setdefault(name, (value, where))
+            if value != known:
+                raise BenchError(
+                    f"output differs: {name}: {value!r} in {where}, {known!r} in {origin}"
+                )

@@ -1,0 +1,127 @@
+"""Starting: what a fresh process takes to open a model, and what memory it then has.
+
+Only a new process tells: this one has loaded, measured and freed before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BenchError
+from ..formats import open_checkpoint
+from ..model import BitNetModel
+from ..tokenizer import Tokenizer
+from .cases import prompt
+from .memory import memory_in_use, peak_memory
+from .plan import Setting
+
+__all__ = ["Start", "measure_start"]
+
+PROMPT_TOKENS = 16
+
+CODE = """
+import json, sys
+request = json.loads(sys.argv[1])
+sys.path[:] = request.pop("search_path")
+from ryzanstein_llm.bench.start import _in_fresh_process
+_in_fresh_process(**request)
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A fresh process: open the model, decode some tokens, look at the memory.
+
+    Attributes
+    ----------
+    load_seconds : float
+        `BitNetModel(...)`, with its tokenizer. Files are in the page cache, imports are done.
+    tokenizer_seconds : float
+        The tokenizer alone.
+    peak_bytes : int or None
+        Most memory resident at once, loading included.
+    memory : dict or None
+        See `memory_in_use`.
+    tokens : list of int
+        What was decoded.
+    """
+
+    load_seconds: float
+    tokenizer_seconds: float
+    peak_bytes: int | None
+    memory: dict[str, int] | None
+    tokens: list[int]
+
+
+def measure_start(path: Path | None, setting: Setting, kv_dtype: str, tokens: int) -> Start:
+    """One start in a process of its own.
+
+    Raises
+    ------
+    BenchError
+        If that process fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="ryzanstein-bench-") as folder:
+        result = Path(folder, "start.json")
+        request = {
+            "search_path": sys.path,
+            "path": None if path is None else str(path),
+            "n_threads": setting.threads,
+            "kv_dtype": kv_dtype,
+            "tokens": tokens,
+            "result": str(result),
+        }
+        with subprocess.Popen(
+            [sys.executable, "-c", CODE, json.dumps(request)],
+            env={**os.environ, "RYZANSTEIN_ISA": setting.tier},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process:
+            _, complaint = process.communicate()
+        if process.returncode:
+            last = (complaint.strip().splitlines() or ["no message"])[-1]
+            raise BenchError(f"a fresh process ended with code {process.returncode}: {last}")
+        return Start(**json.loads(result.read_text(encoding="utf-8")))
+
+
+def _in_fresh_process(
+    path: str | None, n_threads: int, kv_dtype: str, tokens: int, result: str
+) -> None:
+    """What that process does; writes a `Start` as JSON to the file `result`."""
+    start = time.perf_counter()
+    model = BitNetModel(path, n_threads=n_threads, kv_dtype=kv_dtype)
+    loaded = time.perf_counter()
+    length = min(PROMPT_TOKENS, model.context_length - 1)
+    ids = model.generate(
+        prompt(model, length),
+        max_tokens=min(tokens, model.context_length - length),
+        ignore_eos=True,
+        return_result=True,
+    ).ids
+    memory, peak = memory_in_use(), peak_memory()  # before anything else is allocated
+    found: dict[str, Any] = {
+        "load_seconds": loaded - start,
+        "tokenizer_seconds": _tokenizer_seconds(path),
+        "peak_bytes": peak,
+        "memory": memory,
+        "tokens": ids,
+    }
+    Path(result).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _tokenizer_seconds(path: str | None) -> float:
+    with open_checkpoint(path) as checkpoint:
+        start = time.perf_counter()
+        Tokenizer.from_checkpoint(checkpoint)
+        return time.perf_counter() - start

@@ -1,0 +1,203 @@
+"""A report as aligned tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .figures import Row, Spread
+from .report import BenchReport
+
+__all__ = ["render"]
+
+Column = tuple[str, Callable[[Row], str]]
+
+
+def render(report: BenchReport) -> str:
+    """The whole report; lines end in a newline."""
+    contexts = report.options["contexts"]
+    blocks = [
+        _facts(_heading(report)),
+        _rows("streaming read", report, "read", [("GB/s", _scaled("rate", 1e-9))]),
+        _rows("int8 multiply-adds", report, "multiply", [("GMAC/s", _scaled("rate", 1e-9))]),
+        _rows(
+            "decode, one sequence, greedy",
+            report,
+            "decode",
+            [
+                ("context", lambda row: str(row.size)),
+                ("tokens/s", _scaled("rate")),
+                ("ms/token", _scaled("seconds", 1e3)),
+                ("MB/token", _megabytes),
+                ("FFN density", _density),
+                ("limit tokens/s", _median("limit")),
+                ("MBU", _percent("limit_share")),
+                ("outside kernels", _median_percent("outside_kernels")),
+                (f"x at {contexts[0]}", _times("relative")),
+                ("x threads", _times("scaling")),
+            ],
+        ),
+        _rows(
+            "prefill, last logits only",
+            report,
+            "prefill",
+            [
+                ("tokens", lambda row: str(row.size)),
+                ("tokens/s", _scaled("rate")),
+                ("ms", _scaled("seconds", 1e3)),
+                ("limit tokens/s", _median("limit")),
+                ("of int8 peak", _percent("limit_share")),
+                ("outside kernels", _median_percent("outside_kernels")),
+                ("x threads", _times("scaling")),
+            ],
+        ),
+        _rows(
+            "decode, several sequences in one pass, full head",
+            report,
+            "batch",
+            [
+                ("sequences", lambda row: str(row.size)),
+                ("tokens/s", _scaled("rate")),
+                ("ms/pass", _scaled("seconds", 1e3)),
+                ("limit tokens/s", _median("limit")),
+                ("of int8 peak", _percent("limit_share")),
+                ("outside kernels", _median_percent("outside_kernels")),
+                ("x one", _times("relative")),
+                ("x threads", _times("scaling")),
+            ],
+        ),
+        _facts(_starting(report)),
+        "median (least..most) of "
+        f"{_plural(report.options['repetitions'], 'interleaved repetition')}; shares are of the "
+        "limit measured in the same round\n",
+    ]
+    return "\n".join(block for block in blocks if block)
+
+
+def _heading(report: BenchReport) -> dict[str, str]:
+    machine, model, options = report.machine, report.model, report.options
+    weights = f"{model['parameters']:,} parameters"
+    if model["random_weights"]:
+        weights += ", random weights"
+    if model["sparse_gates"] is not None:
+        weights += f", {model['sparse_gates']:.0%} of gates positive"
+    cores = f"{machine['cores_allowed']} CPUs allowed, {machine['physical_cores']} cores"
+    if machine["cpu_quota"] is not None:
+        cores += f", quota {machine['cpu_quota']:.2f}"
+    if machine["ram_bytes"] is not None:
+        cores += f", {machine['ram_bytes'] / 1e9:.1f} GB of memory"
+    library = f"{machine['version']}, commit {machine['commit'] or 'unknown'}"
+    outputs = "equal in all repetitions and settings"
+    if report.check is None:
+        outputs += ", not compared with the scalar tier"
+    else:
+        tokens = _plural(len(report.check["tokens"]), "token")
+        outputs += f"; {tokens} and the last logits equal to the scalar tier's"
+    facts = {
+        "model": f"{model['name']}: {model['family']}, {weights}, {model['kv_dtype']} cache",
+        "weights": f"{model['weight_bytes'] / 1e6:.1f} MB, "
+        f"{model['multiply_adds'] / 1e6:.1f} M ternary multiply-adds a token",
+        "cpu": machine["cpu"],
+        "cores": cores,
+        "features": ", ".join(machine["features"]),
+        "system": f"{machine['os']}, Python {machine['python']}, NumPy {machine['numpy']}",
+        "library": f"{library}, {machine['compiler'] or 'compiler unknown'}",
+        "outputs": outputs,
+    }
+    if options["quick"]:
+        facts["quick"] = "too short to say anything about this machine"
+    return facts
+
+
+def _starting(report: BenchReport) -> dict[str, str]:
+    facts = {
+        "load": f"{_spread(report.load_seconds, digits=2)} s in a fresh process, "
+        f"{_spread(report.load_seconds_without_tokenizer, digits=2)} s without the tokenizer"
+    }
+    peaks = [start.peak_bytes for start in report.starts if start.peak_bytes is not None]
+    if peaks:
+        facts["peak memory"] = f"{max(peaks) / 1e6:.0f} MB, loading included"
+    last = report.starts[-1]
+    if last.memory is not None:
+        facts["memory"] = (
+            f"{last.memory['private'] / 1e6:.0f} MB private, {last.memory['mapped'] / 1e6:.0f} MB "
+            f"mapped from files, after {_plural(len(last.tokens), 'token')}"
+        )
+    return facts
+
+
+def _facts(facts: dict[str, str]) -> str:
+    return "".join(f"{name:<12} {value}\n" for name, value in facts.items())
+
+
+def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column]) -> str:
+    rows = [row for row in report.rows if row.kind == kind]
+    if not rows:
+        return ""
+    columns = [("tier", lambda row: row.tier), ("threads", lambda row: str(row.threads)), *columns]
+    lines = [[name for name, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+    kept = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    return f"{title}\n{_aligned(zip(*kept, strict=True))}"
+
+
+def _aligned(lines: Iterable[Sequence[str]]) -> str:
+    """Cells under each other: the first column to the left, the others to the right."""
+    table = [list(line) for line in lines]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    text = ""
+    for first, *others in table:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        text += f"  {'  '.join(cells)}".rstrip() + "\n"
+    return text
+
+
+def _scaled(attribute: str, factor: float = 1) -> Callable[[Row], str]:
+    return lambda row: _spread(getattr(row, attribute), factor)
+
+
+def _median(attribute: str) -> Callable[[Row], str]:
+    return lambda row: _number(getattr(row, attribute).median)
+
+
+def _percent(attribute: str) -> Callable[[Row], str]:
+    return lambda row: _spread(getattr(row, attribute), 100, digits=1) + " %"
+
+
+def _median_percent(attribute: str) -> Callable[[Row], str]:
+    return lambda row: f"{100 * getattr(row, attribute).median:.1f} %"
+
+
+def _times(attribute: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        found: Any = getattr(row, attribute)
+        return "" if found is None else f"{found.median:.2f}"
+
+    return cell
+
+
+def _megabytes(row: Row) -> str:
+    return "" if row.traffic is None else f"{row.traffic.total / 1e6:.1f}"
+
+
+def _density(row: Row) -> str:
+    found = None if row.traffic is None else row.traffic.ffn_density
+    return "" if found is None else f"{found:.1%}"
+
+
+def _spread(spread: Spread, factor: float = 1, digits: int | None = None) -> str:
+    low, middle, high = (
+        _number(value * factor, digits) for value in (spread.low, spread.median, spread.high)
+    )
+    return f"{middle} ({low}..{high})"
+
+
+def _number(value: float, digits: int | None = None) -> str:
+    """Fixed digits, or about four in all."""
+    if digits is None:
+        digits = 0 if value >= 1000 else 1 if value >= 10 else 2 if value >= 1 else 4
+    return f"{value:.{digits}f}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
