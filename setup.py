@@ -27,6 +27,7 @@ GNU_FLAGS = [
     "-fno-fast-math",  # these come after CFLAGS: whatever is set there, the bits stay
     "-ffp-contract=off",  # a fused multiply-add would change bits between tiers
     "-fno-math-errno",
+    "-fno-trapping-math",  # lets conditional code vectorise; exceptions stay masked, bits the same
     "-fno-strict-aliasing",
     "-Wno-psabi",
     "-Werror=implicit-function-declaration",

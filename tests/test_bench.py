@@ -244,9 +244,11 @@ def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatc
 
 def test_a_batch_must_give_the_tokens_of_one_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(MeasuredRunner):
-        def batch_logits(self, caches, ids, cancel):
-            logits = super().batch_logits(caches, ids, cancel)
-            return logits if len(ids) == 1 else np.roll(logits, 1, axis=1)
+        def batch_likeliest(self, caches, ids, *arguments):
+            found = super().batch_likeliest(caches, ids, *arguments)
+            if len(ids) == 1:
+                return found
+            return [(tokens + 1, logits) for tokens, logits in found]
 
     monkeypatch.setattr(bench.benchmark, "MeasuredRunner", Wrong)
     with pytest.raises(BenchError, match=r"sequence 0, token 0: .* in 2 sequences"):

@@ -111,19 +111,43 @@ static inline void rz_pack_float_tile(const void *weights, int kind, int64_t row
         }
 }
 
+#define RZ_PACK_CHUNK 64
+/* Up to RZ_PACK_CHUNK floats from `index` on, zeros after the last; returns how many. */
+RZ_INLINE int rz_widen_chunk_(const void *weights, int64_t index, int64_t left, int kind, float *chunk) {
+    const int n = left < RZ_PACK_CHUNK ? (int)left : RZ_PACK_CHUNK;
+    if (kind == RZ_FLOAT_BF16 && n == RZ_PACK_CHUNK) { /* the common case, which vectorises */
+        uint16_t halves[RZ_PACK_CHUNK];
+        uint32_t bits[RZ_PACK_CHUNK];
+        memcpy(halves, (const char *)weights + 2 * index, sizeof halves);
+        for (int k = 0; k < RZ_PACK_CHUNK; k++) bits[k] = (uint32_t)halves[k] << 16;
+        memcpy(chunk, bits, sizeof bits);
+        return n;
+    }
+    for (int k = 0; k < n; k++) chunk[k] = rz_widen_(weights, index + k, kind);
+    for (int k = n; k < RZ_PACK_CHUNK; k++) chunk[k] = 0.0f;
+    return n;
+}
+
 /* Codes and scales of one row tile of the head screen (see kernels.h) from float rows. */
 static inline void rz_pack_screen_tile(const void *weights, int kind, int64_t rows, int64_t columns,
                                        int64_t tile, uint8_t *tiles, float *scales) {
     const int64_t groups = (columns + 3) / 4;
     uint8_t *to = tiles + tile * groups * 64;
+    float chunk[RZ_PACK_CHUNK];
     memset(to, 128, (size_t)(groups * 64));
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++) {
-        float most = 0.0f;
-        if (row < rows)
-            for (int64_t i = 0; i < columns; i++) {
-                const float w = rz_widen_(weights, row * columns + i, kind), size = w < 0 ? -w : w;
-                most = size > most || size != size ? size : most; /* NaN stays */
+        float most;
+        int32_t largest = 0;
+        for (int64_t i = 0; row < rows && i < columns; i += RZ_PACK_CHUNK) {
+            rz_widen_chunk_(weights, row * columns + i, columns - i, kind, chunk);
+            int32_t bits[RZ_PACK_CHUNK]; /* of |w|: they order as the floats do, NaN last */
+            memcpy(bits, chunk, sizeof bits);
+            for (int k = 0; k < RZ_PACK_CHUNK; k++) {
+                bits[k] &= 0x7fffffff;
+                largest = bits[k] > largest ? bits[k] : largest;
             }
+        }
+        memcpy(&most, &largest, 4);
         scales[row] = most / 127.0f;
         if (most == 0.0f) continue; /* exact */
         if (!(most > 1e-20f && most < 1e20f)) {
@@ -133,10 +157,17 @@ static inline void rz_pack_screen_tile(const void *weights, int kind, int64_t ro
             continue;
         }
         const float inverse = 127.0f / most;
-        for (int64_t i = 0; i < columns; i++) {
-            const float scaled = rz_widen_(weights, row * columns + i, kind) * inverse;
-            const int code = (int)(scaled < 0 ? scaled - 0.5f : scaled + 0.5f);
-            to[(i / 4) * 64 + 4 * (row % 16) + i % 4] = (uint8_t)(code + 128);
+        for (int64_t i = 0; i < columns; i += RZ_PACK_CHUNK) {
+            const int n = rz_widen_chunk_(weights, row * columns + i, columns - i, kind, chunk);
+            uint8_t codes[RZ_PACK_CHUNK];
+            for (int k = 0; k < RZ_PACK_CHUNK; k++) {
+                const float rounded = chunk[k] * inverse + 12582912.0f; /* 1.5 * 2^23: the code is */
+                uint32_t bits;                                          /* in the last bits */
+                memcpy(&bits, &rounded, 4);
+                codes[k] = (uint8_t)(bits + 128u);
+            }
+            for (int k = 0; k < n; k += 4) /* past n: 0, which is code 128 */
+                memcpy(to + ((i + k) / 4) * 64 + 4 * (row % 16), codes + k, 4);
         }
     }
 }

@@ -52,7 +52,7 @@ def render(report: BenchReport) -> str:
             ],
         ),
         _rows(
-            "decode, several sequences in one pass, full head",
+            "decode, several sequences in one pass, greedy",
             report,
             "batch",
             [
