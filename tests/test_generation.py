@@ -298,20 +298,21 @@ class TestSession:
 
 
 class TestCache:
-    def test_a_cache_in_use_is_not_touched(self, wordless):
-        cache = wordless.new_cache()
-        failures = []
-        thread = threading.Thread(
-            target=lambda: [wordless.forward(prompt(600), cache, "last"), cache.truncate(0)]
-        )
-        thread.start()
-        while thread.is_alive():
-            try:
-                cache.truncate(0)
-            except errors.SessionBusyError as error:
-                failures.append(error)
-        thread.join()
-        assert failures
+    def test_a_cache_in_use_is_not_touched(self, wordless, monkeypatch):
+        """Its blocks would go while kernels have their addresses."""
+        cache, compute, seen = wordless.new_cache(), wordless.runner._exclusively, []
+
+        def interfere(cancel, work):
+            for call in (lambda: cache.truncate(0), lambda: wordless.forward([2], cache)):
+                with pytest.raises(errors.SessionBusyError):
+                    call()
+                seen.append(call)
+            return compute(cancel, work)
+
+        monkeypatch.setattr(wordless.runner, "_exclusively", interfere)
+        wordless.forward(prompt(6), cache, "last")
+        assert len(seen) == 2
+        assert cache.length == 6
 
     def test_one_pass_takes_different_caches_of_one_layout(self, wordless):
         cache, flag = wordless.new_cache(), runner.new_cancel_flag()
