@@ -68,7 +68,9 @@ RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int6
     for (int64_t j = 0; j < count; j++)
         RZ_UNROLL
         for (int i = 0; i < tiles; i++) {
-            const __m512i codes = _mm512_load_si512(weights + i * tile_stride + j * RZ_TILE_BYTES);
+            const uint8_t *from = weights + i * tile_stride + j * RZ_TILE_BYTES;
+            RZ_PREFETCH(from + RZ_PREFETCH_BYTES); /* two panels of columns on: matters for few tokens */
+            const __m512i codes = _mm512_load_si512(from);
             uint8_t *to = panel + (j * 4 * tiles + i) * 64;
             _mm512_store_si512(to, _mm512_and_si512(codes, mask));
             _mm512_store_si512(to + 64 * tiles, _mm512_and_si512(_mm512_srli_epi16(codes, 2), mask));
@@ -165,8 +167,12 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
                               const rz_activations *x, float *out, int64_t out_stride,
                               rz_output_mode store, void *scratch) {
     int64_t tile = tile_begin;
-    if (x->n == 1) {
-        for (; tile < tile_end; tile++) rz_matvec_(w, tile, x, out, store);
+    if (x->n <= RZ_FEW_TOKENS) {
+        for (; tile < tile_end; tile++)
+            for (int64_t t = 0; t < x->n; t++) {
+                const rz_activations one = rz_one_token_(x, t);
+                rz_matvec_(w, tile, &one, out + t * out_stride, store);
+            }
         return;
     }
     for (; tile + RZ_PANEL_TILES <= tile_end; tile += RZ_PANEL_TILES)

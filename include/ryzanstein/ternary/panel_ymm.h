@@ -24,8 +24,11 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
     uint8_t *panel = (uint8_t *)scratch;
     int32_t *sums = (int32_t *)(panel + 64 * RZ_STEPS_);
     for (int64_t tile = tile_begin; tile < tile_end; tile++) {
-        if (x->n == 1) {
-            rz_matvec_(w, tile, x, out, store);
+        if (x->n <= RZ_FEW_TOKENS) {
+            for (int64_t t = 0; t < x->n; t++) {
+                const rz_activations one = rz_one_token_(x, t);
+                rz_matvec_(w, tile, &one, out + t * out_stride, store);
+            }
             continue;
         }
         for (int64_t t = 0; t < x->n; t++)
