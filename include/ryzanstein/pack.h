@@ -1,4 +1,5 @@
-/* From checkpoint weights to the tiles of kernels.h. Portable C, used once at load.
+/* From checkpoint weights to the tiles of kernels.h, and from a hidden state to the planes of the
+ * head screen. Portable C; all but the last function is used once at load.
  *
  * Four codes as the bytes of one 32-bit word are the unit: a tile's row is
  * columns 0-3 | columns 4-7 << 2 | columns 8-11 << 4 | columns 12-15 << 6.
