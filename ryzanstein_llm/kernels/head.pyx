@@ -11,6 +11,7 @@ import numpy as np
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_SCREEN_COLUMNS, kernels, rz_screen, rz_screen_input)
+from ryzanstein_llm.kernels.linear cimport Input, read_input
 from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
@@ -88,7 +89,7 @@ cdef class ScreenedHead:
         cdef Screening job
         cdef Rescoring rescoring
         cdef Step steps[2]
-        cdef const float[::1] gains
+        cdef Input source
         cdef float[:, ::1] normed, lower, upper
         cdef float[:, :, ::1] most
         cdef int8_t[:, ::1] planes
@@ -100,12 +101,7 @@ cdef class ScreenedHead:
                              f"margin {margin}")
         if n == 0:
             return []
-        job.norm = NULL
-        if norm is not None:
-            gains = norm
-            if gains.shape[0] != self.columns:
-                raise ValueError(f"norm of {gains.shape[0]} weights for {self.columns} columns")
-            job.norm = &gains[0]
+        read_input(&source, hidden, norm, eps)
         normed = np.array(hidden)
         planes = np.empty((n, 2 * padded), np.int8)
         inputs = np.empty(n * sizeof(rz_screen_input), np.uint8)
@@ -113,7 +109,7 @@ cdef class ScreenedHead:
         self._reserve(n)
         lower, upper, most = self._lower, self._upper, self._most
         job.screen = &self.screen
-        job.x, job.eps, job.n, job.columns = &normed[0, 0], eps, n, self.columns
+        job.x, job.norm, job.eps, job.n, job.columns = &normed[0, 0], source.norm, eps, n, self.columns
         job.planes, job.padded, job.row_tiles = &planes[0, 0], padded, self.row_tiles
         job.rows = self.rows
         job.inputs = <rz_screen_input *>&inputs_view[0]
