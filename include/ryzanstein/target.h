@@ -7,6 +7,8 @@
 #ifndef RZ_TARGET_H
 #define RZ_TARGET_H
 
+#include <stdint.h>
+
 #define RZ_STRING_(text) #text
 #define RZ_STRING(text) RZ_STRING_(text)
 #define RZ_JOIN_(a, b) a##_##b
@@ -54,12 +56,20 @@
 #define RZ_INLINE static inline __attribute__((always_inline, unused))
 #define RZ_RESTRICT __restrict__
 #define RZ_ALIGNED(bytes) __attribute__((aligned(bytes)))
-#define RZ_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define RZ_INLINE static __forceinline
 #define RZ_RESTRICT __restrict
 #define RZ_ALIGNED(bytes) __declspec(align(bytes))
-#define RZ_PREFETCH(address) ((void)(address))
+#endif
+
+/* Asks for the line `ahead` bytes on. RYZANSTEIN_PREFETCH=0 makes the distance 0, so that the line
+ * is the one that is read anyway: what prefetching brings can be measured with one build. */
+extern int64_t rz_prefetch_mask; /* dispatch.c: -1, or 0 */
+#if defined(__GNUC__) || defined(__clang__)
+#define RZ_PREFETCH(from, ahead) \
+    __builtin_prefetch((const char *)(from) + ((int64_t)(ahead) & rz_prefetch_mask))
+#else
+#define RZ_PREFETCH(from, ahead) ((void)(from), (void)(ahead))
 #endif
 
 /* How far ahead a kernel that reads weights once asks for them. Measured on Zen 5, one stream of

@@ -3,10 +3,11 @@
 
 `RYZANSTEIN_ISA` (`scalar`, `avx2`, `avxvnni`, `avx512vnni`) forces a tier when the
 package is imported; otherwise the best one the CPU and operating system offer.
+`RYZANSTEIN_PREFETCH` (`1`, `0`) says whether kernels prefetch; they do.
 """
 import os
 
-from ryzanstein_llm.errors import UnsupportedIsaError
+from ryzanstein_llm.errors import InvalidParameterError, UnsupportedIsaError
 
 cdef extern from "ryzanstein/kernels.h" nogil:
     uint32_t rz_features()
@@ -15,6 +16,9 @@ cdef extern from "ryzanstein/kernels.h" nogil:
     int rz_tier_compiled(int index)
     int rz_tier_supported(int index)
     const rz_kernels *rz_tier_kernels(int index)
+
+cdef extern from "ryzanstein/target.h" nogil:
+    int64_t rz_prefetch_mask
 
 cdef extern from "ryzanstein/float_mode.h" nogil:
     void rz_float_mode_flush_to_zero(int on)
@@ -78,6 +82,15 @@ def use_tier(name):
     raise UnsupportedIsaError(f"unknown instruction-set tier {name!r}; there are {names}")
 
 
+def use_prefetch(bint on):
+    """Whether kernels ask for memory ahead of its use; as `RYZANSTEIN_PREFETCH` 1 or 0 at import.
+
+    Results do not depend on it. Off is for measuring what it brings. Do not call while a model
+    computes."""
+    global rz_prefetch_mask
+    rz_prefetch_mask = -1 if on else 0
+
+
 def set_flush_to_zero(bint on):
     """Set or clear flush-to-zero in the calling thread, as other libraries do. For tests."""
     rz_float_mode_flush_to_zero(on)
@@ -92,3 +105,8 @@ if _forced:
 else:
     use_tier(available_tiers()[0])
 forced_tier = _forced or None
+
+_prefetch = os.environ.get("RYZANSTEIN_PREFETCH", "").strip()
+if _prefetch not in ("", "0", "1"):
+    raise InvalidParameterError(f"RYZANSTEIN_PREFETCH={_prefetch}: 0 or 1")
+use_prefetch(_prefetch != "0")

@@ -6,6 +6,7 @@
 #include "ryzanstein/build.h"
 #include "ryzanstein/cpu_features.h"
 #include "ryzanstein/kernels.h"
+#include "ryzanstein/target.h"
 
 extern const rz_kernels rz_kernels_scalar;
 #ifdef RZ_HAVE_AVX2
@@ -40,6 +41,8 @@ static const struct {
     {"avx2", RZ_CPU_AVX2 | RZ_CPU_F16C, RZ_AVX2_TABLE},
     {"scalar", 0, &rz_kernels_scalar},
 };
+
+int64_t rz_prefetch_mask = -1;
 
 uint32_t rz_features(void) { return rz_cpu_features(); }
 int rz_tier_count(void) { return (int)(sizeof tiers / sizeof tiers[0]); }

@@ -27,7 +27,7 @@ RZ_INLINE rz_f32x16 rz_load_kv_n_(const void *base, int64_t index, int64_t n, in
 RZ_INLINE void rz_prefetch_kv_(const void *base, int64_t index, int kind) {
     const int size = kind == RZ_KV_F32 ? 4 : kind == RZ_KV_BF16 ? 2 : 1;
     const char *from = (const char *)base + index * size;
-    for (int at = 0; at < RZ_SCORE_POSITIONS * size; at += 64) RZ_PREFETCH(from + at);
+    for (int at = 0; at < RZ_SCORE_POSITIONS * size; at += 64) RZ_PREFETCH(from + at, 0);
 }
 RZ_INLINE int64_t rz_smaller_(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -50,7 +50,7 @@ RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, i
                 for (int v = 0; v < RZ_TILE_VECTORS; v++) sums[i][v] = rz_set1(0.0f);
             for (int64_t d = 0; d < head_dim; d++) {
                 rz_f32x16 keys[RZ_TILE_VECTORS];
-                rz_prefetch_kv_(k, (d + RZ_KV_AHEAD) * RZ_KV_BLOCK + position, kind);
+                rz_prefetch_kv_(k, (d + (RZ_KV_AHEAD & rz_prefetch_mask)) * RZ_KV_BLOCK + position, kind);
                 RZ_UNROLL
                 for (int v = 0; v < RZ_TILE_VECTORS; v++)
                     keys[v] = rz_load_kv_(k, d * RZ_KV_BLOCK + position + 16 * v, kind);
@@ -105,7 +105,7 @@ RZ_INLINE void rz_values_tile_(const float *const *weights, float *const *out, i
         for (int j = 0; j < vectors; j++) sums[i][j] = rz_load(out[i] + d + 16 * j);
     for (int64_t p = begin; p < end; p++) {
         rz_f32x16 values[RZ_TILE_VECTORS];
-        rz_prefetch_kv_(v, (p + RZ_KV_AHEAD) * head_dim + d, kind);
+        rz_prefetch_kv_(v, (p + (RZ_KV_AHEAD & rz_prefetch_mask)) * head_dim + d, kind);
         RZ_UNROLL
         for (int j = 0; j < vectors; j++) values[j] = rz_load_kv_(v, p * head_dim + d + 16 * j, kind);
         RZ_UNROLL

@@ -11,13 +11,13 @@ RZ_INLINE void rz_dense_tile_(const void *w, int64_t columns, int64_t row, int r
     for (int t = 0; t < tokens; t++)
         RZ_UNROLL
         for (int r = 0; r < rows; r++) sums[t][r] = rz_set1(0.0f);
-    const int64_t whole = columns & ~(int64_t)15;
+    const int64_t whole = columns & ~(int64_t)15, size = kind == RZ_FLOAT_F32 ? 4 : 2;
     for (int64_t i = 0; i < whole; i += 16) {
         rz_f32x16 row_values[4];
         if (tokens == 1 && i % (kind == RZ_FLOAT_F32 ? 16 : 32) == 0) { /* the rows after these */
             RZ_UNROLL
             for (int r = 0; r < rows; r++)
-                RZ_PREFETCH((const char *)w + (size_t)((row + rows + r) * columns + i) * (kind == RZ_FLOAT_F32 ? 4 : 2));
+                RZ_PREFETCH((const char *)w + (row + r) * columns * size + i * size, rows * columns * size);
         }
         RZ_UNROLL
         for (int r = 0; r < rows; r++) row_values[r] = rz_load_float(w, (row + r) * columns + i, kind);

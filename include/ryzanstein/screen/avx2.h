@@ -18,7 +18,7 @@ RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, cons
     for (int half = 0; half < 2; half++) a[half] = b[half] = _mm256_setzero_si256();
     for (int64_t group = 0; group < column_groups; group++) {
         const __m256i four_a = rz_four_(x->coarse + 4 * group), four_b = rz_four_(x->fine + 4 * group);
-        RZ_PREFETCH(tiles + 64 * group + RZ_PREFETCH_BYTES);
+        RZ_PREFETCH(tiles + 64 * group, RZ_PREFETCH_BYTES);
         RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             const __m256i codes = _mm256_xor_si256(rz_half_(tiles + 64 * group + 32 * half), offset);

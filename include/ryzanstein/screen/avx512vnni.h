@@ -14,7 +14,7 @@ RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, cons
         b[t] = _mm512_set1_epi32(-128 * x[t].fine_sum);
     }
     for (int64_t group = 0; group < column_groups; group++) {
-        RZ_PREFETCH(tiles + 64 * group + RZ_PREFETCH_BYTES);
+        RZ_PREFETCH(tiles + 64 * group, RZ_PREFETCH_BYTES);
         const __m512i codes = _mm512_load_si512(tiles + 64 * group);
         RZ_UNROLL
         for (int t = 0; t < tokens; t++) {

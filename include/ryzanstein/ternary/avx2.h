@@ -67,7 +67,7 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
         for (int half = 0; half < 2; half++) words[half] = words_up[half] = _mm256_setzero_si256();
         for (; c < end; c++) {
             const int8_t *values = x->codes + 16 * c;
-            RZ_PREFETCH(weights + 64 * c + RZ_PREFETCH_BYTES);
+            RZ_PREFETCH(weights + 64 * c, RZ_PREFETCH_BYTES);
             RZ_UNROLL
             for (int half = 0; half < 2; half++) {
                 const __m256i codes = rz_half_(weights + 64 * c + 32 * half);

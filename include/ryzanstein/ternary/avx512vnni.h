@@ -46,7 +46,7 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
     for (int pair = 0; pair < 4; pair++) sums[pair] = _mm512_setzero_si512();
     for (const uint8_t *end = weights + w->column_tiles * RZ_TILE_BYTES; weights < end;
          weights += RZ_TILE_BYTES, values += RZ_TILE_COLUMNS) {
-        RZ_PREFETCH(weights + RZ_PREFETCH_BYTES);
+        RZ_PREFETCH(weights, RZ_PREFETCH_BYTES);
         const __m512i codes = _mm512_load_si512(weights);
         RZ_UNROLL
         for (int pair = 0; pair < 4; pair++)
@@ -69,7 +69,7 @@ RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int6
         RZ_UNROLL
         for (int i = 0; i < tiles; i++) {
             const uint8_t *from = weights + i * tile_stride + j * RZ_TILE_BYTES;
-            RZ_PREFETCH(from + RZ_PREFETCH_BYTES); /* two panels of columns on: matters for few tokens */
+            RZ_PREFETCH(from, RZ_PREFETCH_BYTES); /* two panels of columns on: matters for few tokens */
             const __m512i codes = _mm512_load_si512(from);
             uint8_t *to = panel + (j * 4 * tiles + i) * 64;
             _mm512_store_si512(to, _mm512_and_si512(codes, mask));

@@ -53,7 +53,7 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
         RZ_UNROLL
         for (int pair = 0; pair < 4; pair++) sums[half][pair] = _mm256_setzero_si256();
     for (int64_t c = 0; c < w->column_tiles; c++) {
-        RZ_PREFETCH(weights + 64 * c + RZ_PREFETCH_BYTES);
+        RZ_PREFETCH(weights + 64 * c, RZ_PREFETCH_BYTES);
         const __m256i low = rz_half_(weights + 64 * c), high = rz_half_(weights + 64 * c + 32);
         RZ_UNROLL
         for (int pair = 0; pair < 4; pair++) {

@@ -15,7 +15,8 @@ RZ_INLINE const uint8_t *rz_run_(const rz_ternary *w, int64_t run) {
 #define RZ_ROWS_TOGETHER_ 4
 #define RZ_RUNS_AHEAD_ 8
 RZ_INLINE const int32_t *rz_later_(const int32_t *list, int64_t i, int64_t ahead, int64_t count) {
-    return list + (i + ahead < count ? i + ahead : i);
+    const int64_t later = i + (ahead & rz_prefetch_mask);
+    return list + (later < count ? later : i);
 }
 
 /* Where row tile `tile` of the columns layout lies in each column. */

@@ -19,7 +19,7 @@ RZ_INLINE void rz_listed_row_(const rz_ternary *w, const int32_t *row, const int
     for (int p = 0; p < 4; p++) sums[p] = _mm256_setzero_si256();
     for (int64_t line = 0; line < w->run_lines; line++, from += RZ_LINE_BYTES, next += RZ_LINE_BYTES, values += RZ_LINE_CODES) {
         const __m256i low = rz_half_(from), high = rz_half_(from + 32);
-        RZ_PREFETCH(next);
+        RZ_PREFETCH(next, 0);
         RZ_UNROLL
         for (int p = 0; p < 4; p++)
             sums[p] = rz_dot_two_(sums[p], rz_plane_(low, p), rz_some_(values + 64 * p),
@@ -65,7 +65,7 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
         __m256i first[4], second[4];
         __m256i *to = (__m256i *)(sums + offset / RZ_LINE_BYTES * RZ_LINE_CODES + offset % RZ_LINE_BYTES / 4);
         RZ_UNROLL
-        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH(next[k] + offset);
+        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH(next[k] + offset, 0);
         rz_interleave_(from, offset, first);
         rz_interleave_(from + 4, offset, second);
         RZ_UNROLL
@@ -138,7 +138,7 @@ static void rz_open_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64
     const uint8_t *columns = rz_run_(w, 16 * c);
     for (int64_t step = 0; step < 4 * count; step++, columns += 4 * run) {
         const uint8_t *four[4] = {columns, columns + run, columns + 2 * run, columns + 3 * run};
-        for (int k = 0; k < 4; k++) RZ_PREFETCH(four[k] + offset + 16 * run);
+        for (int k = 0; k < 4; k++) RZ_PREFETCH(four[k] + offset, 16 * run);
         RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             __m256i quarters[4];

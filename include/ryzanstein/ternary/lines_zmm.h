@@ -37,7 +37,7 @@ RZ_INLINE void rz_listed_rows_(const rz_ternary *w, const int32_t *rows, const i
         RZ_UNROLL
         for (int i = 0; i < together; i++) {
             const __m512i codes = _mm512_load_si512(from[i] + offset);
-            RZ_PREFETCH(next[i] + offset);
+            RZ_PREFETCH(next[i] + offset, 0);
             RZ_UNROLL
             for (int pair = 0; pair < 4; pair++)
                 sums[i][pair] = rz_dot_(sums[i][pair], _mm512_and_si512(codes, masks[pair]), some[pair]);
@@ -90,7 +90,7 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
     for (int64_t offset = 0; offset < w->run_lines * RZ_LINE_BYTES; offset += RZ_LINE_BYTES, sums += RZ_LINE_CODES) {
         __m512i first[4], second[4];
         RZ_UNROLL
-        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH(next[k] + offset);
+        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH(next[k] + offset, 0);
         rz_interleave_(from, offset, first);
         rz_interleave_(from + 4, offset, second);
         RZ_UNROLL
@@ -145,7 +145,7 @@ static void rz_open_rows_(const rz_ternary *w, int64_t tile, int64_t line, int64
             RZ_UNROLL
             for (int row = 0; row < 16; row++) {
                 const uint8_t *from = rz_run_(w, 16 * (tile + i) + row) + RZ_LINE_BYTES * (line + j);
-                RZ_PREFETCH(from + 2 * RZ_LINE_BYTES); /* the next panel of columns */
+                RZ_PREFETCH(from, 2 * RZ_LINE_BYTES); /* the next panel of columns */
                 words[row] = _mm512_load_si512(from);
             }
             rz_transpose_(words);
@@ -169,7 +169,7 @@ static void rz_open_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64
     for (int64_t step = 0; step < 4 * count; step++, columns += 4 * run) {
         const uint8_t *four[4] = {columns, columns + run, columns + 2 * run, columns + 3 * run};
         __m512i quarters[4];
-        for (int k = 0; k < 4; k++) RZ_PREFETCH(four[k] + offset + 16 * run);
+        for (int k = 0; k < 4; k++) RZ_PREFETCH(four[k] + offset, 16 * run);
         rz_interleave_(four, offset, quarters);
         RZ_UNROLL
         for (int q = 0; q < 4; q++)
