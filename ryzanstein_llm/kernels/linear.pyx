@@ -7,7 +7,7 @@ are split between calls. `blocks.pyx` puts the same steps together into half a l
 """
 import numpy as np
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_COLUMNS, RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TERNARY_LAYOUT_VERSION,
     RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cython.parallel cimport parallel, prange
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_TILE_BYTES, rz_float_mode_enter, rz_float_mode_leave)
 from ryzanstein_llm.kernels.threads cimport team_size
