@@ -1,9 +1,9 @@
 """The same installation on CPUs that are not here, under QEMU's user-mode emulation: it imports,
 picks the tier that CPU can run, and gives the same tale and the same bits of logits.
 
-No CPU older than Nehalem (2008), the first with all of x86-64-v2: NumPy's wheels need that since
-2.4. What of ours would fail on older ones is the business of test_instruction_sets.py. QEMU 7.2
-emulates AVX2, no AVX-512 and no VNNI.
+No CPU older than Nehalem (2008), the first with all of x86-64-v2: wheels of NumPy 2.4 need that.
+What of ours would fail on older ones is the business of test_instruction_sets.py. QEMU 7.2 emulates
+AVX2, no AVX-512 and no VNNI.
 """
 
 from __future__ import annotations
