@@ -21,7 +21,7 @@ from .errors import (
 from .formats import Checkpoint, open_checkpoint
 from .kernels import cpu
 from .kv_cache import KV_DTYPES, KVCache
-from .models import load_model
+from .models import LoadOptions, load_model
 from .perplexity import PerplexityResult, perplexity
 from .request import Prompt, Request, make_request
 from .runner import Runner, new_cancel_flag
@@ -53,6 +53,9 @@ class BitNetModel:
         Tokens a sequence may have; default and maximum are the checkpoint's.
     kv_dtype : "float32", "bfloat16" or "int8", optional
         How keys and values are kept; default bfloat16, whose perplexity is that of float32.
+    skipping : bool, optional
+        Whether decoding leaves out weights that squared ReLU makes irrelevant. Default: where it
+        pays. Results are equal bit for bit either way, and other activations have nothing to skip.
     progress : callable (done, total, what), optional
         Called while weights load.
 
@@ -78,6 +81,7 @@ class BitNetModel:
         n_threads: int | None = None,
         context_length: int | None = None,
         kv_dtype: str | None = None,
+        skipping: bool | None = None,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
         self.threads = choose_threads(n_threads)
@@ -89,7 +93,7 @@ class BitNetModel:
             self.generation_config: dict[str, Any] = checkpoint.generation_config
             self.chat_template = checkpoint.chat_template
             self.tokenizer = Tokenizer.from_checkpoint(checkpoint)
-            graph = load_model(checkpoint, n_threads=self.threads.count, progress=progress)
+            graph = load_model(checkpoint, LoadOptions(self.threads.count, skipping, progress))
             self.eos_ids, self.start_id = _special_ids(
                 checkpoint, self.tokenizer, graph.config.vocab_size
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,11 +15,30 @@ from ..kernels.packing import rotary_table
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 
-__all__ = ["CausalLM", "ConfigReader", "RotaryTable", "Segment"]
+__all__ = ["CausalLM", "ConfigReader", "LoadOptions", "RotaryTable", "Segment"]
 
 # rows in this pass, position of the first, block addresses of the cache
 Segment = tuple[int, int, NDArray[np.uint64]]
 Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How weights are to be kept; none of it changes a bit of any result.
+
+    Attributes
+    ----------
+    n_threads : int
+        Threads for repacking.
+    skipping : bool or None
+        Whether weights lie so that decoding can leave out those that squared ReLU makes
+        irrelevant; None: where runs of memory are long enough for it to pay.
+    progress : callable (done, total, what) or None
+    """
+
+    n_threads: int
+    skipping: bool | None = None
+    progress: Callable[[int, int, str], None] | None = None
 
 
 class CausalLM(Protocol):

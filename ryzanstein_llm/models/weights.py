@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
 from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf
+from .base import LoadOptions
 
 __all__ = ["FLOAT_DTYPES", "WeightLoader"]
 
@@ -35,10 +35,9 @@ class WeightLoader:
     """
 
     checkpoint: Checkpoint
-    n_threads: int
+    options: LoadOptions
     divides: bool
     total: int
-    progress: Callable[[int, int, str], None] | None = None
     done: int = 0
     n_parameters: int = 0
 
@@ -59,21 +58,26 @@ class WeightLoader:
         """A float matrix (rows, columns) in its stored dtype: embedding or head."""
         return self._take(name, FLOAT_DTYPES, (rows, columns))
 
-    def ternary(self, prefix: str, rows: int, columns: int) -> TernaryMatrix:
+    def ternary(
+        self, prefix: str, rows: int, columns: int, layout: str = "tiles"
+    ) -> TernaryMatrix:
         """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats
-        that are made ternary by absmean. The tensor's dtype decides, not the config."""
+        that are made ternary by absmean. The tensor's dtype decides, not the config. `layout` as
+        in `TernaryMatrix`."""
         name = f"{prefix}.weight"
         if self.checkpoint.info(name).dtype == "U8":
-            matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns)
+            matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns, layout)
         else:
-            matrix = self._master(name, rows, columns)
+            matrix = self._master(name, rows, columns, layout)
         self.checkpoint.release(name)
         self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total, "loading weights")
+        if self.options.progress is not None:
+            self.options.progress(self.done, self.total, "loading weights")
         return matrix
 
-    def _packed(self, name: str, scale_name: str, rows: int, columns: int) -> TernaryMatrix:
+    def _packed(
+        self, name: str, scale_name: str, rows: int, columns: int, layout: str
+    ) -> TernaryMatrix:
         tensor = self._take(name, ("U8",), ((rows + 3) // 4, columns))
         self.n_parameters += rows * columns - tensor.array.size
         scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
@@ -83,17 +87,19 @@ class WeightLoader:
         multiplier = reciprocal(scale) if self.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
             raise self._wrong(scale_name, f"a scale cannot be {scale}")
-        tiles, clean = pack_hf(tensor.array, rows, self.n_threads, self.arena.allocate)
+        codes, clean = pack_hf(tensor.array, rows, self.options.n_threads, self.arena.allocate, layout)
         if not clean:
             raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
-        return TernaryMatrix(tiles, rows, columns, multiplier)
+        return TernaryMatrix(codes, rows, columns, multiplier, layout)
 
-    def _master(self, name: str, rows: int, columns: int) -> TernaryMatrix:
+    def _master(self, name: str, rows: int, columns: int, layout: str) -> TernaryMatrix:
         tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
-        tiles, scale = pack_float(tensor.array, tensor.dtype, self.n_threads, self.arena.allocate)
+        codes, scale = pack_float(
+            tensor.array, tensor.dtype, self.options.n_threads, self.arena.allocate, layout
+        )
         if not math.isfinite(scale):
             raise self._wrong(name, "a weight is NaN or infinite")
-        return TernaryMatrix(tiles, rows, columns, scale)
+        return TernaryMatrix(codes, rows, columns, scale, layout)
 
     def _take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...] | None) -> Tensor:
         tensor = self.checkpoint.tensor(name, dtypes=dtypes, shape=shape)
