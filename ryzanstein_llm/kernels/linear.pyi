@@ -12,10 +12,17 @@ ACTIVATIONS: dict[str, int]
 
 class TernaryMatrix:
     def __new__(
-        cls, tiles: NDArray[np.uint8], rows: int, columns: int, scale: float
+        cls,
+        codes: NDArray[np.uint8],
+        rows: int,
+        columns: int,
+        scale: float,
+        layout: str = "tiles",
     ) -> TernaryMatrix: ...
     @property
-    def tiles(self) -> NDArray[np.uint8]: ...
+    def codes(self) -> NDArray[np.uint8]: ...
+    @property
+    def layout(self) -> str: ...
     @property
     def rows(self) -> int: ...
     @property
