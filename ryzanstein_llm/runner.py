@@ -84,7 +84,8 @@ class Runner:
             return self.graph.logits(hidden[-1:], self._space) if is_last else None
 
         (logits,) = self._passes(cache, ids, cancel, keep_last)
-        return logits[0]
+        last: Float32 = logits[0]
+        return last
 
     def likeliest(
         self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, count: int, margin: float

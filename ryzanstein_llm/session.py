@@ -256,7 +256,8 @@ class Session:
             cancel=self._cancel,
         )
         text = None if self._model.tokenizer is None else self._model.tokenizer.stream()
-        stops, said = StopStrings(request.stop), []
+        stops = StopStrings(request.stop)
+        said: list[str] = []
 
         def finish(reason: str) -> None:
             outcome.result = GenerationResult(

@@ -52,7 +52,7 @@ cdef void append_task(const void *data, Workspace space, int64_t task, int threa
     cdef float *v = k + job.kv_heads * job.head_dim
     cdef rz_kv_block block
     kernels().rope(q + kv_head * group * job.head_dim, group, job.head_dim, job.cosines + position * half,
-                job.sines + position * half)
+                   job.sines + position * half)
     kernels().rope(k, 1, job.head_dim, job.cosines + position * half, job.sines + position * half)
     locate(job, segment, position // RZ_KV_BLOCK, kv_head, &block)
     kernels().kv_append[job.kind](k, v, job.head_dim, position % RZ_KV_BLOCK, &block)
@@ -97,7 +97,7 @@ cdef void attend_task(const void *data, Workspace space, int64_t task, int threa
     cdef int s = 0
     cdef const Segment *segment
     cdef int64_t hd = job.head_dim, stride = hd + 2, group = job.heads // job.kv_heads
-    cdef int64_t kv_head, tile, token, tokens, block, i, chunk, heads, chunks
+    cdef int64_t kv_head, token, tokens, block, i, chunk, heads, chunks
     cdef float *scratch = <float *>space.thread_scratch(thread)
     cdef float *running = scratch + RZ_MAX_QUERIES * (2 * hd + 2)
     while s + 1 < job.count and task >= job.segments[s + 1].first_task:
@@ -129,8 +129,8 @@ cdef void attend_task(const void *data, Workspace space, int64_t task, int threa
                 (segment.position + token + tokens - 1) // RZ_KV_BLOCK + 1, running, scratch)
     for i in range(tokens * heads):
         kernels().attend_finish(running + i * stride, hd,
-                             job.out + ((segment.row + token + i // heads) * job.heads
-                                        + kv_head * group + chunk + i % heads) * hd)
+                                job.out + ((segment.row + token + i // heads) * job.heads
+                                           + kv_head * group + chunk + i % heads) * hd)
 
 
 cdef void finish_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
@@ -163,7 +163,8 @@ cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, la
         raise ValueError(f"{job.kv_heads} KV heads")
     if not 1 <= job.head_dim <= RZ_MAX_HEAD_DIM or job.head_dim % 2:
         raise ValueError(f"head_dim {job.head_dim}, not even and at most {MAX_HEAD_DIM}")
-    if cosines.shape[1] != job.head_dim // 2 or (sines.shape[0], sines.shape[1]) != (cosines.shape[0], cosines.shape[1]):
+    if cosines.shape[1] != job.head_dim // 2 \
+            or (sines.shape[0], sines.shape[1]) != (cosines.shape[0], cosines.shape[1]):
         raise ValueError(f"rotary tables {(cosines.shape[0], cosines.shape[1])} and "
                          f"{(sines.shape[0], sines.shape[1])} for head_dim {job.head_dim}")
     if heads % job.kv_heads or qkv.shape[1] != (heads + 2 * job.kv_heads) * job.head_dim:

@@ -8,7 +8,7 @@ work is saved.
 """
 import numpy as np
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_SCREEN_COLUMNS, kernels, rz_screen, rz_screen_input)
 from ryzanstein_llm.kernels.linear cimport Input, read_input

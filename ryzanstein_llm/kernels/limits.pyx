@@ -2,8 +2,6 @@
 """What the machine can do at best, measured with the tier in use: the yardstick of benchmarks."""
 import time
 
-import numpy as np
-
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from ryzanstein_llm.kernels.cpu cimport kernels, rz_kernels
@@ -37,10 +35,10 @@ def multiply_seconds(int64_t rounds, int n_threads):
     """(seconds, int8 multiply-adds) of `rounds` rounds on each of `n_threads` threads."""
     cdef const rz_kernels *kernel = kernels()
     cdef int threads = team_size(n_threads)
-    cdef int64_t i, total = 0
+    cdef int64_t _i, total = 0
     begin = time.perf_counter()
     with nogil, parallel(num_threads=threads):
-        for i in prange(threads, schedule="static", chunksize=1):
+        for _i in prange(threads, schedule="static", chunksize=1):
             total += kernel.multiply_peak(rounds)
     seconds = time.perf_counter() - begin
     global _sink

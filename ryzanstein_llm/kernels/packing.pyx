@@ -3,7 +3,7 @@
 import numpy as np
 
 from cython.parallel cimport parallel, prange
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TILES, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_MAX_COLUMN_RUNS,
     RZ_MAX_COLUMNS, RZ_TILE_BYTES, rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)

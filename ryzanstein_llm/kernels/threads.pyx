@@ -54,10 +54,10 @@ def release_team():
 
 def measure_team(int n_threads):
     """Number of threads a region asked for `n_threads` really gets. For tests and `info`."""
-    cdef int64_t i
+    cdef int64_t _i
     cdef int n = team_size(n_threads)
     cdef int64_t members = 0
     with nogil, parallel(num_threads=n):
-        for i in prange(n, schedule="static", chunksize=1):
+        for _i in prange(n, schedule="static", chunksize=1):
             members += 1
     return members

@@ -98,9 +98,10 @@ class RotaryTable:
         have = len(self._tables[0])
         if positions > have:
             end = min(max(2 * have, positions), max(self._context_length, positions))
-            more = rotary_table(self._theta, self._head_dim, have, end)
-            self._tables = tuple(
-                np.concatenate(pair) for pair in zip(self._tables, more, strict=True)
+            cosines, sines = rotary_table(self._theta, self._head_dim, have, end)
+            self._tables = (
+                np.concatenate((self._tables[0], cosines)),
+                np.concatenate((self._tables[1], sines)),
             )
         return self._tables
 

@@ -1,0 +1,41 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .workspace import Workspace
+
+MAX_SCREEN_COLUMNS: int
+
+class ScreenedHead:
+    def __init__(
+        self,
+        weights: NDArray[Any],
+        kind: str,
+        n_threads: int,
+        allocate: Callable[[int], NDArray[np.uint8]] = ...,
+    ) -> None: ...
+    @property
+    def weights(self) -> NDArray[Any]: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def tiles(self) -> NDArray[np.uint8]: ...
+    @property
+    def scales(self) -> NDArray[np.float32]: ...
+    @property
+    def finite(self) -> bool: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def likeliest(
+        self,
+        hidden: NDArray[np.float32],
+        norm: NDArray[np.float32] | None,
+        eps: float,
+        space: Workspace,
+        count: int = 1,
+        margin: float = 0.0,
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]: ...

@@ -1,0 +1,37 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOAT_KINDS: dict[str, int]
+LAYOUTS: dict[str, int]
+
+def aligned_empty(size: int, align: int = 64) -> NDArray[np.uint8]: ...
+def storage_shape(rows: int, columns: int, layout: str = "tiles") -> tuple[int, ...]: ...
+def pack_hf(
+    packed: NDArray[np.uint8],
+    rows: int,
+    n_threads: int,
+    allocate: Callable[[int], NDArray[np.uint8]] = ...,
+    layout: str = "tiles",
+) -> tuple[NDArray[np.uint8], bool]: ...
+def pack_float(
+    weights: NDArray[Any],
+    kind: str,
+    n_threads: int,
+    allocate: Callable[[int], NDArray[np.uint8]] = ...,
+    layout: str = "tiles",
+) -> tuple[NDArray[np.uint8], float]: ...
+def pack_screen(
+    weights: NDArray[Any],
+    kind: str,
+    n_threads: int,
+    allocate: Callable[[int], NDArray[np.uint8]] = ...,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]: ...
+def unpack(
+    codes: NDArray[np.uint8], rows: int, columns: int, layout: str = "tiles"
+) -> NDArray[np.int8]: ...
+def rotary_table(
+    theta: float, head_dim: int, begin: int, end: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
