@@ -9,6 +9,7 @@ the bits of the scalar tier.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,10 +83,13 @@ class Sample:
     tokens : int
     cosine : float or None
         Of the last logits with those of the reference; None where they had to be equal.
+    elapsed : float
+        Seconds of the whole request, with what is not timed.
     others_busy : float
         CPU seconds that the other engines took meanwhile; 0 where the system does not say.
     strangers_busy : float
-        The same for all other programs of the machine: with much of it the figure is worth little.
+        The same for all other programs of the machine: with much of it figures are worth little.
+        Counted in hundredths, so that only a sum says something; may be below 0.
     """
 
     engine: str
@@ -96,8 +100,9 @@ class Sample:
     seconds: float
     tokens: int
     cosine: float | None
+    elapsed: float
     others_busy: float
-    strangers_busy: float = 0.0
+    strangers_busy: float
 
     @property
     def rate(self) -> float:
@@ -193,17 +198,18 @@ def _sample(
     request: dict[str, Any] = {"ids": list(case.ids), "threads": threads}
     if case.kind == "decode":
         request["tokens"] = case.tokens
+    start = time.perf_counter()
     answer = engine.ask(case.kind, **request)
+    elapsed = time.perf_counter() - start
     after, machine_after = _cpu_seconds(everyone), machine_cpu_seconds()
     took = {other: after[other] - before[other] for other in everyone}
     busy = sum(took[other] for other in everyone if other is not engine)
     strangers = 0.0
     if machine is not None and machine_after is not None:
-        strangers = max(0.0, machine_after - machine - sum(took.values()))
-    seconds = answer["seconds"]
-    if busy > BUSY_SHARE * seconds + 0.02:  # two ticks of the clock that counts it
+        strangers = machine_after - machine - sum(took.values())
+    if busy > BUSY_SHARE * elapsed + 0.02:  # two ticks of the clock that counts it
         raise BenchError(
-            f"{case.name}, {engine.name}: other engines computed for {busy:.2f} of {seconds:.2f} s"
+            f"{case.name}, {engine.name}: other engines computed for {busy:.2f} of {elapsed:.2f} s"
         )
     return Sample(
         engine.name,
@@ -211,9 +217,10 @@ def _sample(
         case.kind,
         threads,
         number,
-        seconds,
+        answer["seconds"],
         case.tokens,
         judge.look(peer, case, threads, answer),
+        elapsed,
         busy,
         strangers,
     )

@@ -139,8 +139,9 @@ class Report:
 
     def _notes(self) -> list[str]:
         rounds = len({sample.round for sample in self.comparison.samples})
-        busy = max(sample.others_busy / sample.seconds for sample in self.comparison.samples)
-        strangers = sorted(s.strangers_busy / s.seconds for s in self.comparison.samples)
+        elapsed = sum(sample.elapsed for sample in self.comparison.samples)
+        busy = sum(sample.others_busy for sample in self.comparison.samples) / elapsed
+        strangers = sum(sample.strangers_busy for sample in self.comparison.samples) / elapsed
         tokens = len(self.comparison.check["tokens"])
         return [
             f"median (least..most) of {rounds} interleaved round{'' if rounds == 1 else 's'}; "
@@ -148,8 +149,7 @@ class Report:
             "cosine: least one of last logits with ryzanstein_llm's, same weights and graph",
             f"ryzanstein_llm: equal outputs in all rounds; {tokens} tokens and the last logits "
             "equal to the scalar tier's",
-            f"meanwhile resting engines took at most {busy:.1%} of a core, and other programs "
-            f"{median(strangers):.0%} (median), at most {strangers[-1]:.0%}",
+            f"meanwhile resting engines took {busy:.1%} of a core, other programs {strangers:.0%}",
         ]
 
 

@@ -183,6 +183,7 @@ def test_other_programs_are_noticed() -> None:
             spinner.kill()
             spinner.wait()
     (sample,) = [sample for sample in found.samples if sample.engine == "sleepy"]
+    assert sample.elapsed >= 0.3
     assert sample.strangers_busy > 0.03
 
 
@@ -190,7 +191,7 @@ def test_other_programs_are_noticed() -> None:
 
 
 def sample(engine: str, number: int, seconds: float, cosine: float | None = None) -> Sample:
-    return Sample(engine, "prefill of 6", "prefill", 1, number, seconds, 6, cosine, 0.0)
+    return Sample(engine, "prefill of 6", "prefill", 1, number, seconds, 6, cosine, 2.0, 0.0, 0.5)
 
 
 def test_ratios_are_taken_within_rounds() -> None:
@@ -226,6 +227,7 @@ def test_a_report_says_what_it_compared() -> None:
     assert re.split(r" {2,}", line) == cells
     assert "1 thread 30.0 GB/s, 500 GMAC/s" in text
     assert "thing 1.2; 7 MB" in text
+    assert "resting engines took 0.0% of a core, other programs 25%" in text
     found = json.loads(json.dumps(report.to_dict()))
     assert found["engines"]["peer"]["build"] == "AVX2 = 1"
     assert [row["engine"] for row in found["rows"]] == ["ours", "peer"]
