@@ -148,9 +148,23 @@ def test_logits_travel_bit_for_bit() -> None:
 
 
 @counts_cpu_time
-def test_nothing_is_measured_beside_a_busy_engine() -> None:
-    with pytest.raises(BenchError, match="peer: computes without being asked"):
-        run({"peer": {"spoil": "busy"}})
+def test_an_engine_that_never_rests_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "REST", 0.3)  # some ticks even on a crowded machine
+    monkeypatch.setattr(engine_module, "LOOKS", 3)
+    with (
+        stand_in("ours") as ours,
+        stand_in("peer", spoil="busy") as peer,
+        pytest.raises(BenchError, match=r"^peer: computes without being asked"),
+    ):
+        settle([ours, peer])
+
+
+@counts_cpu_time
+def test_nothing_is_measured_beside_a_busy_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it was at rest before."""
+    monkeypatch.setattr("benchmarks.peers.compare.settle", lambda engines: None)
+    with pytest.raises(BenchError, match=r"ours: other engines computed for \d"):
+        run({"ours": {"nap": 1.0}, "peer": {"spoil": "busy"}})
 
 
 @counts_cpu_time
