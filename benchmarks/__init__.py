@@ -1,0 +1,1 @@
+"""What is measured beside the library's own `ryzanstein-llm bench`. Not installed."""
