@@ -41,8 +41,8 @@ cdef struct Job:
     int64_t n_partials
     int64_t work
 
-cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, layout, int64_t heads, rotary, float scale,
-                        float[:, ::1] out) except -1
+cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, layout, int64_t heads, rotary,
+                        float scale, float[:, ::1] out) except -1
 cdef int64_t attention_scratch_bytes(const Job *job) noexcept nogil
 cdef int64_t partial_floats(const Job *job) noexcept nogil
 cdef int use_layer(Job *job, layout, int layer) except -1

@@ -10,7 +10,8 @@ import numpy as np
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from ryzanstein_llm.kernels.attention cimport (
-    MAX_SEQUENCES, Job, Segment, attention_scratch_bytes, attention_steps, partial_floats, read_attention, use_layer)
+    MAX_SEQUENCES, Job, Segment, attention_scratch_bytes, attention_steps, partial_floats, read_attention,
+    use_layer)
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET
 from ryzanstein_llm.kernels.linear cimport (
     Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work, project_step,

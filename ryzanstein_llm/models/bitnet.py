@@ -19,7 +19,7 @@ from ..kernels.attention import MAX_HEAD_DIM
 from ..kernels.decoder import DecoderLayer, decoder_layers
 from ..kernels.elementwise import inverse_square_root
 from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
-from ..kernels.linear import MAX_COLUMNS, TernaryMatrix, norm_dense
+from ..kernels.linear import MAX_COLUMNS, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
@@ -263,7 +263,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
                 activation=config.activation,
                 eps=config.norm_eps,
                 gate=loader.ternary(f"{at}.mlp.gate_proj", ffn, hidden),
-                up=loader.ternary(f"{at}.mlp.up_proj", ffn, hidden, "rows" if skipping else "tiles"),
+                up=loader.ternary(
+                    f"{at}.mlp.up_proj", ffn, hidden, "rows" if skipping else "tiles"
+                ),
                 ffn_sub_norm=loader.vector(f"{at}.mlp.ffn_sub_norm.weight", ffn),
                 down=loader.ternary(
                     f"{at}.mlp.down_proj", hidden, ffn, "columns" if skipping else "tiles"

@@ -58,9 +58,7 @@ class WeightLoader:
         """A float matrix (rows, columns) in its stored dtype: embedding or head."""
         return self._take(name, FLOAT_DTYPES, (rows, columns))
 
-    def ternary(
-        self, prefix: str, rows: int, columns: int, layout: str = "tiles"
-    ) -> TernaryMatrix:
+    def ternary(self, prefix: str, rows: int, columns: int, layout: str = "tiles") -> TernaryMatrix:
         """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats
         that are made ternary by absmean. The tensor's dtype decides, not the config. `layout` as
         in `TernaryMatrix`."""
@@ -87,7 +85,9 @@ class WeightLoader:
         multiplier = reciprocal(scale) if self.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
             raise self._wrong(scale_name, f"a scale cannot be {scale}")
-        codes, clean = pack_hf(tensor.array, rows, self.options.n_threads, self.arena.allocate, layout)
+        codes, clean = pack_hf(
+            tensor.array, rows, self.options.n_threads, self.arena.allocate, layout
+        )
         if not clean:
             raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
         return TernaryMatrix(codes, rows, columns, multiplier, layout)

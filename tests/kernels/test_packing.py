@@ -116,9 +116,7 @@ def as_stored(master: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_absmean(
-    shape: tuple[int, int], layout: str, kind: str, rng: np.random.Generator
-) -> None:
+def test_absmean(shape: tuple[int, int], layout: str, kind: str, rng: np.random.Generator) -> None:
     stored, values = as_stored(0.03 * rng.standard_normal(shape), kind)
     codes, scale = packing.pack_float(stored, kind, 2, layout=layout)
     wanted = absmean(values)
