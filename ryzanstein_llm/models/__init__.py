@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
+from ..packed_cache.weights import PackedWeights
 from .base import CausalLM
 
 __all__ = ["CausalLM", "load_model"]
@@ -22,6 +23,7 @@ def load_model(
     checkpoint: Checkpoint,
     *,
     n_threads: int,
+    packed: PackedWeights | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> CausalLM:
     """The model of a checkpoint, with its weights in the kernels' layouts.
@@ -30,6 +32,8 @@ def load_model(
     ----------
     n_threads : int
         Threads for repacking.
+    packed : PackedWeights, optional
+        Asked for arrays that were packed before, and told of all that are used.
     progress : callable (done, total, what), optional
 
     Raises
@@ -46,5 +50,7 @@ def load_model(
             f"there is {', '.join(repr(name) for name in FAMILIES)}"
         )
     family = importlib.import_module(f".{FAMILIES[model_type]}", __name__)
-    model: CausalLM = family.load(checkpoint, n_threads=n_threads, progress=progress)
+    model: CausalLM = family.load(
+        checkpoint, n_threads=n_threads, packed=packed or PackedWeights(), progress=progress
+    )
     return model

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, UnsupportedModelError
+from ..errors import UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.attention import MAX_HEAD_DIM
 from ..kernels.blocks import attention_half, feed_forward_half
@@ -22,6 +22,7 @@ from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
 from ..kernels.linear import MAX_COLUMNS, TernaryMatrix, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
+from ..packed_cache.weights import PackedWeights
 from .base import ConfigReader, Float32, RotaryTable, Segment
 from .weights import WeightLoader
 
@@ -254,12 +255,18 @@ def load(
     checkpoint: Checkpoint,
     *,
     n_threads: int,
+    packed: PackedWeights,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> BitNetForCausalLM:
     """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
     config = BitNetConfig.from_checkpoint(checkpoint)
     loader = WeightLoader(
-        checkpoint, n_threads, config.scale_divides, 7 * config.n_layers, progress
+        checkpoint,
+        n_threads,
+        config.scale_divides,
+        7 * config.n_layers,
+        progress=progress,
+        packed=packed,
     )
     hidden, ffn = config.hidden_size, config.intermediate_size
     q_width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
@@ -288,15 +295,7 @@ def load(
         )
     final_norm = loader.vector("model.norm.weight", hidden)
     _refuse_unused(checkpoint, loader.used)
-    screen = None
-    if hidden <= MAX_SCREEN_COLUMNS:
-        screen = ScreenedHead(head.array, head.dtype, n_threads, loader.arena.allocate)
-        if not screen.finite:
-            raise FormatError(
-                f"{checkpoint.info(head.name).file}: tensor {head.name!r}: "
-                "a weight is NaN or infinite"
-            )
-        checkpoint.release(head.name)  # from now on only rows in question are read
+    screen = loader.screen(head) if hidden <= MAX_SCREEN_COLUMNS else None
     return BitNetForCausalLM(
         config, embedding, layers, final_norm, head, screen, loader.n_parameters
     )

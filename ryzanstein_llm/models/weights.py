@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from ..arena import Arena
 from ..errors import FormatError
 from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
+from ..kernels.head import ScreenedHead
 from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf
+from ..packed_cache.weights import PackedWeights
 
 __all__ = ["FLOAT_DTYPES", "WeightLoader"]
 
@@ -32,6 +34,8 @@ class WeightLoader:
         weight_scale itself (autobitlinear).
     total : int
         Matrices that will be asked for, for progress.
+    packed : PackedWeights
+        Asked for what was packed before; told of all that is used.
     """
 
     checkpoint: Checkpoint
@@ -41,6 +45,7 @@ class WeightLoader:
     progress: Callable[[int, int, str], None] | None = None
     done: int = 0
     n_parameters: int = 0
+    packed: PackedWeights = field(default_factory=PackedWeights)
 
     def __post_init__(self) -> None:
         self.used: set[str] = set()
@@ -67,6 +72,8 @@ class WeightLoader:
             matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns)
         else:
             matrix = self._master(name, rows, columns)
+        self.packed.keep(f"{name}:tiles", matrix.tiles)
+        self.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
         self.done += 1
         if self.progress is not None:
@@ -79,6 +86,8 @@ class WeightLoader:
         scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
         if scale_tensor.array.size != 1:
             raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
+        if (found := self._packed_before(name, rows, columns)) is not None:
+            return found
         scale = float(to_float32(scale_tensor).reshape(1)[0])
         multiplier = reciprocal(scale) if self.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
@@ -90,10 +99,53 @@ class WeightLoader:
 
     def _master(self, name: str, rows: int, columns: int) -> TernaryMatrix:
         tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
+        if (found := self._packed_before(name, rows, columns)) is not None:
+            return found
         tiles, scale = pack_float(tensor.array, tensor.dtype, self.n_threads, self.arena.allocate)
         if not math.isfinite(scale):
             raise self._wrong(name, "a weight is NaN or infinite")
         return TernaryMatrix(tiles, rows, columns, scale)
+
+    def _packed_before(self, name: str, rows: int, columns: int) -> TernaryMatrix | None:
+        """The matrix as it was packed and checked by an earlier load; the tensor's data are not
+        looked at then."""
+        tiles, scale = self.packed.get(f"{name}:tiles"), self.packed.get(f"{name}:scale")
+        if tiles is None or scale is None:
+            return None
+        try:
+            if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
+                raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
+            return TernaryMatrix(tiles, rows, columns, float(scale[0]))
+        except ValueError as error:
+            self.packed.refuse(name, error)
+            return None
+
+    def screen(self, head: Tensor) -> ScreenedHead:
+        """The int8 screen of an output head that `dense` gave.
+
+        Raises
+        ------
+        FormatError
+            If a weight is NaN or infinite.
+        """
+        tiles = self.packed.get(f"{head.name}:screen")
+        scales = self.packed.get(f"{head.name}:screen_scales")
+        screen = None
+        if tiles is not None and scales is not None:
+            try:
+                screen = ScreenedHead(
+                    head.array, head.dtype, self.n_threads, packed=(tiles, scales)
+                )
+            except ValueError as error:
+                self.packed.refuse(head.name, error)
+        if screen is None:
+            screen = ScreenedHead(head.array, head.dtype, self.n_threads, self.arena.allocate)
+        if not screen.finite:
+            raise self._wrong(head.name, "a weight is NaN or infinite")
+        self.packed.keep(f"{head.name}:screen", screen.tiles)
+        self.packed.keep(f"{head.name}:screen_scales", screen.scales)
+        self.checkpoint.release(head.name)  # from now on only rows in question are read
+        return screen
 
     def _take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...] | None) -> Tensor:
         tensor = self.checkpoint.tensor(name, dtypes=dtypes, shape=shape)
