@@ -234,6 +234,7 @@ def test_a_file_of_another_user_is_written_anew(path, cache, plain, packings, ca
         os.chown(only_file(cache), 65534, -1)
         assert renewed(path, cache, plain, packings) == MATRICES
     else:  # somebody else finds it, and what he writes is not his either: he goes without
+        packings.clear()
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
         assert np.array_equal(logits(path, cache), plain)
         assert len(packings) == MATRICES
