@@ -106,6 +106,7 @@ setup(
             extension("workspace"),
             extension("steps"),
             extension("linear"),
+            extension("skipping"),
             extension("attention"),
             extension("blocks"),
             extension("head"),

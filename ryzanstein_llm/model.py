@@ -21,7 +21,7 @@ from .errors import (
 from .formats import Checkpoint, open_checkpoint
 from .kernels import cpu
 from .kv_cache import KV_DTYPES, KVCache
-from .models import load_model
+from .models import LoadOptions, load_model
 from .packed_cache import cache_directory, load_through_cache
 from .perplexity import PerplexityResult, perplexity
 from .request import Prompt, Request, make_request
@@ -54,6 +54,9 @@ class BitNetModel:
         Tokens a sequence may have; default and maximum are the checkpoint's.
     kv_dtype : "float32", "bfloat16" or "int8", optional
         How keys and values are kept; default bfloat16, whose perplexity is that of float32.
+    skipping : bool, optional
+        Whether decoding leaves out weights that squared ReLU makes irrelevant. Default: where it
+        pays. Results are equal bit for bit either way, and other activations have nothing to skip.
     packed_cache : bool or path, optional
         Keep packed weights of a large model on disk, and map them at the next start. True: in the
         user's cache directory, or where `RYZANSTEIN_CACHE` says; a path: in that directory; False:
@@ -83,6 +86,7 @@ class BitNetModel:
         n_threads: int | None = None,
         context_length: int | None = None,
         kv_dtype: str | None = None,
+        skipping: bool | None = None,
         packed_cache: bool | str | os.PathLike[str] = True,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
@@ -100,7 +104,7 @@ class BitNetModel:
                 checkpoint,
                 directory,
                 lambda packed, progress: load_model(
-                    checkpoint, n_threads=self.threads.count, packed=packed, progress=progress
+                    checkpoint, LoadOptions(self.threads.count, skipping, progress, packed)
                 ),
                 progress,
             )

@@ -117,7 +117,7 @@ def test_the_first_load_maps_what_it_has_written(path: Path, cache: Path) -> Non
         assert model.packed_file == model.info()["packed_file"] == only_file(cache)
         for layer in model.graph.layers:
             for matrix in layer.matrices:
-                assert not matrix.tiles.flags.writeable
+                assert not matrix.codes.flags.writeable
 
 
 def test_progress_is_told_once_for_each_matrix(path: Path, cache: Path) -> None:
@@ -332,6 +332,17 @@ def test_tensors_at_odd_addresses_are_not_taken(path, cache, plain, packings) ->
     moved = (length + 4).to_bytes(8, "little") + raw[8 : 8 + length] + b"    " + raw[8 + length :]
     only_file(cache).write_bytes(moved)
     assert renewed(path, cache, plain, packings) == MATRICES
+
+
+def test_matrices_in_another_layout_are_packed_and_the_file_written_anew(
+    path, cache, packings
+) -> None:
+    expected = logits(path, False, skipping=True)
+    logits(path, cache, skipping=False)
+    packings.clear()
+    for _ in range(2):
+        assert np.array_equal(logits(path, cache, skipping=True), expected)
+        assert len(packings) == 2 * CONFIG["num_hidden_layers"]  # up and down; then none
 
 
 # ---- when the checkpoint changes ---------------------------------------------------------------

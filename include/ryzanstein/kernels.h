@@ -18,26 +18,47 @@
 #include <stdint.h>
 
 /* ---- ternary weights ------------------------------------------------------
- * Codes 0, 1, 2 stand for -1, 0, +1. A tile is 16 rows x 16 columns in 64
- * bytes: byte 4*row + b holds columns b, 4+b, 8+b, 12+b of that row in its bit
- * pairs 0, 2, 4, 6. So one 32-bit lane is one row, and masking bit pair p leaves
- * four neighbouring columns as bytes, what a 4-way dot product wants.
- * Rows past `rows` and columns past `columns` hold code 1.
+ * Codes 0, 1, 2 stand for -1, 0, +1, four to a byte. A matrix has one of three layouts; each is
+ * made of 64-byte units, and each kernel says which it takes.
  *
- * Overflow: |sum code*x| <= 2*128*columns, times 64 while the fourth bit pair
- * is still unshifted over columns/4: 4096*columns. int32 holds that up to
- * columns = 524,287; RZ_MAX_COLUMNS keeps a factor of two in hand.
+ * Tiles, for products that need every weight: a tile is 16 rows x 16 columns; byte 4*row + b
+ * holds columns b, 4+b, 8+b, 12+b of that row in its bit pairs 0, 2, 4, 6. So one 32-bit lane is
+ * one row, and masking bit pair p leaves four neighbouring columns as bytes, what a 4-way dot
+ * product wants.
+ *
+ * Rows, where some rows may not be needed: each row is a run of lines of 256 columns; byte i of a
+ * line holds columns i, 64+i, 128+i, 192+i. Masked, a line is to be multiplied by 64 neighbouring
+ * activations.
+ *
+ * Columns, where some activations may be zero: each column is a run of lines of 256 rows; bit
+ * pair p of byte 16*l + 4*q + k holds row 64*p + 16*q + 4*l + k. Interleaving the bytes of four
+ * columns within 128-bit lanes then yields lanes of neighbouring rows.
+ *
+ * Rows and columns past the end hold code 1.
+ *
+ * Overflow: |sum code*x| <= 2*128*columns, times 64 while the fourth bit pair is unshifted. In a
+ * tile or row that pair has a quarter of the columns: 4096*columns, which int32 holds up to
+ * columns = 524,287; RZ_MAX_COLUMNS keeps a factor of two in hand. In the columns layout it has
+ * all: 16384*columns, up to 131,071.
  */
 #define RZ_TILE_ROWS 16
 #define RZ_TILE_COLUMNS 16
 #define RZ_TILE_BYTES 64
+#define RZ_LINE_CODES 256
+#define RZ_LINE_BYTES 64
 #define RZ_MAX_COLUMNS 262144
-#define RZ_TERNARY_LAYOUT_VERSION 1
+#define RZ_MAX_COLUMN_RUNS 65536 /* columns of a matrix in the columns layout */
+#define RZ_TERNARY_LAYOUT_VERSION 2
+
+typedef enum rz_layout { RZ_LAYOUT_TILES = 0, RZ_LAYOUT_ROWS = 1, RZ_LAYOUT_COLUMNS = 2 } rz_layout;
 
 typedef struct rz_ternary {
-    const uint8_t *tiles; /* (row_tiles, column_tiles, 64), 64-byte aligned */
-    int64_t rows, columns, row_tiles, column_tiles;
-    float scale; /* value of code 2 */
+    const uint8_t *codes; /* 64-byte aligned: (row_tiles, column_tiles, 64), (16 * row_tiles,
+                             run_lines, 64), or (16 * column_tiles, run_lines, 64) */
+    int64_t rows, columns, row_tiles, column_tiles; /* row_tiles: a multiple of 4 but for tiles */
+    int64_t run_lines; /* lines of a row or column; 0 for tiles */
+    float scale;       /* value of code 2 */
+    rz_layout layout;
 } rz_ternary;
 
 /* Activations of n tokens as int8 with one scale per token. */
@@ -45,7 +66,7 @@ typedef struct rz_activations {
     const int8_t *codes;  /* (n, stride), zeros past the columns */
     const float *scales;  /* (n,) value of code 1 */
     const int32_t *sums;  /* (n,) sum of the codes of a token */
-    int64_t stride;       /* a multiple of 64, >= columns */
+    int64_t stride;       /* a multiple of 256, >= columns */
     int64_t n;
 } rz_activations;
 
@@ -55,6 +76,12 @@ typedef struct rz_activations {
 #define RZ_PANEL_COLUMNS 512
 #define RZ_TERNARY_SCRATCH_BYTES(n) \
     ((size_t)(RZ_PANEL_TILES * RZ_TILE_ROWS) * (RZ_PANEL_COLUMNS + 4 * (size_t)(n)))
+
+/* Up to so many tokens a ternary product goes token by token, the weights from L1 after the first:
+ * opening them to bytes would cost more than it saves. */
+#define RZ_FEW_TOKENS 3
+/* Entries of a list of columns come in groups of so many. */
+#define RZ_LIST_STEP 8
 
 typedef enum rz_output_mode { RZ_STORE_SET = 0, RZ_STORE_ADD = 1 } rz_output_mode;
 
@@ -133,6 +160,23 @@ typedef struct rz_kernels {
                            const rz_activations *x, float *out, int64_t out_stride,
                            rz_output_mode store, void *scratch);
 
+    /* The same y for the `count` listed rows of a matrix in the rows layout, the others untouched,
+     * and x->n <= RZ_FEW_TOKENS: out[t * out_stride + row] = y. */
+    void (*ternary_rows)(const rz_ternary *w, const int32_t *rows, int64_t count,
+                         const rz_activations *x, float *out, int64_t out_stride);
+
+    /* Part of y, for a matrix in the columns layout and n <= RZ_FEW_TOKENS tokens: adds the
+     * products of the listed columns to sums, (n, 256 * run_lines) int32 in a scale of the tier.
+     * values[t * values_stride + i] is the code of token t for columns[i]; lists have a multiple of
+     * RZ_LIST_STEP entries, filled up with any column and value 0. 64-byte aligned sums. */
+    void (*ternary_columns)(const rz_ternary *w, const int32_t *columns, int64_t count,
+                            const int8_t *values, int64_t values_stride, int64_t n, int32_t *sums);
+    /* y from `parts` arrays of such sums for token t: out[row] = y, or += y, for rows
+     * [row_begin, row_end), row_begin a multiple of 64. */
+    void (*ternary_columns_finish)(const rz_ternary *w, const int32_t *const *sums, int64_t parts,
+                                   const rz_activations *x, int64_t t, int64_t row_begin,
+                                   int64_t row_end, float *out, rz_output_mode store);
+
     /* out[t * out_stride + row] = x[t] . w[row] for rows [row_begin, row_end) of a
      * row-major float matrix; products are added in sixteen lanes by index. */
     void (*dense_matmul[RZ_FLOAT_KINDS])(const void *w, int64_t columns, int64_t row_begin,
@@ -147,7 +191,8 @@ typedef struct rz_kernels {
 
     /* out = activation(x), elementwise; may run in place. */
     void (*activate[RZ_ACTIVATIONS])(const float *x, int64_t n, float *out);
-    /* out = activation(gate) * up, elementwise; may run in place. */
+    /* out = activation(gate) * up, elementwise; may run in place. For relu2, +0 wherever
+     * gate <= 0, even if up is infinite or NaN. */
     void (*activate_gated[RZ_ACTIVATIONS])(const float *gate, const float *up, int64_t n,
                                            float *out);
 

@@ -14,6 +14,9 @@ from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET
 from ryzanstein_llm.kernels.linear cimport (
     Gated, Input, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work, project_step,
     project_work, quantize_step, read_gated, read_input, scratch_bytes)
+from ryzanstein_llm.kernels.skipping cimport (
+    can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
+    rows_skipping_steps)
 from ryzanstein_llm.kernels.steps cimport Step, run_steps
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
@@ -98,7 +101,9 @@ def feed_forward_half(float[:, ::1] hidden, norm, float eps, TernaryMatrix gate,
     cdef Input source, sub_source
     cdef Gated inward
     cdef Projections outward
-    cdef Step steps[4]
+    cdef Step steps[6]
+    cdef int64_t scratch
+    cdef int count
     if hidden.shape[0] == 0:
         return
     if down.rows != hidden.shape[1]:
@@ -111,13 +116,29 @@ def feed_forward_half(float[:, ::1] hidden, norm, float eps, TernaryMatrix gate,
     outward.store = RZ_STORE_ADD
     add_matrix(&outward, down, &hidden[0, 0], hidden.shape[1])
 
-    space.reserve(source.n, max(source.columns, sub_source.columns),
-                  max(gated_scratch_bytes(&source), scratch_bytes(&sub_source)))
+    scratch = max(gated_scratch_bytes(&source), scratch_bytes(&sub_source))
+    if can_skip_rows(&inward):
+        scratch = max(scratch, rows_scratch_bytes(&inward, space.n_threads))
+    if can_skip_columns(&outward):
+        scratch = max(scratch, columns_scratch_bytes(&outward, space.n_threads))
+    space.reserve(source.n, max(source.columns, sub_source.columns), scratch)
     source.quantized = space.activations(source.n, source.columns)
     sub_source.quantized = space.activations(source.n, sub_source.columns)
 
     steps[0] = quantize_step(&source)
-    steps[1] = gated_step(&inward)
-    steps[2] = quantize_step(&sub_source)
-    steps[3] = project_step(&outward)
-    run_steps(steps, 4, space, gated_work(&inward) + project_work(&outward))
+    count = 1
+    if can_skip_rows(&inward):
+        rows_skipping_steps(&inward, space.n_threads, &steps[count])
+        count += 2
+    else:
+        steps[count] = gated_step(&inward)
+        count += 1
+    steps[count] = quantize_step(&sub_source)
+    count += 1
+    if can_skip_columns(&outward):
+        columns_skipping_steps(&outward, space, &steps[count])
+        count += 2
+    else:
+        steps[count] = project_step(&outward)
+        count += 1
+    run_steps(steps, count, space, gated_work(&inward) + project_work(&outward))

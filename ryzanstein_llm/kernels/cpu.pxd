@@ -3,16 +3,24 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "ryzanstein/kernels.h" nogil:
     enum: RZ_TILE_ROWS, RZ_TILE_COLUMNS, RZ_TILE_BYTES, RZ_MAX_COLUMNS, RZ_PANEL_TILES
+    enum: RZ_LINE_CODES, RZ_LINE_BYTES, RZ_MAX_COLUMN_RUNS, RZ_FEW_TOKENS, RZ_LIST_STEP
     enum: RZ_KV_BLOCK, RZ_MAX_QUERIES, RZ_MAX_HEAD_DIM, RZ_TERNARY_LAYOUT_VERSION
     size_t RZ_TERNARY_SCRATCH_BYTES(int64_t tokens)
 
+    ctypedef enum rz_layout:
+        RZ_LAYOUT_TILES
+        RZ_LAYOUT_ROWS
+        RZ_LAYOUT_COLUMNS
+
     ctypedef struct rz_ternary:
-        const uint8_t *tiles
+        const uint8_t *codes
         int64_t rows
         int64_t columns
         int64_t row_tiles
         int64_t column_tiles
+        int64_t run_lines
         float scale
+        rz_layout layout
 
     ctypedef struct rz_activations:
         const int8_t *codes
@@ -50,6 +58,12 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         void (*quantize)(const float *, int64_t, int64_t, int8_t *, float *, int32_t *) noexcept nogil
         void (*ternary_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *,
                                int64_t, rz_output_mode, void *) noexcept nogil
+        void (*ternary_rows)(const rz_ternary *, const int32_t *, int64_t, const rz_activations *, float *,
+                             int64_t) noexcept nogil
+        void (*ternary_columns)(const rz_ternary *, const int32_t *, int64_t, const int8_t *, int64_t, int64_t,
+                                int32_t *) noexcept nogil
+        void (*ternary_columns_finish)(const rz_ternary *, const int32_t *const *, int64_t, const rz_activations *,
+                                       int64_t, int64_t, int64_t, float *, rz_output_mode) noexcept nogil
         void (*dense_matmul[3])(const void *, int64_t, int64_t, int64_t, const float *, int64_t, float *,
                                 int64_t) noexcept nogil
         void (*screen)(const rz_screen *, int64_t, int64_t, const rz_screen_input *, int64_t, float *, float *,

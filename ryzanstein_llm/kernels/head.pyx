@@ -17,7 +17,7 @@ from ryzanstein_llm.kernels.workspace cimport Workspace
 
 from ryzanstein_llm.kernels import packing
 
-cdef extern from "ryzanstein/pack.h" nogil:
+cdef extern from "ryzanstein/pack_screen.h" nogil:
     void rz_screen_planes(const float *, int64_t, int64_t, int8_t *, int8_t *, rz_screen_input *)
 
 MAX_SCREEN_COLUMNS = RZ_MAX_SCREEN_COLUMNS

@@ -5,10 +5,11 @@ from ryzanstein_llm.kernels.workspace cimport Workspace
 
 cdef enum:
     MAX_MATRICES = 8
+    PANEL_ROWS = 64  # RZ_PANEL_TILES * RZ_TILE_ROWS: rows of a task
 
 cdef class TernaryMatrix:
     cdef rz_ternary matrix
-    cdef readonly object tiles
+    cdef readonly object codes, layout
 
 cdef struct Input:
     # float activations (n, columns) that a step normalises and quantises

@@ -7,10 +7,11 @@ are split between calls. `blocks.pyx` puts the same steps together into half a l
 """
 import numpy as np
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_COLUMNS, RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TERNARY_LAYOUT_VERSION,
     RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels)
+from ryzanstein_llm.kernels.packing cimport describe_matrix
 from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
@@ -21,34 +22,26 @@ TERNARY_LAYOUT_VERSION = RZ_TERNARY_LAYOUT_VERSION
 ACTIVATIONS = {"relu2": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
 
 cdef enum:
-    PANEL_ROWS = 64  # RZ_PANEL_TILES * RZ_TILE_ROWS
     HEAD_ROWS = 64   # rows of a float matrix a task takes at a time
 
 
 cdef class TernaryMatrix:
-    """A ternary weight matrix in the kernels' layout, with one scale.
+    """A ternary weight matrix in one of the kernels' layouts, with one scale.
 
     Parameters
     ----------
-    tiles : uint8 array of `packing.tile_shape(rows, columns)`, 64-byte aligned
+    codes : uint8 array of `packing.storage_shape(rows, columns, layout)`, 64-byte aligned
     rows, columns : int
         Output and input features.
     scale : float > 0
         The value a code of +1 stands for.
+    layout : a key of packing.LAYOUTS
+        "tiles" for products that need all weights; "rows" and "columns" where `skipping` may
+        leave some of these out. Every product takes every layout.
     """
-    def __cinit__(self, tiles, int64_t rows, int64_t columns, float scale):
-        if not 1 <= columns <= RZ_MAX_COLUMNS or rows < 1:
-            raise ValueError(f"no ternary matrix of {rows} x {columns}")
-        if tiles.shape != packing.tile_shape(rows, columns) or tiles.dtype != np.uint8:
-            raise ValueError(f"tiles {tiles.dtype}{tiles.shape} do not hold {rows} x {columns}")
-        if not tiles.flags.c_contiguous or tiles.ctypes.data % 64:
-            raise ValueError("tiles must be contiguous and 64-byte aligned")
-        self.tiles = tiles
-        self.matrix.tiles = <const uint8_t *><size_t>tiles.ctypes.data
-        self.matrix.rows = rows
-        self.matrix.columns = columns
-        self.matrix.row_tiles = tiles.shape[0]
-        self.matrix.column_tiles = tiles.shape[1]
+    def __cinit__(self, codes, int64_t rows, int64_t columns, float scale, layout="tiles"):
+        describe_matrix(&self.matrix, codes, rows, columns, layout)
+        self.codes, self.layout = codes, layout
         self.matrix.scale = scale
 
     @property
@@ -68,15 +61,15 @@ cdef class TernaryMatrix:
 
     @property
     def nbytes(self):
-        """Bytes of the tiles."""
-        return self.tiles.nbytes
+        """Bytes of the codes."""
+        return self.codes.nbytes
 
     def dense(self):
         """int8 (rows, columns) of -1, 0, 1; without the scale."""
-        return packing.unpack(self.tiles, self.rows, self.columns)
+        return packing.unpack(self.codes, self.rows, self.columns, self.layout)
 
     def __repr__(self):
-        return f"TernaryMatrix({self.rows} x {self.columns}, scale {self.scale:.6g})"
+        return f"TernaryMatrix({self.rows} x {self.columns}, scale {self.scale:.6g}, {self.layout})"
 
 
 cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:

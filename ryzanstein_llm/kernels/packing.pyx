@@ -1,19 +1,30 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""One-time work at load: weights into tiles, RoPE tables. Parallel over row tiles."""
+"""One-time work at load: weights into the kernels' layouts, RoPE tables."""
 import numpy as np
 
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_TILE_BYTES, rz_float_mode_enter, rz_float_mode_leave)
+    RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TILES, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_MAX_COLUMN_RUNS,
+    RZ_MAX_COLUMNS, RZ_TILE_BYTES, rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
 from ryzanstein_llm.kernels.threads cimport team_size
 
-cdef extern from "ryzanstein/pack.h" nogil:
-    uint32_t rz_pack_hf_tile(const uint8_t *, int64_t, int64_t, int64_t, uint8_t *)
+cdef extern from "ryzanstein/pack_ternary.h" nogil:
+    ctypedef struct rz_ternary_source:
+        const uint8_t *packed
+        const void *floats
+        int float_kind
+        float inverse_scale
+        int64_t rows
+        int64_t columns
+
     double rz_absolute_sum(const void *, int64_t, int)
-    void rz_pack_float_tile(const void *, int, int64_t, int64_t, float, int64_t, uint8_t *)
+    int64_t rz_pack_units(const rz_ternary *)
+    uint32_t rz_pack_unit(const rz_ternary_source *, const rz_ternary *, int64_t)
+    void rz_unpack_row(const rz_ternary *, int64_t, int8_t *)
+
+cdef extern from "ryzanstein/pack_screen.h" nogil:
     void rz_pack_screen_tile(const void *, int, int64_t, int64_t, int64_t, uint8_t *, float *)
-    void rz_unpack_row(const uint8_t *, int64_t, int64_t, int8_t *)
 
 cdef extern from "ryzanstein/rotary_table.h" nogil:
     void rz_inverse_frequencies(double, int64_t, float *)
@@ -21,6 +32,7 @@ cdef extern from "ryzanstein/rotary_table.h" nogil:
 
 # Order of enum rz_float_kind; bfloat16 travels as uint16.
 FLOAT_KINDS = {"F32": 0, "BF16": 1, "F16": 2}
+LAYOUTS = {"tiles": RZ_LAYOUT_TILES, "rows": RZ_LAYOUT_ROWS, "columns": RZ_LAYOUT_COLUMNS}
 
 
 def aligned_empty(size, align=64):
@@ -30,43 +42,79 @@ def aligned_empty(size, align=64):
     return raw[start:start + size]
 
 
-def tile_shape(rows, columns):
-    """(row tiles, column tiles, bytes per tile) of a ternary matrix."""
-    return (rows + 15) // 16, (columns + 15) // 16, RZ_TILE_BYTES
+def storage_shape(rows, columns, layout="tiles"):
+    """Shape of the uint8 array that holds a ternary matrix, the last axis 64 bytes: (row tiles,
+    column tiles, 64), (padded rows, lines, 64) or (padded columns, lines, 64); see kernels.h."""
+    if layout == "tiles":
+        return (rows + 15) // 16, (columns + 15) // 16, RZ_TILE_BYTES
+    if layout == "rows":
+        return (rows + 63) // 64 * 64, (columns + RZ_LINE_CODES - 1) // RZ_LINE_CODES, RZ_LINE_BYTES
+    return (columns + 15) // 16 * 16, (rows + RZ_LINE_CODES - 1) // RZ_LINE_CODES, RZ_LINE_BYTES
 
 
-def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=aligned_empty):
-    """Tiles from the Hugging Face layout.
+cdef int describe_matrix(rz_ternary *matrix, codes, int64_t rows, int64_t columns, layout) except -1:
+    """Fills in all but the scale, having checked that `codes` can hold the matrix."""
+    most = RZ_MAX_COLUMN_RUNS if layout == "columns" else RZ_MAX_COLUMNS
+    if not 1 <= columns <= most or rows < 1:
+        raise ValueError(f"no ternary matrix of {rows} x {columns} as {layout}")
+    if codes.shape != storage_shape(rows, columns, layout) or codes.dtype != np.uint8:
+        raise ValueError(f"codes {codes.dtype}{codes.shape} do not hold {rows} x {columns} as {layout}")
+    if not codes.flags.c_contiguous or codes.ctypes.data % 64:
+        raise ValueError("codes must be contiguous and 64-byte aligned")
+    matrix.layout = <rz_layout><int>LAYOUTS[layout]
+    matrix.codes = <const uint8_t *><size_t>codes.ctypes.data
+    matrix.rows = rows
+    matrix.columns = columns
+    matrix.row_tiles = (rows + 15) // 16 if layout == "tiles" else (rows + 63) // 64 * 4
+    matrix.column_tiles = (columns + 15) // 16
+    matrix.run_lines = 0 if layout == "tiles" else codes.shape[1]
+    return 0
+
+
+cdef pack(const rz_ternary_source *source, layout, int threads, allocate):
+    """(codes, clean) of a source."""
+    cdef rz_ternary matrix
+    cdef int64_t units, unit
+    cdef uint32_t bad = 0
+    cdef unsigned int mode = 0
+    shape = storage_shape(source.rows, source.columns, layout)
+    codes = allocate(shape[0] * shape[1] * shape[2]).reshape(shape)
+    describe_matrix(&matrix, codes, source.rows, source.columns, layout)
+    units = rz_pack_units(&matrix)
+    with nogil, parallel(num_threads=threads):
+        mode = rz_float_mode_enter()
+        for unit in prange(units, schedule="static"):
+            bad |= rz_pack_unit(source, &matrix, unit)
+        rz_float_mode_leave(mode)
+    return codes, bad == 0
+
+
+def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=aligned_empty, layout="tiles"):
+    """A ternary matrix from the Hugging Face form.
 
     Parameters
     ----------
     packed : uint8 (ceil(rows / 4), columns)
     rows : number of output features
     allocate : callable from a number of bytes to a 64-byte aligned uint8 array
+    layout : a key of LAYOUTS
 
     Returns
     -------
-    (tiles, clean) : uint8 array of `tile_shape(rows, columns)`, and whether no code was 3.
+    (codes, clean) : uint8 array of `storage_shape(rows, columns, layout)`, and whether no code
+    was 3.
     """
-    cdef int64_t columns = packed.shape[1], tile
-    if packed.shape[0] != (rows + 3) // 4 or columns == 0 or rows == 0:
-        raise ValueError(f"packed shape {(packed.shape[0], columns)} does not hold {rows} rows")
-    shape = tile_shape(rows, columns)
-    tiles = allocate(shape[0] * shape[1] * shape[2]).reshape(shape)
-    cdef uint8_t[:, :, ::1] view = tiles
-    cdef uint8_t *to = &view[0, 0, 0]
-    cdef const uint8_t *source = &packed[0, 0]
-    cdef int64_t row_tiles = shape[0]
-    cdef int threads = team_size(n_threads)
-    cdef uint32_t bad = 0
-    with nogil, parallel(num_threads=threads):
-        for tile in prange(row_tiles, schedule="static"):
-            bad |= rz_pack_hf_tile(source, rows, columns, tile, to)
-    return tiles, bad == 0
+    cdef rz_ternary_source source
+    if packed.shape[0] != (rows + 3) // 4 or packed.shape[1] == 0 or rows == 0:
+        raise ValueError(f"packed shape {(packed.shape[0], packed.shape[1])} does not hold {rows} rows")
+    source.packed = &packed[0, 0]
+    source.rows = rows
+    source.columns = packed.shape[1]
+    return pack(&source, layout, team_size(n_threads), allocate)
 
 
-def pack_float(weights, kind, int n_threads, allocate=aligned_empty):
-    """Tiles from float master weights by the absmean rule of BitNet b1.58 (arXiv 2402.17764).
+def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="tiles"):
+    """A ternary matrix from float masters by the absmean rule of BitNet b1.58 (arXiv 2402.17764).
 
     a = max(mean|W|, 1e-5) over the whole matrix; t = clamp(round_half_even(W / a), -1, 1).
 
@@ -74,35 +122,34 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty):
     ----------
     weights : C-contiguous (rows, columns); float32, float16, or bfloat16 bits as uint16
     kind : "F32", "F16" or "BF16"
+    allocate, layout
+        As for `pack_hf`.
 
     Returns
     -------
-    (tiles, a) : uint8 array of `tile_shape(rows, columns)`, and the scale as float;
+    (codes, a) : uint8 array of `storage_shape(rows, columns, layout)`, and the scale as float;
     a is NaN or infinite if a weight is.
     """
+    cdef rz_ternary_source source
     cdef int code = FLOAT_KINDS[kind]
     if weights.ndim != 2 or weights.size == 0 or not weights.flags.c_contiguous:
         raise ValueError(f"master weights of shape {weights.shape} are no contiguous matrix")
     if weights.dtype.itemsize != (4 if kind == "F32" else 2):
         raise ValueError(f"master weights of dtype {weights.dtype} are not {kind}")
-    cdef int64_t rows = weights.shape[0], columns = weights.shape[1], tile, row
+    cdef int64_t rows = weights.shape[0], columns = weights.shape[1], row
     cdef int64_t row_bytes = columns * weights.dtype.itemsize
-    cdef const uint8_t[::1] source_view = weights.reshape(-1).view(np.uint8)
-    cdef const uint8_t *source = &source_view[0]
-    shape = tile_shape(rows, columns)
-    tiles = allocate(shape[0] * shape[1] * shape[2]).reshape(shape)
-    cdef uint8_t[:, :, ::1] view = tiles
-    cdef uint8_t *to = &view[0, 0, 0]
+    cdef const uint8_t[::1] bytes_view = weights.reshape(-1).view(np.uint8)
+    cdef const uint8_t *first = &bytes_view[0]
     row_sums = np.empty(rows, np.float64)
     cdef double[::1] sums = row_sums
     cdef int threads = team_size(n_threads)
     cdef double total = 0
-    cdef float scale, inverse
+    cdef float scale
     cdef unsigned int mode = 0
     with nogil, parallel(num_threads=threads):
         mode = rz_float_mode_enter()
         for row in prange(rows, schedule="static"):
-            sums[row] = rz_absolute_sum(source + row * row_bytes, columns, code)
+            sums[row] = rz_absolute_sum(first + row * row_bytes, columns, code)
         rz_float_mode_leave(mode)
     mode = rz_float_mode_enter()
     for row in range(rows):  # in row order, whatever the threads did
@@ -110,15 +157,15 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty):
     scale = <float>(total / (<double>rows * <double>columns))
     if scale < 1e-5:
         scale = <float>1e-5
-    inverse = <float>1.0 / scale
+    source.inverse_scale = <float>1.0 / scale
     rz_float_mode_leave(mode)
-    cdef int64_t row_tiles = shape[0]
-    with nogil, parallel(num_threads=threads):
-        mode = rz_float_mode_enter()
-        for tile in prange(row_tiles, schedule="static"):
-            rz_pack_float_tile(source, code, rows, columns, inverse, tile, to)
-        rz_float_mode_leave(mode)
-    return tiles, scale
+    source.packed = NULL
+    source.floats = first
+    source.float_kind = code
+    source.rows = rows
+    source.columns = columns
+    codes, _ = pack(&source, layout, threads, allocate)
+    return codes, scale
 
 
 def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
@@ -154,15 +201,15 @@ def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
     return tiles, scales
 
 
-def unpack(const uint8_t[:, :, ::1] tiles, int64_t rows, int64_t columns):
-    """The ternary values of tiles: int8 (rows, columns) of -1, 0, 1."""
-    if (tiles.shape[0], tiles.shape[1], tiles.shape[2]) != tile_shape(rows, columns):
-        raise ValueError(f"tiles {(tiles.shape[0], tiles.shape[1], tiles.shape[2])} do not hold {rows} x {columns}")
+def unpack(codes, int64_t rows, int64_t columns, layout="tiles"):
+    """The ternary values of a packed matrix: int8 (rows, columns) of -1, 0, 1."""
+    cdef rz_ternary matrix
+    cdef int64_t row
+    describe_matrix(&matrix, codes, rows, columns, layout)
     values = np.empty((rows, columns), np.int8)
     cdef int8_t[:, ::1] view = values
-    cdef int64_t row
     for row in range(rows):
-        rz_unpack_row(&tiles[0, 0, 0], columns, row, &view[row, 0])
+        rz_unpack_row(&matrix, row, &view[row, 0])
     return values
 
 

@@ -1,15 +1,25 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport rz_activations
 
+cdef struct ThreadState:
+    # what a thread knows of the call and counts over all calls; a cache line of its own
+    int64_t has_sums  # its scratch begins with sums of the step, see skipping.pyx
+    int64_t rows_read
+    int64_t rows_seen
+    int64_t columns_read
+    int64_t columns_seen
+    int64_t unused[3]
+
 cdef class Workspace:
     cdef readonly int n_threads
     cdef readonly int64_t serial_below
-    cdef object _codes, _scales, _sums, _scratch
+    cdef object _codes, _scales, _sums, _scratch, _states
     cdef int8_t *codes
     cdef float *scales
     cdef int32_t *sums
     cdef uint8_t *scratch
     cdef int64_t scratch_stride
+    cdef ThreadState *states
     cdef readonly object cancel_flag
     cdef const int *cancel
     cdef public double kernel_seconds

@@ -35,8 +35,13 @@ cdef class Workspace:
     def __cinit__(self, int n_threads, int64_t serial_below=0):
         if n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, not {n_threads}")
+        cdef uint8_t[::1] memory
         self.n_threads = n_threads
         self.serial_below = serial_below
+        self._states = aligned_empty(n_threads * sizeof(ThreadState))
+        self._states[:] = 0
+        memory = self._states
+        self.states = <ThreadState *>&memory[0]
         self.use_cancel_flag(np.zeros(1, np.int32))
 
     def use_cancel_flag(self, flag):
@@ -46,9 +51,23 @@ cdef class Workspace:
         self.cancel = &view[0]
 
     @property
+    def skipping(self):
+        """What skipping.pyx has read so far of what it might have: (rows read, rows seen,
+        columns read, columns seen), counted over all calls."""
+        cdef int64_t counts[4]
+        cdef int thread, i
+        counts[:] = [0, 0, 0, 0]
+        for thread in range(self.n_threads):
+            counts[0] += self.states[thread].rows_read
+            counts[1] += self.states[thread].rows_seen
+            counts[2] += self.states[thread].columns_read
+            counts[3] += self.states[thread].columns_seen
+        return tuple(counts[i] for i in range(4))
+
+    @property
     def nbytes(self):
         """Bytes held."""
-        held = (self._codes, self._scales, self._sums, self._scratch)
+        held = (self._codes, self._scales, self._sums, self._scratch, self._states)
         return sum(array.nbytes for array in held if array is not None)
 
     cdef void enter(self, int thread) noexcept nogil:
@@ -69,7 +88,7 @@ cdef class Workspace:
         """Room for `tokens` quantised rows of `columns`, and scratch for every thread."""
         # Each buffer is whole before it is taken: the address comes from a memoryview, which runs
         # no Python code, so no signal or failure can part an array from its address.
-        cdef int64_t size = tokens * ((columns + 63) // 64 * 64)
+        cdef int64_t size = tokens * ((columns + 255) // 256 * 256)
         cdef uint8_t[::1] memory
         if self._codes is None or self._codes.size < size:
             new = aligned_empty(size)
@@ -96,7 +115,7 @@ cdef class Workspace:
         x.codes = self.codes
         x.scales = self.scales
         x.sums = self.sums
-        x.stride = (columns + 63) // 64 * 64
+        x.stride = (columns + 255) // 256 * 256
         x.n = tokens
         return x
 

@@ -7,34 +7,18 @@ beyond "tensor by name", nor of instruction sets.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
-from ..packed_cache.weights import PackedWeights
-from .base import CausalLM
+from .base import CausalLM, LoadOptions
 
-__all__ = ["CausalLM", "load_model"]
+__all__ = ["CausalLM", "LoadOptions", "load_model"]
 
 FAMILIES = {"bitnet": "bitnet"}  # model_type -> module
 
 
-def load_model(
-    checkpoint: Checkpoint,
-    *,
-    n_threads: int,
-    packed: PackedWeights | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> CausalLM:
+def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
     """The model of a checkpoint, with its weights in the kernels' layouts.
-
-    Parameters
-    ----------
-    n_threads : int
-        Threads for repacking.
-    packed : PackedWeights, optional
-        Asked for arrays that were packed before, and told of all that are used.
-    progress : callable (done, total, what), optional
 
     Raises
     ------
@@ -50,7 +34,5 @@ def load_model(
             f"there is {', '.join(repr(name) for name in FAMILIES)}"
         )
     family = importlib.import_module(f".{FAMILIES[model_type]}", __name__)
-    model: CausalLM = family.load(
-        checkpoint, n_threads=n_threads, packed=packed or PackedWeights(), progress=progress
-    )
+    model: CausalLM = family.load(checkpoint, options)
     return model

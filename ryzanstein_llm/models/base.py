@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +14,35 @@ from ..formats import Checkpoint
 from ..kernels.packing import rotary_table
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
+from ..packed_cache.weights import PackedWeights
 
-__all__ = ["CausalLM", "ConfigReader", "RotaryTable", "Segment"]
+__all__ = ["CausalLM", "ConfigReader", "LoadOptions", "RotaryTable", "Segment"]
 
 # rows in this pass, position of the first, block addresses of the cache
 Segment = tuple[int, int, NDArray[np.uint64]]
 Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How weights are to be kept; none of it changes a bit of any result.
+
+    Attributes
+    ----------
+    n_threads : int
+        Threads for repacking.
+    skipping : bool or None
+        Whether weights lie so that decoding can leave out those that squared ReLU makes
+        irrelevant; None: where runs of memory are long enough for it to pay.
+    progress : callable (done, total, what) or None
+    packed : PackedWeights
+        Asked for arrays that were packed before, and told of all that are used.
+    """
+
+    n_threads: int
+    skipping: bool | None = None
+    progress: Callable[[int, int, str], None] | None = None
+    packed: PackedWeights = field(default_factory=PackedWeights)
 
 
 class CausalLM(Protocol):

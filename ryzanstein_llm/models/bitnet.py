@@ -6,7 +6,7 @@ before o_proj and before down_proj, and ternary weights in all seven projections
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,14 @@ from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
 from ..kernels.linear import MAX_COLUMNS, TernaryMatrix, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
-from ..packed_cache.weights import PackedWeights
-from .base import ConfigReader, Float32, RotaryTable, Segment
+from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
 from .weights import WeightLoader
 
 __all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
+
+# Rows of `up` and columns of `down` of so many weights, 512 bytes, are long enough to be worth
+# leaving out; shorter runs of memory cost as much to jump over as to read.
+SKIPPING_PAYS = 2048
 
 # hidden_act of config.json -> name of the kernel
 ACTIVATIONS = {
@@ -251,25 +254,17 @@ class BitNetForCausalLM:
         return rows.astype(np.float32)
 
 
-def load(
-    checkpoint: Checkpoint,
-    *,
-    n_threads: int,
-    packed: PackedWeights,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> BitNetForCausalLM:
+def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
     """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
     config = BitNetConfig.from_checkpoint(checkpoint)
-    loader = WeightLoader(
-        checkpoint,
-        n_threads,
-        config.scale_divides,
-        7 * config.n_layers,
-        progress=progress,
-        packed=packed,
-    )
+    loader = WeightLoader(checkpoint, options, config.scale_divides, 7 * config.n_layers)
     hidden, ffn = config.hidden_size, config.intermediate_size
     q_width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+
+    skipping = options.skipping
+    if skipping is None:
+        skipping = hidden >= SKIPPING_PAYS
+    skipping &= config.activation == "relu2"
 
     embedding = loader.dense("model.embed_tokens.weight", config.vocab_size, hidden)
     head = (
@@ -288,9 +283,13 @@ def load(
                 o=loader.ternary(f"{at}.self_attn.o_proj", hidden, q_width),
                 post_attention_norm=loader.vector(f"{at}.post_attention_layernorm.weight", hidden),
                 gate=loader.ternary(f"{at}.mlp.gate_proj", ffn, hidden),
-                up=loader.ternary(f"{at}.mlp.up_proj", ffn, hidden),
+                up=loader.ternary(
+                    f"{at}.mlp.up_proj", ffn, hidden, "rows" if skipping else "tiles"
+                ),
                 ffn_sub_norm=loader.vector(f"{at}.mlp.ffn_sub_norm.weight", ffn),
-                down=loader.ternary(f"{at}.mlp.down_proj", hidden, ffn),
+                down=loader.ternary(
+                    f"{at}.mlp.down_proj", hidden, ffn, "columns" if skipping else "tiles"
+                ),
             )
         )
     final_norm = loader.vector("model.norm.weight", hidden)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from ..kernels.elementwise import reciprocal
 from ..kernels.head import ScreenedHead
 from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf
-from ..packed_cache.weights import PackedWeights
+from .base import LoadOptions
 
 __all__ = ["FLOAT_DTYPES", "WeightLoader"]
 
@@ -34,18 +33,14 @@ class WeightLoader:
         weight_scale itself (autobitlinear).
     total : int
         Matrices that will be asked for, for progress.
-    packed : PackedWeights
-        Asked for what was packed before; told of all that is used.
     """
 
     checkpoint: Checkpoint
-    n_threads: int
+    options: LoadOptions
     divides: bool
     total: int
-    progress: Callable[[int, int, str], None] | None = None
     done: int = 0
     n_parameters: int = 0
-    packed: PackedWeights = field(default_factory=PackedWeights)
 
     def __post_init__(self) -> None:
         self.used: set[str] = set()
@@ -64,60 +59,70 @@ class WeightLoader:
         """A float matrix (rows, columns) in its stored dtype: embedding or head."""
         return self._take(name, FLOAT_DTYPES, (rows, columns))
 
-    def ternary(self, prefix: str, rows: int, columns: int) -> TernaryMatrix:
+    def ternary(self, prefix: str, rows: int, columns: int, layout: str = "tiles") -> TernaryMatrix:
         """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats
-        that are made ternary by absmean. The tensor's dtype decides, not the config."""
+        that are made ternary by absmean. The tensor's dtype decides, not the config. `layout` as
+        in `TernaryMatrix`."""
         name = f"{prefix}.weight"
         if self.checkpoint.info(name).dtype == "U8":
-            matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns)
+            matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns, layout)
         else:
-            matrix = self._master(name, rows, columns)
-        self.packed.keep(f"{name}:tiles", matrix.tiles)
-        self.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
+            matrix = self._master(name, rows, columns, layout)
+        self.options.packed.keep(f"{name}:{layout}", matrix.codes)
+        self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
         self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total, "loading weights")
+        if self.options.progress is not None:
+            self.options.progress(self.done, self.total, "loading weights")
         return matrix
 
-    def _packed(self, name: str, scale_name: str, rows: int, columns: int) -> TernaryMatrix:
+    def _packed(
+        self, name: str, scale_name: str, rows: int, columns: int, layout: str
+    ) -> TernaryMatrix:
         tensor = self._take(name, ("U8",), ((rows + 3) // 4, columns))
         self.n_parameters += rows * columns - tensor.array.size
         scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
         if scale_tensor.array.size != 1:
             raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
-        if (found := self._packed_before(name, rows, columns)) is not None:
+        if (found := self._packed_before(name, rows, columns, layout)) is not None:
             return found
         scale = float(to_float32(scale_tensor).reshape(1)[0])
         multiplier = reciprocal(scale) if self.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
             raise self._wrong(scale_name, f"a scale cannot be {scale}")
-        tiles, clean = pack_hf(tensor.array, rows, self.n_threads, self.arena.allocate)
+        codes, clean = pack_hf(
+            tensor.array, rows, self.options.n_threads, self.arena.allocate, layout
+        )
         if not clean:
             raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
-        return TernaryMatrix(tiles, rows, columns, multiplier)
+        return TernaryMatrix(codes, rows, columns, multiplier, layout)
 
-    def _master(self, name: str, rows: int, columns: int) -> TernaryMatrix:
+    def _master(self, name: str, rows: int, columns: int, layout: str) -> TernaryMatrix:
         tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
-        if (found := self._packed_before(name, rows, columns)) is not None:
+        if (found := self._packed_before(name, rows, columns, layout)) is not None:
             return found
-        tiles, scale = pack_float(tensor.array, tensor.dtype, self.n_threads, self.arena.allocate)
+        codes, scale = pack_float(
+            tensor.array, tensor.dtype, self.options.n_threads, self.arena.allocate, layout
+        )
         if not math.isfinite(scale):
             raise self._wrong(name, "a weight is NaN or infinite")
-        return TernaryMatrix(tiles, rows, columns, scale)
+        return TernaryMatrix(codes, rows, columns, scale, layout)
 
-    def _packed_before(self, name: str, rows: int, columns: int) -> TernaryMatrix | None:
+    def _packed_before(
+        self, name: str, rows: int, columns: int, layout: str
+    ) -> TernaryMatrix | None:
         """The matrix as it was packed and checked by an earlier load; the tensor's data are not
         looked at then."""
-        tiles, scale = self.packed.get(f"{name}:tiles"), self.packed.get(f"{name}:scale")
-        if tiles is None or scale is None:
+        packed = self.options.packed
+        codes, scale = packed.get(f"{name}:{layout}"), packed.get(f"{name}:scale")
+        if codes is None or scale is None:
             return None
         try:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
-            return TernaryMatrix(tiles, rows, columns, float(scale[0]))
+            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout)
         except ValueError as error:
-            self.packed.refuse(name, error)
+            self.options.packed.refuse(name, error)
             return None
 
     def screen(self, head: Tensor) -> ScreenedHead:
@@ -128,22 +133,24 @@ class WeightLoader:
         FormatError
             If a weight is NaN or infinite.
         """
-        tiles = self.packed.get(f"{head.name}:screen")
-        scales = self.packed.get(f"{head.name}:screen_scales")
+        tiles = self.options.packed.get(f"{head.name}:screen")
+        scales = self.options.packed.get(f"{head.name}:screen_scales")
         screen = None
         if tiles is not None and scales is not None:
             try:
                 screen = ScreenedHead(
-                    head.array, head.dtype, self.n_threads, packed=(tiles, scales)
+                    head.array, head.dtype, self.options.n_threads, packed=(tiles, scales)
                 )
             except ValueError as error:
-                self.packed.refuse(head.name, error)
+                self.options.packed.refuse(head.name, error)
         if screen is None:
-            screen = ScreenedHead(head.array, head.dtype, self.n_threads, self.arena.allocate)
+            screen = ScreenedHead(
+                head.array, head.dtype, self.options.n_threads, self.arena.allocate
+            )
         if not screen.finite:
             raise self._wrong(head.name, "a weight is NaN or infinite")
-        self.packed.keep(f"{head.name}:screen", screen.tiles)
-        self.packed.keep(f"{head.name}:screen_scales", screen.scales)
+        self.options.packed.keep(f"{head.name}:screen", screen.tiles)
+        self.options.packed.keep(f"{head.name}:screen_scales", screen.scales)
         self.checkpoint.release(head.name)  # from now on only rows in question are read
         return screen
 

@@ -32,7 +32,7 @@ def unpack(tiles: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def assert_holds(tiles: np.ndarray, t: np.ndarray) -> None:
     """The tiles hold t, zeros (code 1) around it, and `packing.unpack` reads the same."""
-    assert tiles.shape == packing.tile_shape(*t.shape)
+    assert tiles.shape == packing.storage_shape(*t.shape)
     assert tiles.ctypes.data % 64 == 0
     whole = unpack(tiles, t.shape)
     assert_same_bits(whole[: t.shape[0], : t.shape[1]], t)

@@ -38,8 +38,8 @@ RZ_INLINE rz_f32x16 rz_gelu_erf(rz_f32x16 x) {
     return rz_mul(rz_mul(half, x), twice_phi);
 }
 
-/* `name` alone and times `up`. */
-#define RZ_ACTIVATION_(name)                                                                     \
+/* `name` alone and times `up`. `product` is a macro of gate and up. */
+#define RZ_ACTIVATION_(name, product)                                                            \
     static void RZ_NAME(name)(const float *x, int64_t n, float *out) {                           \
         for (int64_t i = 0; i < n; i += 16)                                                      \
             rz_store_n(out + i, name(rz_load_n(x + i, n - i)), n - i);                           \
@@ -47,12 +47,16 @@ RZ_INLINE rz_f32x16 rz_gelu_erf(rz_f32x16 x) {
     static void RZ_NAME(name##_gated)(const float *gate, const float *up, int64_t n,             \
                                       float *out) {                                              \
         for (int64_t i = 0; i < n; i += 16)                                                      \
-            rz_store_n(out + i, rz_mul(name(rz_load_n(gate + i, n - i)), rz_load_n(up + i, n - i)), \
+            rz_store_n(out + i, product(name, rz_load_n(gate + i, n - i), rz_load_n(up + i, n - i)), \
                        n - i);                                                                   \
     }
-RZ_ACTIVATION_(rz_relu2)
-RZ_ACTIVATION_(rz_silu)
-RZ_ACTIVATION_(rz_gelu_erf)
-RZ_ACTIVATION_(rz_gelu_tanh)
+#define RZ_TIMES_(name, gate, up) rz_mul(name(gate), up)
+/* +0 below the smallest positive number, whatever `up` is: then nobody need know `up` there. */
+#define RZ_TIMES_IF_OPEN_(name, gate, up) \
+    rz_select_less(gate, rz_set1(1.401298464e-45f), rz_set1(0.0f), rz_mul(name(gate), up))
+RZ_ACTIVATION_(rz_relu2, RZ_TIMES_IF_OPEN_)
+RZ_ACTIVATION_(rz_silu, RZ_TIMES_)
+RZ_ACTIVATION_(rz_gelu_erf, RZ_TIMES_)
+RZ_ACTIVATION_(rz_gelu_tanh, RZ_TIMES_)
 
 #endif

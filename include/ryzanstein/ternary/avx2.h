@@ -25,6 +25,7 @@ RZ_INLINE __m256i rz_four_(const int8_t *values) {
     return _mm256_set1_epi32(word);
 }
 RZ_INLINE __m256i rz_half_(const uint8_t *from) { return _mm256_load_si256((const __m256i *)from); }
+RZ_INLINE __m256i rz_some_(const int8_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
 RZ_INLINE __m256i rz_add_products_(__m256i sum_i16, __m256i codes, __m256i four) {
     const __m256i products = _mm256_maddubs_epi16(codes, four);
 #if defined(__GNUC__) && !defined(__clang__)
@@ -41,9 +42,19 @@ RZ_INLINE __m256i rz_add_widened_(__m256i sum_i32, __m256i sum_i16) {
     return _mm256_add_epi32(sum_i32, _mm256_madd_epi16(sum_i16, _mm256_set1_epi16(1)));
 }
 
+/* Bit pairs 2 and 3 are shifted down: 16-bit sums have no room for codes times 16 or 64. Then two
+ * pairs of products are at most 2 * 2048. */
+#define RZ_PLANE_SHIFT_(p) (2 * ((p) % 2))
+RZ_INLINE __m256i rz_plane_(__m256i codes, int p) {
+    return _mm256_and_si256(p < 2 ? codes : _mm256_srli_epi16(codes, 4), _mm256_set1_epi8(p % 2 ? 0x0c : 0x03));
+}
+RZ_INLINE __m256i rz_dot_two_(__m256i sums, __m256i a, __m256i x, __m256i b, __m256i y) {
+    return rz_add_widened_(sums, _mm256_add_epi16(_mm256_maddubs_epi16(a, x), _mm256_maddubs_epi16(b, y)));
+}
+
 static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                        rz_output_mode store) {
-    const uint8_t *weights = w->tiles + tile * w->column_tiles * RZ_TILE_BYTES;
+    const uint8_t *weights = w->codes + tile * w->column_tiles * RZ_TILE_BYTES;
     const __m256i mask = _mm256_set1_epi8(0x03), mask_up = _mm256_set1_epi8(0x0c);
     __m256i sums[2], sums_up[2]; /* by half of the tile; _up: four times too large */
     RZ_UNROLL

@@ -37,7 +37,7 @@ RZ_INLINE __m512i rz_dot_(__m512i sum, __m512i codes, __m512i values) {
 
 static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                        rz_output_mode store) {
-    const uint8_t *weights = w->tiles + tile * w->column_tiles * RZ_TILE_BYTES;
+    const uint8_t *weights = w->codes + tile * w->column_tiles * RZ_TILE_BYTES;
     const int8_t *values = x->codes;
     const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c),
                               _mm512_set1_epi8(0x30), _mm512_set1_epi8((char)0xc0)};
@@ -64,7 +64,7 @@ RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int6
                               int64_t count, uint8_t *panel) {
     const __m512i mask = _mm512_set1_epi8(0x03);
     const int64_t tile_stride = w->column_tiles * RZ_TILE_BYTES;
-    const uint8_t *weights = w->tiles + tile * tile_stride + c * RZ_TILE_BYTES;
+    const uint8_t *weights = w->codes + tile * tile_stride + c * RZ_TILE_BYTES;
     for (int64_t j = 0; j < count; j++)
         RZ_UNROLL
         for (int i = 0; i < tiles; i++) {
@@ -78,6 +78,8 @@ RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int6
             _mm512_store_si512(to + 192 * tiles, _mm512_and_si512(_mm512_srli_epi16(codes, 6), mask));
         }
 }
+
+#include "ryzanstein/ternary/lines_zmm.h"
 
 /* Accumulators of one token, and the three things done with them. An array of its own for each
  * token: GCC 12 leaves a two-dimensional one of this size in memory. */
@@ -153,7 +155,9 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
             _mm512_store_si512(sums + (t * tiles + i) * 16, _mm512_set1_epi32(-x->sums[t]));
     for (int64_t c = 0; c < w->column_tiles; c += RZ_STEPS_ / 4) {
         const int64_t left = w->column_tiles - c, count = left < RZ_STEPS_ / 4 ? left : RZ_STEPS_ / 4;
-        rz_open_panel_(w, tile, tiles, c, count, panel);
+        if (w->layout == RZ_LAYOUT_TILES) rz_open_panel_(w, tile, tiles, c, count, panel);
+        else if (w->layout == RZ_LAYOUT_ROWS) rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel);
+        else rz_open_columns_(w, tile, c, count, panel);
         rz_panel_tokens_(panel, tiles, 4 * count, x->codes + 16 * c, x, sums);
     }
     for (int64_t t = 0; t < x->n; t++)
@@ -167,7 +171,7 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
                               const rz_activations *x, float *out, int64_t out_stride,
                               rz_output_mode store, void *scratch) {
     int64_t tile = tile_begin;
-    if (x->n <= RZ_FEW_TOKENS) {
+    if (x->n <= RZ_FEW_TOKENS && w->layout == RZ_LAYOUT_TILES) {
         for (; tile < tile_end; tile++)
             for (int64_t t = 0; t < x->n; t++) {
                 const rz_activations one = rz_one_token_(x, t);

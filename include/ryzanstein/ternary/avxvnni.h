@@ -19,6 +19,7 @@ RZ_INLINE __m256i rz_four_(const int8_t *values) {
     return _mm256_set1_epi32(word);
 }
 RZ_INLINE __m256i rz_half_(const uint8_t *from) { return _mm256_load_si256((const __m256i *)from); }
+RZ_INLINE __m256i rz_some_(const int8_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
 
 RZ_INLINE __m256i rz_dot_(__m256i sum, __m256i codes, __m256i values) {
 #if defined(__GNUC__) && !defined(__clang__)
@@ -33,9 +34,17 @@ RZ_INLINE __m256i rz_dot_(__m256i sum, __m256i codes, __m256i values) {
 /* The multiply-add of 32 byte pairs that limits/ times. */
 #define rz_dot_step_(sum, a, b) rz_dot_(sum, a, b)
 
+#define RZ_PLANE_SHIFT_(p) (2 * (p))
+RZ_INLINE __m256i rz_plane_(__m256i codes, int p) {
+    return _mm256_and_si256(codes, _mm256_set1_epi8((char)(3 << 2 * p)));
+}
+RZ_INLINE __m256i rz_dot_two_(__m256i sums, __m256i a, __m256i x, __m256i b, __m256i y) {
+    return rz_dot_(rz_dot_(sums, a, x), b, y);
+}
+
 static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                        rz_output_mode store) {
-    const uint8_t *weights = w->tiles + tile * w->column_tiles * RZ_TILE_BYTES;
+    const uint8_t *weights = w->codes + tile * w->column_tiles * RZ_TILE_BYTES;
     const __m256i masks[4] = {_mm256_set1_epi8(0x03), _mm256_set1_epi8(0x0c),
                               _mm256_set1_epi8(0x30), _mm256_set1_epi8((char)0xc0)};
     __m256i sums[2][4];

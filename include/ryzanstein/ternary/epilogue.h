@@ -17,10 +17,6 @@ RZ_INLINE void rz_store_rows_(const int32_t *sums, float scale, float *out, int6
     for (int64_t i = 0; i < rows; i++) out[i] = store == RZ_STORE_ADD ? out[i] + lanes[i] : lanes[i];
 }
 
-/* Up to so many tokens a tile is multiplied token by token, from L1 after the first: opening it
- * to bytes would cost more than it saves. */
-#define RZ_FEW_TOKENS 3
-
 RZ_INLINE rz_activations rz_one_token_(const rz_activations *x, int64_t t) {
     const rz_activations one = {x->codes + t * x->stride, x->scales + t, x->sums + t, x->stride, 1};
     return one;

@@ -1,5 +1,7 @@
 /* The part of avx2.h and avxvnni.h that is alike: which rows and tokens when.
- * Needs rz_matvec_, rz_open_panel_, rz_panel_tile_, RZ_TOKENS_ (<= 6), RZ_STEPS_. */
+ * Needs rz_matvec_, rz_open_panel_, rz_panel_tile_, RZ_TOKENS_ (<= 6), RZ_STEPS_, and what
+ * lines_ymm.h needs. */
+#include "ryzanstein/ternary/lines_ymm.h"
 
 static void rz_panel_tokens_(const uint8_t *panel, int64_t steps, const int8_t *values,
                              const rz_activations *x, int32_t *sums) {
@@ -18,28 +20,52 @@ static void rz_panel_tokens_(const uint8_t *panel, int64_t steps, const int8_t *
     }
 }
 
+/* One row tile of tiles, opened as (step, 64) bytes. */
+RZ_INLINE void rz_panel_of_tiles_(const rz_ternary *w, int64_t tile, const rz_activations *x,
+                                  uint8_t *panel, int32_t *sums) {
+    for (int64_t c = 0; c < w->column_tiles; c += RZ_STEPS_ / 4) {
+        const int64_t left = w->column_tiles - c, count = left < RZ_STEPS_ / 4 ? left : RZ_STEPS_ / 4;
+        rz_open_panel_(w->codes + (tile * w->column_tiles + c) * RZ_TILE_BYTES, count, panel);
+        rz_panel_tokens_(panel, 4 * count, x->codes + 16 * c, x, sums);
+    }
+}
+
+/* Four row tiles of rows or columns, since a line has codes of all four. sums: (tiles, n, 16). */
+static void rz_panel_of_lines_(const rz_ternary *w, int64_t tile, const rz_activations *x,
+                               uint8_t *panel, int32_t *sums) {
+    for (int64_t c = 0; c < w->column_tiles; c += RZ_LINE_STEPS_ / 4) {
+        const int64_t left = w->column_tiles - c;
+        const int64_t count = left < RZ_LINE_STEPS_ / 4 ? left : RZ_LINE_STEPS_ / 4;
+        if (w->layout == RZ_LAYOUT_ROWS) rz_open_rows_(w, tile, c / 16, panel);
+        else rz_open_columns_(w, tile, c, count, panel);
+        for (int i = 0; i < RZ_PANEL_TILES; i++)
+            rz_panel_tokens_(panel + 64 * RZ_LINE_STEPS_ * i, 4 * count, x->codes + 16 * c, x,
+                             sums + 16 * x->n * i);
+    }
+}
+
 static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
                               const rz_activations *x, float *out, int64_t out_stride,
                               rz_output_mode store, void *scratch) {
     uint8_t *panel = (uint8_t *)scratch;
-    int32_t *sums = (int32_t *)(panel + 64 * RZ_STEPS_);
-    for (int64_t tile = tile_begin; tile < tile_end; tile++) {
-        if (x->n <= RZ_FEW_TOKENS) {
+    int32_t *sums = (int32_t *)(panel + RZ_PANEL_TILES * 64 * RZ_STEPS_);
+    const int tiles = w->layout == RZ_LAYOUT_TILES ? 1 : RZ_PANEL_TILES;
+    for (int64_t tile = tile_begin; tile < tile_end; tile += tiles) {
+        if (x->n <= RZ_FEW_TOKENS && w->layout == RZ_LAYOUT_TILES) {
             for (int64_t t = 0; t < x->n; t++) {
                 const rz_activations one = rz_one_token_(x, t);
                 rz_matvec_(w, tile, &one, out + t * out_stride, store);
             }
             continue;
         }
-        for (int64_t t = 0; t < x->n; t++)
-            for (int row = 0; row < 16; row++) sums[16 * t + row] = -x->sums[t];
-        for (int64_t c = 0; c < w->column_tiles; c += RZ_STEPS_ / 4) {
-            const int64_t left = w->column_tiles - c, count = left < RZ_STEPS_ / 4 ? left : RZ_STEPS_ / 4;
-            rz_open_panel_(w->tiles + (tile * w->column_tiles + c) * RZ_TILE_BYTES, count, panel);
-            rz_panel_tokens_(panel, 4 * count, x->codes + 16 * c, x, sums);
-        }
-        for (int64_t t = 0; t < x->n; t++)
-            rz_store_rows_(sums + 16 * t, x->scales[t] * w->scale, out + t * out_stride + 16 * tile,
-                           w->rows - 16 * tile, store);
+        for (int i = 0; i < tiles; i++)
+            for (int64_t t = 0; t < x->n; t++)
+                for (int row = 0; row < 16; row++) sums[16 * (i * x->n + t) + row] = -x->sums[t];
+        if (tiles == 1) rz_panel_of_tiles_(w, tile, x, panel, sums);
+        else rz_panel_of_lines_(w, tile, x, panel, sums);
+        for (int i = 0; i < tiles; i++)
+            for (int64_t t = 0; t < x->n; t++)
+                rz_store_rows_(sums + 16 * (i * x->n + t), x->scales[t] * w->scale,
+                               out + t * out_stride + 16 * (tile + i), w->rows - 16 * (tile + i), store);
     }
 }

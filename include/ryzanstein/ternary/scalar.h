@@ -6,13 +6,63 @@
 #ifndef RZ_TERNARY_H
 #define RZ_TERNARY_H
 
-#include "ryzanstein/ternary/epilogue.h"
+#define RZ_PLANE_SHIFT_(p) 0 /* codes are shifted down before they are multiplied */
+#include "ryzanstein/ternary/lines.h"
 
-RZ_INLINE void rz_open_tile_(const uint8_t *tile, int16_t codes[16][16]) {
-    for (int row = 0; row < 16; row++)
-        for (int b = 0; b < 4; b++)
-            for (int pair = 0; pair < 4; pair++)
-                codes[4 * pair + b][row] = (int16_t)((tile[4 * row + b] >> (2 * pair)) & 3);
+/* codes[column][row] of the 16 x 16 weights that are tile (tile, c). */
+RZ_INLINE void rz_open_tile_(const rz_ternary *w, int64_t tile, int64_t c, int16_t codes[16][16]) {
+    if (w->layout == RZ_LAYOUT_TILES) {
+        const uint8_t *from = w->codes + (tile * w->column_tiles + c) * RZ_TILE_BYTES;
+        for (int row = 0; row < 16; row++)
+            for (int b = 0; b < 4; b++)
+                for (int pair = 0; pair < 4; pair++)
+                    codes[4 * pair + b][row] = (int16_t)((from[4 * row + b] >> (2 * pair)) & 3);
+    } else if (w->layout == RZ_LAYOUT_ROWS) {
+        const int64_t at = RZ_LINE_BYTES * (c / 16) + 16 * (c % 4);
+        const int shift = (int)(2 * (c / 4 % 4));
+        for (int row = 0; row < 16; row++)
+            for (int column = 0; column < 16; column++)
+                codes[column][row] = (int16_t)(rz_run_(w, 16 * tile + row)[at + column] >> shift & 3);
+    } else {
+        const rz_tile_place_ place = rz_tile_place(tile);
+        for (int column = 0; column < 16; column++) {
+            const uint8_t *from = rz_run_(w, 16 * c + column) + RZ_LINE_BYTES * place.line + 4 * place.quarter;
+            for (int row = 0; row < 16; row++)
+                codes[column][row] = (int16_t)(from[16 * (row / 4) + row % 4] >> 2 * place.plane & 3);
+        }
+    }
+}
+
+static void rz_ternary_rows(const rz_ternary *w, const int32_t *rows, int64_t count,
+                            const rz_activations *x, float *out, int64_t out_stride) {
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t t = 0; t < x->n; t++) {
+            const uint8_t *from = rz_run_(w, rows[i]);
+            const int8_t *values = x->codes + t * x->stride;
+            int32_t sum = -x->sums[t];
+            for (int64_t line = 0; line < w->run_lines; line++, from += RZ_LINE_BYTES, values += RZ_LINE_CODES)
+                for (int p = 0; p < 4; p++)
+                    for (int k = 0; k < 64; k++) sum += (from[k] >> 2 * p & 3) * values[64 * p + k];
+            out[t * out_stride + rows[i]] = (float)sum * (x->scales[t] * w->scale);
+        }
+}
+
+static void rz_ternary_columns(const rz_ternary *w, const int32_t *columns, int64_t count,
+                               const int8_t *values, int64_t values_stride, int64_t n, int32_t *sums) {
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t line = 0; line < w->run_lines; line++) {
+            const uint8_t *from = rz_run_(w, columns[i]) + RZ_LINE_BYTES * line;
+            int32_t codes[RZ_LINE_CODES];
+            for (int row = 0; row < 64; row++) {
+                const uint8_t byte = from[16 * (row / 4 % 4) + 4 * (row / 16) + row % 4];
+                for (int p = 0; p < 4; p++) codes[64 * p + row] = byte >> 2 * p & 3;
+            }
+            for (int64_t t = 0; t < n; t++) {
+                int32_t *to = sums + (t * w->run_lines + line) * RZ_LINE_CODES;
+                const int32_t value = values[t * values_stride + i];
+                for (int row = 0; row < RZ_LINE_CODES; row++) to[row] += codes[row] * value;
+            }
+        }
 }
 
 static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
@@ -24,7 +74,7 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
             for (int row = 0; row < 16; row++) sums[t][row] = -x->sums[t];
         for (int64_t c = 0; c < w->column_tiles; c++) {
             int16_t codes[16][16];
-            rz_open_tile_(w->tiles + (tile * w->column_tiles + c) * RZ_TILE_BYTES, codes);
+            rz_open_tile_(w, tile, c, codes);
             for (int64_t t = 0; t < x->n; t++) {
                 const int8_t *values = x->codes + t * x->stride + 16 * c;
                 int16_t partial[16] = {0};

@@ -1,0 +1,158 @@
+/* From checkpoint weights to the three layouts of kernels.h, once at load, and back to values for
+ * inspection. Portable C.
+ *
+ * A source is one of the published forms of a ternary matrix; it yields codes. A layout is a place
+ * for each code. Packing works in units that threads share out: 16 rows (tiles, rows layouts) or
+ * 64 columns (columns layout).
+ */
+#ifndef RZ_PACK_TERNARY_H
+#define RZ_PACK_TERNARY_H
+
+#include <string.h>
+
+#include "ryzanstein/kernels.h"
+#include "ryzanstein/widen.h"
+
+typedef struct rz_ternary_source {
+    const uint8_t *packed; /* Hugging Face layout: byte [r, c] of (ceil(rows/4), columns) holds
+                              rows r, r + R, r + 2R, r + 3R in bit pairs 0, 2, 4, 6; or NULL */
+    const void *floats;    /* (rows, columns) masters: clamp(round_half_even(w * inverse_scale), -1, 1) */
+    int float_kind;
+    float inverse_scale;
+    int64_t rows, columns;
+} rz_ternary_source;
+
+/* Sum of |w| over one row, in double, in sixteen lanes by index: float32 sums drift by percents. */
+static inline double rz_absolute_sum(const void *row, int64_t columns, int kind) {
+    double lanes[16] = {0};
+    for (int64_t i = 0; i < columns; i++) {
+        const float value = rz_widen_(row, i, kind);
+        lanes[i & 15] += value < 0 ? -(double)value : (double)value;
+    }
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+#define RZ_SOURCE_CODES 64
+#define RZ_PADDING_CODE 1
+
+/* RZ_SOURCE_CODES codes of a row from `column` on; code 1 outside the matrix. Returns non-zero if
+ * one is 3, which no weight may be. */
+RZ_INLINE uint32_t rz_source_codes_(const rz_ternary_source *source, int64_t row, int64_t column,
+                                    uint8_t *codes) {
+    const int64_t left = row < source->rows ? source->columns - column : 0;
+    const int n = left >= RZ_SOURCE_CODES ? RZ_SOURCE_CODES : left > 0 ? (int)left : 0;
+    uint32_t bad = 0;
+    if (source->packed && n) {
+        const int64_t quarter = (source->rows + 3) / 4;
+        const uint8_t *from = source->packed + row % quarter * source->columns + column;
+        const int shift = (int)(2 * (row / quarter));
+        if (n == RZ_SOURCE_CODES) { /* of constant length, so that it vectorises */
+            for (int i = 0; i < RZ_SOURCE_CODES; i++) codes[i] = from[i] >> shift & 3;
+        } else {
+            for (int i = 0; i < n; i++) codes[i] = from[i] >> shift & 3;
+        }
+        for (int i = 0; i < n; i++) bad |= codes[i] & codes[i] >> 1;
+    } else {
+        for (int i = 0; i < n; i++) {
+            const float w = rz_widen_(source->floats, row * source->columns + column + i, source->float_kind) *
+                            source->inverse_scale;
+            codes[i] = (uint8_t)(w > 0.5f ? 2 : w < -0.5f ? 0 : 1); /* ties go to the even 0 */
+        }
+    }
+    for (int i = n; i < RZ_SOURCE_CODES; i++) codes[i] = RZ_PADDING_CODE;
+    return bad;
+}
+
+/* w->codes is const for kernels; packing is where it is written. */
+RZ_INLINE uint8_t *rz_writable_(const rz_ternary *w) { return (uint8_t *)w->codes; }
+
+/* Four codes as the bytes of a 32-bit word are the unit of a tile: its row is
+ * columns 0-3 | columns 4-7 << 2 | columns 8-11 << 4 | columns 12-15 << 6. */
+RZ_INLINE uint32_t rz_pack_tiles_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
+    uint32_t bad = 0;
+    for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
+        for (int64_t c = 0; c < w->column_tiles; c += RZ_SOURCE_CODES / 16) {
+            uint8_t codes[RZ_SOURCE_CODES];
+            bad |= rz_source_codes_(source, row, 16 * c, codes);
+            for (int i = 0; i < RZ_SOURCE_CODES / 16 && c + i < w->column_tiles; i++) {
+                uint32_t words[4];
+                memcpy(words, codes + 16 * i, 16);
+                const uint32_t packed = words[0] | words[1] << 2 | words[2] << 4 | words[3] << 6;
+                memcpy(rz_writable_(w) + (tile * w->column_tiles + c + i) * RZ_TILE_BYTES + 4 * (row % 16), &packed, 4);
+            }
+        }
+    return bad;
+}
+
+RZ_INLINE uint32_t rz_pack_rows_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
+    uint32_t bad = 0;
+    for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
+        for (int64_t line = 0; line < w->run_lines; line++) {
+            uint8_t codes[4][RZ_SOURCE_CODES], bytes[RZ_LINE_BYTES];
+            for (int p = 0; p < 4; p++)
+                bad |= rz_source_codes_(source, row, RZ_LINE_CODES * line + 64 * p, codes[p]);
+            for (int i = 0; i < RZ_LINE_BYTES; i++)
+                bytes[i] = (uint8_t)(codes[0][i] | codes[1][i] << 2 | codes[2][i] << 4 | codes[3][i] << 6);
+            memcpy(rz_writable_(w) + (row * w->run_lines + line) * RZ_LINE_BYTES, bytes, RZ_LINE_BYTES);
+        }
+    return bad;
+}
+
+/* Which byte of a column's line has rows 64*p + row. */
+RZ_INLINE int rz_line_byte_(int row) { return 16 * (row / 4 % 4) + 4 * (row / 16) + row % 4; }
+
+RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_ternary *w, int64_t unit) {
+    const int64_t first = RZ_SOURCE_CODES * unit, end = 16 * w->column_tiles;
+    uint32_t bad = 0;
+    for (int64_t line = 0; line < w->run_lines; line++) {
+        uint8_t bytes[64][RZ_SOURCE_CODES]; /* by row, then column */
+        for (int row = 0; row < 64; row++)
+            for (int p = 0; p < 4; p++) {
+                uint8_t codes[RZ_SOURCE_CODES];
+                bad |= rz_source_codes_(source, RZ_LINE_CODES * line + 64 * p + row, first, codes);
+                for (int i = 0; i < RZ_SOURCE_CODES; i++)
+                    bytes[row][i] = (uint8_t)(p ? bytes[row][i] | codes[i] << 2 * p : codes[i]);
+            }
+        for (int i = 0; i < RZ_SOURCE_CODES && first + i < end; i++) {
+            uint8_t *to = rz_writable_(w) + ((first + i) * w->run_lines + line) * RZ_LINE_BYTES;
+            for (int row = 0; row < 64; row++) to[rz_line_byte_(row)] = bytes[row][i];
+        }
+    }
+    return bad;
+}
+
+/* How many units a matrix has. */
+static inline int64_t rz_pack_units(const rz_ternary *w) {
+    return w->layout == RZ_LAYOUT_COLUMNS ? (w->column_tiles + 3) / 4 : w->row_tiles;
+}
+
+/* Packs one unit. Returns non-zero if a code 3 was met. */
+static inline uint32_t rz_pack_unit(const rz_ternary_source *source, const rz_ternary *w, int64_t unit) {
+    return w->layout == RZ_LAYOUT_TILES  ? rz_pack_tiles_(source, w, unit)
+           : w->layout == RZ_LAYOUT_ROWS ? rz_pack_rows_(source, w, unit)
+                                         : rz_pack_columns_(source, w, unit);
+}
+
+/* Back to -1, 0, 1. */
+static inline void rz_unpack_row(const rz_ternary *w, int64_t row, int8_t *out) {
+    for (int64_t column = 0; column < w->columns; column++) {
+        int64_t byte;
+        int pair;
+        if (w->layout == RZ_LAYOUT_TILES) {
+            const int within = (int)(column % 16);
+            byte = ((row / 16) * w->column_tiles + column / 16) * RZ_TILE_BYTES + 4 * (row % 16) + within % 4;
+            pair = within / 4;
+        } else if (w->layout == RZ_LAYOUT_ROWS) {
+            byte = (row * w->run_lines + column / 256) * RZ_LINE_BYTES + column % 64;
+            pair = (int)(column / 64 % 4);
+        } else {
+            byte = (column * w->run_lines + row / 256) * RZ_LINE_BYTES + rz_line_byte_((int)(row % 64));
+            pair = (int)(row / 64 % 4);
+        }
+        out[column] = (int8_t)((w->codes[byte] >> 2 * pair & 3) - 1);
+    }
+}
+
+#endif

@@ -1,0 +1,134 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The steps of a feed-forward block that leave out what squared ReLU makes irrelevant.
+
+relu2(gate) * up is zero wherever gate <= 0, so those rows of `up` need not be read; and where an
+int8 activation is zero, so need not that column of `down`. Sums of integers stay what they were:
+results are equal to those of the dense steps bit for bit.
+
+For the few tokens of decoding only; what a prompt leaves out is nothing, since some token needs
+each row. Sums over columns are kept per thread and added at the end, exactly, in any order.
+"""
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.string cimport memset
+from ryzanstein_llm.kernels.cpu cimport (
+    RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LINE_CODES, RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET,
+    kernels, rz_activations)
+from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections
+from ryzanstein_llm.kernels.steps cimport Step, step
+from ryzanstein_llm.kernels.workspace cimport Workspace
+
+cdef extern from "ryzanstein/active.h" nogil:
+    int64_t rz_active_rows(const float *, int64_t, int64_t, int64_t, int64_t, int32_t *)
+    int64_t rz_active_columns(const rz_activations *, int64_t, int64_t, int32_t *, int8_t *, int64_t)
+
+cdef enum:
+    RELU2 = 0             # of linear.ACTIVATIONS
+    TASKS_A_THREAD = 4
+    MAX_THREADS = 1024    # choose_threads allows no more
+
+
+cdef int64_t block_size(int64_t runs, int threads) noexcept nogil:
+    """Rows or columns that a task looks through. Few and large tasks: at the end of its list a task
+    has nothing left to prefetch, and the next begins by waiting for memory."""
+    cdef int64_t size = (runs + TASKS_A_THREAD * threads - 1) // (TASKS_A_THREAD * threads)
+    return (size + PANEL_ROWS - 1) // PANEL_ROWS * PANEL_ROWS
+
+
+cdef int64_t blocks(int64_t runs, int threads) noexcept nogil:
+    cdef int64_t size = block_size(runs, threads)
+    return (runs + size - 1) // size
+
+
+cdef bint can_skip_rows(const Gated *job) noexcept nogil:
+    """Whether rows_skipping_steps can do the job."""
+    return job.up.layout == RZ_LAYOUT_ROWS and job.activation == RELU2 and job.input.n <= RZ_FEW_TOKENS
+
+
+cdef void gate_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Gated *job = <const Gated *>data
+    cdef int64_t tile = task * RZ_PANEL_TILES, end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles)
+    kernels().ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, job.gate.rows, RZ_STORE_SET,
+                             space.thread_scratch(thread))
+
+
+cdef void up_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Gated *job = <const Gated *>data
+    cdef int64_t n = job.input.n, t, rows = job.gate.rows, count
+    cdef int64_t block = block_size(rows, space.n_threads), first = task * block, end = min(first + block, rows)
+    cdef int32_t *open_rows = <int32_t *>space.thread_scratch(thread)
+    cdef float *up = <float *>(open_rows + block)
+    cdef float *gate
+    count = rz_active_rows(job.out, rows, n, first, end, open_rows)
+    memset(up, 0, n * block * sizeof(float))
+    kernels().ternary_rows(job.up, open_rows, count, &job.input.quantized, up - first, block)
+    for t in range(n):
+        gate = job.out + t * rows + first
+        kernels().activate_gated[job.activation](gate, up + t * block, end - first, gate)
+    space.states[thread].rows_seen += end - first
+    space.states[thread].rows_read += count
+
+
+cdef int64_t rows_scratch_bytes(const Gated *job, int threads) noexcept nogil:
+    """Scratch of a thread: a list of rows, and their results."""
+    return 4 * block_size(job.gate.rows, threads) * (1 + job.input.n)
+
+
+cdef void rows_skipping_steps(const Gated *job, int threads, Step *steps) noexcept nogil:
+    """Two steps, as linear.gated_step: gate, and of `up` the rows whose gate is open."""
+    steps[0] = step(gate_task, job, (job.gate.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES)
+    steps[1] = step(up_task, job, blocks(job.gate.rows, threads))
+
+
+cdef bint can_skip_columns(const Projections *job) noexcept nogil:
+    """Whether columns_skipping_steps can do the job."""
+    return job.count == 1 and job.matrices[0].layout == RZ_LAYOUT_COLUMNS and job.input.n <= RZ_FEW_TOKENS
+
+
+cdef int64_t sums_bytes(const Projections *job) noexcept nogil:
+    return 4 * job.input.n * RZ_LINE_CODES * job.matrices[0].run_lines
+
+
+cdef int64_t columns_scratch_bytes(const Projections *job, int threads) noexcept nogil:
+    """Scratch of a thread: sums, then a list of columns and its values."""
+    return sums_bytes(job) + (4 + job.input.n) * (block_size(job.input.columns, threads) + RZ_LIST_STEP)
+
+
+cdef void columns_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Projections *job = <const Projections *>data
+    cdef int64_t block = block_size(job.input.columns, space.n_threads), room = block + RZ_LIST_STEP
+    cdef int64_t begin = task * block, end = min(begin + block, job.input.columns), count
+    cdef int32_t *sums = <int32_t *>space.thread_scratch(thread)
+    cdef int32_t *columns = <int32_t *>(<uint8_t *>sums + sums_bytes(job))
+    cdef int8_t *values = <int8_t *>(columns + room)
+    if not space.states[thread].has_sums:
+        space.states[thread].has_sums = True
+        memset(sums, 0, sums_bytes(job))
+    count = rz_active_columns(&job.input.quantized, begin, end, columns, values, room)
+    kernels().ternary_columns(job.matrices[0], columns, (count + RZ_LIST_STEP - 1) // RZ_LIST_STEP * RZ_LIST_STEP,
+                              values, room, job.input.n, sums)
+    space.states[thread].columns_seen += end - begin
+    space.states[thread].columns_read += count
+
+
+cdef void finish_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    cdef const Projections *job = <const Projections *>data
+    cdef const int32_t *sums[MAX_THREADS]
+    cdef int64_t parts = 0, begin = task * PANEL_ROWS, t
+    cdef int other
+    for other in range(space.n_threads):
+        if space.states[other].has_sums:
+            sums[parts] = <const int32_t *>space.thread_scratch(other)
+            parts += 1
+    for t in range(job.input.n):
+        kernels().ternary_columns_finish(
+            job.matrices[0], sums, parts, &job.input.quantized, t, begin,
+            min(begin + PANEL_ROWS, job.matrices[0].rows), job.out[0] + t * job.out_stride[0], job.store)
+
+
+cdef void columns_skipping_steps(const Projections *job, Workspace space, Step *steps) noexcept:
+    """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
+    cdef int thread
+    for thread in range(space.n_threads):
+        space.states[thread].has_sums = False
+    steps[0] = step(columns_task, job, blocks(job.input.columns, space.n_threads))
+    steps[1] = step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS)
