@@ -108,7 +108,7 @@ setup(
             extension("linear"),
             extension("skipping"),
             extension("attention"),
-            extension("blocks"),
+            extension("decoder"),
             extension("head"),
             extension("elementwise"),
             extension("limits"),

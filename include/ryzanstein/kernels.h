@@ -153,7 +153,7 @@ typedef struct rz_kernels {
     void (*quantize)(const float *x, int64_t n, int64_t padded, int8_t *codes, float *scale,
                      int32_t *sum);
 
-    /* For row tiles [tile_begin, tile_end) and every token t:
+    /* For row tiles [tile_begin, tile_end), tile_begin a multiple of 4, and every token t:
      *   y = float(sum code*x - sum x) * (activations scale * weight scale)
      * out[t * out_stride + row] = y, or += y. Only rows < w->rows are written. */
     void (*ternary_matmul)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,

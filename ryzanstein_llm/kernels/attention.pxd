@@ -33,7 +33,7 @@ cdef struct Job:
     const float *cosines   # (table rows, head_dim / 2), row = position
     const float *sines
     int count
-    Segment segments[MAX_SEQUENCES]
+    Segment *segments      # (count,), kept by the caller
     int64_t tokens_per_tile
     float *partials
     int64_t rows
@@ -41,8 +41,9 @@ cdef struct Job:
     int64_t n_partials
     int64_t work
 
-cdef int read_attention(Job *job, float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,
+cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, layout, int64_t heads, rotary, float scale,
                         float[:, ::1] out) except -1
 cdef int64_t attention_scratch_bytes(const Job *job) noexcept nogil
 cdef int64_t partial_floats(const Job *job) noexcept nogil
-cdef void attention_steps(const Job *job, Step steps[3]) noexcept nogil
+cdef int use_layer(Job *job, layout, int layer) except -1
+cdef void attention_steps(const Job *job, Step *steps) noexcept nogil

@@ -148,9 +148,10 @@ cdef void finish_task(const void *data, Workspace space, int64_t task, int threa
     kernels().attend_finish(running, hd, job.out + (row * job.heads + head) * hd)
 
 
-cdef int read_attention(Job *job, float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,
-                        float[:, ::1] out) except -1:
-    """Checks what rope_append_attend is given. `job.partials` is left to the caller."""
+cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, layout, int64_t heads, rotary,
+                        float scale, float[:, ::1] out) except -1:
+    """Checks what rope_append_attend is given. Leaves to the caller `job.partials`, memory for
+    MAX_SEQUENCES segments, and the layer (`use_layer`)."""
     cdef int64_t n = qkv.shape[0], tasks = 0, partials = 0, row = 0, group, chunks, work = 0
     cdef int s
     cdef const uint64_t[::1] table
@@ -158,8 +159,8 @@ cdef int read_attention(Job *job, float[:, ::1] qkv, segments, layout, int layer
     job.heads = heads
     job.kv_heads = layout.kv_heads
     job.head_dim = layout.head_dim
-    if job.kv_heads < 1 or not 0 <= layer < layout.layers:
-        raise ValueError(f"layer {layer} of {layout.layers} with {job.kv_heads} KV heads")
+    if job.kv_heads < 1:
+        raise ValueError(f"{job.kv_heads} KV heads")
     if not 1 <= job.head_dim <= RZ_MAX_HEAD_DIM or job.head_dim % 2:
         raise ValueError(f"head_dim {job.head_dim}, not even and at most {MAX_HEAD_DIM}")
     if cosines.shape[1] != job.head_dim // 2 or (sines.shape[0], sines.shape[1]) != (cosines.shape[0], cosines.shape[1]):
@@ -180,13 +181,13 @@ cdef int read_attention(Job *job, float[:, ::1] qkv, segments, layout, int layer
     job.scale = scale
     job.kind = KV_KINDS[layout.kind]
     job.element_size = layout.element_size
-    job.layer_offset = layer * layout.layer_bytes
     job.v_offset = layout.v_offset
     job.k_scale_offset = layout.k_scale_offset
     job.v_scale_offset = layout.v_scale_offset
     job.cosines = &cosines[0, 0]
     job.sines = &sines[0, 0]
     job.count = len(segments)
+    job.segments = kept
     job.rows = n
     for s in range(job.count):
         rows, position, table = segments[s]
@@ -218,6 +219,14 @@ cdef int read_attention(Job *job, float[:, ::1] qkv, segments, layout, int layer
     return 0
 
 
+cdef int use_layer(Job *job, layout, int layer) except -1:
+    """Which layer's part of the cache blocks the job is for."""
+    if not 0 <= layer < layout.layers:
+        raise ValueError(f"layer {layer} of {layout.layers}")
+    job.layer_offset = layer * layout.layer_bytes
+    return 0
+
+
 cdef int64_t attention_scratch_bytes(const Job *job) noexcept nogil:
     return 4 * RZ_MAX_QUERIES * (3 * job.head_dim + 4)
 
@@ -227,7 +236,7 @@ cdef int64_t partial_floats(const Job *job) noexcept nogil:
     return max(1, job.n_partials * (job.head_dim + 2))
 
 
-cdef void attention_steps(const Job *job, Step steps[3]) noexcept nogil:
+cdef void attention_steps(const Job *job, Step *steps) noexcept nogil:
     """Rotate and append; attend; combine the blocks of split segments."""
     steps[0] = step(append_task, job, job.rows * job.kv_heads)
     steps[1] = step(attend_task, job, job.attend_tasks)
@@ -256,9 +265,11 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
     out : float32 (n, heads * head_dim)                                       # OUT
     """
     cdef Job job
+    cdef Segment kept[MAX_SEQUENCES]
     cdef Step steps[3]
     cdef float[::1] partials
-    read_attention(&job, qkv, segments, layout, layer, heads, rotary, scale, out)
+    read_attention(&job, kept, qkv, segments, layout, heads, rotary, scale, out)
+    use_layer(&job, layout, layer)
     space.reserve(1, 1, attention_scratch_bytes(&job))
     partials = np.empty(partial_floats(&job), np.float32)
     job.partials = &partials[0]

@@ -11,6 +11,9 @@ cdef class TernaryMatrix:
     cdef rz_ternary matrix
     cdef readonly object codes, layout
 
+cdef struct Norm:
+    const float *weights  # (columns,); NULL: none
+
 cdef struct Input:
     # float activations (n, columns) that a step normalises and quantises
     const float *x
@@ -38,6 +41,8 @@ cdef struct Gated:
     float *out
     int activation
 
+cdef int read_norm(Norm *norm, weights, int64_t columns) except -1
+cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, Norm norm, float eps) noexcept nogil
 cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1
 cdef int64_t scratch_bytes(const Input *source) noexcept nogil
 cdef Step quantize_step(const Input *source) noexcept nogil

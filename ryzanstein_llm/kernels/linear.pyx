@@ -72,19 +72,31 @@ cdef class TernaryMatrix:
         return f"TernaryMatrix({self.rows} x {self.columns}, scale {self.scale:.6g}, {self.layout})"
 
 
+cdef int read_norm(Norm *norm, weights, int64_t columns) except -1:
+    """Checks a norm's weights (columns,) or None; whoever keeps the address keeps the array."""
+    cdef const float[::1] view
+    norm.weights = NULL
+    if weights is not None:
+        view = weights
+        if view.shape[0] != columns:
+            raise ValueError(f"norm of {view.shape[0]} weights for {columns} columns")
+        norm.weights = &view[0]
+    return 0
+
+
+cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, Norm norm, float eps) noexcept nogil:
+    source.x = x
+    source.n = n
+    source.columns = columns
+    source.norm = norm.weights
+    source.eps = eps
+
+
 cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
     """Checks x (n, columns) and norm (columns,) or None. Reserve the workspace before running."""
-    cdef const float[::1] weights
-    source.n = x.shape[0]
-    source.columns = x.shape[1]
-    source.x = &x[0, 0]
-    source.norm = NULL
-    source.eps = eps
-    if norm is not None:
-        weights = norm
-        if weights.shape[0] != source.columns:
-            raise ValueError(f"norm of {weights.shape[0]} weights for {source.columns} columns")
-        source.norm = &weights[0]
+    cdef Norm weights
+    read_norm(&weights, norm, x.shape[1])
+    set_input(source, &x[0, 0], x.shape[0], x.shape[1], weights, eps)
     return 0
 
 

@@ -32,6 +32,7 @@
             "include/ryzanstein/simd/portable.h",
             "include/ryzanstein/table.h",
             "include/ryzanstein/target.h",
+            "include/ryzanstein/team.h",
             "include/ryzanstein/ternary/avx2.h",
             "include/ryzanstein/ternary/avx512vnni.h",
             "include/ryzanstein/ternary/avxvnni.h",
@@ -1803,10 +1804,10 @@ struct __pyx_t_14ryzanstein_llm_7kernels_9workspace_ThreadState;
  * 
  * cdef struct ThreadState:             # <<<<<<<<<<<<<<
  *     # what a thread knows of the call and counts over all calls; a cache line of its own
- *     int64_t has_sums  # its scratch begins with sums of the step, see skipping.pyx
+ *     const void *sums_of  # the job whose sums its scratch begins with, see skipping.pyx
 */
 struct __pyx_t_14ryzanstein_llm_7kernels_9workspace_ThreadState {
-  int64_t has_sums;
+  void const *sums_of;
   int64_t rows_read;
   int64_t rows_seen;
   int64_t columns_read;
@@ -1835,7 +1836,9 @@ struct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step {
   __pyx_t_14ryzanstein_llm_7kernels_5steps_task_function run;
   void const *job;
   int64_t tasks;
+  int64_t next;
 };
+struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Norm;
 struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Input;
 struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections;
 struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Gated;
@@ -1855,6 +1858,17 @@ enum  {
 /* "ryzanstein_llm/kernels/linear.pxd":14
  *     cdef readonly object codes, layout
  * 
+ * cdef struct Norm:             # <<<<<<<<<<<<<<
+ *     const float *weights  # (columns,); NULL: none
+ * 
+*/
+struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Norm {
+  float const *weights;
+};
+
+/* "ryzanstein_llm/kernels/linear.pxd":17
+ *     const float *weights  # (columns,); NULL: none
+ * 
  * cdef struct Input:             # <<<<<<<<<<<<<<
  *     # float activations (n, columns) that a step normalises and quantises
  *     const float *x
@@ -1868,7 +1882,7 @@ struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Input {
   rz_activations quantized;
 };
 
-/* "ryzanstein_llm/kernels/linear.pxd":23
+/* "ryzanstein_llm/kernels/linear.pxd":26
  *     rz_activations quantized  # valid once the workspace is reserved
  * 
  * cdef struct Projections:             # <<<<<<<<<<<<<<
@@ -1885,7 +1899,7 @@ struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections {
   rz_output_mode store;
 };
 
-/* "ryzanstein_llm/kernels/linear.pxd":33
+/* "ryzanstein_llm/kernels/linear.pxd":36
  *     rz_output_mode store
  * 
  * cdef struct Gated:             # <<<<<<<<<<<<<<
@@ -2044,6 +2058,7 @@ struct __pyx_memoryviewslice_obj {
 */
 
 struct __pyx_vtabstruct_14ryzanstein_llm_7kernels_9workspace_Workspace {
+  void (*begin)(struct __pyx_obj_14ryzanstein_llm_7kernels_9workspace_Workspace *);
   void (*enter)(struct __pyx_obj_14ryzanstein_llm_7kernels_9workspace_Workspace *, int);
   void (*leave)(struct __pyx_obj_14ryzanstein_llm_7kernels_9workspace_Workspace *, int);
   int (*team)(struct __pyx_obj_14ryzanstein_llm_7kernels_9workspace_Workspace *, int64_t);
@@ -18698,7 +18713,7 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_task(void const 
  *     cdef int32_t *sums = <int32_t *>space.thread_scratch(thread)
  *     cdef int32_t *columns = <int32_t *>(<uint8_t *>sums + sums_bytes(job))             # <<<<<<<<<<<<<<
  *     cdef int8_t *values = <int8_t *>(columns + room)
- *     if not space.states[thread].has_sums:
+ *     if space.states[thread].sums_of != data:
 */
   __pyx_v_columns = ((int32_t *)(((uint8_t *)__pyx_v_sums) + __pyx_f_14ryzanstein_llm_7kernels_8skipping_sums_bytes(__pyx_v_job)));
 
@@ -18706,35 +18721,35 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_task(void const 
  *     cdef int32_t *sums = <int32_t *>space.thread_scratch(thread)
  *     cdef int32_t *columns = <int32_t *>(<uint8_t *>sums + sums_bytes(job))
  *     cdef int8_t *values = <int8_t *>(columns + room)             # <<<<<<<<<<<<<<
- *     if not space.states[thread].has_sums:
- *         space.states[thread].has_sums = True
+ *     if space.states[thread].sums_of != data:
+ *         space.states[thread].sums_of = data
 */
   __pyx_v_values = ((int8_t *)(__pyx_v_columns + __pyx_v_room));
 
   /* "ryzanstein_llm/kernels/skipping.pyx":103
  *     cdef int32_t *columns = <int32_t *>(<uint8_t *>sums + sums_bytes(job))
  *     cdef int8_t *values = <int8_t *>(columns + room)
- *     if not space.states[thread].has_sums:             # <<<<<<<<<<<<<<
- *         space.states[thread].has_sums = True
+ *     if space.states[thread].sums_of != data:             # <<<<<<<<<<<<<<
+ *         space.states[thread].sums_of = data
  *         memset(sums, 0, sums_bytes(job))
 */
-  __pyx_t_4 = (!((__pyx_v_space->states[__pyx_v_thread]).has_sums != 0));
+  __pyx_t_4 = ((__pyx_v_space->states[__pyx_v_thread]).sums_of != __pyx_v_data);
 
   if (__pyx_t_4) {
 
 
     /* "ryzanstein_llm/kernels/skipping.pyx":104
  *     cdef int8_t *values = <int8_t *>(columns + room)
- *     if not space.states[thread].has_sums:
- *         space.states[thread].has_sums = True             # <<<<<<<<<<<<<<
+ *     if space.states[thread].sums_of != data:
+ *         space.states[thread].sums_of = data             # <<<<<<<<<<<<<<
  *         memset(sums, 0, sums_bytes(job))
  *     count = rz_active_columns(&job.input.quantized, begin, end, columns, values, room)
 */
-    (__pyx_v_space->states[__pyx_v_thread]).has_sums = 1;
+    (__pyx_v_space->states[__pyx_v_thread]).sums_of = __pyx_v_data;
 
     /* "ryzanstein_llm/kernels/skipping.pyx":105
- *     if not space.states[thread].has_sums:
- *         space.states[thread].has_sums = True
+ *     if space.states[thread].sums_of != data:
+ *         space.states[thread].sums_of = data
  *         memset(sums, 0, sums_bytes(job))             # <<<<<<<<<<<<<<
  *     count = rz_active_columns(&job.input.quantized, begin, end, columns, values, room)
  *     kernels().ternary_columns(job.matrices[0], columns, (count + RZ_LIST_STEP - 1) // RZ_LIST_STEP * RZ_LIST_STEP,
@@ -18744,14 +18759,14 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_task(void const 
     /* "ryzanstein_llm/kernels/skipping.pyx":103
  *     cdef int32_t *columns = <int32_t *>(<uint8_t *>sums + sums_bytes(job))
  *     cdef int8_t *values = <int8_t *>(columns + room)
- *     if not space.states[thread].has_sums:             # <<<<<<<<<<<<<<
- *         space.states[thread].has_sums = True
+ *     if space.states[thread].sums_of != data:             # <<<<<<<<<<<<<<
+ *         space.states[thread].sums_of = data
  *         memset(sums, 0, sums_bytes(job))
 */
   }
 
   /* "ryzanstein_llm/kernels/skipping.pyx":106
- *         space.states[thread].has_sums = True
+ *         space.states[thread].sums_of = data
  *         memset(sums, 0, sums_bytes(job))
  *     count = rz_active_columns(&job.input.quantized, begin, end, columns, values, room)             # <<<<<<<<<<<<<<
  *     kernels().ternary_columns(job.matrices[0], columns, (count + RZ_LIST_STEP - 1) // RZ_LIST_STEP * RZ_LIST_STEP,
@@ -18859,7 +18874,7 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_finish_task(void const *
  *     cdef int64_t parts = 0, begin = task * PANEL_ROWS, t
  *     cdef int other
  *     for other in range(space.n_threads):             # <<<<<<<<<<<<<<
- *         if space.states[other].has_sums:
+ *         if space.states[other].sums_of == data:
  *             sums[parts] = <const int32_t *>space.thread_scratch(other)
 */
 
@@ -18872,18 +18887,18 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_finish_task(void const *
     /* "ryzanstein_llm/kernels/skipping.pyx":119
  *     cdef int other
  *     for other in range(space.n_threads):
- *         if space.states[other].has_sums:             # <<<<<<<<<<<<<<
+ *         if space.states[other].sums_of == data:             # <<<<<<<<<<<<<<
  *             sums[parts] = <const int32_t *>space.thread_scratch(other)
  *             parts += 1
 */
-    __pyx_t_4 = ((__pyx_v_space->states[__pyx_v_other]).has_sums != 0);
+    __pyx_t_4 = ((__pyx_v_space->states[__pyx_v_other]).sums_of == __pyx_v_data);
 
     if (__pyx_t_4) {
 
 
       /* "ryzanstein_llm/kernels/skipping.pyx":120
  *     for other in range(space.n_threads):
- *         if space.states[other].has_sums:
+ *         if space.states[other].sums_of == data:
  *             sums[parts] = <const int32_t *>space.thread_scratch(other)             # <<<<<<<<<<<<<<
  *             parts += 1
  *     for t in range(job.input.n):
@@ -18891,7 +18906,7 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_finish_task(void const *
       (__pyx_v_sums[__pyx_v_parts]) = ((int32_t const *)((struct __pyx_vtabstruct_14ryzanstein_llm_7kernels_9workspace_Workspace *)__pyx_v_space->__pyx_vtab)->thread_scratch(__pyx_v_space, __pyx_v_other));
 
       /* "ryzanstein_llm/kernels/skipping.pyx":121
- *         if space.states[other].has_sums:
+ *         if space.states[other].sums_of == data:
  *             sums[parts] = <const int32_t *>space.thread_scratch(other)
  *             parts += 1             # <<<<<<<<<<<<<<
  *     for t in range(job.input.n):
@@ -18902,7 +18917,7 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_finish_task(void const *
       /* "ryzanstein_llm/kernels/skipping.pyx":119
  *     cdef int other
  *     for other in range(space.n_threads):
- *         if space.states[other].has_sums:             # <<<<<<<<<<<<<<
+ *         if space.states[other].sums_of == data:             # <<<<<<<<<<<<<<
  *             sums[parts] = <const int32_t *>space.thread_scratch(other)
  *             parts += 1
 */
@@ -18978,53 +18993,24 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_finish_task(void const *
 /* "ryzanstein_llm/kernels/skipping.pyx":128
  * 
  * 
- * cdef void columns_skipping_steps(const Projections *job, Workspace space, Step *steps) noexcept:             # <<<<<<<<<<<<<<
+ * cdef void columns_skipping_steps(const Projections *job, int threads, Step *steps) noexcept nogil:             # <<<<<<<<<<<<<<
  *     """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
- *     cdef int thread
+ *     steps[0] = step(columns_task, job, blocks(job.input.columns, threads))
 */
 
-static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_skipping_steps(struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *__pyx_v_job, struct __pyx_obj_14ryzanstein_llm_7kernels_9workspace_Workspace *__pyx_v_space, struct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step *__pyx_v_steps) {
-  int __pyx_v_thread;
-  int __pyx_t_1;
-  int __pyx_t_2;
-  int __pyx_t_3;
+static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_skipping_steps(struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *__pyx_v_job, int __pyx_v_threads, struct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step *__pyx_v_steps) {
+
+  /* "ryzanstein_llm/kernels/skipping.pyx":130
+ * cdef void columns_skipping_steps(const Projections *job, int threads, Step *steps) noexcept nogil:
+ *     """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
+ *     steps[0] = step(columns_task, job, blocks(job.input.columns, threads))             # <<<<<<<<<<<<<<
+ *     steps[1] = step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS)
+*/
+  (__pyx_v_steps[0]) = __pyx_f_14ryzanstein_llm_7kernels_5steps_step(__pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_task, __pyx_v_job, __pyx_f_14ryzanstein_llm_7kernels_8skipping_blocks(__pyx_v_job->input->columns, __pyx_v_threads));
 
   /* "ryzanstein_llm/kernels/skipping.pyx":131
  *     """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
- *     cdef int thread
- *     for thread in range(space.n_threads):             # <<<<<<<<<<<<<<
- *         space.states[thread].has_sums = False
- *     steps[0] = step(columns_task, job, blocks(job.input.columns, space.n_threads))
-*/
-
-  __pyx_t_1 = __pyx_v_space->n_threads;
-  __pyx_t_2 = __pyx_t_1;
-
-  for (__pyx_t_3 = 0; __pyx_t_3 < __pyx_t_2; __pyx_t_3+=1) {
-    __pyx_v_thread = __pyx_t_3;
-
-    /* "ryzanstein_llm/kernels/skipping.pyx":132
- *     cdef int thread
- *     for thread in range(space.n_threads):
- *         space.states[thread].has_sums = False             # <<<<<<<<<<<<<<
- *     steps[0] = step(columns_task, job, blocks(job.input.columns, space.n_threads))
- *     steps[1] = step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS)
-*/
-    (__pyx_v_space->states[__pyx_v_thread]).has_sums = 0;
-  }
-
-
-  /* "ryzanstein_llm/kernels/skipping.pyx":133
- *     for thread in range(space.n_threads):
- *         space.states[thread].has_sums = False
- *     steps[0] = step(columns_task, job, blocks(job.input.columns, space.n_threads))             # <<<<<<<<<<<<<<
- *     steps[1] = step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS)
-*/
-  (__pyx_v_steps[0]) = __pyx_f_14ryzanstein_llm_7kernels_5steps_step(__pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_task, __pyx_v_job, __pyx_f_14ryzanstein_llm_7kernels_8skipping_blocks(__pyx_v_job->input->columns, __pyx_v_space->n_threads));
-
-  /* "ryzanstein_llm/kernels/skipping.pyx":134
- *         space.states[thread].has_sums = False
- *     steps[0] = step(columns_task, job, blocks(job.input.columns, space.n_threads))
+ *     steps[0] = step(columns_task, job, blocks(job.input.columns, threads))
  *     steps[1] = step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS)             # <<<<<<<<<<<<<<
 */
   (__pyx_v_steps[1]) = __pyx_f_14ryzanstein_llm_7kernels_5steps_step(__pyx_f_14ryzanstein_llm_7kernels_8skipping_finish_task, __pyx_v_job, ((((__pyx_v_job->matrices[0])->rows + __pyx_e_14ryzanstein_llm_7kernels_6linear_PANEL_ROWS) - 1) / __pyx_e_14ryzanstein_llm_7kernels_6linear_PANEL_ROWS));
@@ -19032,14 +19018,12 @@ static void __pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_skipping_steps(s
   /* "ryzanstein_llm/kernels/skipping.pyx":128
  * 
  * 
- * cdef void columns_skipping_steps(const Projections *job, Workspace space, Step *steps) noexcept:             # <<<<<<<<<<<<<<
+ * cdef void columns_skipping_steps(const Projections *job, int threads, Step *steps) noexcept nogil:             # <<<<<<<<<<<<<<
  *     """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
- *     cdef int thread
+ *     steps[0] = step(columns_task, job, blocks(job.input.columns, threads))
 */
 
   /* function exit code */
-
-
 }
 /* #### Code section: module_exttypes ### */
 static struct __pyx_vtabstruct_array __pyx_vtable_array;
@@ -20203,7 +20187,7 @@ static int __Pyx_modinit_Function_export_code(__pyx_mstatetype *__pyx_mstate) {
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (unlikely(!__pyx_export_signature)) __PYX_ERR(0, 1, __pyx_L1_error)
     #endif
-    const char * __pyx_export_name = __pyx_export_signature + 636;
+    const char * __pyx_export_name = __pyx_export_signature + 574;
     void (*const __pyx_export_pointers[])(void) = {(void (*)(void))&__pyx_f_14ryzanstein_llm_7kernels_8skipping_can_skip_rows, (void (*)(void))&__pyx_f_14ryzanstein_llm_7kernels_8skipping_can_skip_columns, (void (*)(void))&__pyx_f_14ryzanstein_llm_7kernels_8skipping_rows_scratch_bytes, (void (*)(void))&__pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_scratch_bytes, (void (*)(void))&__pyx_f_14ryzanstein_llm_7kernels_8skipping_rows_skipping_steps, (void (*)(void))&__pyx_f_14ryzanstein_llm_7kernels_8skipping_columns_skipping_steps, (void (*)(void)) NULL};
     void (*const *__pyx_export_pointer)(void) = __pyx_export_pointers;
     const char *__pyx_export_current_signature = __pyx_export_signature;
@@ -21473,30 +21457,30 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
     const struct { const unsigned int length: 8; } str_length_index[] = {{6},{8},{1},{2},{15},{23},{25},{32},{20},{22},{1},{1},{37},{45},{22},{179},{8},{15},{7},{6},{2},{9},{50},{30},{37},{5},{8},{8},{15},{20},{9},{17},{8},{12},{10},{8},{10},{8},{7},{12},{14},{11},{10},{19},{14},{12},{10},{17},{13},{12},{12},{19},{8},{3},{15},{4},{1},{18},{5},{15},{6},{9},{5},{5},{6},{7},{2},{5},{5},{8},{7},{4},{4},{4},{3},{4},{3},{8},{10},{5},{4},{5},{4},{4},{6},{6},{6},{6},{1}};
-    const struct { const unsigned int length: 10; } bytes_length_index[] = {{1},{750},{32},{137}};
+    const struct { const unsigned int length: 10; } bytes_length_index[] = {{1},{688},{32},{137}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (816 bytes) */
-static const char cstring[] = "x\332\255Tmo\0337\014\366O\3417\047\203cl@\326mE\321a\310\262!\037\326\005\013\260}\024x\022m\253\326IWQr\354\374\372\221\367\3428mPt\351\014\370\216\3077=|H\n\260\300\267{H\315{\262\345\355\3625\274\371\203\332\224\017\177{\272\207\264\20276\305\342\3275U\006\214\016\234\317\352\370\261\332\307\311\300%{G\356\304\031R\376\254\375\251\356\350\371\366\347+\2141\025@f\277\216P\022dBw\221b8@\333\203\334\t\310\233\270\303\340\035\264\311\321\002h\337I\254\244\232\333\271\236;_\245\\2\306\371\002\326\222jr\346\rv$G\001\356=\303\273T\010\312F\230\270:\224M\212 :G\3017\224\261\220\234\246\370$kV\247\010\267\327\267\027\227?^\366h3)o\014\\\033\033\004(\261\222\326T\037\212d/\207\216x\t7+8\244\n\221\004\227T\321\211\337i@\331P\004\246\242\002\314\373\232\261\370\024\215\204\373\270\236\2174\371\035i\364o\030\230\226\350\234\021?\262)\004\265\245\310Kl\254\363\214M \212\372\\[\317\203\344b\222\202VXC\001c2\271j\311\030p\265\317\030S\274\220\002w\036\203X\255\217\276\030S\373@5c\010\311\n\017\2009\343\001\034\026\\>c\035(UN\206n\362\362\227\273\253\233\233\353\020|\307\236\357\350C\245hI\347j\3718b\306\334\036\366\362\377U\3705\357h_\376\242\225`Pf\214\231\2045\025_\250U\205S?\371\211\212\205%R\331\267\2354Y\245\026}\354\337\311\325\320\333\"\266\303[\2172\246\223\303,v\376(o\310n\271\266\303\327\230QE\355\334 \325\330y\273\225l\327q\362\333\025\255^s|\250\030\246#&Z\217\222\355\207\351DA{\375\220N\037a\361I\031G\3711\256\020K]\322\327\211e\323\324\325\212r\203L\326\006\037\311H\3012\337\226\032\264[\233j,\256\207\356\331\014+-\234\313b\220`\357\207\231rNy\025p\315\262\030-\226q=\274\223\265\243\275\262\314\303\343\201d\305t\277t\257\024\256\254e+);9\247K]\246\265g\331\010\001=\016V\337\177\215\223\"\262TB\035\227$\377\\m\021\016%\254v2;$\013X\211\367\177\372X\340l0\303\310\271\371\3562\037\0360J\260\224\025Bk~\330R\216\024\330\274\322b1\233\337Q\227[.\037.\360\315\371\354eInsz?.\315\223T\257.\315WcZ\310\255R\276&\3333\340\306\234\273$7\327\377\001o\001_\234\344\373\276\221""\346N\236J\322\013!<[\323\223,2Y\237\311\363\323}\312[\226\031\"\363\317$}\222\342?\224a1\032\336\372\316\344t\317\217_r\231\3266\362L\265\206\255\354\213\335\230\346 [8\033M\037i\007G\t\325{\332\364g<z>Q\347\0073b\231\0108S.\317g\243\366E\225\234}\261{A\336\232U\215}\017\026\320\267\361t\"tV\317g\352\373/+\225\026\215";
-    PyObject *data = __Pyx_DecompressString(cstring, 816, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (795 bytes) */
+static const char cstring[] = "x\332\255Tmo\0337\014\366O\3417\047\203cl@\326\rC\321a\310\262!\037\326\005\013\260\257\002O\342\331\252u\322U\224\\_~\375\310\273\263\343\024mQ\2443\340;\036\337\364\360!)\300\002\337\037 5\357\310\2267\353_\340\365_\324\245<\374\353\351\003\244\026^\333\024\213\337\324T\0310:p>\253\343\307j\037\217\006.\331;rg\316\220\362\027\355\317u\047\3177\277\336`\214\251\0002\373M\204\222 \023\272\253\024\303\000\335\010r/ \357\342\036\203w\320%G+\240C/\261\222ji\227z\356\262M\271d\214\313\025l$\325\321\231\267\330\223\034\005x\360\014oS!([a\342f(\333\024At\216\202o(c!9M\361I\326\254N\021\356o\357\257\256\177\276\036\321fR\336\030\27066\010Pb%\255\251>\024\311^\206\236x\rw-\014\251B$\301%U\364\342w\036P\266\024\201\251\250\000\313\261f,>E#\341>n\2263M~O\032\375\007\006\2465:g\304\217l\nAm)\362\032\033\353<c\023\210\242>7\326\363$\271\230\244\240\026k(`L&W-\031\003\256\216\031c\212WR\340\336c\020\253\365\321\027c\352\030\250f\014!Y\341\0010g\034\300a\301\365\047\254\023\245\312\311\324M^\377\366psww\033\202\357\331\363\003\275\257\024-\351\\\255\237F\314\230\373\341 \377\337\205_\363\226\016\345\037j\005\2032c\314Q\330P\361\205:U8\365\223\237\250XX\"\225}\327K\223U\352\320\307\361\235\\\r\243-b7\275\365(cz9\314b\357O\362\226\354\216k7}\315\031U\324\316MR\215\275\267;\311v\033\217~\373\242\325k\216\367\025\303\361\210#\255\047\311\216\303t\246\240\203~H\247O\260\370\254\214\223\374\024W\210\245.\351\353\221e\323\324\266\245\334 \223\265\301G2R\260\314\267\245\006\355\316\246\032\213\033\241{6\323J\013\347\262\030$\330\307a\246\234Sn\003nX\026\243\3032\257\207w\262vtP\226yz<\222\254\230\356\227\356\225\302\225\265\354$e/\347\364\251\317\264\361,\033!\240\347\301\032\373\257qRD\226J\250\347\222\344\237\253-\302\241\204\325^f\207d\001+\361\341o\037\013\\Lf\23097?\\\347\341\021\243\004KY!t\346\247\035\345H\201\315+-\026\263\371\023u\271\345\362\341\002\337].^\226\344>\247w\363\322<K\365\352\332|3\246\225\334*\345[\262}\002\334\234s\237\344\346\372?\340\255\340\253\223\37486\322<""\310SIz!\204\317\325\364r \026\243\341\235\357MN\037\370\351K\256\303\332E^\250\326\260\225\211\267[\323\014\262G\213\331\364\221vr\224P\275i\315x\306\223\3473u~43\226c\t\027\312\306\345b\326\276\250\222\213\257v/\310;\323\3268\262\270\202\261\021\347T\352\264].\324\367?\027\224\376C";
+    PyObject *data = __Pyx_DecompressString(cstring, 795, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1151 bytes) */
-static const char cstring[] = "\377 at 0x o\377bject>.:\377 <Memory\377View of \377<contigu\377ous and gdir%\001\007\rin\021\005\177strided\"\010o or \004\031><(\t\376A\006>?Canno\377t assign\377 to read\177-only m\240\002\375v\242\000Invali\377d mode, \347exp\305\000|\000\047c\047\376t\001\047fortra\237n\047, gH\000%\005s\357hape\222\000 ax\377is Note \373th\207 Cytho\373n \021\000delib\237eratek\000\320\001c\367ter!\001n PE\337P-484\212\"re\376\264!s subcl\366\246\000es\261!buil\373ti\260\000ypes.\377 If you \223ne\224 \303\000p\316\000%\tt\177hen set\200\000\367e \047\357\002atio\377n_typing\355\047\355$iv\242\000o F\377alse.add}_\231 ecoll\266@\376+\000s.abcdi\177sableen\002\001\357gcis\004\003dno\377 default\377 __reduc\277e__ duM\002n\367on-\262@vial\376\033\000cinit__\371u>\002\361!alloc\376\205  array \037data.\013\020\315#\237a\376\374Cs.ASCII\377Ellipsis\377Sequence\372\324a.\331g__Pyx\376\001\000Dict_Ne\177xtRef__\306\"\373__\001\005getit\213em\r\001d$\001\027\000\020\000s9t\232@!\001imp\342@+\001\357main\003\002odu}l\337\000__nam\002\003\353ewL\001pj\000cap\375i\003\006hecksu\200X\000\026\001K\004!\001\370 \237 +\001u\337npickK\000En\346 \005vt\341!\234\001qua\021l[\005\317%\330&c\310b\303\001\353$\003ex\320\001\347@\216\006\363@\276\006\003\006\216.\007tes\210@\325@\374%_\377bufferba\377seccline\375_\356\000traceb\377ackcount\235d\266\002is_\315\206\003\361 o\355d\216`um\310\204\002err\377orflagsf\337ormat\230\205\004id_index\342!s\000\002?izemem\334\205\001\324\205\001\376\302!ndimobj\375pe\000popreg\377istersetd\322d\316\205\002s5\000\225@rt\031\000\357psto\001\000ruc\331t\301 \234\000up\271`ev\377aluesxOi\277nt (st\033\001 \373__\357\"_14ry\347zanV\000\305@llm\377_7kernel\367s_6\351\001ar_G\177ated co!\000\357 *)\000\0173Pro\271j\256\205\004>\n64_S>,\301 \326\000\224\002\0274\212\020M\004vo\263id\363\200=\232\002, \317\201&5>\304B_Step\354!L4\334\277\022\357Jobj\343X9w\357orks\370`e_W\366\002\005 *\215\2007can_\377skip_row\373s\000\005\006colum\367ns\000\022\001_scr\377atch_byt""\201e!\000\025\003\007\014#\003F\000\244\212\001_\342\357\204\002\000>\004[\002\r\007rz_4\304\204\004\265\204\005(\313A)\000\332\204\004\334\2012\371(\226\205\037\271Dtask_ofunc\324\213\001, \305b\030\276\205\004\254\204\002\366\204\001)\000\261\206\001";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1151, 2064);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1124 bytes) */
+static const char cstring[] = "\377 at 0x o\377bject>.:\377 <Memory\377View of \377<contigu\377ous and gdir%\001\007\rin\021\005\177strided\"\010o or \004\031><(\t\376A\006>?Canno\377t assign\377 to read\177-only m\240\002\375v\242\000Invali\377d mode, \347exp\305\000|\000\047c\047\376t\001\047fortra\237n\047, gH\000%\005s\357hape\222\000 ax\377is Note \373th\207 Cytho\373n \021\000delib\237eratek\000\320\001c\367ter!\001n PE\337P-484\212\"re\376\264!s subcl\366\246\000es\261!buil\373ti\260\000ypes.\377 If you \223ne\224 \303\000p\316\000%\tt\177hen set\200\000\367e \047\357\002atio\377n_typing\355\047\355$iv\242\000o F\377alse.add}_\231 ecoll\266@\376+\000s.abcdi\177sableen\002\001\357gcis\004\003dno\377 default\377 __reduc\277e__ duM\002n\367on-\262@vial\376\033\000cinit__\371u>\002\361!alloc\376\205  array \037data.\013\020\315#\237a\376\374Cs.ASCII\377Ellipsis\377Sequence\372\324a.\331g__Pyx\376\001\000Dict_Ne\177xtRef__\306\"\373__\001\005getit\213em\r\001d$\001\027\000\020\000s9t\232@!\001imp\342@+\001\357main\003\002odu}l\337\000__nam\002\003\353ewL\001pj\000cap\375i\003\006hecksu\200X\000\026\001K\004!\001\370 \237 +\001u\337npickK\000En\346 \005vt\341!\234\001qua\021l[\005\317%\330&c\310b\303\001\353$\003ex\320\001\347@\216\006\363@\276\006\003\006\216.\007tes\210@\325@\374%_\377bufferba\377seccline\375_\356\000traceb\377ackcount\235d\266\002is_\315\206\003\361 o\355d\216`um\310\204\002err\377orflagsf\337ormat\230\205\004id_index\342!s\000\002?izemem\334\205\001\324\205\001\376\302!ndimobj\375pe\000popreg\377istersetd\322d\316\205\002s5\000\225@rt\031\000\357psto\001\000ruc\331t\301 \234\000up\271`ev\377aluesxOi\277nt (st\033\001 \373__\357\"_14ry\347zanV\000\305@llm\377_7kernel\367s_6\351\001ar_G\177ated co!\000\357 *)\000\0173Pro\271j\256\205\004>\n64_S>,\301 \326\000\224\002\0274\212\020M\004vo\263id\363\200=\232\002, \317\201&5>\304B_Step\354!L4\374\274\025O7can_sk\377ip_rows\000\376\005\006columns\375\000\022\001_scrat\177ch_byte!\000\240\025\003\007\014#\003F\000\346\211\001_\261""\204\002\0008>\004[\002\r\007rz_\206\204\004\367eM(\215A)\000\234\204\004\236\2012(\330\204\037\376\373$task_fu\033nc\226\213\001, \207b\200\205\004\356b\006\270\204\001)\000\363\205\001";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1124, 2002);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (2064 bytes) */
-static const char bytes[] = " at 0x object>.: <MemoryView of <contiguous and direct><contiguous and indirect><strided and direct or indirect><strided and direct><strided and indirect>>?Cannot assign to read-only memoryviewInvalid mode, expected \047c\047 or \047fortran\047, got Invalid shape in axis Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notecollections.abcdisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__unable to allocate array data.unable to allocate shape and strides.ASCIIEllipsisSequenceView.MemoryView__Pyx_PyDict_NextRef__class____class_getitem____dict____getstate____import____main____module____name____new____pyx_capi____pyx_checksum__pyx_state__pyx_type__pyx_unpickle_Enum__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test__abcallocate_bufferbaseccline_in_tracebackcountdtype_is_objectencodeenumerateerrorflagsformatfortranidindexitemsitemsizememviewmodenamendimobjpackpopregistersetdefaultshapesizestartstepstopstructunpackupdatevaluesxOint (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Gated const *)\000int (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *)\000int64_t (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Gated const *, int)\000int64_t (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *, int)\000void (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Gated const *, int, struct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step *)\000void (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *, struct __pyx_obj_14ryzanstein_llm_7kernels_9workspace_Workspace *, struct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step *)\000can_skip_rows\000can_skip_columns\000rows_scratch_bytes\000columns_scratch_bytes\000rows_skipping_steps\000columns_skipping_stepsrz_kernels const *(void)\000kernelsstruct __pyx_t_14ry""zanstein_llm_7kernels_5steps_Step (__pyx_t_14ryzanstein_llm_7kernels_5steps_task_function, void const *, int64_t)\000step";
+    #else /* compression: none (2002 bytes) */
+static const char bytes[] = " at 0x object>.: <MemoryView of <contiguous and direct><contiguous and indirect><strided and direct or indirect><strided and direct><strided and indirect>>?Cannot assign to read-only memoryviewInvalid mode, expected \047c\047 or \047fortran\047, got Invalid shape in axis Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notecollections.abcdisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__unable to allocate array data.unable to allocate shape and strides.ASCIIEllipsisSequenceView.MemoryView__Pyx_PyDict_NextRef__class____class_getitem____dict____getstate____import____main____module____name____new____pyx_capi____pyx_checksum__pyx_state__pyx_type__pyx_unpickle_Enum__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test__abcallocate_bufferbaseccline_in_tracebackcountdtype_is_objectencodeenumerateerrorflagsformatfortranidindexitemsitemsizememviewmodenamendimobjpackpopregistersetdefaultshapesizestartstepstopstructunpackupdatevaluesxOint (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Gated const *)\000int (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *)\000int64_t (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Gated const *, int)\000int64_t (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *, int)\000void (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Gated const *, int, struct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step *)\000void (struct __pyx_t_14ryzanstein_llm_7kernels_6linear_Projections const *, int, struct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step *)\000can_skip_rows\000can_skip_columns\000rows_scratch_bytes\000columns_scratch_bytes\000rows_skipping_steps\000columns_skipping_stepsrz_kernels const *(void)\000kernelsstruct __pyx_t_14ryzanstein_llm_7kernels_5steps_Step (__pyx_t_14ryzanstein_llm_7k""ernels_5steps_task_function, void const *, int64_t)\000step";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED

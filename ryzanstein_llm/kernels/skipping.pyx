@@ -100,8 +100,8 @@ cdef void columns_task(const void *data, Workspace space, int64_t task, int thre
     cdef int32_t *sums = <int32_t *>space.thread_scratch(thread)
     cdef int32_t *columns = <int32_t *>(<uint8_t *>sums + sums_bytes(job))
     cdef int8_t *values = <int8_t *>(columns + room)
-    if not space.states[thread].has_sums:
-        space.states[thread].has_sums = True
+    if space.states[thread].sums_of != data:
+        space.states[thread].sums_of = data
         memset(sums, 0, sums_bytes(job))
     count = rz_active_columns(&job.input.quantized, begin, end, columns, values, room)
     kernels().ternary_columns(job.matrices[0], columns, (count + RZ_LIST_STEP - 1) // RZ_LIST_STEP * RZ_LIST_STEP,
@@ -116,7 +116,7 @@ cdef void finish_task(const void *data, Workspace space, int64_t task, int threa
     cdef int64_t parts = 0, begin = task * PANEL_ROWS, t
     cdef int other
     for other in range(space.n_threads):
-        if space.states[other].has_sums:
+        if space.states[other].sums_of == data:
             sums[parts] = <const int32_t *>space.thread_scratch(other)
             parts += 1
     for t in range(job.input.n):
@@ -125,10 +125,7 @@ cdef void finish_task(const void *data, Workspace space, int64_t task, int threa
             min(begin + PANEL_ROWS, job.matrices[0].rows), job.out[0] + t * job.out_stride[0], job.store)
 
 
-cdef void columns_skipping_steps(const Projections *job, Workspace space, Step *steps) noexcept:
+cdef void columns_skipping_steps(const Projections *job, int threads, Step *steps) noexcept nogil:
     """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
-    cdef int thread
-    for thread in range(space.n_threads):
-        space.states[thread].has_sums = False
-    steps[0] = step(columns_task, job, blocks(job.input.columns, space.n_threads))
+    steps[0] = step(columns_task, job, blocks(job.input.columns, threads))
     steps[1] = step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS)

@@ -7,6 +7,7 @@ cdef struct Step:
     task_function run
     const void *job
     int64_t tasks
+    int64_t next  # the next task nobody has taken
 
 cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
-cdef void run_steps(const Step *steps, int count, Workspace space, int64_t work) noexcept
+cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexcept

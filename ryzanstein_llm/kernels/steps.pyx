@@ -1,23 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The one parallel region of the compute calls: several steps for one fork and join.
+"""The one parallel region of the compute calls: many steps for one fork and join.
 
 A step is a function and a number of tasks that may run in any order, on any thread; the
 next step begins when all are done.
 """
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t
+from openmp cimport omp_get_num_threads
 from ryzanstein_llm.kernels.cpu cimport rz_float_mode_enter, rz_float_mode_leave
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
-cdef extern from *:
-    """
-    #ifdef _MSC_VER
-    #define rz_barrier() __pragma(omp barrier)
-    #else
-    #define rz_barrier() _Pragma("omp barrier")
-    #endif
-    """
-    void rz_barrier() nogil
+cdef extern from "ryzanstein/team.h" nogil:
+    ctypedef struct rz_barrier:
+        pass
+    void rz_barrier_init(rz_barrier *)
+    void rz_barrier_wait(rz_barrier *, int)
+    int64_t rz_next_task(int64_t *)
 
 
 cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil:
@@ -26,27 +24,40 @@ cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
     result.run = run
     result.job = job
     result.tasks = tasks
+    result.next = 0
     return result
 
 
-cdef void run_steps(const Step *steps, int count, Workspace space, int64_t work) noexcept:
+cdef void run_all(Step *steps, int count, Workspace space, rz_barrier *barrier) noexcept nogil:
+    """One thread's share of all steps."""
+    cdef int s, thread = threadid(), threads = omp_get_num_threads()
+    cdef int64_t task
+    for s in range(count):
+        if steps[s].tasks == 0:
+            continue  # for all threads alike: nobody waits
+        task = rz_next_task(&steps[s].next)
+        while task < steps[s].tasks:
+            if not space.cancel[0]:
+                steps[s].run(steps[s].job, space, task, thread)
+            task = rz_next_task(&steps[s].next)
+        if s + 1 < count:
+            rz_barrier_wait(barrier, threads)
+
+
+cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexcept:
     """Runs steps in order, without the GIL, in the default floating-point environment.
 
     `work` in multiply-adds decides whether a team is worth it. A set cancel flag turns the
     tasks that have not begun into nothing.
     """
-    cdef int threads = space.team(work), s = 0
-    cdef int64_t i
+    cdef int threads = space.team(work)
     cdef unsigned int mode = 0
+    cdef rz_barrier barrier
+    rz_barrier_init(&barrier)
+    space.begin()
     with nogil, parallel(num_threads=threads):
         space.enter(threadid())
         mode = rz_float_mode_enter()
-        s = 0  # each thread has its own
-        while s < count:
-            for i in prange(steps[s].tasks, schedule="dynamic"):
-                if not space.cancel[0]:
-                    steps[s].run(steps[s].job, space, i, threadid())
-            rz_barrier()  # Cython makes a prange of a parallel block `nowait`
-            s = s + 1
+        run_all(steps, count, space, &barrier)
         rz_float_mode_leave(mode)
         space.leave(threadid())

@@ -3,7 +3,7 @@ from ryzanstein_llm.kernels.cpu cimport rz_activations
 
 cdef struct ThreadState:
     # what a thread knows of the call and counts over all calls; a cache line of its own
-    int64_t has_sums  # its scratch begins with sums of the step, see skipping.pyx
+    const void *sums_of  # the job whose sums its scratch begins with, see skipping.pyx
     int64_t rows_read
     int64_t rows_seen
     int64_t columns_read
@@ -24,6 +24,7 @@ cdef class Workspace:
     cdef const int *cancel
     cdef public double kernel_seconds
     cdef double _entered
+    cdef void begin(self) noexcept nogil
     cdef void enter(self, int thread) noexcept nogil
     cdef void leave(self, int thread) noexcept nogil
     cdef int team(self, int64_t work) noexcept nogil

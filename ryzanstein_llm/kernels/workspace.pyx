@@ -70,6 +70,12 @@ cdef class Workspace:
         held = (self._codes, self._scales, self._sums, self._scratch, self._states)
         return sum(array.nbytes for array in held if array is not None)
 
+    cdef void begin(self) noexcept nogil:
+        """Before the steps of a call: no thread has sums of any job."""
+        cdef int thread
+        for thread in range(self.n_threads):
+            self.states[thread].sums_of = NULL
+
     cdef void enter(self, int thread) noexcept nogil:
         """A thread begins its part of a parallel region."""
         if thread == 0:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.attention import MAX_HEAD_DIM
-from ..kernels.blocks import attention_half, feed_forward_half
+from ..kernels.decoder import DecoderLayer, decoder_layers
 from ..kernels.elementwise import inverse_square_root
 from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
 from ..kernels.linear import MAX_COLUMNS, TernaryMatrix, norm_dense
@@ -26,6 +26,10 @@ from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
 from .weights import WeightLoader
 
 __all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
+
+# Tokens times layers of one compute call. All layers of a token go together; a call of a prompt
+# ends soon enough for Ctrl-C.
+TOGETHER = 64
 
 # Rows of `up` and columns of `down` of so many weights, 512 bytes, are long enough to be worth
 # leaving out; shorter runs of memory cost as much to jump over as to read.
@@ -140,30 +144,8 @@ class BitNetConfig:
         )
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Weights of one decoder layer."""
-
-    input_norm: Float32  # (hidden,)
-    q: TernaryMatrix  # (heads * head_dim, hidden)
-    k: TernaryMatrix  # (kv_heads * head_dim, hidden)
-    v: TernaryMatrix
-    attention_sub_norm: Float32  # (heads * head_dim,)
-    o: TernaryMatrix  # (hidden, heads * head_dim)
-    post_attention_norm: Float32  # (hidden,)
-    gate: TernaryMatrix  # (intermediate, hidden)
-    up: TernaryMatrix
-    ffn_sub_norm: Float32  # (intermediate,)
-    down: TernaryMatrix  # (hidden, intermediate)
-
-    @property
-    def matrices(self) -> list[TernaryMatrix]:
-        """All seven projections."""
-        return [self.q, self.k, self.v, self.o, self.gate, self.up, self.down]
-
-
 class BitNetForCausalLM:
-    """The graph: two compute calls a layer. See `base.CausalLM` for the interface."""
+    """The graph. See `base.CausalLM` for the interface."""
 
     family = "bitnet"
 
@@ -171,7 +153,7 @@ class BitNetForCausalLM:
         self,
         config: BitNetConfig,
         embedding: Tensor,
-        layers: list[Layer],
+        layers: list[DecoderLayer],
         final_norm: Float32,
         head: Tensor,
         screen: ScreenedHead | None,
@@ -204,7 +186,7 @@ class BitNetForCausalLM:
         space: Workspace,
     ) -> Float32:
         config, n = self.config, len(ids)
-        eps, q_width = config.norm_eps, config.n_heads * config.head_dim
+        q_width = config.n_heads * config.head_dim
         kv_width = config.n_kv_heads * config.head_dim
         rotary = self.rotary.upto(max(position + rows for rows, position, _ in segments))
 
@@ -212,15 +194,11 @@ class BitNetForCausalLM:
         qkv = np.empty((n, q_width + 2 * kv_width), np.float32)
         attended = np.empty((n, q_width), np.float32)
         gated = np.empty((n, config.intermediate_size), np.float32)
-        for index, layer in enumerate(self.layers):
-            attention_half(
-                hidden, layer.input_norm, eps, layer.q, layer.k, layer.v, qkv, segments, layout,
-                index, config.n_heads, rotary, self.score_scale, attended,
-                layer.attention_sub_norm, layer.o, space,
-            )  # fmt: skip
-            feed_forward_half(
-                hidden, layer.post_attention_norm, eps, layer.gate, layer.up, config.activation,
-                gated, layer.ffn_sub_norm, layer.down, space,
+        together = max(1, TOGETHER // n)
+        for first in range(0, config.n_layers, together):
+            decoder_layers(
+                hidden, self.layers[first : first + together], first, segments, layout,
+                config.n_heads, rotary, self.score_scale, qkv, attended, gated, space,
             )  # fmt: skip
         return hidden
 
@@ -274,7 +252,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
     for index in range(config.n_layers):
         at = f"model.layers.{index}"
         layers.append(
-            Layer(
+            DecoderLayer(
                 input_norm=loader.vector(f"{at}.input_layernorm.weight", hidden),
                 q=loader.ternary(f"{at}.self_attn.q_proj", q_width, hidden),
                 k=loader.ternary(f"{at}.self_attn.k_proj", kv_width, hidden),
@@ -282,6 +260,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
                 attention_sub_norm=loader.vector(f"{at}.self_attn.attn_sub_norm.weight", q_width),
                 o=loader.ternary(f"{at}.self_attn.o_proj", hidden, q_width),
                 post_attention_norm=loader.vector(f"{at}.post_attention_layernorm.weight", hidden),
+                activation=config.activation,
+                eps=config.norm_eps,
                 gate=loader.ternary(f"{at}.mlp.gate_proj", ffn, hidden),
                 up=loader.ternary(
                     f"{at}.mlp.up_proj", ffn, hidden, "rows" if skipping else "tiles"

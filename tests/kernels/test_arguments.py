@@ -51,7 +51,7 @@ def test_ternary_matrix_describes_itself() -> None:
     matrix = matrix_of(t, 0.25)
     assert (matrix.rows, matrix.columns, matrix.scale, matrix.nbytes) == (2, 3, 0.25, 64)
     assert np.array_equal(matrix.dense(), t)
-    assert repr(matrix) == "TernaryMatrix(2 x 3, scale 0.25)"
+    assert repr(matrix) == "TernaryMatrix(2 x 3, scale 0.25, tiles)"
 
 
 def test_norm_project() -> None:

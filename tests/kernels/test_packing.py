@@ -15,30 +15,42 @@ from .same_bits import assert_same_bits
 PUBLISHED = bytes.fromhex("5815019029122162")
 LISTED = np.array([(j * j + j // 5) % 3 - 1 for j in range(32)], np.int8).reshape(8, 4)
 
-SHAPES = [(1, 1), (2, 3), (3, 16), (4, 17), (15, 15), (16, 16), (17, 33), (30, 100), (65, 63)]
+SHAPES = [(1, 1), (2, 3), (3, 16), (4, 17), (15, 15), (16, 16), (17, 33), (30, 100), (65, 63),
+          (256, 256), (257, 300), (100, 600)]  # fmt: skip
+LAYOUTS = tuple(packing.LAYOUTS)
 
 
-def unpack(tiles: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Values from tiles by the words of kernels.h: byte 4*row + b of a 16 x 16 tile holds
-    columns b, 4+b, 8+b, 12+b in bit pairs 0, 2, 4, 6. Also the padding, as int8."""
-    row_tiles, column_tiles, _ = tiles.shape
-    codes = np.empty((row_tiles, 16, column_tiles, 16), np.uint8)
-    of_row = tiles.reshape(row_tiles, column_tiles, 16, 4)
-    for column in range(16):
-        pair = of_row[..., column % 4] >> (2 * (column // 4)) & 3
-        codes[..., column] = pair.transpose(0, 2, 1)
-    return codes.reshape(16 * row_tiles, 16 * column_tiles).astype(np.int8) - 1
+def unpack(codes: np.ndarray, layout: str) -> np.ndarray:
+    """All that is stored, padding too, as int8 of -1, 0, 1, by the words of kernels.h."""
+    if layout == "tiles":  # byte 4*row + b holds columns b, 4+b, 8+b, 12+b in bit pairs 0, 2, 4, 6
+        row_tiles, column_tiles, _ = codes.shape
+        values = np.empty((row_tiles, 16, column_tiles, 16), np.uint8)
+        of_row = codes.reshape(row_tiles, column_tiles, 16, 4)
+        for column in range(16):
+            pair = of_row[..., column % 4] >> (2 * (column // 4)) & 3
+            values[..., column] = pair.transpose(0, 2, 1)
+        return values.reshape(16 * row_tiles, 16 * column_tiles).astype(np.int8) - 1
+    runs, lines, _ = codes.shape
+    values = np.empty((runs, lines, 256), np.uint8)
+    for i in range(256):
+        byte, pair = i % 64, i // 64
+        if layout == "columns":  # row 64*p + 16*q + 4*l + k in byte 16*l + 4*q + k
+            quarter, lane, k = byte // 16, byte // 4 % 4, byte % 4
+            byte = 16 * lane + 4 * quarter + k
+        values[:, :, i] = codes[:, :, byte] >> (2 * pair) & 3
+    found = values.reshape(runs, 256 * lines).astype(np.int8) - 1
+    return found if layout == "rows" else found.T
 
 
-def assert_holds(tiles: np.ndarray, t: np.ndarray) -> None:
-    """The tiles hold t, zeros (code 1) around it, and `packing.unpack` reads the same."""
-    assert tiles.shape == packing.storage_shape(*t.shape)
-    assert tiles.ctypes.data % 64 == 0
-    whole = unpack(tiles, t.shape)
+def assert_holds(codes: np.ndarray, t: np.ndarray, layout: str = "tiles") -> None:
+    """The codes hold t, zeros (code 1) around it, and `packing.unpack` reads the same."""
+    assert codes.shape == packing.storage_shape(*t.shape, layout)
+    assert codes.ctypes.data % 64 == 0
+    whole = unpack(codes, layout)
     assert_same_bits(whole[: t.shape[0], : t.shape[1]], t)
     assert not whole[t.shape[0] :].any()
     assert not whole[:, t.shape[1] :].any()
-    assert_same_bits(packing.unpack(tiles, *t.shape), t)
+    assert_same_bits(packing.unpack(codes, *t.shape, layout), t)
 
 
 def test_the_published_test_vector() -> None:
@@ -48,27 +60,30 @@ def test_the_published_test_vector() -> None:
     assert_holds(tiles, LISTED)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_published_packing(
-    shape: tuple[int, int], n_threads: int, rng: np.random.Generator
+    shape: tuple[int, int], n_threads: int, layout: str, rng: np.random.Generator
 ) -> None:
     """Also for rows that are no multiple of 4 or 16."""
     t = rng.integers(-1, 2, shape, np.int8)
-    tiles, clean = packing.pack_hf(pack_rows(t), shape[0], n_threads)
+    codes, clean = packing.pack_hf(pack_rows(t), shape[0], n_threads, layout=layout)
     assert clean
-    assert_holds(tiles, t)
+    assert_holds(codes, t, layout)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("n_threads", [1, 3])
-def test_code_3_is_noticed_wherever_it_is(n_threads: int) -> None:
+def test_code_3_is_noticed_wherever_it_is(n_threads: int, layout: str) -> None:
     rows, columns = 37, 35
     for row in (0, 1, 15, 16, 36):
         for column in (0, 4, 15, 16, 34):
             packed = pack_rows(np.zeros((rows, columns), np.int8))
             quarter = packed.shape[0]
             packed[row % quarter, column] |= 3 << 2 * (row // quarter)
-            assert packing.pack_hf(packed, rows, n_threads)[1] is False, (row, column)
+            found = packing.pack_hf(packed, rows, n_threads, layout=layout)
+            assert found[1] is False, (row, column)
 
 
 def test_code_3_in_the_padding_of_the_file_does_not_matter() -> None:
@@ -99,13 +114,16 @@ def as_stored(master: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_absmean(shape: tuple[int, int], kind: str, rng: np.random.Generator) -> None:
+def test_absmean(
+    shape: tuple[int, int], layout: str, kind: str, rng: np.random.Generator
+) -> None:
     stored, values = as_stored(0.03 * rng.standard_normal(shape), kind)
-    tiles, scale = packing.pack_float(stored, kind, 2)
+    codes, scale = packing.pack_float(stored, kind, 2, layout=layout)
     wanted = absmean(values)
     assert scale == np.float32(wanted.multiplier)
-    assert_holds(tiles, wanted.t)
+    assert_holds(codes, wanted.t, layout)
 
 
 def test_absmean_ties_go_to_zero() -> None:

@@ -85,7 +85,7 @@ def test_workspace_grows_and_is_reused(tier: str, rng: np.random.Generator) -> N
             assert_same_bits(*outputs)
         held = shared.nbytes
     assert shared.nbytes == held > 0
-    assert Workspace(1).nbytes == 0
+    assert Workspace(1).nbytes < held
 
 
 def test_calls_may_follow_in_any_order_in_one_process(tier: str) -> None:

@@ -179,7 +179,9 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
             }
         return;
     }
-    for (; tile + RZ_PANEL_TILES <= tile_end; tile += RZ_PANEL_TILES)
+    /* a line has codes of four row tiles, and memory for all: w->row_tiles is a multiple of four */
+    const int64_t last = w->layout == RZ_LAYOUT_TILES ? tile_end - RZ_PANEL_TILES : tile_end - 1;
+    for (; tile <= last; tile += RZ_PANEL_TILES)
         rz_panel_(w, tile, RZ_PANEL_TILES, x, out, out_stride, store, scratch);
     for (; tile < tile_end; tile++) rz_panel_(w, tile, 1, x, out, out_stride, store, scratch);
 }
