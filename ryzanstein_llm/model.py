@@ -22,6 +22,7 @@ from .formats import Checkpoint, open_checkpoint
 from .kernels import cpu
 from .kv_cache import KV_DTYPES, KVCache
 from .models import LoadOptions, load_model
+from .packed_cache import cache_directory, load_through_cache
 from .perplexity import PerplexityResult, perplexity
 from .request import Prompt, Request, make_request
 from .runner import Runner, new_cancel_flag
@@ -56,6 +57,10 @@ class BitNetModel:
     skipping : bool, optional
         Whether decoding leaves out weights that squared ReLU makes irrelevant. Default: where it
         pays. Results are equal bit for bit either way, and other activations have nothing to skip.
+    packed_cache : bool or path, optional
+        Keep packed weights of a large model on disk, and map them at the next start. True: in the
+        user's cache directory, or where `RYZANSTEIN_CACHE` says; a path: in that directory; False:
+        not at all. Where keeping them fails, a warning is logged and the model works as well.
     progress : callable (done, total, what), optional
         Called while weights load.
 
@@ -82,18 +87,27 @@ class BitNetModel:
         context_length: int | None = None,
         kv_dtype: str | None = None,
         skipping: bool | None = None,
+        packed_cache: bool | str | os.PathLike[str] = True,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
         self.threads = choose_threads(n_threads)
         kind = KV_DTYPES[
             check_choice("kv_dtype", DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype, KV_DTYPES)
         ]
+        directory = cache_directory(packed_cache)
         with open_checkpoint(path) as checkpoint:
             self.path: Path = checkpoint.path
             self.generation_config: dict[str, Any] = checkpoint.generation_config
             self.chat_template = checkpoint.chat_template
             self.tokenizer = Tokenizer.from_checkpoint(checkpoint)
-            graph = load_model(checkpoint, LoadOptions(self.threads.count, skipping, progress))
+            graph, self.packed_file = load_through_cache(
+                checkpoint,
+                directory,
+                lambda packed, progress: load_model(
+                    checkpoint, LoadOptions(self.threads.count, skipping, progress, packed)
+                ),
+                progress,
+            )
             self.eos_ids, self.start_id = _special_ids(
                 checkpoint, self.tokenizer, graph.config.vocab_size
             )
@@ -306,8 +320,9 @@ class BitNetModel:
 
     def info(self) -> dict[str, Any]:
         """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
-        context_length, parameters, weight_bytes, kv_bytes_per_token, kv_dtype, tier, threads (a
-        ThreadChoice), eos_ids, has_tokenizer."""
+        context_length, parameters, weight_bytes, packed_file (the Path that packed weights are
+        mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a ThreadChoice),
+        eos_ids, has_tokenizer."""
         graph = self.runner.graph
         return {
             "family": graph.family,
@@ -318,6 +333,7 @@ class BitNetModel:
             "context_length": self.context_length,
             "parameters": graph.n_parameters,
             "weight_bytes": graph.weight_bytes,
+            "packed_file": self.packed_file,
             "kv_bytes_per_token": self._layout.bytes_per_position,
             "kv_dtype": self.kv_dtype,
             "tier": cpu.current_tier(),

@@ -14,6 +14,12 @@ import pytest
 from ryzanstein_llm.kernels import cpu
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The user's own packed weights are never touched, not by processes that tests start either."""
+    os.environ["RYZANSTEIN_CACHE"] = str(tmp_path_factory.mktemp("packed-cache"))
+
+
 @pytest.fixture(params=cpu.available_tiers())
 def tier(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test once under every tier of this build that the CPU can run."""

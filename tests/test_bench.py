@@ -22,7 +22,7 @@ from ryzanstein_llm.bench.schedule import Sample, measure_rounds
 from ryzanstein_llm.bench.traffic import Traffic, bytes_per_token, multiply_adds_per_token
 from ryzanstein_llm.errors import BenchError, CheckpointNotFoundError, InvalidParameterError
 from ryzanstein_llm.kernels import cpu
-from ryzanstein_llm.testing import bitnet_tensor_shapes, preset_config
+from ryzanstein_llm.testing import bitnet_tensor_shapes, make_checkpoint, preset_config
 
 
 @pytest.fixture(scope="module")
@@ -482,3 +482,39 @@ def test_tables_are_aligned_and_carry_units(report: bench.BenchReport) -> None:
             assert len(rows) > 2
             assert title
     assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+# ---- starts with and without packed weights on disk --------------------------------------------
+
+
+def test_both_ways_of_starting(tmp_path: Path) -> None:
+    """For a model that is large enough to have its packed weights kept."""
+    config = preset_config("tiny") | {"vocab_size": 200_000, "hidden_size": 192, "head_dim": 48}
+    cache = tmp_path / "cache"
+    path = make_checkpoint(tmp_path / "model", config, tokenizer=False)
+    report = bench.run(
+        path, n_threads=1, repetitions=1, batches=[1], quick=True, scalar_check=False,
+        packed_cache=cache,
+    )  # fmt: skip
+    packing, mapping = report.starts
+    assert (packing.mapped, mapping.mapped) == (False, True)
+    assert packing.tokens == mapping.tokens
+    assert report.model["mapped_weights"]
+    assert report.load_seconds.median == packing.load_seconds
+    assert report.mapped_load_seconds is not None
+    assert report.mapped_load_seconds.median == mapping.load_seconds
+    found = json.loads(json.dumps(report.to_dict()))
+    without = mapping.load_seconds - mapping.tokenizer_seconds
+    assert found["mapped_load_seconds_without_tokenizer"]["median"] == without
+    assert "mapping packed weights" in report.text()
+    if mapping.memory is not None and packing.memory is not None:
+        size = sum(file.stat().st_size for file in cache.glob("*.packed.safetensors"))
+        assert size >= 32 << 20
+        assert packing.memory["private"] - mapping.memory["private"] > 0.8 * size
+
+
+def test_a_model_without_packed_weights_on_disk_starts_one_way(report: bench.BenchReport) -> None:
+    assert not any(start.mapped for start in report.starts)
+    assert report.mapped_load_seconds is None
+    assert report.to_dict()["mapped_load_seconds"] is None
+    assert "mapping packed weights" not in report.text()

@@ -28,8 +28,9 @@ class FakeModel:
     pieces = (" there", " was", "", " a cat", ".")
     made = None
 
-    def __init__(self, path=None, *, n_threads=None, progress=None):
+    def __init__(self, path=None, *, n_threads=None, packed_cache=None, progress=None):
         self.path, self.n_threads, self.closed = path, n_threads, False
+        self.packed_cache = packed_cache
         FakeModel.made = self
         progress(1, 2, "repacking")
 
@@ -56,6 +57,7 @@ class FakeModel:
             "context_length": 512,
             "parameters": 5780000,
             "weight_bytes": 3300000,
+            "packed_file": None,
             "kv_bytes_per_token": 3096,
             "kv_dtype": "int8",
             "tier": "avx2",
@@ -100,7 +102,7 @@ class TestGenerate:
     def test_defaults(self, engine):
         main(["generate", "Once"])
         model = engine.made
-        assert (model.path, model.n_threads) == (None, None)
+        assert (model.path, model.n_threads, model.packed_cache) == (None, None, True)
         assert (model.prompt, model.max_tokens, model.stop) == ("Once", 200, [])
         assert model.sampling == {"seed": 0}
         assert model.closed
@@ -108,12 +110,13 @@ class TestGenerate:
     def test_options_reach_the_engine(self, engine):
         command = (
             "generate Once --model dir --threads 3 --max-tokens 7 --temperature 0.5 --top-k 40"
-            " --top-p 0.9 --min-p 0.1 --seed 11 --stop END --stop ENDE"
+            " --top-p 0.9 --min-p 0.1 --seed 11 --stop END --stop ENDE --no-cache"
         )
         assert main(command.split()) == 0
         model = engine.made
         assert (model.path, model.n_threads, model.max_tokens) == ("dir", 3, 7)
         assert model.stop == ["END", "ENDE"]
+        assert model.packed_cache is False
         assert model.sampling == {
             "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "seed": 11,
         }  # fmt: skip
@@ -276,6 +279,7 @@ class TestBench:
             "preset": "tiny", "sparse_gates": 0.2, "keep": "dir", "n_threads": [1, 2],
             "tiers": ["avx2", "scalar"], "kv_dtype": "int8", "contexts": [16, 64], "prefill": [8],
             "batches": [1, 4], "repetitions": 3, "quick": True, "scalar_check": False,
+            "packed_cache": True,
         }  # fmt: skip
 
     def test_a_model_and_a_preset_exclude_each_other(self, capsys):

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidParameterError
+from ..errors import BenchError, InvalidParameterError
 from ..kernels import cpu
 from ..model import BitNetModel
 from ..testing import make_checkpoint, preset_config
@@ -46,6 +46,7 @@ def run(
     repetitions: int | None = None,
     quick: bool = False,
     scalar_check: bool = True,
+    packed_cache: bool | str | os.PathLike[str] = True,
     progress: Progress | None = None,
 ) -> BenchReport:
     """Measure a model against the limits of this machine. Minutes, for a large one.
@@ -82,6 +83,8 @@ def run(
         Less and shorter of everything that is not given: tries the benchmark, not the machine.
     scalar_check : bool
         Whether to compare a short run with the scalar tier first.
+    packed_cache : bool or path
+        As `BitNetModel` takes it. With a preset and True: in a temporary directory.
     progress : callable (done, total, what), optional
 
     Raises
@@ -101,9 +104,17 @@ def run(
     with contextlib.ExitStack() as stack:
         if preset is not None:
             path = stack.enter_context(_random_checkpoint(preset, sparse_gates, keep, progress))
+            if packed_cache is True:
+                packed_cache = stack.enter_context(_temporary_directory())
         fastest = plan.fastest.threads
         model = stack.enter_context(
-            BitNetModel(path, n_threads=fastest, kv_dtype=kv_dtype, progress=progress)
+            BitNetModel(
+                path,
+                n_threads=fastest,
+                kv_dtype=kv_dtype,
+                packed_cache=packed_cache,
+                progress=progress,
+            )
         )
         facts["name"] = preset or ("demo" if path is None else model.path.name)
         stack.callback(cpu.use_tier, cpu.current_tier())
@@ -129,8 +140,12 @@ def _random_checkpoint(
     with contextlib.ExitStack() as stack:
         folder = keep
         if folder is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ryzanstein-bench-"))
+            folder = stack.enter_context(_temporary_directory())
         yield make_checkpoint(folder, preset, sparse_gates=sparse_gates, progress=written)
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="ryzanstein-bench-")
 
 
 def _measure(
@@ -145,7 +160,10 @@ def _measure(
     graph = model.graph
     runners = {s.threads: MeasuredRunner(graph, s.threads) for s in plan.settings}
     cases = _cases(model, plan)
-    total = len(cases) * len(plan.settings) * (plan.repetitions + 1) + plan.repetitions
+    # both ways of starting, where there are two
+    caches = [None] if model.packed_file is None else [None, model.packed_file.parent]
+    total = len(cases) * len(plan.settings) * (plan.repetitions + 1)
+    total += len(caches) * plan.repetitions
     done = 0
     starts: list[Start] = []
 
@@ -160,8 +178,12 @@ def _measure(
             progress(done, total, what)
 
     def start_afresh() -> None:
-        starts.append(measure_start(path, plan.fastest, model.kv_dtype, plan.start_tokens))
-        step("starting a process")
+        for cache in caches:
+            start = measure_start(path, plan.fastest, model.kv_dtype, plan.start_tokens, cache)
+            if start.mapped is (cache is None):
+                raise BenchError(f"a fresh process did not map {model.packed_file}")
+            starts.append(start)
+            step("starting a process")
 
     check = check_against_scalar(model, plan, use) if scalar_check else None
     samples = measure_rounds(cases, plan.settings, plan.repetitions, use, step, start_afresh)
@@ -176,6 +198,7 @@ def _measure(
     for key in ("family", "parameters", "weight_bytes", "vocab_size", "context_length"):
         facts[key] = info[key]
     facts |= {
+        "mapped_weights": model.packed_file is not None,
         "multiply_adds": multiply_adds,
         "kv_dtype": model.kv_dtype,
         "kv_bytes_per_token": info["kv_bytes_per_token"],

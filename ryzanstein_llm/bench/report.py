@@ -12,6 +12,13 @@ from .start import Start
 
 __all__ = ["BenchReport"]
 
+LOADS = (
+    "load_seconds",
+    "load_seconds_without_tokenizer",
+    "mapped_load_seconds",
+    "mapped_load_seconds_without_tokenizer",
+)
+
 
 @dataclass(frozen=True)
 class BenchReport:
@@ -22,7 +29,8 @@ class BenchReport:
         The machine card: cpu, cores_allowed, physical_cores, cpu_quota, features, ram_bytes, os,
         python, numpy, version, commit, compiler; None where not known.
     model : dict
-        name, family, parameters, weight_bytes, multiply_adds (ternary, of a token), vocab_size,
+        name, family, parameters, weight_bytes, mapped_weights (whether this process had them from a
+        file of packed weights), multiply_adds (ternary, of a token), vocab_size,
         context_length, kv_dtype, kv_bytes_per_token, random_weights, sparse_gates.
     options : dict
         settings, contexts, prefill, batches, repetitions, tokens, read_bytes, start_tokens, quick.
@@ -33,7 +41,8 @@ class BenchReport:
     samples : list of Sample
         All repetitions, in the order in which they were measured.
     starts : list of Start
-        Fresh processes: load time and memory, one for each round.
+        Fresh processes: load time and memory, for each round one that packs the weights, and, if
+        the model has a file of packed weights, one that maps it.
     """
 
     machine: dict[str, Any]
@@ -59,16 +68,32 @@ class BenchReport:
 
     @property
     def load_seconds(self) -> Spread:
-        """Opening the model in a fresh process, tokenizer included."""
-        return Spread.of(start.load_seconds for start in self.starts)
+        """Opening the model in a fresh process that packs its weights, tokenizer included."""
+        return Spread.of(start.load_seconds for start in self._starts(mapped=False))
 
     @property
     def load_seconds_without_tokenizer(self) -> Spread:
         """The same less the time of the tokenizer alone."""
-        return Spread.of(start.load_seconds - start.tokenizer_seconds for start in self.starts)
+        return _without_tokenizer(self._starts(mapped=False))
+
+    @property
+    def mapped_load_seconds(self) -> Spread | None:
+        """Opening it where packed weights are on disk; None if the model keeps none."""
+        starts = self._starts(mapped=True)
+        return Spread.of(start.load_seconds for start in starts) if starts else None
+
+    @property
+    def mapped_load_seconds_without_tokenizer(self) -> Spread | None:
+        """The same less the time of the tokenizer alone."""
+        starts = self._starts(mapped=True)
+        return _without_tokenizer(starts) if starts else None
+
+    def _starts(self, mapped: bool) -> list[Start]:
+        return [start for start in self.starts if start.mapped is mapped]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has. `traffic` gets its `total`."""
+        loads = {name: getattr(self, name) for name in LOADS}
         rows = []
         for row in self.rows:
             rows.append(asdict(row))
@@ -80,8 +105,7 @@ class BenchReport:
             "options": self.options,
             "check": self.check,
             "rows": rows,
-            "load_seconds": asdict(self.load_seconds),
-            "load_seconds_without_tokenizer": asdict(self.load_seconds_without_tokenizer),
+            **{name: spread and asdict(spread) for name, spread in loads.items()},
             "samples": [asdict(sample) for sample in self.samples],
             "starts": [asdict(start) for start in self.starts],
         }
@@ -91,3 +115,7 @@ class BenchReport:
         from .text import render
 
         return render(self)
+
+
+def _without_tokenizer(starts: Sequence[Start]) -> Spread:
+    return Spread.of(start.load_seconds - start.tokenizer_seconds for start in starts)

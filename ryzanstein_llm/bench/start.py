@@ -42,6 +42,9 @@ class Start:
 
     Attributes
     ----------
+    mapped : bool
+        Whether the weights were mapped from a file of packed weights, or packed from the
+        checkpoint.
     load_seconds : float
         `BitNetModel(...)`, with its tokenizer. Files are in the page cache, imports are done.
     tokenizer_seconds : float
@@ -54,6 +57,7 @@ class Start:
         What was decoded.
     """
 
+    mapped: bool
     load_seconds: float
     tokenizer_seconds: float
     peak_bytes: int | None
@@ -61,8 +65,19 @@ class Start:
     tokens: list[int]
 
 
-def measure_start(path: Path | None, setting: Setting, kv_dtype: str, tokens: int) -> Start:
+def measure_start(
+    path: Path | None,
+    setting: Setting,
+    kv_dtype: str,
+    tokens: int,
+    packed_cache: Path | None = None,
+) -> Start:
     """One start in a process of its own.
+
+    Parameters
+    ----------
+    packed_cache : Path, optional
+        The directory for packed weights; without it they are packed.
 
     Raises
     ------
@@ -77,6 +92,7 @@ def measure_start(path: Path | None, setting: Setting, kv_dtype: str, tokens: in
             "n_threads": setting.threads,
             "kv_dtype": kv_dtype,
             "tokens": tokens,
+            "packed_cache": False if packed_cache is None else str(packed_cache),
             "result": str(result),
         }
         with subprocess.Popen(
@@ -96,11 +112,16 @@ def measure_start(path: Path | None, setting: Setting, kv_dtype: str, tokens: in
 
 
 def _in_fresh_process(
-    path: str | None, n_threads: int, kv_dtype: str, tokens: int, result: str
+    path: str | None,
+    n_threads: int,
+    kv_dtype: str,
+    tokens: int,
+    packed_cache: str | bool,
+    result: str,
 ) -> None:
     """What that process does; writes a `Start` as JSON to the file `result`."""
     start = time.perf_counter()
-    model = BitNetModel(path, n_threads=n_threads, kv_dtype=kv_dtype)
+    model = BitNetModel(path, n_threads=n_threads, kv_dtype=kv_dtype, packed_cache=packed_cache)
     loaded = time.perf_counter()
     length = min(PROMPT_TOKENS, model.context_length - 1)
     ids = model.generate(
@@ -111,6 +132,7 @@ def _in_fresh_process(
     ).ids
     memory, peak = memory_in_use(), peak_memory()  # before anything else is allocated
     found: dict[str, Any] = {
+        "mapped": model.packed_file is not None,
         "load_seconds": loaded - start,
         "tokenizer_seconds": _tokenizer_seconds(path),
         "peak_bytes": peak,

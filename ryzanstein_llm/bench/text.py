@@ -95,7 +95,8 @@ def _heading(report: BenchReport) -> dict[str, str]:
         outputs += f"; {tokens} and the last logits equal to the scalar tier's"
     facts = {
         "model": f"{model['name']}: {model['family']}, {weights}, {model['kv_dtype']} cache",
-        "weights": f"{model['weight_bytes'] / 1e6:.1f} MB, "
+        "weights": f"{model['weight_bytes'] / 1e6:.1f} MB"
+        f"{', mapped from a file of packed weights' if model['mapped_weights'] else ''}, "
         f"{model['multiply_adds'] / 1e6:.1f} M ternary multiply-adds a token",
         "cpu": machine["cpu"],
         "cores": cores,
@@ -110,16 +111,34 @@ def _heading(report: BenchReport) -> dict[str, str]:
 
 
 def _starting(report: BenchReport) -> dict[str, str]:
+    facts = _start_of(
+        "load", "packing its weights", report, False,
+        report.load_seconds, report.load_seconds_without_tokenizer,
+    )  # fmt: skip
+    if report.mapped_load_seconds and report.mapped_load_seconds_without_tokenizer:
+        facts |= _start_of(
+            "mapped load", "mapping packed weights", report, True,
+            report.mapped_load_seconds, report.mapped_load_seconds_without_tokenizer,
+        )  # fmt: skip
+    return facts
+
+
+def _start_of(
+    name: str, how: str, report: BenchReport, mapped: bool, load: Spread, without_tokenizer: Spread
+) -> dict[str, str]:
+    """Lines about starts of one kind, whose names begin or end alike."""
+    starts = [start for start in report.starts if start.mapped is mapped]
     facts = {
-        "load": f"{_spread(report.load_seconds, digits=2)} s in a fresh process, "
-        f"{_spread(report.load_seconds_without_tokenizer, digits=2)} s without the tokenizer"
+        name: f"{_spread(load, digits=2)} s in a fresh process {how}, "
+        f"{_spread(without_tokenizer, digits=2)} s without the tokenizer"
     }
-    peaks = [start.peak_bytes for start in report.starts if start.peak_bytes is not None]
+    peaks = [start.peak_bytes for start in starts if start.peak_bytes is not None]
+    prefix = "mapped " if mapped else ""
     if peaks:
-        facts["peak memory"] = f"{max(peaks) / 1e6:.0f} MB, loading included"
-    last = report.starts[-1]
+        facts[f"{prefix}peak"] = f"{max(peaks) / 1e6:.0f} MB of memory, loading included"
+    last = starts[-1]
     if last.memory is not None:
-        facts["memory"] = (
+        facts[f"{prefix}memory"] = (
             f"{last.memory['private'] / 1e6:.0f} MB private, {last.memory['mapped'] / 1e6:.0f} MB "
             f"mapped from files, after {_plural(len(last.tokens), 'token')}"
         )
@@ -127,7 +146,7 @@ def _starting(report: BenchReport) -> dict[str, str]:
 
 
 def _facts(facts: dict[str, str]) -> str:
-    return "".join(f"{name:<12} {value}\n" for name, value in facts.items())
+    return "".join(f"{name:<14} {value}\n" for name, value in facts.items())
 
 
 def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column]) -> str:

@@ -5,8 +5,9 @@ function from the parsed arguments to an exit code. Commands import the engine w
 they run, so that `--help` and mistyped arguments answer at once. Drawing is done by
 hand (`progress.py`): one bar is not worth a dependency in the base install.
 
-Exit codes: 0 done; 1 out of memory, or `bench` found outputs that differ; 2 bad input, one
-line on standard error; 130 interrupted by Ctrl-C; 141 the reader of standard output went away.
+Exit codes: 0 done; 1 out of memory, or `bench` found outputs that differ, or `cache verify` a
+damaged file; 2 bad input, one line on standard error; 130 interrupted by Ctrl-C; 141 the reader
+of standard output went away.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import BenchError, RyzansteinError
-from . import bench, generate, info
+from . import bench, cache, generate, info
 from .console import abandon_stdout, console
 
 __all__ = ["main"]
 
 PROGRAM = "ryzanstein-llm"
-COMMANDS = (generate, info, bench)
+COMMANDS = (generate, info, bench, cache)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import json
 import sys
 
 from .console import write
+from .model import add_cache_option
 from .progress import ProgressBar
 
 __all__ = ["add_parser", "run"]
@@ -57,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--no-scalar-check", action="store_true", help="do not compare with the scalar tier"
     )
+    add_cache_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with all repetitions")
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="show what is done; -vv shows more"
@@ -82,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
             repetitions=arguments.repetitions,
             quick=arguments.quick,
             scalar_check=not arguments.no_scalar_check,
+            packed_cache=arguments.packed_cache,
             progress=bar.update,
         )
     write(json.dumps(report.to_dict()) + "\n" if arguments.json else report.text())

@@ -77,6 +77,7 @@ def _describe_memory(facts: Mapping[str, Any]) -> dict[str, str]:
     full = format_bytes(per_token * facts["context_length"])
     memory = {
         "weights": format_bytes(facts["weight_bytes"]),
+        "packed file": str(facts["packed_file"] or "none: weights were packed for this process"),
         "KV cache": f"{format_bytes(per_token)} a token ({facts['kv_dtype']}), {full} when full",
     }
     resident = _resident_bytes()

@@ -13,11 +13,11 @@ from .progress import ProgressBar
 if TYPE_CHECKING:
     from .. import BitNetModel
 
-__all__ = ["add_model_options", "open_model"]
+__all__ = ["add_cache_option", "add_model_options", "open_model"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--threads` and `--verbose`."""
+    """`--model`, `--threads`, `--no-cache` and `--verbose`."""
     parser.add_argument(
         "--model",
         metavar="PATH",
@@ -29,8 +29,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads to use (default: OMP_NUM_THREADS, else what this machine offers)",
     )
+    add_cache_option(parser)
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="show what is done; -vv shows more"
+    )
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """`--no-cache`."""
+    parser.add_argument(
+        "--no-cache",
+        dest="packed_cache",
+        action="store_false",
+        help="neither use nor keep packed weights on disk (see the command cache)",
     )
 
 
@@ -41,7 +52,10 @@ def open_model(arguments: argparse.Namespace) -> Iterator[BitNetModel]:
 
     with contextlib.closing(ProgressBar(sys.stderr)) as bar:
         model = ryzanstein_llm.BitNetModel(
-            arguments.model, n_threads=arguments.threads, progress=bar.update
+            arguments.model,
+            n_threads=arguments.threads,
+            packed_cache=arguments.packed_cache,
+            progress=bar.update,
         )
     with model:
         yield model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,31 @@ class Checkpoint:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
         return digest.hexdigest()
+
+    def content_digest(self) -> str:
+        """32 hexadecimal digits of every byte of the weight files, which are read for it.
+
+        Raises
+        ------
+        OSError
+            If one cannot be read.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.files:
+            with path.open("rb") as file:
+                digest.update(os.fstat(file.fileno()).st_size.to_bytes(8, "little"))
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def is_unchanged(self) -> bool:
+        """Whether the weight files still have the size and the time they were opened with."""
+        try:
+            found = [path.stat() for path in self.files]
+        except OSError:
+            return False
+        now = [(status.st_size, status.st_mtime_ns) for status in found]
+        return now == [(file.size, file.mtime_ns) for file in self._open]
 
     def _holder(self, name: str) -> SafetensorsFile:
         try:

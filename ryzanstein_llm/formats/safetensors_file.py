@@ -14,7 +14,8 @@ import math
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ __all__ = ["SafetensorsFile", "TensorInfo"]
 # The limit of the safetensors library. A length beyond it is a file of another format.
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 32
+
+MADV_POPULATE_READ = 22  # of Linux 5.14; Python's mmap has no name for it
 
 _OTHER_FORMATS = {
     b"GGUF": "a GGUF file",
@@ -69,10 +72,22 @@ class SafetensorsFile:
         Of the file, in bytes and nanoseconds, when it was opened.
     infos : Mapping[str, TensorInfo]
         In the order of the data.
+    metadata : dict[str, str]
+        What the header says beside tensors.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, opener: Callable[[str, int], int] | None = None, confirm: bool = True
+    ) -> None:
         """
+        Parameters
+        ----------
+        opener
+            As of `open`: from path and flags to a descriptor, or OSError for a file that is not
+            to be read.
+        confirm
+            Whether the safetensors library has to agree. It opens the path once more.
+
         Raises
         ------
         CheckpointNotFoundError
@@ -82,7 +97,7 @@ class SafetensorsFile:
         """
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=opener) as file:
                 status = os.fstat(file.fileno())
                 self.size = status.st_size
                 self.mtime_ns = status.st_mtime_ns
@@ -95,7 +110,8 @@ class SafetensorsFile:
             raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
         try:
             self._offsets, self.infos = self._read_entries()
-            self._confirm()
+            if confirm:
+                self._confirm()
         except BaseException:
             self.close()
             raise
@@ -132,7 +148,7 @@ class SafetensorsFile:
     def _read_entries(self) -> tuple[dict[str, tuple[int, int]], Mapping[str, TensorInfo]]:
         """Offsets within the file, and infos, by name in the order of the data."""
         entries = parse_json_object(self.header, self.path, what="header", unique=True)
-        entries.pop("__metadata__", None)
+        self.metadata = _strings(entries.pop("__metadata__", None))
         found = [self._read_entry(name, entry) for name, entry in entries.items()]
         found.sort(key=lambda item: (item[0], item[1]))
         # Tensors lie end to end: a gap could hide data, an overlap lets one file inflate.
@@ -223,6 +239,24 @@ class SafetensorsFile:
             view.flags.writeable = False
         return view
 
+    def prefer_huge_pages(self) -> None:
+        """Have what is read from now on in pieces of 2 MiB, where the system can (best effort).
+        What was read before stays as it is."""
+        if sys.platform == "linux":
+            self._advise(mmap.MADV_HUGEPAGE)
+
+    def prefault(self) -> None:
+        """Have the whole file in memory and mapped, so that nothing waits for it later (best
+        effort)."""
+        if sys.platform == "linux":
+            # Not MADV_WILLNEED: it reads ahead in small pieces, which cannot be mapped as one.
+            self._advise(MADV_POPULATE_READ)
+
+    def _advise(self, advice: int) -> None:
+        if self._map is not None:
+            with contextlib.suppress(OSError):  # an older kernel
+                self._map.madvise(advice)
+
     def release(self, name: str) -> None:
         """Let the operating system drop the whole pages of `name` from memory (best effort).
 
@@ -240,6 +274,11 @@ class SafetensorsFile:
     def close(self) -> None:
         """Give up the mapping; it goes away with the last array that views it."""
         self._map = None
+
+
+def _strings(metadata: Any) -> dict[str, str]:
+    found = metadata.items() if isinstance(metadata, dict) else ()
+    return {key: value for key, value in found if isinstance(value, str)}
 
 
 def _is_sizes(value: Any) -> bool:

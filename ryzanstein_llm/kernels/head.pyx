@@ -21,9 +21,20 @@ cdef extern from "ryzanstein/pack_screen.h" nogil:
     void rz_screen_planes(const float *, int64_t, int64_t, int8_t *, int8_t *, rz_screen_input *)
 
 MAX_SCREEN_COLUMNS = RZ_MAX_SCREEN_COLUMNS
+SCREEN_LAYOUT_VERSION = 1  # of `packing.pack_screen`: stored screens of another version are not used
 
 cdef enum:
     TASK_TILES = 8
+
+
+def check_packed(tiles, scales, rows, columns):
+    """Raises ValueError unless tiles and scales are those of a screen of (rows, columns)."""
+    row_tiles = (rows + 15) // 16
+    for array, dtype, shape in ((tiles, np.uint8, (row_tiles, (columns + 3) // 4, 64)),
+                                (scales, np.float32, (16 * row_tiles,))):
+        if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous or array.ctypes.data % 64:
+            raise ValueError(f"{array.dtype}{array.shape} is no aligned {np.dtype(dtype)}{shape} of a screen of "
+                             f"{rows} x {columns}")
 
 
 cdef class ScreenedHead:
@@ -36,6 +47,13 @@ cdef class ScreenedHead:
     n_threads : int
         For packing.
     allocate : callable from a number of bytes to a 64-byte aligned uint8 array
+    packed : (tiles, scales), optional
+        What `packing.pack_screen` made of the same weights before: nothing is packed then.
+
+    Raises
+    ------
+    ValueError
+        If `packed` does not fit the weights.
     """
     cdef readonly object weights, tiles, scales, kind
     cdef readonly bint finite  # whether all weights are
@@ -45,11 +63,15 @@ cdef class ScreenedHead:
     cdef int64_t rows, columns, row_tiles
     cdef object _lower, _upper, _most
 
-    def __init__(self, weights, kind, int n_threads, allocate=packing.aligned_empty):
+    def __init__(self, weights, kind, int n_threads, allocate=packing.aligned_empty, packed=None):
         if weights.shape[1] > RZ_MAX_SCREEN_COLUMNS:
             raise ValueError(f"{weights.shape[1]} columns; at most {RZ_MAX_SCREEN_COLUMNS} can be screened")
         self.weights, self.kind = weights, kind
-        self.tiles, self.scales = packing.pack_screen(weights, kind, n_threads, allocate)
+        if packed is None:
+            packed = packing.pack_screen(weights, kind, n_threads, allocate)
+        else:
+            check_packed(*packed, *weights.shape)
+        self.tiles, self.scales = packed
         self.finite = not np.isnan(self.scales).any()
         self.code = packing.FLOAT_KINDS[kind]
         self.matrix = <const void *><size_t>weights.ctypes.data

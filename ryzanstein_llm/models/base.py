@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..formats import Checkpoint
 from ..kernels.packing import rotary_table
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
+from ..packed_cache.weights import PackedWeights
 
 __all__ = ["CausalLM", "ConfigReader", "LoadOptions", "RotaryTable", "Segment"]
 
@@ -34,11 +35,14 @@ class LoadOptions:
         Whether weights lie so that decoding can leave out those that squared ReLU makes
         irrelevant; None: where runs of memory are long enough for it to pay.
     progress : callable (done, total, what) or None
+    packed : PackedWeights
+        Asked for arrays that were packed before, and told of all that are used.
     """
 
     n_threads: int
     skipping: bool | None = None
     progress: Callable[[int, int, str], None] | None = None
+    packed: PackedWeights = field(default_factory=PackedWeights)
 
 
 class CausalLM(Protocol):

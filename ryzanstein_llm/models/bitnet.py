@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, UnsupportedModelError
+from ..errors import UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.attention import MAX_HEAD_DIM
 from ..kernels.decoder import DecoderLayer, decoder_layers
@@ -274,15 +274,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
         )
     final_norm = loader.vector("model.norm.weight", hidden)
     _refuse_unused(checkpoint, loader.used)
-    screen = None
-    if hidden <= MAX_SCREEN_COLUMNS:
-        screen = ScreenedHead(head.array, head.dtype, options.n_threads, loader.arena.allocate)
-        if not screen.finite:
-            raise FormatError(
-                f"{checkpoint.info(head.name).file}: tensor {head.name!r}: "
-                "a weight is NaN or infinite"
-            )
-        checkpoint.release(head.name)  # from now on only rows in question are read
+    screen = loader.screen(head) if hidden <= MAX_SCREEN_COLUMNS else None
     return BitNetForCausalLM(
         config, embedding, layers, final_norm, head, screen, loader.n_parameters
     )

@@ -12,6 +12,7 @@ from ..arena import Arena
 from ..errors import FormatError
 from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
+from ..kernels.head import ScreenedHead
 from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf
 from .base import LoadOptions
@@ -67,6 +68,8 @@ class WeightLoader:
             matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns, layout)
         else:
             matrix = self._master(name, rows, columns, layout)
+        self.options.packed.keep(f"{name}:{layout}", matrix.codes)
+        self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
         self.done += 1
         if self.options.progress is not None:
@@ -81,6 +84,8 @@ class WeightLoader:
         scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
         if scale_tensor.array.size != 1:
             raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
+        if (found := self._packed_before(name, rows, columns, layout)) is not None:
+            return found
         scale = float(to_float32(scale_tensor).reshape(1)[0])
         multiplier = reciprocal(scale) if self.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
@@ -94,12 +99,60 @@ class WeightLoader:
 
     def _master(self, name: str, rows: int, columns: int, layout: str) -> TernaryMatrix:
         tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
+        if (found := self._packed_before(name, rows, columns, layout)) is not None:
+            return found
         codes, scale = pack_float(
             tensor.array, tensor.dtype, self.options.n_threads, self.arena.allocate, layout
         )
         if not math.isfinite(scale):
             raise self._wrong(name, "a weight is NaN or infinite")
         return TernaryMatrix(codes, rows, columns, scale, layout)
+
+    def _packed_before(
+        self, name: str, rows: int, columns: int, layout: str
+    ) -> TernaryMatrix | None:
+        """The matrix as it was packed and checked by an earlier load; the tensor's data are not
+        looked at then."""
+        packed = self.options.packed
+        codes, scale = packed.get(f"{name}:{layout}"), packed.get(f"{name}:scale")
+        if codes is None or scale is None:
+            return None
+        try:
+            if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
+                raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
+            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout)
+        except ValueError as error:
+            self.options.packed.refuse(name, error)
+            return None
+
+    def screen(self, head: Tensor) -> ScreenedHead:
+        """The int8 screen of an output head that `dense` gave.
+
+        Raises
+        ------
+        FormatError
+            If a weight is NaN or infinite.
+        """
+        tiles = self.options.packed.get(f"{head.name}:screen")
+        scales = self.options.packed.get(f"{head.name}:screen_scales")
+        screen = None
+        if tiles is not None and scales is not None:
+            try:
+                screen = ScreenedHead(
+                    head.array, head.dtype, self.options.n_threads, packed=(tiles, scales)
+                )
+            except ValueError as error:
+                self.options.packed.refuse(head.name, error)
+        if screen is None:
+            screen = ScreenedHead(
+                head.array, head.dtype, self.options.n_threads, self.arena.allocate
+            )
+        if not screen.finite:
+            raise self._wrong(head.name, "a weight is NaN or infinite")
+        self.options.packed.keep(f"{head.name}:screen", screen.tiles)
+        self.options.packed.keep(f"{head.name}:screen_scales", screen.scales)
+        self.checkpoint.release(head.name)  # from now on only rows in question are read
+        return screen
 
     def _take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...] | None) -> Tensor:
         tensor = self.checkpoint.tensor(name, dtypes=dtypes, shape=shape)

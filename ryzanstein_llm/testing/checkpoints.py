@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InvalidParameterError
 from .presets import Form, preset_config, preset_generation_config
-from .safetensors_writer import write_shards
+from .shards import write_shards
 from .tokenizer_files import tokenizer_config_json, tokenizer_json
 from .weights import DType, LinearClass, random_plans
 

@@ -22,9 +22,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.safetensors_writer import TensorPlan
 from .bits import to_bf16_bits
 from .presets import Form, bitnet_tensor_shapes
-from .safetensors_writer import TensorPlan
 
 __all__ = ["DType", "LinearClass", "random_plans"]
 

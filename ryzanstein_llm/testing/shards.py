@@ -1,39 +1,18 @@
-"""Writing `.safetensors` files one tensor at a time, so that a file may exceed the memory."""
+"""The weight files of a checkpoint: one, or several with an index."""
 
 from __future__ import annotations
 
 import json
-import os
-import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
 from ..formats.dtypes import BITS
+from ..formats.new_file import NewFile
+from ..formats.safetensors_writer import TensorPlan, encode_header, write_data
 
-__all__ = ["TensorPlan", "write_safetensors", "write_shards"]
-
-
-@dataclass(frozen=True)
-class TensorPlan:
-    """A tensor to be written: `blocks()` yields its data in order, as arrays of any shape whose
-    bytes add up to `nbytes`."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    blocks: Callable[[], Iterable[NDArray[Any]]]
-
-    @property
-    def nbytes(self) -> int:
-        """Size in the file, in bytes."""
-        elements = 1
-        for size in self.shape:
-            elements *= size
-        return elements * BITS[self.dtype] // 8
+__all__ = ["write_safetensors", "write_shards"]
 
 
 def _on_disk_order(plans: Iterable[TensorPlan]) -> list[TensorPlan]:
@@ -63,36 +42,9 @@ def write_safetensors(
         A plan yields another number of bytes than its shape takes.
     """
     plans = _on_disk_order(plans)
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    position = 0
-    for plan in plans:
-        end = position + plan.nbytes
-        header[plan.name] = {
-            "dtype": plan.dtype,
-            "shape": list(plan.shape),
-            "data_offsets": [position, end],
-        }
-        position = end
-    encoded = json.dumps(header, separators=(",", ":")).encode("ascii")
-    encoded += b" " * (-len(encoded) % 8)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(struct.pack("<Q", len(encoded)) + encoded)
-            for plan in plans:
-                count = 0
-                for block in plan.blocks():
-                    file.write(block.reshape(-1).data.cast("B"))
-                    count += block.nbytes
-                    if written is not None:
-                        written(block.nbytes)
-                if count != plan.nbytes:
-                    raise ValueError(
-                        f"{plan.name}: {count} bytes of data for {plan.dtype} {plan.shape}"
-                    )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with NewFile(path, durable=False) as file:
+        file.write(np.frombuffer(encode_header(plans, metadata), np.uint8))
+        write_data(plans, file.write, written)
 
 
 def write_shards(
