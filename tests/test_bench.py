@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -19,9 +20,15 @@ from ryzanstein_llm.bench.figures import Spread, make_rows
 from ryzanstein_llm.bench.plan import Setting, make_plan
 from ryzanstein_llm.bench.runner import MeasuredRunner
 from ryzanstein_llm.bench.schedule import Sample, measure_rounds
-from ryzanstein_llm.bench.traffic import Traffic, bytes_per_token, multiply_adds_per_token
+from ryzanstein_llm.bench.traffic import (
+    Densities,
+    Traffic,
+    bytes_per_token,
+    multiply_adds_per_token,
+)
 from ryzanstein_llm.errors import BenchError, CheckpointNotFoundError, InvalidParameterError
 from ryzanstein_llm.kernels import cpu
+from ryzanstein_llm.models import bitnet
 from ryzanstein_llm.testing import bitnet_tensor_shapes, make_checkpoint, preset_config
 
 
@@ -34,9 +41,17 @@ def report() -> bench.BenchReport:
 
 
 CASES = [
-    "read", "decode at 16", "decode at 300", "multiply", "prefill of 8", "prefill of 32",
-    "1 sequences", "3 sequences",
+    "read", "decode at 16", "decode at 300", "multiply", "projections of 32", "prefill of 8",
+    "prefill of 32", "1 sequences", "3 sequences",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def skipping() -> Iterator[bench.BenchReport]:
+    """The demo model, as if its rows were long enough for skipping."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bitnet, "SKIPPING_PAYS", 1)
+        yield bench.run(n_threads=[1, 2], contexts=[16, 300], prefill=[8], batches=[1], quick=True)
 
 
 # ---- what is measured, and in which order ------------------------------------------------------
@@ -91,7 +106,7 @@ def test_the_screen_leaves_few_rows_and_a_batch_counts_none(report: bench.BenchR
 def test_several_tiers_take_turns_and_the_one_in_use_is_kept() -> None:
     before, tiers = cpu.current_tier(), cpu.available_tiers()
     found = bench.run(tiers=tiers, n_threads=1, repetitions=1, batches=[1], quick=True)
-    assert [sample.tier for sample in found.samples] == tiers * 5
+    assert [sample.tier for sample in found.samples] == tiers * 6
     assert found.check is not None
     assert [setting["tier"] for setting in found.check["settings"]] == tiers
     assert cpu.current_tier() == before
@@ -116,7 +131,9 @@ def test_rates_and_their_range(report: bench.BenchReport) -> None:
 
 def test_seconds_are_of_a_token_a_prompt_or_a_pass(report: bench.BenchReport) -> None:
     for row in report.rows:
-        amount = {"decode": 1, "prefill": row.size, "batch": row.size}.get(row.kind)
+        amount = {"decode": 1, "gemm": row.size, "prefill": row.size, "batch": row.size}.get(
+            row.kind
+        )
         if amount is not None:
             assert row.seconds.low == pytest.approx(amount / row.rate.high)
 
@@ -132,7 +149,7 @@ def test_the_limit_of_decoding_is_bandwidth(report: bench.BenchReport) -> None:
 
 def test_the_limit_of_the_rest_is_arithmetic(report: bench.BenchReport) -> None:
     for row in report.rows:
-        if row.kind in ("prefill", "batch"):
+        if row.kind in ("gemm", "prefill", "batch"):
             peaks = values(report, row, "multiply")
             limits = [rate / report.model["multiply_adds"] for rate in peaks]
             shares = [a / b for a, b in zip(values(report, row), limits, strict=True)]
@@ -168,7 +185,7 @@ def test_shares_are_taken_within_a_round() -> None:
         Sample("decode at 4", "decode", 4, "t", 1, n, seconds, 5, kernel_seconds=0.75 * seconds)
         for n, seconds in enumerate((1, 2))
     ]
-    _, row = make_rows(samples, 1, lambda context, tokens, rows: Traffic(8, 1, 0, 1))
+    _, row = make_rows(samples, 1, lambda sample: Traffic(8, 1, 0, 1, Densities()))
     assert row.rate == Spread(3.75, 2.5, 5)
     assert row.limit_share == Spread(0.5, 0.5, 0.5)
     assert row.outside_kernels == Spread(0.25, 0.25, 0.25)
@@ -181,7 +198,7 @@ def test_bytes_of_a_token_are_counted_from_the_weights(report: bench.BenchReport
     with BitNetModel() as model:
         graph, layout = model.graph, model.new_cache().layout
         assert multiply_adds_per_token(graph) == products == report.model["multiply_adds"]
-        traffic = bytes_per_token(graph, layout, 10, 2.5)
+        traffic = bytes_per_token(graph, layout, 10, 2.5, Densities())
         hidden, vocabulary = config["hidden_size"], config["vocab_size"]
         assert products / 4 <= traffic.ternary < 1.1 * products / 4  # two bits, and padding
         assert hidden * vocabulary <= traffic.head < 1.1 * hidden * vocabulary  # int8
@@ -190,7 +207,7 @@ def test_bytes_of_a_token_are_counted_from_the_weights(report: bench.BenchReport
         parts = (traffic.ternary, traffic.head, traffic.head_rows, traffic.cache)
         assert traffic.total == sum(parts)
         graph.screen = None
-        full = bytes_per_token(graph, layout, 10, vocabulary)
+        full = bytes_per_token(graph, layout, 10, vocabulary, Densities())
         assert (full.head, full.head_rows) == (2 * hidden * vocabulary, 0)
 
 
@@ -198,6 +215,37 @@ def test_a_decoded_token_reads_the_cache_up_to_itself(report: bench.BenchReport)
     """After one untimed token, four are timed: of 300 they attend to 302..305."""
     per_position = report.model["kv_bytes_per_token"]
     assert report.row("decode at 300").traffic.cache == 303.5 * per_position
+
+
+def test_skipped_rows_and_columns_are_not_counted(skipping: bench.BenchReport) -> None:
+    """The trained demo model opens few gates, and most activations round to zero."""
+    dense, found = skipping.row("dense decode at 16").traffic, skipping.row("decode at 16").traffic
+    assert dense.densities == Densities()
+    assert 0 < found.densities.columns < found.densities.rows < 0.5
+    with BitNetModel(skipping=True) as model:
+        spared = 0.0
+        for layer in model.graph.layers:
+            spared += (1 - found.densities.rows) * layer.up.nbytes
+            spared += (1 - found.densities.columns) * layer.down.nbytes
+            whole = sum(matrix.nbytes for matrix in layer.matrices) * len(model.graph.layers)
+    assert found.ternary == pytest.approx(whole - spared)
+    assert (found.head, found.cache) == (dense.head, dense.cache)
+
+
+def test_skipping_is_held_against_reading_all(skipping: bench.BenchReport) -> None:
+    for threads in (1, 2):
+        row, decode = (skipping.row(f"{kind}decode at 16", threads=threads)
+                       for kind in ("dense ", ""))  # fmt: skip
+        pairs = zip(values(skipping, decode), values(skipping, row), strict=True)
+        assert row.relative == Spread.of(a / b for a, b in pairs)
+        assert row.limit_share is not None
+    assert "the same, nothing skipped" in skipping.text()
+
+
+def test_a_model_with_nothing_to_skip_has_no_such_row(report: bench.BenchReport) -> None:
+    assert not [row for row in report.rows if row.kind == "dense"]
+    assert report.row("decode at 16").traffic.densities == Densities()
+    assert "nothing skipped" not in report.text()
 
 
 # ---- outputs -----------------------------------------------------------------------------------
@@ -411,8 +459,8 @@ def test_progress_counts_every_measurement() -> None:
         n_threads=1, repetitions=2, quick=True,
         progress=lambda done, total, what: seen.append((done, total)),
     )  # fmt: skip
-    measured = seen[-20:]
-    assert measured == [(n + 1, 20) for n in range(20)]  # six cases thrice, two starts
+    measured = seen[-23:]
+    assert measured == [(n + 1, 23) for n in range(23)]  # seven cases thrice, two starts
 
 
 def test_defaults_suit_the_model() -> None:

@@ -14,7 +14,7 @@ from ..errors import BenchError, InvalidParameterError
 from ..kernels import cpu
 from ..model import BitNetModel
 from ..testing import make_checkpoint, preset_config
-from .cases import Batch, Case, Decode, Prefill, Sequences
+from .cases import Batch, Case, Decode, DenseDecode, Gemm, Prefill, Sequences
 from .check import check_against_scalar
 from .figures import make_rows
 from .limits import MultiplyLimit, ReadLimit
@@ -22,7 +22,7 @@ from .machine import machine_card
 from .plan import BATCH_CONTEXT, Plan, Setting, make_plan
 from .report import BenchReport
 from .runner import MeasuredRunner
-from .schedule import measure_rounds
+from .schedule import Sample, measure_rounds
 from .start import Start, measure_start
 from .traffic import Traffic, bytes_per_token, multiply_adds_per_token
 
@@ -119,9 +119,34 @@ def run(
         facts["name"] = preset or ("demo" if path is None else model.path.name)
         stack.callback(cpu.use_tier, cpu.current_tier())
         stack.callback(model.runner.retire)
-        return _measure(
-            model, None if path is None else Path(path), plan, quick, scalar_check, facts, progress
+        dense = _dense_runners(stack, model, path, plan, progress)
+        path = None if path is None else Path(path)
+        return _measure(model, dense, path, plan, quick, scalar_check, facts, progress)
+
+
+def _dense_runners(
+    stack: contextlib.ExitStack,
+    model: BitNetModel,
+    path: str | os.PathLike[str] | None,
+    plan: Plan,
+    progress: Progress | None,
+) -> dict[int, MeasuredRunner]:
+    """By number of threads, for a copy of the weights that is read as a whole; none where the model
+    has nothing to skip."""
+    if all(m.layout == "tiles" for layer in model.graph.layers for m in layer.matrices):
+        return {}
+    whole = stack.enter_context(
+        BitNetModel(
+            path,
+            n_threads=model.n_threads,
+            kv_dtype=model.kv_dtype,
+            skipping=False,
+            packed_cache=False,
+            progress=progress,
         )
+    )
+    stack.callback(whole.runner.retire)
+    return {s.threads: MeasuredRunner(whole.graph, s.threads) for s in plan.settings}
 
 
 @contextlib.contextmanager
@@ -150,6 +175,7 @@ def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
 
 def _measure(
     model: BitNetModel,
+    dense: dict[int, MeasuredRunner],
     path: Path | None,
     plan: Plan,
     quick: bool,
@@ -159,7 +185,7 @@ def _measure(
 ) -> BenchReport:
     graph = model.graph
     runners = {s.threads: MeasuredRunner(graph, s.threads) for s in plan.settings}
-    cases = _cases(model, plan)
+    cases = _cases(model, plan, dense)
     # both ways of starting, where there are two
     caches = [None] if model.packed_file is None else [None, model.packed_file.parent]
     total = len(cases) * len(plan.settings) * (plan.repetitions + 1)
@@ -189,9 +215,11 @@ def _measure(
     samples = measure_rounds(cases, plan.settings, plan.repetitions, use, step, start_afresh)
     layout = model.new_cache().layout
 
-    def traffic(context: int, tokens: float, head_rows: float) -> Traffic:
+    def traffic(sample: Sample) -> Traffic:
         # one token goes before the timed ones; each sees itself and all before it
-        return bytes_per_token(graph, layout, context + 1 + (tokens + 1) / 2, head_rows)
+        context = sample.size + 1 + (sample.amount + 1) / 2
+        head_rows = sample.head_rows / sample.amount
+        return bytes_per_token(graph, layout, context, head_rows, sample.densities)
 
     info = model.info()
     multiply_adds = multiply_adds_per_token(graph)
@@ -214,16 +242,19 @@ def _measure(
     return BenchReport(machine_card(), facts, options, check, rows, samples, starts)
 
 
-def _cases(model: BitNetModel, plan: Plan) -> list[Case]:
+def _cases(model: BitNetModel, plan: Plan, dense: dict[int, MeasuredRunner]) -> list[Case]:
     """Each case after the limit it is held against."""
     length = model.context_length
     contexts, prompts = plan.contexts_for(length), plan.prefill_for(length)
     sequences = {context: Sequences(model, context) for context in contexts}
     shared = sequences.get(BATCH_CONTEXT) or Sequences(model, BATCH_CONTEXT)
+    decodes = [Decode(sequences[context], plan.tokens) for context in contexts]
     return [
         ReadLimit(plan.read_bytes, plan.limit_seconds),
-        *(Decode(sequences[context], plan.tokens) for context in contexts),
+        *([DenseDecode(decodes[0], dense)] if dense else []),
+        *decodes,
         MultiplyLimit(plan.limit_seconds),
+        Gemm(model, max(prompts)),
         *(Prefill(model, tokens) for tokens in prompts),
         *(Batch(shared, count, plan.tokens) for count in plan.batches_for(length)),
     ]

@@ -22,7 +22,17 @@ from ..sampling import Sampler, SamplingParams
 from .plan import BATCH_CONTEXT
 from .runner import Counters, MeasuredRunner
 
-__all__ = ["Batch", "Case", "Decode", "Measured", "Prefill", "Sequences", "prompt"]
+__all__ = [
+    "Batch",
+    "Case",
+    "Decode",
+    "DenseDecode",
+    "Gemm",
+    "Measured",
+    "Prefill",
+    "Sequences",
+    "prompt",
+]
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Case(Protocol):
     ----------
     name : str
         Unique in a run.
-    kind : "read", "multiply", "decode", "prefill" or "batch"
+    kind : "read", "multiply", "decode", "dense", "gemm", "prefill" or "batch"
     size : int
         Context, tokens of the prompt, or sequences; 0 where it has none.
     """
@@ -130,6 +140,47 @@ class Decode:
         seconds, counters = time.perf_counter() - start, runner.counters() - before
         cache.truncate(self.size)
         return Measured(seconds, self._tokens, counters, self._sequences.names(0, new))
+
+
+class DenseDecode:
+    """`Decode` on a copy of the weights that is laid out to be read as a whole: what skipping is
+    worth, and that it changes no token."""
+
+    kind = "dense"
+
+    def __init__(self, decode: Decode, runners: Mapping[int, MeasuredRunner]) -> None:
+        self.size = decode.size
+        self.name = f"dense {decode.name}"
+        self._decode, self._runners = decode, runners
+
+    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
+        return self._decode.measure(self._runners[n_threads], n_threads)
+
+
+class Gemm:
+    """All projections of a prompt by themselves, quantisation of their inputs included."""
+
+    kind = "gemm"
+
+    def __init__(self, model: BitNetModel, tokens: int) -> None:
+        self.size = tokens
+        self.name = f"projections of {tokens}"
+        self._matrices = [m for layer in model.graph.layers for m in layer.matrices]
+        rng = np.random.default_rng(0)
+        columns = max(matrix.columns for matrix in self._matrices)
+        self._x = rng.standard_normal((tokens, columns), np.float32)
+
+    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
+        widths = {matrix.columns for matrix in self._matrices}
+        inputs = {columns: self._x[:, :columns].copy() for columns in widths}
+        heights = {matrix.rows for matrix in self._matrices}
+        outputs = {rows: np.empty((self.size, rows), np.float32) for rows in heights}
+        before, start = runner.counters(), time.perf_counter()
+        for matrix in self._matrices:
+            runner.project(inputs[matrix.columns], matrix, outputs[matrix.rows])
+        seconds, counters = time.perf_counter() - start, runner.counters() - before
+        last = outputs[self._matrices[-1].rows]
+        return Measured(seconds, self.size, counters, {self.name: digest(last)})
 
 
 class Prefill:

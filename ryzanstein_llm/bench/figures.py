@@ -39,12 +39,13 @@ class Row:
     case, kind, size, tier, threads
         As in `Sample`.
     seconds : Spread
-        Of a token (decode), a prompt (prefill), a pass (batch); of a repetition for limits.
+        Of a token (decode, dense), a prompt (gemm, prefill), a pass (batch); of a repetition for
+        limits.
     rate : Spread
         Per second: bytes (read), int8 multiply-adds (multiply), else tokens of all sequences.
     limit : Spread or None
-        The tokens per second that the limit allows: bandwidth for decode, int8 peak for prefill
-        and batch. None for the limits themselves.
+        The tokens per second that the limit allows: bandwidth for decode and dense, int8 peak for
+        gemm, prefill and batch. None for the limits themselves.
     limit_share : Spread or None
         Rate / limit: for decode this is MBU.
     outside_kernels : Spread or None
@@ -52,9 +53,10 @@ class Row:
     scaling : Spread or None
         Rate / rate with the fewest threads of the same tier.
     relative : Spread or None
-        Decode and batch: rate / rate of one sequence at the shortest context.
+        Decode and batch: rate / rate of one sequence at the shortest context. Dense: rate of
+        decode, which skips, / rate.
     traffic : Traffic or None
-        Decode: bytes read for a token.
+        Decode, dense: bytes read for a token.
     """
 
     case: str
@@ -78,7 +80,7 @@ Key = tuple[str, str, int]  # case, tier, threads
 def make_rows(
     samples: Iterable[Sample],
     multiply_adds: int,
-    traffic: Callable[[int, float, float], Traffic],
+    traffic: Callable[[Sample], Traffic],
 ) -> list[Row]:
     """Rows in the order in which cases and settings first came.
 
@@ -86,9 +88,8 @@ def make_rows(
     ----------
     multiply_adds : int
         Ternary multiply-adds of one token.
-    traffic : callable (context, tokens, head_rows) -> Traffic
-        Bytes of one token of `tokens` decoded from `context` on, with so many rows of the head
-        in question for each.
+    traffic : callable (Sample) -> Traffic
+        Bytes of one token of a sample of decode or dense.
     """
     groups: dict[Key, list[Sample]] = {}
     for sample in samples:
@@ -100,18 +101,16 @@ def _row(
     group: list[Sample],
     groups: Mapping[Key, list[Sample]],
     multiply_adds: int,
-    traffic: Callable[[int, float, float], Traffic],
+    traffic: Callable[[Sample], Traffic],
 ) -> Row:
     first = group[0]
     tier, threads = first.tier, first.threads
     rates = [sample.rate for sample in group]
     limits = cost = scaling = relative = outside = None
-    if first.kind == "decode":
-        tokens = sum(sample.amount for sample in group)
-        rows = sum(sample.head_rows for sample in group) / tokens
-        cost = traffic(first.size, first.amount, rows)
+    if first.kind in ("decode", "dense"):
+        cost = traffic(first)  # all compute the same, and so read the same
         limits = [sample.rate / cost.total for sample in groups["read", tier, threads]]
-    elif first.kind in ("prefill", "batch"):
+    elif first.kind in ("gemm", "prefill", "batch"):
         limits = [sample.rate / multiply_adds for sample in groups["multiply", tier, threads]]
     least = min(other.threads for other, *_ in groups.values() if other.tier == tier)
     if threads != least:
@@ -121,6 +120,9 @@ def _row(
         shortest = min(decodes, key=lambda sample: sample.size)
         if shortest.case != first.case:
             relative = _ratios(rates, groups[shortest.case, tier, threads])
+    if first.kind == "dense":
+        skipping = next(name for name, *_ in groups if first.case == f"dense {name}")
+        relative = _ratios([s.rate for s in groups[skipping, tier, threads]], group)
     if first.kernel_seconds is not None:
         outside = Spread.of(1 - (s.kernel_seconds or 0) / s.seconds for s in group)
     return Row(
@@ -142,7 +144,7 @@ def _row(
 
 def _units(sample: Sample) -> float:
     """Of what `Row.seconds` speaks: tokens, prompts, passes, repetitions."""
-    if sample.kind == "decode":
+    if sample.kind in ("decode", "dense"):
         return sample.amount
     return sample.amount / sample.size if sample.kind == "batch" else 1
 

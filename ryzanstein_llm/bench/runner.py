@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.linear import TernaryMatrix, norm_project
 from ..kv_cache import KVCache
 from ..models import CausalLM
 from ..runner import CancelFlag, Float32, Runner
+from .traffic import Densities
 
 __all__ = ["Counters", "MeasuredRunner"]
 
@@ -25,14 +27,28 @@ class Counters:
         Time within parallel regions, as the calling thread sees it.
     head_rows : int
         Rows of the head whose stored floats were read by `likeliest`.
+    skipping : tuple of int
+        As `Workspace.skipping`.
     """
 
     kernel_seconds: float
     head_rows: int
+    skipping: tuple[int, ...]
 
     def __sub__(self, earlier: Counters) -> Counters:
         return Counters(
-            self.kernel_seconds - earlier.kernel_seconds, self.head_rows - earlier.head_rows
+            self.kernel_seconds - earlier.kernel_seconds,
+            self.head_rows - earlier.head_rows,
+            tuple(now - then for now, then in zip(self.skipping, earlier.skipping, strict=True)),
+        )
+
+    @property
+    def densities(self) -> Densities:
+        """Shares of what might have been skipped that were read."""
+        rows_read, rows_seen, columns_read, columns_seen = self.skipping
+        return Densities(
+            rows_read / rows_seen if rows_seen else None,
+            columns_read / columns_seen if columns_seen else None,
         )
 
 
@@ -46,7 +62,7 @@ class MeasuredRunner(Runner):
 
     def counters(self) -> Counters:
         """The counts so far."""
-        return Counters(self._space.kernel_seconds, self._head_rows)
+        return Counters(self._space.kernel_seconds, self._head_rows, self._space.skipping)
 
     def likeliest(
         self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, count: int, margin: float
@@ -54,3 +70,7 @@ class MeasuredRunner(Runner):
         result = super().likeliest(cache, ids, cancel, count, margin)
         self._head_rows += len(result[1])
         return result
+
+    def project(self, x: Float32, matrix: TernaryMatrix, out: Float32) -> None:
+        """out (n, rows) = matrix @ int8(x), x (n, columns): a projection by itself."""
+        norm_project(x, None, 1e-5, [matrix], [out], self._space)

@@ -4,12 +4,13 @@ meanwhile falls on all alike. Outputs are compared as they come."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import BenchError
 from .cases import Case, Measured
 from .plan import Setting
 from .runner import MeasuredRunner
+from .traffic import Densities
 
 __all__ = ["Sample", "measure_rounds"]
 
@@ -21,7 +22,7 @@ class Sample:
     Attributes
     ----------
     case : str
-    kind : "read", "multiply", "decode", "prefill" or "batch"
+    kind : as in `cases.Case`
     size : int
         Context, tokens of the prompt, or sequences; 0 for limits.
     tier, threads
@@ -35,6 +36,8 @@ class Sample:
         Time within parallel regions; None for limits, which are nothing else.
     head_rows : int
         Rows of the head whose stored floats were read after the screen.
+    densities : Densities
+        What was read of the matrices that squared ReLU may spare.
     """
 
     case: str
@@ -47,6 +50,7 @@ class Sample:
     amount: int
     kernel_seconds: float | None = None
     head_rows: int = 0
+    densities: Densities = field(default_factory=Densities)
 
     @property
     def rate(self) -> float:
@@ -110,6 +114,7 @@ def _sample(case: Case, setting: Setting, number: int, measured: Measured) -> Sa
         measured.amount,
         None if counters is None else counters.kernel_seconds,
         0 if counters is None else counters.head_rows,
+        Densities() if counters is None else counters.densities,
     )
 
 

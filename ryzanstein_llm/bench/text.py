@@ -29,11 +29,39 @@ def render(report: BenchReport) -> str:
                 ("tokens/s", _scaled("rate")),
                 ("ms/token", _scaled("seconds", 1e3)),
                 ("MB/token", _megabytes),
-                ("FFN density", _density),
+                ("up", _density("rows")),
+                ("down", _density("columns")),
                 ("limit tokens/s", _median("limit")),
                 ("MBU", _percent("limit_share")),
                 ("outside kernels", _median_percent("outside_kernels")),
                 (f"x at {contexts[0]}", _times("relative")),
+                ("x threads", _times("scaling")),
+            ],
+        ),
+        _rows(
+            "the same, nothing skipped",
+            report,
+            "dense",
+            [
+                ("context", lambda row: str(row.size)),
+                ("tokens/s", _scaled("rate")),
+                ("ms/token", _scaled("seconds", 1e3)),
+                ("MB/token", _megabytes),
+                ("limit tokens/s", _median("limit")),
+                ("MBU", _percent("limit_share")),
+                ("outside kernels", _median_percent("outside_kernels")),
+                ("skipping x", _times("relative")),
+                ("x threads", _times("scaling")),
+            ],
+        ),
+        _rows(
+            "ternary projections alone",
+            report,
+            "gemm",
+            [
+                ("tokens", lambda row: str(row.size)),
+                ("tokens/s", _scaled("rate")),
+                ("of int8 peak", _percent("limit_share")),
                 ("x threads", _times("scaling")),
             ],
         ),
@@ -199,9 +227,14 @@ def _megabytes(row: Row) -> str:
     return "" if row.traffic is None else f"{row.traffic.total / 1e6:.1f}"
 
 
-def _density(row: Row) -> str:
-    found = None if row.traffic is None else row.traffic.ffn_density
-    return "" if found is None else f"{found:.1%}"
+def _density(attribute: str) -> Callable[[Row], str]:
+    """Share of the rows of `up` or the columns of `down` that was read."""
+
+    def cell(row: Row) -> str:
+        found = None if row.traffic is None else getattr(row.traffic.densities, attribute)
+        return "" if found is None else f"{found:.1%}"
+
+    return cell
 
 
 def _spread(spread: Spread, factor: float = 1, digits: int | None = None) -> str:

@@ -1,16 +1,36 @@
-"""What a token costs by the shapes of the weights: bytes read and multiply-adds.
-
-The one place to change when kernels read less.
-"""
+"""What a token costs: bytes read, by the shapes of the weights and by what was skipped of them, and
+multiply-adds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from ..kernels.linear import TernaryMatrix
 from ..kv_cache import KVLayout
 
-__all__ = ["Traffic", "bytes_per_token", "multiply_adds_per_token"]
+__all__ = ["Densities", "Traffic", "bytes_per_token", "multiply_adds_per_token"]
+
+
+@dataclass(frozen=True)
+class Densities:
+    """What decoding read of the matrices that squared ReLU may spare.
+
+    Attributes
+    ----------
+    rows : float or None
+        Share of the rows of `up`; None where `up` is always read as a whole.
+    columns : float or None
+        Share of the columns of `down`, likewise.
+    """
+
+    rows: float | None = None
+    columns: float | None = None
+
+    def of(self, matrix: TernaryMatrix) -> float:
+        """The share of a matrix that was read."""
+        share = {"rows": self.rows, "columns": self.columns}.get(matrix.layout)
+        return 1.0 if share is None else share
 
 
 @dataclass(frozen=True)
@@ -20,22 +40,22 @@ class Traffic:
     Attributes
     ----------
     ternary : float
-        Tiles of all projections.
+        Codes of all projections.
     head : float
         The screen, or the full head where there is none.
     head_rows : float
         Rows of the head that the screen left in question.
     cache : float
         Keys and values of the positions before it, and its own.
-    ffn_density : float or None
-        Share of the FFN's rows and columns that were read; None where all always are.
+    densities : Densities
+        What was read of the matrices that need not be read as a whole.
     """
 
     ternary: float
     head: float
     head_rows: float
     cache: float
-    ffn_density: float | None = None
+    densities: Densities
 
     @property
     def total(self) -> float:
@@ -43,7 +63,9 @@ class Traffic:
         return self.ternary + self.head + self.head_rows + self.cache
 
 
-def bytes_per_token(graph: Any, layout: KVLayout, context: float, head_rows: float) -> Traffic:
+def bytes_per_token(
+    graph: Any, layout: KVLayout, context: float, head_rows: float, densities: Densities
+) -> Traffic:
     """Bytes read by greedy decoding of one token of one sequence.
 
     Small things are left out: norms, one row of the embedding, activations.
@@ -56,13 +78,16 @@ def bytes_per_token(graph: Any, layout: KVLayout, context: float, head_rows: flo
         Mean number of positions that are attended to.
     head_rows : float
         Mean number of rows of the head whose stored floats were read.
+    densities : Densities
+        As they were counted.
     """
-    ternary = sum(matrix.nbytes for layer in graph.layers for matrix in layer.matrices)
+    matrices = [matrix for layer in graph.layers for matrix in layer.matrices]
+    ternary = sum(matrix.nbytes * densities.of(matrix) for matrix in matrices)
     cache = context * layout.bytes_per_position
     if graph.screen is None:
-        return Traffic(ternary, graph.head.array.nbytes, 0, cache)
+        return Traffic(ternary, graph.head.array.nbytes, 0, cache, densities)
     row = graph.head.array.nbytes / len(graph.head.array)
-    return Traffic(ternary, graph.screen.nbytes, head_rows * row, cache)
+    return Traffic(ternary, graph.screen.nbytes, head_rows * row, cache, densities)
 
 
 def multiply_adds_per_token(graph: Any) -> int:

@@ -14,8 +14,8 @@ from ryzanstein_llm.kernels.attention cimport (
     use_layer)
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET
 from ryzanstein_llm.kernels.linear cimport (
-    Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work, project_step,
-    project_work, quantize_step, read_gated, read_norm, scratch_bytes, set_input)
+    Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work,
+    project_step, project_work, quantize_step, read_gated, read_norm, scratch_bytes, set_input)
 from ryzanstein_llm.kernels.skipping cimport (
     can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
     rows_skipping_steps)

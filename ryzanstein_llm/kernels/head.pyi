@@ -7,6 +7,11 @@ from numpy.typing import NDArray
 from .workspace import Workspace
 
 MAX_SCREEN_COLUMNS: int
+SCREEN_LAYOUT_VERSION: int
+
+def check_packed(
+    tiles: NDArray[np.uint8], scales: NDArray[np.float32], rows: int, columns: int
+) -> None: ...
 
 class ScreenedHead:
     def __init__(
@@ -15,6 +20,7 @@ class ScreenedHead:
         kind: str,
         n_threads: int,
         allocate: Callable[[int], NDArray[np.uint8]] = ...,
+        packed: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None,
     ) -> None: ...
     @property
     def weights(self) -> NDArray[Any]: ...
