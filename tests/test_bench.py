@@ -459,8 +459,8 @@ def test_progress_counts_every_measurement() -> None:
         n_threads=1, repetitions=2, quick=True,
         progress=lambda done, total, what: seen.append((done, total)),
     )  # fmt: skip
-    measured = seen[-23:]
-    assert measured == [(n + 1, 23) for n in range(23)]  # seven cases thrice, two starts
+    measured = seen[-26:]
+    assert measured == [(n + 1, 26) for n in range(26)]  # eight cases thrice, two starts
 
 
 def test_defaults_suit_the_model() -> None:
