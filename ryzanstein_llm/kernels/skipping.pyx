@@ -23,7 +23,7 @@ cdef extern from "ryzanstein/active.h" nogil:
 
 cdef enum:
     RELU2 = 0             # of linear.ACTIVATIONS
-    TASKS_A_THREAD = 4
+    TASKS_A_THREAD = 2
     MAX_THREADS = 1024    # choose_threads allows no more
 
 
