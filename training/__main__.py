@@ -178,11 +178,11 @@ def _card(options: argparse.Namespace, bar: ProgressBar) -> int:
 def interrupts() -> Iterator[list[int]]:
     """Signals that came, SIGINT or SIGTERM; a second one ends the process as usual."""
     asked: list[int] = []
-    former = {}
+    former: dict[signal.Signals, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        signal.signal(number, former[number])
+        signal.signal(number, former[signal.Signals(number)])
 
     for number in (signal.SIGINT, signal.SIGTERM):
         former[number] = signal.signal(number, note)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from importlib import resources
 from string import Template
 from typing import Any
 
 from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.errors import ContextOverflowError
 
 from .directory import RunDirectory
 from .export import GENERATION
@@ -65,7 +67,8 @@ def write_card(
         prompts = fixed_prompts()
         for index, prompt in enumerate(prompts):
             progress(0.5 + 0.5 * index / len(prompts), "telling")
-            samples.append((prompt, _sampled(model, prompt, index, max_tokens)))
+            with contextlib.suppress(ContextOverflowError):  # of a toy; the others are answered
+                samples.append((prompt, _sampled(model, prompt, index, max_tokens)))
     files = [file for file in directory.packed.iterdir() if file.suffix != ".md"]
     values = _values(settings, results) | {
         "name": name,
@@ -85,13 +88,14 @@ def write_card(
 
 def _sampled(model: BitNetModel, prompt: str, seed: int, max_tokens: int) -> str:
     # As the command line would sample.
-    return model.generate(
+    text: str = model.generate(
         prompt,
         max_tokens=max_tokens,
         temperature=GENERATION["temperature"],
         top_p=GENERATION["top_p"],
         seed=seed,
     )
+    return text
 
 
 def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:

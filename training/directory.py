@@ -66,6 +66,9 @@ class RunDirectory:
         return Settings.from_dict(_read_json(self._settings_file)["settings"])
 
     def tokenizer(self) -> Tokenizer:
+        """Raises `CheckpointNotFoundError` where no run was begun."""
+        if not self.tokenizer_file.exists():
+            raise CheckpointNotFoundError(f"{self.tokenizer_file}: not the directory of a run")
         return Tokenizer.from_file(str(self.tokenizer_file))
 
     def results(self) -> dict[str, Any]:

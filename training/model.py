@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .settings import Shape
-from .ternary import Projection, quantize_activations
+from .ternary import Projection, projection_input
 
 __all__ = ["BitNet", "build", "is_projection"]
 
@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         rows, length, _ = x.shape
-        numbers, scale = quantize_activations(x) if self.ternary else (x, None)
+        numbers, scale = projection_input(x, self.ternary)
 
         def heads(projected: Tensor, count: int) -> Tensor:
             return projected.view(rows, length, count, self.shape.head_dim).transpose(1, 2)
@@ -64,11 +64,8 @@ class Attention(nn.Module):
         k, v = (t.repeat_interleave(shared, dim=1) for t in (k, v))
         attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         joined = self.attn_sub_norm(attended.transpose(1, 2).reshape(rows, length, -1))
-        return (
-            self.o_proj(*quantize_activations(joined))
-            if self.ternary
-            else self.o_proj(joined, None)
-        )
+        added: Tensor = self.o_proj(*projection_input(joined, self.ternary))
+        return added
 
 
 class FeedForward(nn.Module):
@@ -81,14 +78,11 @@ class FeedForward(nn.Module):
         self.ffn_sub_norm = Norm(shape.inner, shape.norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        numbers, scale = quantize_activations(x) if self.ternary else (x, None)
+        numbers, scale = projection_input(x, self.ternary)
         gated = functional.relu(self.gate_proj(numbers, scale)).square()
         inner = self.ffn_sub_norm(gated * self.up_proj(numbers, scale))
-        return (
-            self.down_proj(*quantize_activations(inner))
-            if self.ternary
-            else self.down_proj(inner, None)
-        )
+        added: Tensor = self.down_proj(*projection_input(inner, self.ternary))
+        return added
 
 
 class Layer(nn.Module):
@@ -102,7 +96,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), cosines, sines))
-        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        x = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return x
 
 
 class Decoder(nn.Module):

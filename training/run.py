@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ryzanstein_llm.errors import InvalidParameterError
@@ -32,9 +30,10 @@ from .windows import Windows
 
 __all__ = ["Run", "train"]
 
-LOOKS = 50  # at the model during a run: validation, files
+LOOKS = 40  # at the model during a run: validation, files
 SAMPLES = 10  # of which so many print a sample
-LOOK_WINDOWS = 32  # of the validation text; all of it at the end
+LOOK_SHARE = 0.05  # of the time is for looks, at most: fewer of them in a short run
+LOOK_WINDOWS = 24  # of the validation text; all of it at the end
 PROMPT = "Once upon a time"
 
 Progress = Callable[[float, str], None]
@@ -103,9 +102,7 @@ class Run:
         directory.validation_file.write_text(corpus.validation, encoding="utf-8")
         self.lengths = vocabulary.byte_lengths(self.tokenizer)
         ids = vocabulary.encode(self.tokenizer, list(corpus.training.values()))
-        self.validation: NDArray[np.int32] = np.concatenate(
-            vocabulary.encode(self.tokenizer, vocabulary.lines(corpus.validation))
-        )
+        (self.validation,) = vocabulary.encode(self.tokenizer, [corpus.validation])
         windows = Windows(ids, shape.context, vocabulary.BOS_ID, vocabulary.EOS_ID, settings.seed)
         model = build(shape, settings.ternary, settings.dropout, settings.seed)
         teachers = [_teacher(Path(path), shape.vocabulary) for path in settings.teachers]
@@ -113,6 +110,7 @@ class Run:
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
+        self._looked, self._look_seconds = 0.0, 0.0  # when, and how long it took
         if state := directory.load_state():
             self.trainer.restore(state["trainer"])
             self.seconds, self.history = state["seconds"], state["history"]
@@ -143,14 +141,23 @@ class Run:
                 self.seconds += now - clock
             clock = now
             progress(self.share, self._words(losses[-1]))
-            if self.share >= 1 or int(self.share * LOOKS) > int(share * LOOKS):
+            if self._look_is_due(now):
                 self._look(losses)
                 losses = []
+                self._looked, self._look_seconds = time.monotonic(), time.monotonic() - now
             if stop(trainer.steps) and self.share < 1:
                 self._save()
                 self.report(f"stopped after {trainer.steps} steps; the same command goes on")
                 return False
         return True
+
+    def _look_is_due(self, now: float) -> bool:
+        before = self.history[-1]["share"] if self.history else 0.0
+        if self.share < 1 and int(self.share * LOOKS) == int(before * LOOKS):
+            return False
+        # In a run of so many steps, looks are a matter of steps alone.
+        rare = now - self._looked >= self._look_seconds / LOOK_SHARE
+        return self.share >= 1 or rare or self.settings.budget.minutes is None
 
     def _words(self, loss: float) -> str:
         speed = self.trainer.tokens / self.seconds if self.seconds else 0.0
@@ -247,9 +254,7 @@ def _tokenizer(directory: RunDirectory, settings: Settings, texts: list[str]) ->
     if file.exists():
         return directory.tokenizer()
     if settings.teachers:
-        found = {
-            (RunDirectory(Path(p)).tokenizer_file).read_text("utf-8") for p in settings.teachers
-        }
+        found = {RunDirectory(Path(path)).tokenizer().to_str() for path in settings.teachers}
         if len(found) > 1:
             raise InvalidParameterError(f"teachers {settings.teachers} have several tokenizers")
         tokenizer = Tokenizer.from_str(found.pop())

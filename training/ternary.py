@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Projection", "quantize_activations", "quantize_weight"]
+__all__ = ["Projection", "projection_input", "quantize_activations", "quantize_weight"]
 
 SMALLEST = 1e-5
 """Least absmean and absmax, as in `transformers`."""
@@ -37,6 +37,11 @@ def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
     return _straight_through(scaled, scaled.round().clamp(-128, 127)), 1 / inverse
 
 
+def projection_input(x: Tensor, ternary: bool) -> tuple[Tensor, Tensor | None]:
+    """What all projections of `x` take: its whole numbers and their scale, or the floats."""
+    return quantize_activations(x) if ternary else (x, None)
+
+
 class Projection(nn.Module):
     """A linear layer without bias. `weight` (out, in) is the float master."""
 
@@ -46,7 +51,7 @@ class Projection(nn.Module):
         self.ternary = ternary
 
     def forward(self, x: Tensor, scale: Tensor | None) -> Tensor:
-        """From activations of `quantize_activations`, or from floats with `scale` None."""
+        """From what `projection_input` gave, (..., in) and its scale, to float32 (..., out)."""
         if scale is None:
             return functional.linear(x, self.weight).float()
         weight, weight_scale = quantize_weight(self.weight)

@@ -32,16 +32,13 @@ def train(texts: Iterable[str], size: int) -> Tokenizer:
         show_progress=False,
     )
     # By paragraph: the trainer holds the pieces of one text at a time.
-    tokenizer.train_from_iterator((line for text in texts for line in lines(text)), trainer)
+    tokenizer.train_from_iterator(
+        (line for text in texts for line in text.splitlines(keepends=True)), trainer
+    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B:1", special_tokens=[(BOS, BOS_ID)]
     )
     return tokenizer
-
-
-def lines(text: str) -> list[str]:
-    """Lines with their ends."""
-    return text.splitlines(keepends=True)
 
 
 def tokenizer_config(context: int) -> dict[str, Any]:
@@ -64,7 +61,8 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int32]
 
 def byte_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
     """UTF-8 bytes that each id stands for, shape (vocabulary,); none for BOS and EOS."""
-    # In a byte-level vocabulary every character of a token is one byte.
-    lengths = [len(tokenizer.id_to_token(i)) for i in range(tokenizer.get_vocab_size())]
-    lengths[BOS_ID] = lengths[EOS_ID] = 0
-    return np.array(lengths, np.int64)
+    lengths = np.zeros(tokenizer.get_vocab_size(), np.int64)
+    for token, number in tokenizer.get_vocab().items():
+        # In a byte-level vocabulary every character of a token is one byte.
+        lengths[number] = 0 if number in (BOS_ID, EOS_ID) else len(token)
+    return lengths
