@@ -105,7 +105,9 @@ class Run:
         (self.validation,) = vocabulary.encode(self.tokenizer, [corpus.validation])
         windows = Windows(ids, shape.context, vocabulary.BOS_ID, vocabulary.EOS_ID, settings.seed)
         model = build(shape, settings.ternary, settings.dropout, settings.seed)
-        teachers = [_teacher(Path(path), shape.vocabulary) for path in settings.teachers]
+        teachers = []
+        if settings.teacher_weight:  # else they lend their tokenizer only
+            teachers = [_teacher(Path(path), self.settings) for path in settings.teachers]
         self.trainer = Trainer(model.to(machine.device), teachers, windows, self.settings, machine)
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -264,13 +266,29 @@ def _tokenizer(directory: RunDirectory, settings: Settings, texts: list[str]) ->
     return tokenizer
 
 
-def _teacher(path: Path, tokens: int) -> BitNet:
-    """The best model of an earlier run."""
+def _teacher(path: Path, student: Settings) -> BitNet:
+    """The best model of an earlier run.
+
+    Raises
+    ------
+    InvalidParameterError
+        It has another context, or has read what the student is validated on, or nothing yet.
+    """
     directory = RunDirectory(path)
     settings, state = directory.settings(), directory.load_state()
     if state is None or not state["best"]:
         raise InvalidParameterError(f"{path}: the teacher has not been trained")
-    shape = dataclasses.replace(settings.shape, vocabulary=tokens)
+    if settings.validation != student.validation:
+        raise InvalidParameterError(
+            f"{path}: the teacher's validation text is {settings.validation!r}, "
+            f"not {student.validation!r}"
+        )
+    if settings.shape.context != student.shape.context:
+        raise InvalidParameterError(
+            f"{path}: the teacher's context is {settings.shape.context}, "
+            f"not {student.shape.context}"
+        )
+    shape = dataclasses.replace(settings.shape, vocabulary=student.shape.vocabulary)
     teacher = BitNet(shape, settings.ternary)
     teacher.load_state_dict(state["best"]["weights"])
     return teacher.eval()

@@ -137,6 +137,18 @@ class TestTeaching:
         assert (student.path / file).read_bytes() == (teacher.path / file).read_bytes()
         assert student.packed.exists()
 
+    def test_a_teacher_that_has_read_the_validation_text_is_refused(self, tmp_path: Path) -> None:
+        folders = [tmp_path / "teacher", tmp_path / "student"]
+        for folder in folders:
+            (folder / "texts").mkdir(parents=True)
+            (folder / "texts" / "more.txt").write_text("More.\n" * 40)
+        teacher = train_toy(folders[0], settings(steps=1))
+        student = settings(steps=1, teachers=(str(teacher.path),), validation="more.txt")
+        with pytest.raises(
+            InvalidParameterError, match=r"validation text is None, not 'more\.txt'"
+        ):
+            train_toy(folders[1], student)
+
     def test_an_absent_teacher_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointNotFoundError, match="absent"):
             train_toy(tmp_path, settings(teachers=(str(tmp_path / "absent"),)))
