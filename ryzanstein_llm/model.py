@@ -24,6 +24,7 @@ from .kv_cache import KV_DTYPES, KVCache
 from .models import LoadOptions, load_model
 from .packed_cache import cache_directory, load_through_cache
 from .perplexity import PerplexityResult, perplexity
+from .profiling import Profile
 from .request import Prompt, Request, make_request
 from .runner import Runner, new_cancel_flag
 from .sampling import SamplingParams
@@ -299,6 +300,16 @@ class BitNetModel:
             return perplexity(self, text, stride=stride, progress=progress)
         finally:
             self.runner.retire()
+
+    def profile(self) -> Profile:
+        """Where the time goes, by operation, of all that the model computes in a `with` block:
+
+        with model.profile() as profile:
+            model.generate("Once upon a time", max_tokens=50)
+        print(profile.text())
+        """
+        self._check_open()
+        return Profile(self.runner)
 
     # ---- facts -----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from unittest import mock
 import pytest
 
 import ryzanstein_llm
+from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
 from ryzanstein_llm import GenerationResult, PerplexityResult, SamplingParams, cli, errors, testing
 from ryzanstein_llm.kernels import cpu
@@ -141,6 +142,7 @@ def test_shell_lines_are_accepted() -> None:
     parsers = {
         "ryzanstein-llm": cli._parser(),
         "python -m ryzanstein_llm.testing": testing_command._parser(),
+        "python -m benchmarks.history": history_command._parser(),
         "python -m benchmarks.peers": peers_command._parser(),
         "python -m training": training_command._parser(),
     }
