@@ -14,12 +14,20 @@ from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
 from ..kernels.head import ScreenedHead
 from ..kernels.linear import TernaryMatrix
-from ..kernels.packing import pack_float, pack_hf
+from ..kernels.packing import pack_float, pack_hf, whole_layout
 from .base import LoadOptions
 
-__all__ = ["FLOAT_DTYPES", "WeightLoader"]
+__all__ = ["FLOAT_DTYPES", "WEIGHT_FORMATS", "WeightLoader", "format_of"]
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
+
+# How ternary weights that are always needed may be kept -> the kernels' layout
+WEIGHT_FORMATS = {"2bit": "tiles", "1.6bit": "trits", "table": "tables"}
+
+
+def format_of(matrix: TernaryMatrix) -> str:
+    """The key of WEIGHT_FORMATS that a matrix is kept in."""
+    return next(name for name, layout in WEIGHT_FORMATS.items() if layout == matrix.layout)
 
 
 @dataclass
@@ -45,6 +53,8 @@ class WeightLoader:
     def __post_init__(self) -> None:
         self.used: set[str] = set()
         self.arena = Arena()
+        chosen = self.options.weight_format
+        self.whole_layout = whole_layout() if chosen is None else WEIGHT_FORMATS[chosen]
 
     def vector(self, name: str, size: int) -> NDArray[np.float32]:
         """A norm's weights, widened to float32 (size,)."""
@@ -59,10 +69,13 @@ class WeightLoader:
         """A float matrix (rows, columns) in its stored dtype: embedding or head."""
         return self._take(name, FLOAT_DTYPES, (rows, columns))
 
-    def ternary(self, prefix: str, rows: int, columns: int, layout: str = "tiles") -> TernaryMatrix:
+    def ternary(
+        self, prefix: str, rows: int, columns: int, layout: str | None = None
+    ) -> TernaryMatrix:
         """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats
         that are made ternary by absmean. The tensor's dtype decides, not the config. `layout` as
-        in `TernaryMatrix`."""
+        in `TernaryMatrix`; None: that of the weight format."""
+        layout = self.whole_layout if layout is None else layout
         name = f"{prefix}.weight"
         if self.checkpoint.info(name).dtype == "U8":
             matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns, layout)

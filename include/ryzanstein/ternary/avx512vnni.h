@@ -80,6 +80,12 @@ RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int6
 }
 
 #include "ryzanstein/ternary/lines_zmm.h"
+#include "ryzanstein/ternary/tables_ymm.h"
+#include "ryzanstein/ternary/trits_zmm.h"
+
+#include "ryzanstein/ternary/few_tokens.h"
+
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
 
 /* Accumulators of one token, and the three things done with them. An array of its own for each
  * token: GCC 12 leaves a two-dimensional one of this size in memory. */
@@ -153,11 +159,22 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
         RZ_UNROLL
         for (int i = 0; i < tiles; i++)
             _mm512_store_si512(sums + (t * tiles + i) * 16, _mm512_set1_epi32(-x->sums[t]));
-    for (int64_t c = 0; c < w->column_tiles; c += RZ_STEPS_ / 4) {
-        const int64_t left = w->column_tiles - c, count = left < RZ_STEPS_ / 4 ? left : RZ_STEPS_ / 4;
-        if (w->layout == RZ_LAYOUT_TILES) rz_open_panel_(w, tile, tiles, c, count, panel);
-        else if (w->layout == RZ_LAYOUT_ROWS) rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel);
-        else rz_open_columns_(w, tile, c, count, panel);
+    const int dense = w->layout == RZ_LAYOUT_TRITS || w->layout == RZ_LAYOUT_TABLES;
+    const int64_t most = (dense ? RZ_PANEL_DENSE_COLUMNS : RZ_PANEL_COLUMNS) / 16;
+    for (int64_t c = 0; c < w->column_tiles; c += most) {
+        const int64_t left = w->column_tiles - c, count = left < most ? left : most;
+        switch (w->layout) {
+        case RZ_LAYOUT_TILES: rz_open_panel_(w, tile, tiles, c, count, panel); break;
+        case RZ_LAYOUT_ROWS: rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel); break;
+        case RZ_LAYOUT_COLUMNS: rz_open_columns_(w, tile, c, count, panel); break;
+        case RZ_LAYOUT_TRITS:
+            rz_open_trits_(w, tile, tiles, 16 * c / RZ_TRITS_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TRITS_COLUMNS), panel);
+            break;
+        case RZ_LAYOUT_TABLES:
+            rz_open_tables_(w, tile, 16 * c / RZ_TABLES_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TABLES_COLUMNS), panel,
+                            64, 64 * RZ_PANEL_TILES);
+            break;
+        }
         rz_panel_tokens_(panel, tiles, 4 * count, x->codes + 16 * c, x, sums);
     }
     for (int64_t t = 0; t < x->n; t++)
@@ -171,16 +188,14 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
                               const rz_activations *x, float *out, int64_t out_stride,
                               rz_output_mode store, void *scratch) {
     int64_t tile = tile_begin;
-    if (x->n <= RZ_FEW_TOKENS && w->layout == RZ_LAYOUT_TILES) {
-        for (; tile < tile_end; tile++)
-            for (int64_t t = 0; t < x->n; t++) {
-                const rz_activations one = rz_one_token_(x, t);
-                rz_matvec_(w, tile, &one, out + t * out_stride, store);
-            }
+    if (rz_has_few_tokens_(w, x)) {
+        rz_few_tokens_(w, tile_begin, tile_end, x, out, out_stride, store);
         return;
     }
-    /* a line has codes of four row tiles, and memory for all: w->row_tiles is a multiple of four */
-    const int64_t last = w->layout == RZ_LAYOUT_TILES ? tile_end - RZ_PANEL_TILES : tile_end - 1;
+    /* lines and tables have codes of four row tiles, and memory for all: then w->row_tiles is a
+     * multiple of four */
+    const int apart = w->layout == RZ_LAYOUT_TILES || w->layout == RZ_LAYOUT_TRITS;
+    const int64_t last = apart ? tile_end - RZ_PANEL_TILES : tile_end - 1;
     for (; tile <= last; tile += RZ_PANEL_TILES)
         rz_panel_(w, tile, RZ_PANEL_TILES, x, out, out_stride, store, scratch);
     for (; tile < tile_end; tile++) rz_panel_(w, tile, 1, x, out, out_stride, store, scratch);
