@@ -118,8 +118,11 @@ class TokenLoop:
             except CancelledError:
                 self.finish_reason = "cancelled"
                 return
+            computed = time.perf_counter()
             token = self._sampler(logits, ids)
-            seconds = time.perf_counter() - start
+            end = time.perf_counter()
+            self._runner.sampled(end - computed)
+            seconds = end - start
             if count:
                 self.timings.decode.append(seconds)
             else:

@@ -24,6 +24,7 @@ from .kv_cache import KV_DTYPES, KVCache
 from .models import WEIGHT_FORMATS, LoadOptions, load_model
 from .packed_cache import cache_directory, load_through_cache
 from .perplexity import PerplexityResult, perplexity
+from .profiling import Profile
 from .request import Prompt, Request, make_request
 from .runner import Runner, new_cancel_flag
 from .sampling import SamplingParams
@@ -61,7 +62,7 @@ class BitNetModel:
         How ternary weights are kept in memory that are read as a whole, which is all of them with
         `skipping=False`; what is laid out for skipping takes two bits. "1.6bit" is five weights a
         byte; "table" is three in five bits, for kernels that look sums up instead of multiplying.
-        Default: what the CPU's kernels are fastest with. Results are equal bit for bit.
+        Default: for a large model what this CPU's kernels are fastest with, else "2bit". Results are equal bit for bit.
     packed_cache : bool or path, optional
         Keep packed weights of a large model on disk, and map them at the next start. True: in the
         user's cache directory, or where `RYZANSTEIN_CACHE` says; a path: in that directory; False:
@@ -309,6 +310,16 @@ class BitNetModel:
         finally:
             self.runner.retire()
 
+    def profile(self) -> Profile:
+        """Where the time goes, by operation, of all that the model computes in a `with` block:
+
+        with model.profile() as profile:
+            model.generate("Once upon a time", max_tokens=50)
+        print(profile.text())
+        """
+        self._check_open()
+        return Profile(self.runner)
+
     # ---- facts -----------------------------------------------------------------------------
 
     @property
@@ -329,9 +340,9 @@ class BitNetModel:
 
     def info(self) -> dict[str, Any]:
         """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
-        context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed weights are
-        mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a ThreadChoice),
-        eos_ids, has_tokenizer."""
+        context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
+        weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
+        ThreadChoice), eos_ids, has_tokenizer."""
         graph = self.runner.graph
         return {
             "family": graph.family,

@@ -22,6 +22,7 @@ from .kernels.threads import release_team
 from .kernels.workspace import Workspace
 from .kv_cache import KVCache
 from .models import CausalLM
+from .profiling.observed import ObservedGraph, Observer
 
 __all__ = ["PASS_TOKENS", "Runner", "new_cancel_flag"]
 
@@ -58,6 +59,7 @@ class Runner:
         self._space = Workspace(n_threads, SERIAL_BELOW)
         self._lock = threading.Lock()
         self._callers = 0
+        self._observers: tuple[Observer, ...] = ()
         _runners.add(self)
 
     @property
@@ -81,7 +83,7 @@ class Runner:
         """Append `ids` (at least one) to the cache; logits after the last: float32 (vocab,)."""
 
         def keep_last(hidden: Float32, is_last: bool) -> Float32 | None:
-            return self.graph.logits(hidden[-1:], self._space) if is_last else None
+            return self._logits(hidden[-1:]) if is_last else None
 
         (logits,) = self._passes(cache, ids, cancel, keep_last)
         last: Float32 = logits[0]
@@ -114,7 +116,7 @@ class Runner:
         hidden = np.concatenate(self._passes(cache, ids, cancel, lambda rows, _: rows))
         for start in range(0, len(hidden), HEAD_TOKENS):
             rows = hidden[start : start + HEAD_TOKENS]
-            yield self._exclusively(cancel, lambda rows=rows: self.graph.logits(rows, self._space))  # type: ignore[misc]
+            yield self._exclusively(cancel, lambda rows=rows: self._logits(rows))  # type: ignore[misc]
 
     def batch_likeliest(
         self,
@@ -131,7 +133,7 @@ class Runner:
         self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag
     ) -> Float32:
         """One more token for each of several sequences in one pass: float32 (n, vocab)."""
-        return self._batch(caches, ids, cancel, lambda rows: self.graph.logits(rows, self._space))
+        return self._batch(caches, ids, cancel, self._logits)
 
     def _batch(
         self,
@@ -150,7 +152,7 @@ class Runner:
         def work() -> Kept:
             segments = [(1, cache.length, cache.table) for cache in caches]
             tokens = np.asarray(ids, np.int64)
-            return keep(self.graph.hidden_states(tokens, segments, layout, self._space))
+            return keep(self._engine.hidden_states(tokens, segments, layout, self._space))
 
         before = [cache.length for cache in caches]
         with ExitStack() as claims:
@@ -168,13 +170,16 @@ class Runner:
                 raise
         return result
 
+    def _logits(self, hidden: Float32) -> Float32:
+        return self._engine.logits(hidden, self._space)
+
     def _likeliest(
         self, hidden: Float32, count: int, margin: float
     ) -> list[tuple[NDArray[np.int64] | None, Float32]]:
-        found = self.graph.likeliest(hidden, self._space, count, margin)
+        found = self._engine.likeliest(hidden, self._space, count, margin)
         if found is not None:
             return list(found)
-        return [(None, logits) for logits in self.graph.logits(hidden, self._space)]
+        return [(None, logits) for logits in self._logits(hidden)]
 
     def _passes(
         self,
@@ -209,9 +214,31 @@ class Runner:
                 raise
         return kept
 
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of every computation from now on."""
+        with self._lock:
+            self._observers = (*self._observers, observer)
+            self._space.profiling = True
+
+    def ignore(self, observer: Observer) -> None:
+        """Tell it no more."""
+        with self._lock:
+            self._observers = tuple(other for other in self._observers if other is not observer)
+            self._space.profiling = bool(self._observers)
+
+    def sampled(self, seconds: float) -> None:
+        """Whoever chooses tokens from the logits may say how long it took."""
+        for observer in self._observers:
+            observer.sampled(seconds)
+
+    @property
+    def _engine(self) -> CausalLM:
+        """The model as passes call it."""
+        return ObservedGraph(self.graph, self._observers) if self._observers else self.graph
+
     def _hidden(self, cache: KVCache, tokens: NDArray[np.int64]) -> Float32:
         segments = [(len(tokens), cache.length, cache.table)]
-        return self.graph.hidden_states(tokens, segments, cache.layout, self._space)
+        return self._engine.hidden_states(tokens, segments, cache.layout, self._space)
 
     def _exclusively(self, cancel: CancelFlag, work: Callable[[], Kept]) -> Kept:
         """What `work()` gives while no other thread computes with this model.

@@ -114,7 +114,8 @@ class TestGenerate:
     def test_options_reach_the_engine(self, engine):
         command = (
             "generate Once --model dir --threads 3 --max-tokens 7 --temperature 0.5 --top-k 40"
-            " --top-p 0.9 --min-p 0.1 --seed 11 --stop END --stop ENDE --no-cache --weight-format 1.6bit"
+            " --top-p 0.9 --min-p 0.1 --seed 11 --stop END --stop ENDE --no-cache"
+            " --weight-format 1.6bit"
         )
         assert main(command.split()) == 0
         model = engine.made
@@ -273,8 +274,8 @@ class TestBench:
     def test_options_reach_the_benchmark(self, calls):
         command = (
             "bench --preset tiny --sparse --keep dir --threads 1 2 --tiers avx2 scalar"
-            " --kv-dtype int8 --weight-format table --contexts 16 64 --prefill 8 --batches 1 4 --repetitions 3 --quick"
-            " --no-scalar-check"
+            " --kv-dtype int8 --weight-format table --contexts 16 64 --prefill 8"
+            " --batches 1 4 --repetitions 3 --quick --no-scalar-check"
         )
         assert main(command.split()) == 0
         path, options = calls[0]
@@ -283,8 +284,8 @@ class TestBench:
         assert options == {
             "preset": "tiny", "sparse_gates": 0.2, "keep": "dir", "n_threads": [1, 2],
             "tiers": ["avx2", "scalar"], "kv_dtype": "int8", "weight_format": "table",
-            "contexts": [16, 64], "prefill": [8], "batches": [1, 4], "repetitions": 3, "quick": True, "scalar_check": False,
-            "packed_cache": True,
+            "contexts": [16, 64], "prefill": [8], "batches": [1, 4], "repetitions": 3,
+            "quick": True, "scalar_check": False, "packed_cache": True,
         }  # fmt: skip
 
     def test_a_model_and_a_preset_exclude_each_other(self, capsys):

@@ -23,15 +23,17 @@ from unittest import mock
 import pytest
 
 import ryzanstein_llm
+from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
 from ryzanstein_llm import GenerationResult, PerplexityResult, SamplingParams, cli, errors, testing
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.testing import __main__ as testing_command
+from training import __main__ as training_command
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
-    *(ROOT / folder / "README.md" for folder in ("include/ryzanstein", "benchmarks")),
+    *(ROOT / folder / "README.md" for folder in ("include/ryzanstein", "benchmarks", "training")),
     ROOT / "ryzanstein_llm" / "demo" / "README.md",
 ]
 WITH_EXAMPLES = ("README.md", "API.md")
@@ -135,11 +137,14 @@ def test_readme_holds_the_two_commands() -> None:
 
 
 def test_shell_lines_are_accepted() -> None:
-    lines = shell_lines(*WITH_EXAMPLES, "INSTALL.md", "CONTRIBUTING.md", "benchmarks/README.md")
+    names = ("INSTALL.md", "CONTRIBUTING.md", "benchmarks/README.md", "training/README.md")
+    lines = shell_lines(*WITH_EXAMPLES, *names)
     parsers = {
         "ryzanstein-llm": cli._parser(),
         "python -m ryzanstein_llm.testing": testing_command._parser(),
+        "python -m benchmarks.history": history_command._parser(),
         "python -m benchmarks.peers": peers_command._parser(),
+        "python -m training": training_command._parser(),
     }
     for program, parser in parsers.items():
         given = [arguments for _, arguments in commands(lines, program)]

@@ -51,7 +51,8 @@ static inline void rz_pack_screen_tile(const void *weights, int kind, int64_t ro
         if (!(most > 1e-20f && most < 1e20f)) {
             /* Rounding to codes might overflow or underflow: codes of zero, and a scale that makes
              * the bound cover the whole row. NaN is for the caller to refuse. */
-            scales[row] = most <= 1e-20f ? 1e-18f : most <= 3.4e38f ? INFINITY : NAN;
+            scales[row] = most <= 1e-20f ? 1e-18f : most <= 3.4e38f ? INFINITY
+                                                                    : NAN;
             continue;
         }
         const float inverse = 127.0f / most;
@@ -70,28 +71,52 @@ static inline void rz_pack_screen_tile(const void *weights, int kind, int64_t ro
     }
 }
 
+/* round(values * scale) of RZ_PACK_CHUNK values, as int8: 1.5 * 2^23 leaves the integer in the last
+ * bits. Without branches, which the signs of activations would make guesses of. */
+RZ_INLINE void rz_round_chunk_(const float *values, float scale, int8_t *codes) {
+    for (int k = 0; k < RZ_PACK_CHUNK; k++) {
+        const float rounded = values[k] * scale + 12582912.0f;
+        int32_t bits;
+        memcpy(&bits, &rounded, 4);
+        codes[k] = (int8_t)(bits - 0x4b400000);
+    }
+}
+
 /* The two planes of a hidden state, and the bound that makes the screen honest. */
 static inline void rz_screen_planes(const float *x, int64_t columns, int64_t padded, int8_t *coarse,
                                     int8_t *fine, rz_screen_input *input) {
-    double norm1 = 0.0;
+    double lanes[8] = {0}, norm1 = 0.0;
     float most = 0.0f;
     for (int64_t i = 0; i < columns; i++) {
         const float size = x[i] < 0 ? -x[i] : x[i];
         most = size > most ? size : most;
-        norm1 += (double)size;
+        lanes[i % 8] += (double)size;
     }
+    for (int i = 0; i < 8; i++) norm1 += lanes[i];
     const int usable = norm1 == 0.0 || (most > 1e-10f && norm1 < 1e15); /* false for NaN */
     const float s1 = usable && norm1 != 0.0 ? most / 127.0f : 1.0f, s2 = s1 / 254.0f;
+    const float inverse1 = 1.0f / s1, inverse2 = 1.0f / s2;
     input->coarse_sum = input->fine_sum = 0;
-    for (int64_t i = 0; i < padded; i++) {
-        const float value = usable && i < columns ? x[i] : 0.0f, scaled = value / s1;
-        const int a = (int)(scaled < 0 ? scaled - 0.5f : scaled + 0.5f);
-        const float rest = (value - s1 * (float)a) / s2;
-        const int b = (int)(rest < 0 ? rest - 0.5f : rest + 0.5f);
-        coarse[i] = (int8_t)a;
-        fine[i] = (int8_t)(b > 127 ? 127 : b < -127 ? -127 : b);
-        input->coarse_sum += coarse[i];
-        input->fine_sum += fine[i];
+    for (int64_t i = 0; i < padded; i += RZ_PACK_CHUNK) {
+        const int64_t left = columns - i < RZ_PACK_CHUNK ? columns - i : RZ_PACK_CHUNK;
+        const int64_t room = padded - i < RZ_PACK_CHUNK ? padded - i : RZ_PACK_CHUNK;
+        float chunk[RZ_PACK_CHUNK] = {0};
+        int8_t a[RZ_PACK_CHUNK], b[RZ_PACK_CHUNK];
+        if (usable && left > 0) memcpy(chunk, x + i, (size_t)left * sizeof(float));
+        rz_round_chunk_(chunk, inverse1, a);
+        for (int k = 0; k < RZ_PACK_CHUNK; k++) {
+            /* within half a step of s1 = 254 s2, but for roundings: kept within a code's range */
+            const float rest = chunk[k] - s1 * (float)a[k], largest = 127.0f * s2;
+            chunk[k] = rest > largest ? largest : rest < -largest ? -largest
+                                                                  : rest;
+        }
+        rz_round_chunk_(chunk, inverse2, b);
+        for (int k = 0; k < RZ_PACK_CHUNK; k++) {
+            input->coarse_sum += a[k];
+            input->fine_sum += b[k];
+        }
+        memcpy(coarse + i, a, (size_t)room);
+        memcpy(fine + i, b, (size_t)room);
     }
     input->coarse = coarse;
     input->fine = fine;

@@ -68,8 +68,10 @@ extern int64_t rz_prefetch_mask; /* dispatch.c: -1, or 0 */
 #if defined(__GNUC__) || defined(__clang__)
 #define RZ_PREFETCH(from, ahead) \
     __builtin_prefetch((const char *)(from) + ((int64_t)(ahead) & rz_prefetch_mask))
+#define RZ_PREFETCH_ONCE(from) __builtin_prefetch(from, 0, 0) /* past the outer caches: read once */
 #else
 #define RZ_PREFETCH(from, ahead) ((void)(from), (void)(ahead))
+#define RZ_PREFETCH_ONCE(from) ((void)(from))
 #endif
 
 /* How far ahead a kernel that reads weights once asks for them. Measured on Zen 5, one stream of

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from .benchmark import run
 from .figures import Row, Spread
+from .limits import measure_limits
 from .report import BenchReport
 from .schedule import Sample
 
-__all__ = ["BenchReport", "Row", "Sample", "Spread", "run"]
+__all__ = ["BenchReport", "Row", "Sample", "Spread", "measure_limits", "run"]

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from ..arena import Arena
 from ..kernels.limits import multiply_seconds, read_seconds
+from ..profiling import Limits
+from ..validation import check_int
 from .cases import Measured
 from .runner import MeasuredRunner
 
-__all__ = ["MultiplyLimit", "ReadLimit"]
+__all__ = ["MultiplyLimit", "ReadLimit", "measure_limits"]
+
+
+def measure_limits(n_threads: int, *, read_bytes: int = 512 << 20, seconds: float = 0.15) -> Limits:
+    """Both limits of this machine now, with the tier in use.
+
+    Parameters
+    ----------
+    n_threads : int in 1..1024
+    read_bytes : int in 2 ** 20..2 ** 40, a multiple of 4096
+        Size of the array that is read: far above the CPU's caches, or it is their speed.
+    seconds : float
+        About how long each is measured.
+    """
+    check_int("n_threads", n_threads, 1, 1024)
+    check_int("read_bytes", read_bytes, 1 << 20, 1 << 40)
+    read = ReadLimit(read_bytes, seconds).measure(None, n_threads)
+    multiply = MultiplyLimit(seconds).measure(None, n_threads)
+    return Limits(read.amount / read.seconds, multiply.amount / multiply.seconds)
 
 
 class ReadLimit:
@@ -20,7 +40,7 @@ class ReadLimit:
         self._memory.fill(1)  # pages never written are one page of zeros, which fits a cache
         self._seconds = seconds
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
+    def measure(self, runner: MeasuredRunner | None, n_threads: int) -> Measured:
         once = read_seconds(self._memory, n_threads)  # not counted: wakes the threads
         times = max(1, round(self._seconds / once))
         total = sum(read_seconds(self._memory, n_threads) for _ in range(times))
@@ -35,7 +55,7 @@ class MultiplyLimit:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
+    def measure(self, runner: MeasuredRunner | None, n_threads: int) -> Measured:
         rounds = 1000
         # on one thread: on a busy machine most of a short time is waiting for the others
         while (once := multiply_seconds(rounds, 1)[0]) < 0.1 * self._seconds:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..text_table import aligned, number, plural
 from .figures import Row, Spread
 from .report import BenchReport
 
@@ -96,7 +97,7 @@ def render(report: BenchReport) -> str:
         ),
         _facts(_starting(report)),
         "median (least..most) of "
-        f"{_plural(report.options['repetitions'], 'interleaved repetition')}; shares are of the "
+        f"{plural(report.options['repetitions'], 'interleaved repetition')}; shares are of the "
         "limit measured in the same round\n",
     ]
     return "\n".join(block for block in blocks if block)
@@ -119,7 +120,7 @@ def _heading(report: BenchReport) -> dict[str, str]:
     if report.check is None:
         outputs += ", not compared with the scalar tier"
     else:
-        tokens = _plural(len(report.check["tokens"]), "token")
+        tokens = plural(len(report.check["tokens"]), "token")
         outputs += f"; {tokens} and the last logits equal to the scalar tier's"
     facts = {
         "model": f"{model['name']}: {model['family']}, {weights}, {model['weight_format']} format, "
@@ -169,7 +170,7 @@ def _start_of(
     if last.memory is not None:
         facts[f"{prefix}memory"] = (
             f"{last.memory['private'] / 1e6:.0f} MB private, {last.memory['mapped'] / 1e6:.0f} MB "
-            f"mapped from files, after {_plural(len(last.tokens), 'token')}"
+            f"mapped from files, after {plural(len(last.tokens), 'token')}"
         )
     return facts
 
@@ -185,19 +186,7 @@ def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column])
     columns = [("tier", lambda row: row.tier), ("threads", lambda row: str(row.threads)), *columns]
     lines = [[name for name, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
     kept = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    return f"{title}\n{_aligned(zip(*kept, strict=True))}"
-
-
-def _aligned(lines: Iterable[Sequence[str]]) -> str:
-    """Cells under each other: the first column to the left, the others to the right."""
-    table = [list(line) for line in lines]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    text = ""
-    for first, *others in table:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        text += f"  {'  '.join(cells)}".rstrip() + "\n"
-    return text
+    return f"{title}\n{aligned(zip(*kept, strict=True))}"
 
 
 def _scaled(attribute: str, factor: float = 1) -> Callable[[Row], str]:
@@ -205,7 +194,7 @@ def _scaled(attribute: str, factor: float = 1) -> Callable[[Row], str]:
 
 
 def _median(attribute: str) -> Callable[[Row], str]:
-    return lambda row: _number(getattr(row, attribute).median)
+    return lambda row: number(getattr(row, attribute).median)
 
 
 def _percent(attribute: str) -> Callable[[Row], str]:
@@ -240,17 +229,6 @@ def _density(attribute: str) -> Callable[[Row], str]:
 
 def _spread(spread: Spread, factor: float = 1, digits: int | None = None) -> str:
     low, middle, high = (
-        _number(value * factor, digits) for value in (spread.low, spread.median, spread.high)
+        number(value * factor, digits) for value in (spread.low, spread.median, spread.high)
     )
     return f"{middle} ({low}..{high})"
-
-
-def _number(value: float, digits: int | None = None) -> str:
-    """Fixed digits, or about four in all."""
-    if digits is None:
-        digits = 0 if value >= 1000 else 1 if value >= 10 else 2 if value >= 1 else 4
-    return f"{value:.{digits}f}"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -52,6 +52,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="TEXT",
         help="end before TEXT; may be given several times",
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="then show on standard error where the time went, by operation",
+    )
     sampling = parser.add_argument_group("sampling")
     heat = sampling.add_mutually_exclusive_group()
     heat.add_argument("--temperature", type=float, metavar="T", help="0 is greedy")
@@ -80,8 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
             sampling=_sampling(model, arguments),
             stop=arguments.stop or [],
         )
-        with contextlib.closing(stream) as pieces:
-            _print(prompt, pieces)
+        with contextlib.ExitStack() as stack:
+            profile = stack.enter_context(model.profile()) if arguments.profile else None
+            _print(prompt, stack.enter_context(contextlib.closing(stream)))
+    if profile is not None:
+        sys.stderr.write(f"\n{profile.text()}")
     return 0
 
 

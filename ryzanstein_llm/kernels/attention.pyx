@@ -11,8 +11,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_KV_BLOCK, RZ_MAX_HEAD_DIM, RZ_MAX_QUERIES, kernels, rz_kv_block)
-from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
-from ryzanstein_llm.kernels.workspace cimport Workspace
+from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
+from ryzanstein_llm.kernels.workspace cimport OP_ATTENTION, OP_COMBINE, OP_ROPE_APPEND, Workspace
 
 KV_KINDS = {"float32": 0, "bfloat16": 1, "int8": 2}
 BLOCK_POSITIONS = RZ_KV_BLOCK
@@ -239,9 +239,9 @@ cdef int64_t partial_floats(const Job *job) noexcept nogil:
 
 cdef void attention_steps(const Job *job, Step *steps) noexcept nogil:
     """Rotate and append; attend; combine the blocks of split segments."""
-    steps[0] = step(append_task, job, job.rows * job.kv_heads)
-    steps[1] = step(attend_task, job, job.attend_tasks)
-    steps[2] = step(finish_task, job, job.rows * job.heads if job.n_partials else 0)
+    steps[0] = of(OP_ROPE_APPEND, step(append_task, job, job.rows * job.kv_heads))
+    steps[1] = of(OP_ATTENTION, step(attend_task, job, job.attend_tasks))
+    steps[2] = of(OP_COMBINE, step(finish_task, job, job.rows * job.heads if job.n_partials else 0))
 
 
 def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,

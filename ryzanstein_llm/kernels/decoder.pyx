@@ -19,8 +19,9 @@ from ryzanstein_llm.kernels.linear cimport (
 from ryzanstein_llm.kernels.skipping cimport (
     can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
     rows_skipping_steps)
-from ryzanstein_llm.kernels.steps cimport Step, run_steps
-from ryzanstein_llm.kernels.workspace cimport Workspace
+from ryzanstein_llm.kernels.steps cimport Step, of, run_steps
+from ryzanstein_llm.kernels.workspace cimport (
+    OP_DOWN, OP_GATE_UP, OP_NORM_QUANTIZE, OP_O, OP_QKV, Workspace)
 
 cdef enum:
     MAX_STEPS = 13  # of a layer
@@ -133,26 +134,26 @@ cdef int layer_steps(LayerJob *job, Workspace space, Step *steps) noexcept nogil
     job.attended.quantized = space.activations(job.attended.n, job.attended.columns)
     job.ffn_input.quantized = space.activations(job.ffn_input.n, job.ffn_input.columns)
     job.ffn_output.quantized = space.activations(job.ffn_output.n, job.ffn_output.columns)
-    steps[0] = quantize_step(&job.attention_input)
-    steps[1] = project_step(&job.inward)
+    steps[0] = of(OP_NORM_QUANTIZE, quantize_step(&job.attention_input))
+    steps[1] = of(OP_QKV, project_step(&job.inward))
     attention_steps(&job.attention, &steps[2])
-    steps[5] = quantize_step(&job.attended)
-    steps[6] = project_step(&job.outward)
-    steps[count] = quantize_step(&job.ffn_input)
+    steps[5] = of(OP_NORM_QUANTIZE, quantize_step(&job.attended))
+    steps[6] = of(OP_O, project_step(&job.outward))
+    steps[count] = of(OP_NORM_QUANTIZE, quantize_step(&job.ffn_input))
     count += 1
     if can_skip_rows(&job.gated):
         rows_skipping_steps(&job.gated, space.n_threads, &steps[count])
         count += 2
     else:
-        steps[count] = gated_step(&job.gated)
+        steps[count] = of(OP_GATE_UP, gated_step(&job.gated))
         count += 1
-    steps[count] = quantize_step(&job.ffn_output)
+    steps[count] = of(OP_NORM_QUANTIZE, quantize_step(&job.ffn_output))
     count += 1
     if can_skip_columns(&job.down):
         columns_skipping_steps(&job.down, space.n_threads, &steps[count])
         count += 2
     else:
-        steps[count] = project_step(&job.down)
+        steps[count] = of(OP_DOWN, project_step(&job.down))
         count += 1
     return count
 

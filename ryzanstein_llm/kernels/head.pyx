@@ -12,8 +12,8 @@ from libc.stdint cimport int8_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_SCREEN_COLUMNS, kernels, rz_screen, rz_screen_input)
 from ryzanstein_llm.kernels.linear cimport Input, read_input
-from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
-from ryzanstein_llm.kernels.workspace cimport Workspace
+from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
+from ryzanstein_llm.kernels.workspace cimport OP_HEAD_NORM, OP_HEAD_RESCORE, OP_HEAD_SCREEN, Workspace
 
 from ryzanstein_llm.kernels import packing
 
@@ -136,8 +136,8 @@ cdef class ScreenedHead:
         job.rows = self.rows
         job.inputs = <rz_screen_input *>&inputs_view[0]
         job.lower, job.upper, job.most = &lower[0, 0], &upper[0, 0], &most[0, 0, 0]
-        steps[0] = step(planes_task, &job, n)
-        steps[1] = step(screen_task, &job, (self.row_tiles + TASK_TILES - 1) // TASK_TILES)
+        steps[0] = of(OP_HEAD_NORM, step(planes_task, &job, n))
+        steps[1] = of(OP_HEAD_SCREEN, step(screen_task, &job, (self.row_tiles + TASK_TILES - 1) // TASK_TILES))
         run_steps(steps, 2, space, n * self.rows * self.columns)
 
         found = []
@@ -147,7 +147,7 @@ cdef class ScreenedHead:
             rows, logits = ids, result
             rescoring.matrix, rescoring.kind, rescoring.columns = self.matrix, self.code, self.columns
             rescoring.rows, rescoring.x, rescoring.out = &rows[0], &normed[i, 0], &logits[0]
-            steps[0] = step(rescore_task, &rescoring, len(ids))
+            steps[0] = of(OP_HEAD_RESCORE, step(rescore_task, &rescoring, len(ids)))
             run_steps(steps, 1, space, 4 * len(ids) * self.columns)
             found.append((ids, result))
         return found

@@ -12,8 +12,8 @@ from ryzanstein_llm.kernels.cpu cimport (
     RZ_FEW_TOKENS, RZ_LAYOUT_TABLES, RZ_MAX_COLUMNS, RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES,
     RZ_TERNARY_LAYOUT_VERSION, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels, rz_ternary)
 from ryzanstein_llm.kernels.packing cimport describe_matrix
-from ryzanstein_llm.kernels.steps cimport Step, run_steps, step
-from ryzanstein_llm.kernels.workspace cimport Workspace
+from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
+from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, Workspace
 
 from ryzanstein_llm.kernels import packing
 
@@ -342,6 +342,6 @@ def norm_dense(const float[:, ::1] x, norm, float eps, weights, kind, float[:, :
     job.normed = &normed[0, 0]
     job.matrix = <const void *><size_t>weights.ctypes.data
     job.out = &out[0, 0]
-    steps[0] = step(dense_norm_task, &job, job.input.n if norm is not None else 0)
-    steps[1] = step(dense_task, &job, (job.rows + HEAD_ROWS - 1) // HEAD_ROWS)
+    steps[0] = of(OP_HEAD_NORM, step(dense_norm_task, &job, job.input.n if norm is not None else 0))
+    steps[1] = of(OP_HEAD, step(dense_task, &job, (job.rows + HEAD_ROWS - 1) // HEAD_ROWS))
     run_steps(steps, 2, space, 4 * job.input.n * job.rows * job.input.columns)  # floats cost more than codes

@@ -14,8 +14,8 @@ from ryzanstein_llm.kernels.cpu cimport (
     RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LINE_CODES, RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET,
     kernels, rz_activations)
 from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections
-from ryzanstein_llm.kernels.steps cimport Step, step
-from ryzanstein_llm.kernels.workspace cimport Workspace
+from ryzanstein_llm.kernels.steps cimport Step, of, step
+from ryzanstein_llm.kernels.workspace cimport OP_DOWN, OP_GATE, OP_UP, Workspace
 
 cdef extern from "ryzanstein/active.h" nogil:
     int64_t rz_active_rows(const float *, int64_t, int64_t, int64_t, int64_t, int32_t *)
@@ -23,7 +23,7 @@ cdef extern from "ryzanstein/active.h" nogil:
 
 cdef enum:
     RELU2 = 0             # of linear.ACTIVATIONS
-    TASKS_A_THREAD = 4
+    TASKS_A_THREAD = 2
     MAX_THREADS = 1024    # choose_threads allows no more
 
 
@@ -75,8 +75,8 @@ cdef int64_t rows_scratch_bytes(const Gated *job, int threads) noexcept nogil:
 
 cdef void rows_skipping_steps(const Gated *job, int threads, Step *steps) noexcept nogil:
     """Two steps, as linear.gated_step: gate, and of `up` the rows whose gate is open."""
-    steps[0] = step(gate_task, job, (job.gate.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES)
-    steps[1] = step(up_task, job, blocks(job.gate.rows, threads))
+    steps[0] = of(OP_GATE, step(gate_task, job, (job.gate.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES))
+    steps[1] = of(OP_UP, step(up_task, job, blocks(job.gate.rows, threads)))
 
 
 cdef bint can_skip_columns(const Projections *job) noexcept nogil:
@@ -127,5 +127,5 @@ cdef void finish_task(const void *data, Workspace space, int64_t task, int threa
 
 cdef void columns_skipping_steps(const Projections *job, int threads, Step *steps) noexcept nogil:
     """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
-    steps[0] = step(columns_task, job, blocks(job.input.columns, threads))
-    steps[1] = step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS)
+    steps[0] = of(OP_DOWN, step(columns_task, job, blocks(job.input.columns, threads)))
+    steps[1] = of(OP_DOWN, step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS))

@@ -8,6 +8,8 @@ cdef struct Step:
     const void *job
     int64_t tasks
     int64_t next  # the next task nobody has taken
+    int operation  # of workspace.pxd; OP_OTHER unless `of` says
 
 cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
+cdef Step of(int operation, Step what) noexcept nogil
 cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexcept

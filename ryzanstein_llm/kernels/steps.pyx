@@ -6,9 +6,9 @@ next step begins when all are done.
 """
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t
-from openmp cimport omp_get_num_threads
+from openmp cimport omp_get_num_threads, omp_get_wtime
 from ryzanstein_llm.kernels.cpu cimport rz_float_mode_enter, rz_float_mode_leave
-from ryzanstein_llm.kernels.workspace cimport Workspace
+from ryzanstein_llm.kernels.workspace cimport OP_OTHER, Workspace
 
 cdef extern from "ryzanstein/team.h" nogil:
     ctypedef struct rz_barrier:
@@ -25,13 +25,22 @@ cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
     result.job = job
     result.tasks = tasks
     result.next = 0
+    result.operation = OP_OTHER
     return result
+
+
+cdef Step of(int operation, Step what) noexcept nogil:
+    """The step under the name of an operation."""
+    what.operation = operation
+    return what
 
 
 cdef void run_all(Step *steps, int count, Workspace space, rz_barrier *barrier) noexcept nogil:
     """One thread's share of all steps."""
     cdef int s, thread = threadid(), threads = omp_get_num_threads()
     cdef int64_t task
+    cdef bint profiled = thread == 0 and space.profiling
+    cdef double worked = 0
     for s in range(count):
         if steps[s].tasks == 0:
             continue  # for all threads alike: nobody waits
@@ -40,8 +49,12 @@ cdef void run_all(Step *steps, int count, Workspace space, rz_barrier *barrier) 
             if not space.cancel[0]:
                 steps[s].run(steps[s].job, space, task, thread)
             task = rz_next_task(&steps[s].next)
+        if profiled:
+            worked = omp_get_wtime()
         if s + 1 < count:
             rz_barrier_wait(barrier, threads)
+        if profiled:
+            space.tally(steps[s].operation, worked)
 
 
 cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexcept:
@@ -52,6 +65,7 @@ cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexc
     """
     cdef int threads = space.team(work)
     cdef unsigned int mode = 0
+    cdef double begun = omp_get_wtime() if space.profiling else 0
     cdef rz_barrier barrier
     rz_barrier_init(&barrier)
     space.begin()
@@ -61,3 +75,5 @@ cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexc
         run_all(steps, count, space, &barrier)
         rz_float_mode_leave(mode)
         space.leave(threadid())
+    if space.profiling:
+        space.tally_ends(begun)

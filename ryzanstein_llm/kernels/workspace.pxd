@@ -10,6 +10,32 @@ cdef struct ThreadState:
     int64_t columns_seen
     int64_t unused[3]
 
+cdef enum:
+    # What a step does, for a profile; their names are workspace.OPERATIONS.
+    OP_OTHER
+    OP_NORM_QUANTIZE
+    OP_QKV
+    OP_ROPE_APPEND
+    OP_ATTENTION
+    OP_COMBINE
+    OP_O
+    OP_GATE_UP
+    OP_GATE
+    OP_UP
+    OP_DOWN
+    OP_HEAD_NORM
+    OP_HEAD_SCREEN
+    OP_HEAD_RESCORE
+    OP_HEAD
+    OP_FORK
+    OPERATION_COUNT
+
+cdef struct Tally:
+    # of one operation, as the calling thread sees it; seconds include the wait
+    int64_t calls
+    double seconds
+    double wait
+
 cdef class Workspace:
     cdef readonly int n_threads
     cdef readonly int64_t serial_below
@@ -25,9 +51,15 @@ cdef class Workspace:
     cdef const int *cancel
     cdef public double kernel_seconds
     cdef double _entered
+    cdef public bint profiling
+    cdef Tally tallies[OPERATION_COUNT]
+    cdef int _last
+    cdef double _mark
     cdef void begin(self) noexcept nogil
     cdef void enter(self, int thread) noexcept nogil
     cdef void leave(self, int thread) noexcept nogil
+    cdef void tally(self, int operation, double worked) noexcept nogil
+    cdef void tally_ends(self, double begun) noexcept nogil
     cdef int team(self, int64_t work) noexcept nogil
     cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1
     cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil

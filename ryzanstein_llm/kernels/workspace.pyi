@@ -1,8 +1,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+OPERATIONS: tuple[str, ...]
+
 class Workspace:
     kernel_seconds: float
+    profiling: bool
     def __new__(cls, n_threads: int, serial_below: int = 0) -> Workspace: ...
     def use_cancel_flag(self, flag: NDArray[np.int32]) -> None: ...
     @property
@@ -13,5 +16,7 @@ class Workspace:
     def cancel_flag(self) -> NDArray[np.int32]: ...
     @property
     def skipping(self) -> tuple[int, int, int, int]: ...
+    @property
+    def operations(self) -> dict[str, tuple[int, float, float]]: ...
     @property
     def nbytes(self) -> int: ...

@@ -12,6 +12,13 @@ from ryzanstein_llm.kernels.threads cimport team_size
 
 from ryzanstein_llm.kernels.packing import aligned_empty
 
+# In the order of the enumeration in workspace.pxd.
+OPERATIONS = (
+    "other", "norm_quantize", "qkv", "rope_append", "attention", "attention_combine", "o", "gate_up", "gate", "up",
+    "down", "head_norm", "head_screen", "head_rescore", "head", "fork")
+if len(OPERATIONS) != OPERATION_COUNT:
+    raise AssertionError(f"{len(OPERATIONS)} names for {OPERATION_COUNT} operations")
+
 
 cdef class Workspace:
     """
@@ -31,6 +38,8 @@ cdef class Workspace:
     kernel_seconds : float
         Time the calling thread has spent within parallel regions, waiting for the others in
         them included; what is missing to wall-clock time is Python, fork and join.
+    profiling : bool
+        Whether calls add up their time by operation.
     """
 
     def __cinit__(self, int n_threads, int64_t serial_below=0):
@@ -66,6 +75,14 @@ cdef class Workspace:
         return tuple(counts[i] for i in range(4))
 
     @property
+    def operations(self):
+        """What steps took while `profiling` was on, added up: a dict from each of OPERATIONS to (calls,
+        seconds, seconds of these spent waiting), all as the calling thread sees it. "fork" is the
+        time from a call to its first step."""
+        return {name: (self.tallies[i].calls, self.tallies[i].seconds, self.tallies[i].wait)
+                for i, name in enumerate(OPERATIONS)}
+
+    @property
     def nbytes(self):
         """Bytes held."""
         held = (self._codes, self._scales, self._sums, self._tables, self._scratch, self._states)
@@ -80,12 +97,30 @@ cdef class Workspace:
     cdef void enter(self, int thread) noexcept nogil:
         """A thread begins its part of a parallel region."""
         if thread == 0:
-            self._entered = omp_get_wtime()
+            self._entered = self._mark = omp_get_wtime()
 
     cdef void leave(self, int thread) noexcept nogil:
         """A thread is past the last loop of its region."""
         if thread == 0:
             self.kernel_seconds += omp_get_wtime() - self._entered
+
+    cdef void tally(self, int operation, double worked) noexcept nogil:
+        """The calling thread is past a step, whose last task of its own ended at `worked`."""
+        cdef double now = omp_get_wtime()
+        cdef Tally *tally = &self.tallies[operation]
+        tally.calls += 1
+        tally.seconds += now - self._mark
+        tally.wait += now - worked
+        self._mark, self._last = now, operation
+
+    cdef void tally_ends(self, double begun) noexcept nogil:
+        """After a parallel region of a call that began at `begun`: what lies before its first step,
+        and the wait for the others in its last one, which ends with the region."""
+        cdef double joining = omp_get_wtime() - self._mark
+        self.tallies[OP_FORK].calls += 1
+        self.tallies[OP_FORK].seconds += self._entered - begun
+        self.tallies[self._last].seconds += joining
+        self.tallies[self._last].wait += joining
 
     cdef int team(self, int64_t work) noexcept nogil:
         """Threads for a call of `work` multiply-adds."""

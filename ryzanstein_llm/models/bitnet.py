@@ -23,7 +23,7 @@ from ..kernels.linear import MAX_COLUMNS, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
-from .weights import WeightLoader, format_of
+from .weights import WeightLoader, format_of, layout_of
 
 __all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
 
@@ -240,7 +240,8 @@ class BitNetForCausalLM:
 def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
     """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
     config = BitNetConfig.from_checkpoint(checkpoint)
-    loader = WeightLoader(checkpoint, options, config.scale_divides, 7 * config.n_layers)
+    layout = layout_of(options.weight_format, config.hidden_size)
+    loader = WeightLoader(checkpoint, options, config.scale_divides, 7 * config.n_layers, layout)
     hidden, ffn = config.hidden_size, config.intermediate_size
     q_width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
 

@@ -108,7 +108,7 @@ def test_accumulate_adds_to_the_residual(
 
 @pytest.mark.parametrize("tokens", [1, 5])
 def test_several_matrices_share_one_norm(tokens: int, rng: np.random.Generator) -> None:
-    """q, k and v at once, each into its own columns of one row with an odd stride; layouts mixed."""
+    """q, k and v at once, each into its own columns of one row with an odd stride."""
     layouts = ("tiles", "tables", "trits", "tables")
     cases = [
         random_case(rows, 96, seed, layout)

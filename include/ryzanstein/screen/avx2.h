@@ -8,10 +8,13 @@ RZ_INLINE __m256i rz_add_signed_(__m256i sum_i32, __m256i codes, __m256i magnitu
 }
 
 #define RZ_SCREEN_TOKENS_ 1 /* of sixteen registers, two planes of one token take enough */
+#define RZ_SCREEN_TILES_ 1
+#define RZ_SCREEN_FEW_ 1 /* tokens by one tile */
 
-RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
+RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int count, int64_t column_groups, const rz_screen_input *x,
                                int tokens, int32_t coarse[][16], int32_t fine[][16]) {
     (void)tokens; /* always 1 */
+    (void)count;
     const __m256i offset = _mm256_set1_epi8((char)0x80); /* exclusive or takes 128 off */
     __m256i a[2], b[2];
     RZ_UNROLL

@@ -3,10 +3,13 @@
 #define RZ_SCREEN_H
 
 #define RZ_SCREEN_TOKENS_ 1 /* of sixteen registers, two planes of one token take enough */
+#define RZ_SCREEN_TILES_ 1
+#define RZ_SCREEN_FEW_ 1 /* tokens by one tile */
 
-RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int64_t column_groups, const rz_screen_input *x,
+RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int count, int64_t column_groups, const rz_screen_input *x,
                                int tokens, int32_t coarse[][16], int32_t fine[][16]) {
     (void)tokens; /* always 1 */
+    (void)count;
     __m256i a[2], b[2];
     RZ_UNROLL
     for (int half = 0; half < 2; half++) {

@@ -2,14 +2,9 @@
  *
  *   vpdpbusd zmm   sum_i32 += four neighbouring u8 * i8 products    2 a cycle on Zen 5
  *
- * One token (decode): a tile is one register. Masking bit pair p leaves codes times
- * 4^p; each pair has its own accumulator, brought to the same scale once at the end
- * by a shift that is exact, because each sum is a multiple of 4^p. No shifts, no
- * horizontal sums and one load of weights per 256 products: memory sets the pace, so
- * tiles are read as one stream (two row tiles at a time: 0.42 of the bandwidth).
- *
- * Many tokens: 64 rows x 512 columns of codes are opened to bytes (32 KiB, fits L1)
- * and multiplied by 6 tokens at a time: 24 accumulators, 10 loads for 24 products.
+ * Up to some dozens of tokens: straight from the packed codes, direct_zmm.h. A prompt: 64 rows x
+ * 512 columns of codes are opened to bytes (32 KiB, fits L1) and multiplied by 6 tokens at a time:
+ * 24 accumulators, 10 loads for 24 products. Opening costs what about 20 tokens cost.
  */
 #ifndef RZ_TERNARY_H
 #define RZ_TERNARY_H
@@ -35,29 +30,24 @@ RZ_INLINE __m512i rz_dot_(__m512i sum, __m512i codes, __m512i values) {
 #endif
 }
 
-static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
-                       rz_output_mode store) {
-    const uint8_t *weights = w->codes + tile * w->column_tiles * RZ_TILE_BYTES;
-    const int8_t *values = x->codes;
-    const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c),
-                              _mm512_set1_epi8(0x30), _mm512_set1_epi8((char)0xc0)};
-    __m512i sums[4];
-    RZ_UNROLL
-    for (int pair = 0; pair < 4; pair++) sums[pair] = _mm512_setzero_si512();
-    for (const uint8_t *end = weights + w->column_tiles * RZ_TILE_BYTES; weights < end;
-         weights += RZ_TILE_BYTES, values += RZ_TILE_COLUMNS) {
-        RZ_PREFETCH(weights, RZ_PREFETCH_BYTES);
-        const __m512i codes = _mm512_load_si512(weights);
-        RZ_UNROLL
-        for (int pair = 0; pair < 4; pair++)
-            sums[pair] = rz_dot_(sums[pair], _mm512_and_si512(codes, masks[pair]), rz_four_(values + 4 * pair));
-    }
-    RZ_ALIGNED(64) int32_t rows[16];
-    const __m512i low = _mm512_add_epi32(sums[0], _mm512_srai_epi32(sums[1], 2));
-    const __m512i high = _mm512_add_epi32(_mm512_srai_epi32(sums[2], 4), _mm512_srai_epi32(sums[3], 6));
-    _mm512_store_si512(rows, _mm512_sub_epi32(_mm512_add_epi32(low, high), _mm512_set1_epi32(x->sums[0])));
-    rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
-}
+/* Something for each of the first `tokens` of up to RZ_TOKENS_ tokens, a constant: arrays of so
+ * many registers GCC 12 leaves in memory, single names it does not. */
+#define RZ_EACH_TOKEN_(tokens, action) \
+    if (tokens > 0) action(0); \
+    if (tokens > 1) action(1); \
+    if (tokens > 2) action(2); \
+    if (tokens > 3) action(3); \
+    if (tokens > 4) action(4); \
+    if (tokens > 5) action(5);
+
+#include "ryzanstein/ternary/lines_zmm.h"
+#include "ryzanstein/ternary/tables_ymm.h"
+#include "ryzanstein/ternary/trits_zmm.h"
+
+#include "ryzanstein/ternary/dense.h"
+#include "ryzanstein/ternary/direct_zmm.h"
+
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
 
 /* panel: (steps, tiles, 64) bytes of codes for `tiles` row tiles, column tiles [c, c + count). */
 RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int64_t c,
@@ -66,7 +56,7 @@ RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int6
     const int64_t tile_stride = w->column_tiles * RZ_TILE_BYTES;
     const uint8_t *weights = w->codes + tile * tile_stride + c * RZ_TILE_BYTES;
     for (int64_t j = 0; j < count; j++)
-        RZ_UNROLL
+    RZ_UNROLL
         for (int i = 0; i < tiles; i++) {
             const uint8_t *from = weights + i * tile_stride + j * RZ_TILE_BYTES;
             RZ_PREFETCH(from, RZ_PREFETCH_BYTES); /* two panels of columns on: matters for few tokens */
@@ -78,14 +68,6 @@ RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int6
             _mm512_store_si512(to + 192 * tiles, _mm512_and_si512(_mm512_srli_epi16(codes, 6), mask));
         }
 }
-
-#include "ryzanstein/ternary/lines_zmm.h"
-#include "ryzanstein/ternary/tables_ymm.h"
-#include "ryzanstein/ternary/trits_zmm.h"
-
-#include "ryzanstein/ternary/few_tokens.h"
-
-#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
 
 /* Accumulators of one token, and the three things done with them. An array of its own for each
  * token: GCC 12 leaves a two-dimensional one of this size in memory. */
@@ -104,14 +86,6 @@ RZ_INLINE void rz_token_store_(const rz_token_sums_ *token, int32_t *sums, int t
     RZ_UNROLL
     for (int i = 0; i < tiles; i++) _mm512_store_si512(sums + 16 * i, token->tile[i]);
 }
-
-#define RZ_EACH_TOKEN_(tokens, action) \
-    if (tokens > 0) action(0);         \
-    if (tokens > 1) action(1);         \
-    if (tokens > 2) action(2);         \
-    if (tokens > 3) action(3);         \
-    if (tokens > 4) action(4);         \
-    if (tokens > 5) action(5);
 
 /* sums: (tokens, tiles, 16) int32, added to. */
 RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int tiles, int64_t steps, const int8_t *values,
@@ -188,8 +162,16 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
                               const rz_activations *x, float *out, int64_t out_stride,
                               rz_output_mode store, void *scratch) {
     int64_t tile = tile_begin;
-    if (rz_has_few_tokens_(w, x)) {
-        rz_few_tokens_(w, tile_begin, tile_end, x, out, out_stride, store);
+    if (w->layout == RZ_LAYOUT_TILES && x->n <= RZ_DIRECT_TILES_) {
+        for (; tile < tile_end; tile++) rz_tile_products_(w, tile, x, out, out_stride, store);
+        return;
+    }
+    if (w->layout == RZ_LAYOUT_ROWS && x->n <= RZ_DIRECT_ROWS_) {
+        for (; tile < tile_end; tile++) rz_row_products_(w, tile, x, out, out_stride, store);
+        return;
+    }
+    if (rz_dense_directly_(w, x)) {
+        rz_dense_products_(w, tile_begin, tile_end, x, out, out_stride, store);
         return;
     }
     /* lines and tables have codes of four row tiles, and memory for all: then w->row_tiles is a

@@ -65,7 +65,7 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
         __m256i first[4], second[4];
         __m256i *to = (__m256i *)(sums + offset / RZ_LINE_BYTES * RZ_LINE_CODES + offset % RZ_LINE_BYTES / 4);
         RZ_UNROLL
-        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH(next[k] + offset, 0);
+        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH_ONCE(next[k] + offset);
         rz_interleave_(from, offset, first);
         rz_interleave_(from + 4, offset, second);
         RZ_UNROLL

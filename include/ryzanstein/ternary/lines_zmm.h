@@ -90,7 +90,7 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
     for (int64_t offset = 0; offset < w->run_lines * RZ_LINE_BYTES; offset += RZ_LINE_BYTES, sums += RZ_LINE_CODES) {
         __m512i first[4], second[4];
         RZ_UNROLL
-        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH(next[k] + offset, 0);
+        for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH_ONCE(next[k] + offset);
         rz_interleave_(from, offset, first);
         rz_interleave_(from + 4, offset, second);
         RZ_UNROLL

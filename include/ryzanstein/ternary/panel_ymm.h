@@ -4,7 +4,7 @@
 #include "ryzanstein/ternary/lines_ymm.h"
 #include "ryzanstein/ternary/tables_ymm.h"
 
-#include "ryzanstein/ternary/few_tokens.h"
+#include "ryzanstein/ternary/dense.h"
 
 static void rz_panel_tokens_(const uint8_t *panel, int64_t steps, const int8_t *values,
                              const rz_activations *x, int32_t *sums) {
@@ -77,11 +77,18 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
     uint8_t *panel = (uint8_t *)scratch;
     int32_t *sums = (int32_t *)(panel + RZ_PANEL_TILES * 64 * RZ_STEPS_);
     const int tiles = w->layout == RZ_LAYOUT_TILES || w->layout == RZ_LAYOUT_TRITS ? 1 : RZ_PANEL_TILES;
-    if (rz_has_few_tokens_(w, x)) {
-        rz_few_tokens_(w, tile_begin, tile_end, x, out, out_stride, store);
+    if (rz_dense_directly_(w, x)) {
+        rz_dense_products_(w, tile_begin, tile_end, x, out, out_stride, store);
         return;
     }
     for (int64_t tile = tile_begin; tile < tile_end; tile += tiles) {
+        if (x->n <= RZ_FEW_TOKENS && w->layout == RZ_LAYOUT_TILES) {
+            for (int64_t t = 0; t < x->n; t++) {
+                const rz_activations one = rz_one_token_(x, t);
+                rz_matvec_(w, tile, &one, out + t * out_stride, store);
+            }
+            continue;
+        }
         for (int i = 0; i < tiles; i++)
             for (int64_t t = 0; t < x->n; t++)
                 for (int row = 0; row < 16; row++) sums[16 * (i * x->n + t) + row] = -x->sums[t];

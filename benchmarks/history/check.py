@@ -1,0 +1,79 @@
+"""Whether a run lost speed against the history, as shares of limits that each run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from .entries import Entry
+
+__all__ = ["MOST_LOST", "Finding", "compare"]
+
+MOST_LOST = 0.10
+# A machine's neighbours change from day to day: a run is held against the median of so many.
+LAST = 3
+
+SHARES = ("mbu", "fraction_of_peak")
+# Equal in every run of the same weights, by the determinism contract.
+BITS = ("nll", "logits")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One figure against the history.
+
+    Attributes
+    ----------
+    benchmark, figure : str
+    before, now : float or str
+        Share of the limit; what stands for bits.
+    runs : int
+        That `before` is the median of.
+    bad : bool
+    """
+
+    benchmark: str
+    figure: str
+    before: float | str
+    now: float | str
+    runs: int
+    bad: bool
+
+    def line(self) -> str:
+        """For people."""
+        text = f"{'WORSE' if self.bad else 'ok':<5}  {self.benchmark}: {self.figure}"
+        if isinstance(self.now, str) or isinstance(self.before, str):
+            return f"{text} {'changed' if self.bad else 'as before'}"
+        return f"{text} {self.before:.3f} -> {self.now:.3f} ({self.now / self.before - 1:+.1%})"
+
+
+def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) -> list[Finding]:
+    """Each share that both have, with the same tier and number of threads; and each digest of bits.
+
+    Times are never compared. A run that is itself in the history is not compared with itself.
+    """
+    former = [entry for entry in history if entry.comparable(run) and (entry.name != run.name)]
+    findings = []
+    for name, figures in run.results.items():
+        alike = [
+            entry.results[name]
+            for entry in former
+            if name in entry.results
+            and all(
+                entry.results[name].get(key) == figures.get(key)
+                for key in ("tier", "threads", "text")
+            )
+        ]
+        for figure in SHARES:
+            values = [found[figure] for found in alike if figure in found][-LAST:]
+            if figure in figures and values:
+                before, now = median(values), figures[figure]
+                bad = now < (1 - most_lost) * before
+                findings.append(Finding(name, figure, before, now, len(values), bad))
+        for figure in BITS:
+            found = [found[figure] for found in alike if figure in found]
+            if figure in figures and found:
+                same = found[-1] == figures[figure]
+                findings.append(Finding(name, figure, found[-1], figures[figure], 1, not same))
+    return findings

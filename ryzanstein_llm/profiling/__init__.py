@@ -1,0 +1,15 @@
+"""Where the time of a model goes, by operation: `BitNetModel.profile()`.
+
+    with model.profile() as profile:
+        model.generate("Once upon a time", max_tokens=50)
+    print(profile.text())
+
+Uses a clock and no hardware counter, so it works wherever the library does.
+"""
+
+from __future__ import annotations
+
+from .operations import Limits, OperationTime, Phase
+from .profile import Profile
+
+__all__ = ["Limits", "OperationTime", "Phase", "Profile"]

@@ -1,0 +1,95 @@
+"""Bytes and multiply-adds of operations, from the shapes of the weights and of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..kv_cache import KVLayout
+
+__all__ = ["Cost", "head_costs", "layer_costs", "screen_costs"]
+
+Cost = tuple[float, float]  # bytes, multiply-adds
+FLOAT = 4
+
+
+def layer_costs(
+    graph: Any, layout: KVLayout, segments: Iterable[tuple[int, int]], skipping: Sequence[int]
+) -> dict[str, Cost]:
+    """Of all decoder layers in one pass.
+
+    Parameters
+    ----------
+    graph : a family's graph, with `layers` of DecoderLayer
+    layout : KVLayout
+    segments : (rows, position of the first) of each sequence
+    skipping : four ints
+        What `Workspace.skipping` counted in this pass.
+    """
+    segments = list(segments)
+    n = sum(rows for rows, _ in segments)
+    cached = sum(position + rows for rows, position in segments)
+    # the query at position p sees p + 1 positions
+    pairs = sum(rows * position + rows * (rows + 1) // 2 for rows, position in segments)
+    position_bytes = layout.bytes_per_position / layout.layers
+    costs: dict[str, Cost] = {}
+
+    def add(name: str, nbytes: float, multiply_adds: float = 0) -> None:
+        before = costs.get(name, (0, 0))
+        costs[name] = (before[0] + nbytes, before[1] + multiply_adds)
+
+    def product(name: str, *matrices: Any, out: int) -> None:
+        weights = sum(matrix.nbytes for matrix in matrices)
+        elements = sum(matrix.rows * matrix.columns for matrix in matrices)
+        add(name, weights + n * matrices[0].columns + n * out * FLOAT, n * elements)
+
+    for layer in graph.layers:
+        q, kv = layer.q.rows, layer.k.rows
+        for columns in (layer.q.columns, layer.o.columns, layer.gate.columns, layer.down.columns):
+            add("norm_quantize", FLOAT * columns + n * columns * (FLOAT + 1))
+        product("qkv", layer.q, layer.k, layer.v, out=q + 2 * kv)
+        add("rope_append", n * (FLOAT * (2 * q + 3 * kv) + position_bytes))
+        add("attention", cached * position_bytes + 2 * n * q * FLOAT, 2 * pairs * q)
+        product("o", layer.o, out=2 * layer.o.rows)  # a sum: read and written
+        if skipping[1]:
+            product("gate", layer.gate, out=layer.gate.rows)
+        else:
+            product("gate_up", layer.gate, layer.up, out=layer.gate.rows)
+        if not skipping[3]:
+            product("down", layer.down, out=2 * layer.down.rows)
+    rows_read, rows_seen, columns_read, columns_seen = skipping
+    layers, (up, down) = len(graph.layers), (graph.layers[0].up, graph.layers[0].down)
+    if rows_seen:
+        others = layers * n * (up.columns + 2 * up.rows * FLOAT)
+        add("up", rows_read * up.nbytes / up.rows + others, n * rows_read * up.columns)
+    if columns_seen:
+        others = layers * n * (down.columns + 2 * down.rows * FLOAT)
+        weights = columns_read * down.nbytes / down.columns
+        add("down", weights + others, n * columns_read * down.rows)
+    return costs
+
+
+def head_costs(graph: Any, n: int) -> dict[str, Cost]:
+    """Of logits of n tokens from all rows of the head."""
+    vocabulary, hidden = graph.head.array.shape
+    activations = n * (hidden + vocabulary) * FLOAT
+    return {
+        "head_norm": (2 * n * hidden * FLOAT, 0),
+        "head": (graph.head.array.nbytes + activations, n * vocabulary * hidden),
+    }
+
+
+def screen_costs(graph: Any, n: int, rows: int) -> dict[str, Cost]:
+    """Of the screen for n tokens, and of `rows` rows in all whose stored floats were read.
+
+    The screen multiplies two int8 planes of a hidden state, and writes two bounds a row.
+    """
+    vocabulary, hidden = graph.head.array.shape
+    return {
+        "head_norm": (n * hidden * (2 * FLOAT + 2), 0),
+        "head_screen": (
+            graph.screen.nbytes + n * (2 * hidden + 2 * FLOAT * vocabulary),
+            2 * n * vocabulary * hidden,
+        ),
+        "head_rescore": (rows * graph.head.array.nbytes / vocabulary, rows * hidden),
+    }

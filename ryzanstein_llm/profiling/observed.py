@@ -1,0 +1,129 @@
+"""A model whose computations are told to observers. Only in the way while someone profiles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.workspace import Workspace
+from ..kv_cache import KVLayout
+from .costs import Cost, head_costs, layer_costs, screen_costs
+
+if TYPE_CHECKING:
+    from ..models import CausalLM
+
+__all__ = ["ObservedGraph", "Observer", "Work"]
+
+Float32 = NDArray[np.float32]
+Segment = tuple[int, int, NDArray[np.uint64]]
+Tallies = Mapping[str, tuple[int, float, float]]  # as Workspace.operations
+
+
+@dataclass
+class Work:
+    """One computation: the layers of a pass, or the head after it.
+
+    Attributes
+    ----------
+    stage : "layers" or "head"
+    tokens : int
+    decoding : bool
+        One token of each sequence.
+    seconds : float
+        In all.
+    operations : dict from name to (calls, seconds, seconds of waiting)
+        Those that ran.
+    costs : dict from name to (bytes, multiply-adds)
+    """
+
+    stage: str
+    tokens: int
+    decoding: bool
+    seconds: float = 0.0
+    operations: dict[str, tuple[int, float, float]] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    def worked(self, work: Work) -> None:
+        """A computation has ended."""
+        ...
+
+    def sampled(self, seconds: float) -> None:
+        """A token was chosen."""
+        ...
+
+
+class ObservedGraph:
+    """
+    Parameters
+    ----------
+    graph : CausalLM
+    observers : sequence of Observer
+    """
+
+    def __init__(self, graph: CausalLM, observers: Sequence[Observer]) -> None:
+        self._graph, self._observers = graph, observers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._graph, name)
+
+    def hidden_states(
+        self,
+        ids: NDArray[np.int64],
+        segments: Sequence[Segment],
+        layout: KVLayout,
+        space: Workspace,
+    ) -> Float32:
+        decoding = all(rows == 1 for rows, _, _ in segments)
+        before = space.skipping
+        with self._observed(Work("layers", len(ids), decoding), space) as work:
+            hidden = self._graph.hidden_states(ids, segments, layout, space)
+        skipping = [now - then for now, then in zip(space.skipping, before, strict=True)]
+        shapes = [(rows, position) for rows, position, _ in segments]
+        self._tell(work, layer_costs(self._graph, layout, shapes, skipping))
+        return hidden
+
+    def logits(self, hidden: Float32, space: Workspace) -> Float32:
+        with self._observed(Work("head", len(hidden), False), space) as work:
+            logits = self._graph.logits(hidden, space)
+        self._tell(work, head_costs(self._graph, len(hidden)))
+        return logits
+
+    def likeliest(
+        self, hidden: Float32, space: Workspace, count: int, margin: float
+    ) -> list[tuple[NDArray[np.int64], Float32]] | None:
+        with self._observed(Work("head", len(hidden), False), space) as work:
+            found = self._graph.likeliest(hidden, space, count, margin)
+        if found is not None:
+            rows = sum(len(ids) for ids, _ in found)
+            self._tell(work, screen_costs(self._graph, len(hidden), rows))
+        return found
+
+    @contextmanager
+    def _observed(self, work: Work, space: Workspace) -> Iterator[Work]:
+        before = space.operations
+        start = time.perf_counter()
+        yield work
+        work.seconds = time.perf_counter() - start
+        work.operations = _difference(space.operations, before)
+
+    def _tell(self, work: Work, costs: dict[str, Cost]) -> None:
+        work.costs = costs
+        for observer in self._observers:
+            observer.worked(work)
+
+
+def _difference(now: Tallies, before: Tallies) -> dict[str, tuple[int, float, float]]:
+    found = {}
+    for name, (calls, seconds, wait) in now.items():
+        then = before[name]
+        if calls > then[0]:
+            found[name] = (calls - then[0], seconds - then[1], wait - then[2])
+    return found

@@ -1,0 +1,127 @@
+"""What `BitNetModel.profile()` gives."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .observed import Work
+from .operations import KINDS, TITLES, Limits, OperationTime, Phase
+
+if TYPE_CHECKING:
+    from ..runner import Runner
+
+__all__ = ["Profile"]
+
+
+@dataclass
+class _Sums:
+    """What has added up of one phase."""
+
+    passes: int = 0
+    tokens: int = 0
+    # by operation: calls, seconds, seconds of waiting, bytes, multiply-adds
+    operations: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0] * 5))
+
+    def add(self, name: str, *amounts: float) -> None:
+        sums = self.operations[name]
+        for i, amount in enumerate(amounts):
+            sums[i] += amount
+
+
+class Profile:
+    """Time, bytes and multiply-adds by operation, of all passes of a model within a `with` block,
+    whichever thread runs them. Made by `BitNetModel.profile()`; several may overlap.
+
+    Costs some microseconds a pass while it runs, nothing before and after. A pass that is
+    cancelled counts as if it had run to its end.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._sums = {"prompt": _Sums(), "decode": _Sums()}
+        self._phase = "prompt"
+        self._start = self._end = 0.0
+
+    def __enter__(self) -> Profile:
+        self._runner.observe(self)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end = time.perf_counter()
+        self._runner.ignore(self)
+
+    # ---- what the runner tells -------------------------------------------------------------
+
+    def worked(self, work: Work) -> None:
+        """For the runner: a computation has ended."""
+        if work.stage == "layers":
+            self._phase = "decode" if work.decoding else "prompt"
+            self._sums[self._phase].passes += 1
+            self._sums[self._phase].tokens += work.tokens
+        sums = self._sums[self._phase]
+        for name, (calls, seconds, wait) in work.operations.items():
+            sums.add(name, calls, seconds, wait, *work.costs.get(name, (0, 0)))
+        inside = sum(seconds for _, seconds, _ in work.operations.values())
+        sums.add(f"{work.stage}_outside", 0, max(0.0, work.seconds - inside))
+
+    def sampled(self, seconds: float) -> None:
+        """For the runner: a token was chosen."""
+        self._sums[self._phase].add("sampling", 0, seconds)
+
+    # ---- what was found --------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Length of the `with` block."""
+        return self._end - self._start
+
+    @property
+    def prompt(self) -> Phase:
+        """Passes with several tokens of a sequence."""
+        return self._found("prompt")
+
+    @property
+    def decode(self) -> Phase:
+        """Passes with one token of each sequence."""
+        return self._found("decode")
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Those of both that had passes."""
+        return [phase for phase in (self.prompt, self.decode) if phase.passes]
+
+    @property
+    def rest_seconds(self) -> float:
+        """Of `seconds`, what lay outside passes and sampling: text from tokens, the loop over them,
+        and whatever else was done in the block."""
+        return max(0.0, self.seconds - sum(phase.seconds for phase in self.phases))
+
+    def _found(self, name: str) -> Phase:
+        sums = self._sums[name]
+        found = []
+        for operation in TITLES:
+            if operation in sums.operations:
+                calls, seconds, wait, nbytes, products = sums.operations[operation]
+                kind = KINDS.get(operation, "")
+                found.append(
+                    OperationTime(operation, int(calls), seconds, wait, nbytes, products, kind)
+                )
+        return Phase(name, sums.passes, sums.tokens, tuple(found))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {
+            "seconds": self.seconds,
+            "rest_seconds": self.rest_seconds,
+            "phases": [asdict(phase) | {"seconds": phase.seconds} for phase in self.phases],
+        }
+
+    def text(self, limits: Limits | None = None) -> str:
+        """Tables of both phases; with `limits`, how much of them each operation reached."""
+        from .text import render
+
+        return render(self, limits)

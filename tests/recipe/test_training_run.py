@@ -1,0 +1,232 @@
+"""A training run: what it leaves, how it is interrupted and resumed, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy_training import TALE, RunDirectory, settings, torch, train_toy
+
+from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.errors import (
+    CheckpointNotFoundError,
+    FormatError,
+    InvalidParameterError,
+)
+from training import __main__ as command
+from training.card import fixed_prompts, write_card
+from training.settings import Budget
+
+pytestmark = pytest.mark.parity
+
+
+def after(count: int) -> Callable[[int], bool]:
+    return lambda steps: steps == count
+
+
+def weights(run: RunDirectory) -> dict[str, torch.Tensor]:
+    state = run.load_state()
+    assert state is not None
+    found: dict[str, torch.Tensor] = state["trainer"]["weights"]
+    return found
+
+
+def log(run: RunDirectory) -> list[dict[str, float]]:
+    return [json.loads(line) for line in run.log_file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return train_toy(tmp_path_factory.mktemp("finished"))
+
+
+def test_a_run_leaves_checkpoints_curve_samples_and_figures(finished: RunDirectory) -> None:
+    for folder in (finished.packed, finished.master):
+        names = {path.name for path in folder.iterdir()} - {"README.md", "SAMPLES.md"}
+        assert names == {
+            "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+            "tokenizer_config.json",
+        }  # fmt: skip
+    assert finished.plot_file.read_bytes().startswith(b"\x89PNG")
+    assert "Once upon a time" in finished.samples_file.read_text(encoding="utf-8")
+    assert [row["steps"] for row in log(finished)] == list(range(1, 9))
+
+
+def test_figures_are_those_of_the_library(finished: RunDirectory) -> None:
+    text = finished.validation_file.read_text(encoding="utf-8")
+    with BitNetModel(finished.packed, kv_dtype="float32") as model:
+        found = model.perplexity(text)
+    results = finished.results()
+    assert results["validation_tokens"] == found.tokens
+    # Activations near a tie may round apart: see tests/reference/steady.py.
+    assert results["bits_per_byte"] == pytest.approx(found.bits_per_byte, rel=1e-3)
+
+
+def test_the_best_state_is_kept_not_the_last(tmp_path: Path) -> None:
+    # A rate at which nothing is learnt for long.
+    run = train_toy(tmp_path, settings(learning_rate=1.0, second_learning_rate=1.0, warmup=0.6))
+    best = min(log(run), key=lambda row: row["bits_per_byte"])
+    assert best["steps"] < 8
+    assert run.results()["best_steps"] == best["steps"]
+
+
+def test_the_same_settings_give_the_same_model(finished: RunDirectory, tmp_path: Path) -> None:
+    again, other = train_toy(tmp_path), tmp_path / "other"
+    other.mkdir()
+    file = Path("packed") / "model.safetensors"
+    assert (again.path / file).read_bytes() == (finished.path / file).read_bytes()
+    seeded = train_toy(other, settings(seed=1))
+    assert (seeded.path / file).read_bytes() != (finished.path / file).read_bytes()
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Weights, optimiser, batches and dropout all go on where they were."""
+    folders = [tmp_path / "whole", tmp_path / "parts"]
+    for folder in folders:
+        folder.mkdir()
+    chosen = settings(dropout=0.2, accumulate=2, rows=2)
+    whole = train_toy(folders[0], chosen)
+    for count in (3, 5):
+        parts = train_toy(folders[1], chosen, stop=after(count))
+        assert not parts.results_file.exists()
+    parts = train_toy(folders[1], chosen)
+    expected = weights(whole)
+    for name, tensor in weights(parts).items():
+        assert torch.equal(tensor, expected[name]), name
+    assert [row["loss"] for row in log(parts)] == [row["loss"] for row in log(whole)]
+
+
+def test_a_finished_run_is_not_trained_again(finished: RunDirectory) -> None:
+    before = weights(finished)
+    train_toy(finished.path.parent)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(finished).items())
+
+
+def test_a_directory_with_another_run_is_refused(finished: RunDirectory) -> None:
+    with pytest.raises(InvalidParameterError, match="other dropout, seed"):
+        train_toy(finished.path.parent, settings(dropout=0.1, seed=7))
+
+
+def test_changed_texts_are_refused(tmp_path: Path) -> None:
+    train_toy(tmp_path, settings(steps=1))
+    (tmp_path / "texts" / "more.txt").write_text("More.\n" * 40)
+    with pytest.raises(InvalidParameterError, match="other texts"):
+        train_toy(tmp_path, settings(steps=1))
+
+
+def test_a_damaged_state_is_refused_by_name(tmp_path: Path) -> None:
+    run = train_toy(tmp_path, settings(steps=1))
+    (run.path / "state.pt").write_bytes(b"no state")
+    with pytest.raises(FormatError, match=r"state\.pt"):
+        train_toy(tmp_path, settings(steps=1))
+
+
+class TestTeaching:
+    def test_a_float_run_teaches_and_lends_its_tokenizer(self, tmp_path: Path) -> None:
+        folders = [tmp_path / "teacher", tmp_path / "student"]
+        for folder in folders:
+            folder.mkdir()
+        teacher = train_toy(folders[0], settings(steps=2, ternary=False, seed=3))
+        assert not teacher.packed.exists()  # its weights are no BitNet model
+        student = train_toy(folders[1], settings(steps=2, teachers=(str(teacher.path),)))
+        file = "tokenizer.json"
+        assert (student.path / file).read_bytes() == (teacher.path / file).read_bytes()
+        assert student.packed.exists()
+
+    def test_a_teacher_that_has_read_the_validation_text_is_refused(self, tmp_path: Path) -> None:
+        folders = [tmp_path / "teacher", tmp_path / "student"]
+        for folder in folders:
+            (folder / "texts").mkdir(parents=True)
+            (folder / "texts" / "more.txt").write_text("More.\n" * 40)
+        teacher = train_toy(folders[0], settings(steps=1))
+        student = settings(steps=1, teachers=(str(teacher.path),), validation="more.txt")
+        with pytest.raises(
+            InvalidParameterError, match=r"validation text is None, not 'more\.txt'"
+        ):
+            train_toy(folders[1], student)
+
+    def test_an_absent_teacher_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointNotFoundError, match="absent"):
+            train_toy(tmp_path, settings(teachers=(str(tmp_path / "absent"),)))
+
+
+class TestCard:
+    def test_it_states_the_figures_of_the_library(self, finished: RunDirectory) -> None:
+        found = write_card(finished, "tale-teller", data="One tale.", licence="MIT.", max_tokens=8)
+        card = (finished.packed / "README.md").read_text(encoding="utf-8")
+        assert card.startswith("# tale-teller\n")
+        for text in (f"{found['bits_per_byte']:.4f}", "One tale.", "MIT.", "the end of every text"):
+            assert text in card
+        assert "$" not in card
+
+    def test_twenty_prompts_are_answered(self, finished: RunDirectory) -> None:
+        write_card(finished, "tale-teller", max_tokens=8)
+        samples = (finished.packed / "SAMPLES.md").read_text(encoding="utf-8")
+        assert len(set(fixed_prompts())) == 20
+        for prompt in fixed_prompts():
+            assert f"**{prompt}**" in samples
+
+    def test_an_unfinished_run_has_none(self, tmp_path: Path) -> None:
+        run = train_toy(tmp_path, stop=after(2))
+        with pytest.raises(CheckpointNotFoundError, match="not finished"):
+            write_card(run, "half-trained")
+
+
+class TestCommand:
+    ARGUMENTS = (
+        "--shape", "tiny", "--vocabulary", "300", "--context", "24", "--rows", "2", "--no-compile",
+        "--precision", "float32", "--device", "cpu",
+    )  # fmt: skip
+
+    def run(self, texts: Path, directory: Path, *more: str) -> int:
+        return command.main(["train", str(texts), str(directory), *self.ARGUMENTS, *more])
+
+    def test_one_command_goes_from_texts_to_a_model_that_tells(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(TALE.parent, tmp_path / "run", "--steps", "2", "--name", "toy") == 0
+        with BitNetModel(tmp_path / "run" / "packed") as model:
+            assert model.config.n_layers == 2
+            assert isinstance(model.generate("Once", max_tokens=4), str)
+        assert "# toy" in (tmp_path / "run" / "packed" / "README.md").read_text("utf-8")
+        assert "bits a byte with the library" in capsys.readouterr().out
+
+    def test_ctrl_c_saves_and_the_same_command_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        former = signal.getsignal(signal.SIGINT)
+        from training import run as training_run
+
+        step = training_run.Trainer.step
+
+        def interrupted(trainer: training_run.Trainer, progress: float) -> float:
+            os.kill(os.getpid(), signal.SIGINT)
+            return step(trainer, progress)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training_run.Trainer, "step", interrupted)
+            assert self.run(TALE.parent, tmp_path / "run", "--steps", "2") == 130
+        assert "the same command goes on" in capsys.readouterr().out
+        assert signal.getsignal(signal.SIGINT) is former
+        assert self.run(TALE.parent, tmp_path / "run", "--steps", "2") == 0
+        assert "resumed after 1 steps" in capsys.readouterr().out
+
+    def test_a_minute_is_a_budget(self) -> None:
+        options = command._parser().parse_args(["train", "texts", "run", "--minutes", "1.5"])
+        assert command._settings(options).budget == Budget(minutes=1.5)
+        options = command._parser().parse_args(["train", "texts", "run"])
+        assert command._settings(options).budget == Budget(minutes=60)
+
+    def test_a_rate_brings_that_of_the_second_half(self) -> None:
+        arguments = ["train", "texts", "run", "--learning-rate", "0.006", "--kv-heads", "4"]
+        found = command._settings(command._parser().parse_args(arguments))
+        assert found.second_learning_rate == pytest.approx(0.004)
+        assert found.shape.kv_heads == 4
+
+    def test_an_error_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.run(tmp_path / "absent", tmp_path / "run") == 1
+        assert capsys.readouterr().err.startswith("error: ")
