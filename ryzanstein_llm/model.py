@@ -21,7 +21,7 @@ from .errors import (
 from .formats import Checkpoint, open_checkpoint
 from .kernels import cpu
 from .kv_cache import KV_DTYPES, KVCache
-from .models import LoadOptions, load_model
+from .models import WEIGHT_FORMATS, LoadOptions, load_model
 from .packed_cache import cache_directory, load_through_cache
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
@@ -58,6 +58,11 @@ class BitNetModel:
     skipping : bool, optional
         Whether decoding leaves out weights that squared ReLU makes irrelevant. Default: where it
         pays. Results are equal bit for bit either way, and other activations have nothing to skip.
+    weight_format : "2bit", "1.6bit" or "table", optional
+        How ternary weights are kept in memory that are read as a whole, which is all of them with
+        `skipping=False`; what is laid out for skipping takes two bits. "1.6bit" is five weights a
+        byte; "table" is three in five bits, for kernels that look sums up instead of multiplying.
+        Default: for a large model what this CPU's kernels are fastest with, else "2bit". Results are equal bit for bit.
     packed_cache : bool or path, optional
         Keep packed weights of a large model on disk, and map them at the next start. True: in the
         user's cache directory, or where `RYZANSTEIN_CACHE` says; a path: in that directory; False:
@@ -88,6 +93,7 @@ class BitNetModel:
         context_length: int | None = None,
         kv_dtype: str | None = None,
         skipping: bool | None = None,
+        weight_format: str | None = None,
         packed_cache: bool | str | os.PathLike[str] = True,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
@@ -95,6 +101,8 @@ class BitNetModel:
         kind = KV_DTYPES[
             check_choice("kv_dtype", DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype, KV_DTYPES)
         ]
+        if weight_format is not None:
+            check_choice("weight_format", weight_format, WEIGHT_FORMATS)
         directory = cache_directory(packed_cache)
         with open_checkpoint(path) as checkpoint:
             self.path: Path = checkpoint.path
@@ -105,7 +113,8 @@ class BitNetModel:
                 checkpoint,
                 directory,
                 lambda packed, progress: load_model(
-                    checkpoint, LoadOptions(self.threads.count, skipping, progress, packed)
+                    checkpoint,
+                    LoadOptions(self.threads.count, skipping, weight_format, progress, packed),
                 ),
                 progress,
             )
@@ -331,9 +340,9 @@ class BitNetModel:
 
     def info(self) -> dict[str, Any]:
         """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
-        context_length, parameters, weight_bytes, packed_file (the Path that packed weights are
-        mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a ThreadChoice),
-        eos_ids, has_tokenizer."""
+        context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
+        weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
+        ThreadChoice), eos_ids, has_tokenizer."""
         graph = self.runner.graph
         return {
             "family": graph.family,
@@ -344,6 +353,7 @@ class BitNetModel:
             "context_length": self.context_length,
             "parameters": graph.n_parameters,
             "weight_bytes": graph.weight_bytes,
+            "weight_format": graph.weight_format,
             "packed_file": self.packed_file,
             "kv_bytes_per_token": self._layout.bytes_per_position,
             "kv_dtype": self.kv_dtype,

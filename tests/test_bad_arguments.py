@@ -54,6 +54,12 @@ def test_kv_dtype(value: Any) -> None:
         BitNetModel(kv_dtype=value)
 
 
+@pytest.mark.parametrize("value", ["2", "", 1.6, "tiles"])
+def test_weight_format(value: Any) -> None:
+    with refuses(InvalidParameterError, "weight_format", value):
+        BitNetModel(weight_format=value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -28,9 +28,11 @@ class FakeModel:
     pieces = (" there", " was", "", " a cat", ".")
     made = None
 
-    def __init__(self, path=None, *, n_threads=None, packed_cache=None, progress=None):
+    def __init__(
+        self, path=None, *, n_threads=None, weight_format=None, packed_cache=None, progress=None
+    ):
         self.path, self.n_threads, self.closed = path, n_threads, False
-        self.packed_cache = packed_cache
+        self.weight_format, self.packed_cache = weight_format, packed_cache
         FakeModel.made = self
         progress(1, 2, "repacking")
 
@@ -57,6 +59,7 @@ class FakeModel:
             "context_length": 512,
             "parameters": 5780000,
             "weight_bytes": 3300000,
+            "weight_format": "1.6bit",
             "packed_file": None,
             "kv_bytes_per_token": 3096,
             "kv_dtype": "int8",
@@ -103,6 +106,7 @@ class TestGenerate:
         main(["generate", "Once"])
         model = engine.made
         assert (model.path, model.n_threads, model.packed_cache) == (None, None, True)
+        assert model.weight_format is None
         assert (model.prompt, model.max_tokens, model.stop) == ("Once", 200, [])
         assert model.sampling == {"seed": 0}
         assert model.closed
@@ -111,12 +115,14 @@ class TestGenerate:
         command = (
             "generate Once --model dir --threads 3 --max-tokens 7 --temperature 0.5 --top-k 40"
             " --top-p 0.9 --min-p 0.1 --seed 11 --stop END --stop ENDE --no-cache"
+            " --weight-format 1.6bit"
         )
         assert main(command.split()) == 0
         model = engine.made
         assert (model.path, model.n_threads, model.max_tokens) == ("dir", 3, 7)
         assert model.stop == ["END", "ENDE"]
         assert model.packed_cache is False
+        assert model.weight_format == "1.6bit"
         assert model.sampling == {
             "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "seed": 11,
         }  # fmt: skip
@@ -268,8 +274,8 @@ class TestBench:
     def test_options_reach_the_benchmark(self, calls):
         command = (
             "bench --preset tiny --sparse --keep dir --threads 1 2 --tiers avx2 scalar"
-            " --kv-dtype int8 --contexts 16 64 --prefill 8 --batches 1 4 --repetitions 3 --quick"
-            " --no-scalar-check"
+            " --kv-dtype int8 --weight-format table --contexts 16 64 --prefill 8"
+            " --batches 1 4 --repetitions 3 --quick --no-scalar-check"
         )
         assert main(command.split()) == 0
         path, options = calls[0]
@@ -277,9 +283,9 @@ class TestBench:
         assert path is None
         assert options == {
             "preset": "tiny", "sparse_gates": 0.2, "keep": "dir", "n_threads": [1, 2],
-            "tiers": ["avx2", "scalar"], "kv_dtype": "int8", "contexts": [16, 64], "prefill": [8],
-            "batches": [1, 4], "repetitions": 3, "quick": True, "scalar_check": False,
-            "packed_cache": True,
+            "tiers": ["avx2", "scalar"], "kv_dtype": "int8", "weight_format": "table",
+            "contexts": [16, 64], "prefill": [8], "batches": [1, 4], "repetitions": 3,
+            "quick": True, "scalar_check": False, "packed_cache": True,
         }  # fmt: skip
 
     def test_a_model_and_a_preset_exclude_each_other(self, capsys):

@@ -21,6 +21,7 @@ from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.runner import new_cancel_flag
 
 KV_DTYPES = ("float32", "bfloat16", "int8")
+WEIGHT_FORMATS = ("2bit", "1.6bit", "table")
 PROMPT = prompt(600)  # crosses two borders of cache blocks
 
 
@@ -58,6 +59,20 @@ def bits(logits: Any) -> Any:
 def test_tiers_and_threads(checkpoint, expected, tier, n_threads, kv_dtype):
     with BitNetModel(checkpoint, n_threads=n_threads, kv_dtype=kv_dtype) as model:
         assert (bits(model.forward(PROMPT)) == expected[kv_dtype]).all()
+
+
+@pytest.mark.parametrize("skipping", [False, True])
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_weight_formats(checkpoint, expected, tier, weight_format, skipping):
+    """In one pass, in passes of a few tokens, and alone; with and without skipping."""
+    with BitNetModel(
+        checkpoint, n_threads=2, weight_format=weight_format, skipping=skipping
+    ) as model:
+        assert model.info()["weight_format"] == weight_format
+        cache = model.new_cache()
+        parts = [PROMPT[:290], *([token] for token in PROMPT[290:293]), PROMPT[293:295]]
+        logits = np.concatenate([model.forward(part, cache) for part in parts])
+    assert (bits(logits) == expected["bfloat16"][:295]).all()
 
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)

@@ -18,8 +18,8 @@
 #include <stdint.h>
 
 /* ---- ternary weights ------------------------------------------------------
- * Codes 0, 1, 2 stand for -1, 0, +1, four to a byte. A matrix has one of three layouts; each is
- * made of 64-byte units, and each kernel says which it takes.
+ * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of five layouts; each is made of 64-byte
+ * units, and each kernel says which it takes. Three have four codes to a byte, two are denser.
  *
  * Tiles, for products that need every weight: a tile is 16 rows x 16 columns; byte 4*row + b
  * holds columns b, 4+b, 8+b, 12+b of that row in its bit pairs 0, 2, 4, 6. So one 32-bit lane is
@@ -34,29 +34,49 @@
  * pair p of byte 16*l + 4*q + k holds row 64*p + 16*q + 4*l + k. Interleaving the bytes of four
  * columns within 128-bit lanes then yields lanes of neighbouring rows.
  *
+ * Trits, as tiles with five codes to a byte (1.6 bits a weight): a tile is 16 rows x 20 columns;
+ * byte 4*row + b holds columns b, 4+b, 8+b, 12+b, 16+b as ternary/trits.h says.
+ *
+ * Tables, for kernels that look sums up instead of multiplying (1.67 bits a weight): a tile is 64
+ * rows x 24 columns in 320 bytes. Each row has eight triples of neighbouring columns as
+ * ternary/triples.h says: the number of triple k of rows r and 32+r is in the low and the high half
+ * of byte 32*k + r, its sign in bit 7-k of byte 256 + row.
+ *
  * Rows and columns past the end hold code 1.
  *
  * Overflow: |sum code*x| <= 2*128*columns, times 64 while the fourth bit pair is unshifted. In a
  * tile or row that pair has a quarter of the columns: 4096*columns, which int32 holds up to
  * columns = 524,287; RZ_MAX_COLUMNS keeps a factor of two in hand. In the columns layout it has
- * all: 16384*columns, up to 131,071.
+ * all: 16384*columns, up to 131,071. The dense layouts say in their kernels what they widen when.
  */
 #define RZ_TILE_ROWS 16
 #define RZ_TILE_COLUMNS 16
 #define RZ_TILE_BYTES 64
 #define RZ_LINE_CODES 256
 #define RZ_LINE_BYTES 64
+#define RZ_TRITS_COLUMNS 20
+#define RZ_TABLES_COLUMNS 24
+/* Tiles of `wide` columns side by side; all of the last 16 columns are in one. */
+#define RZ_DENSE_TILES(columns, wide) ((((columns) + 15) / 16 * 16 + (wide) - 1) / (wide))
 #define RZ_MAX_COLUMNS 262144
 #define RZ_MAX_COLUMN_RUNS 65536 /* columns of a matrix in the columns layout */
 #define RZ_TERNARY_LAYOUT_VERSION 2
 
-typedef enum rz_layout { RZ_LAYOUT_TILES = 0, RZ_LAYOUT_ROWS = 1, RZ_LAYOUT_COLUMNS = 2 } rz_layout;
+typedef enum rz_layout {
+    RZ_LAYOUT_TILES = 0,
+    RZ_LAYOUT_ROWS = 1,
+    RZ_LAYOUT_COLUMNS = 2,
+    RZ_LAYOUT_TRITS = 3,
+    RZ_LAYOUT_TABLES = 4
+} rz_layout;
 
 typedef struct rz_ternary {
     const uint8_t *codes; /* 64-byte aligned: (row_tiles, column_tiles, 64), (16 * row_tiles,
-                             run_lines, 64), or (16 * column_tiles, run_lines, 64) */
-    int64_t rows, columns, row_tiles, column_tiles; /* row_tiles: a multiple of 4 but for tiles */
-    int64_t run_lines; /* lines of a row or column; 0 for tiles */
+                             run_lines, 64), (16 * column_tiles, run_lines, 64), (row_tiles,
+                             run_lines, 64), or (row_tiles / 4, run_lines, 320) */
+    int64_t rows, columns, row_tiles, column_tiles; /* 16 each. row_tiles: a multiple of 4 but for
+                                                       tiles and trits */
+    int64_t run_lines; /* lines of a row or column, tiles side by side of trits or tables; 0 for tiles */
     float scale;       /* value of code 2 */
     rz_layout layout;
 } rz_ternary;
@@ -66,12 +86,21 @@ typedef struct rz_activations {
     const int8_t *codes;  /* (n, stride), zeros past the columns */
     const float *scales;  /* (n,) value of code 1 */
     const int32_t *sums;  /* (n,) sum of the codes of a token */
-    int64_t stride;       /* a multiple of 256, >= columns */
+    const uint8_t *tables; /* (n, RZ_TABLES_BYTES(columns)) from ternary_tables, 64-byte aligned; or
+                              NULL, and matrices in the tables layout are opened instead */
+    int64_t stride;       /* RZ_ACTIVATIONS_STRIDE(columns) */
     int64_t n;
 } rz_activations;
 
+/* A multiple of 256, with zeros to where the last tile of any layout ends. */
+#define RZ_ACTIVATIONS_STRIDE(columns) (((columns) + 2 * RZ_TABLES_COLUMNS + 255) / 256 * 256)
+/* Tables of a token: for each 24 columns eight of 32 bytes. */
+#define RZ_TABLES_BYTES(columns) (256 * RZ_DENSE_TILES(columns, RZ_TABLES_COLUMNS))
+
 /* Row tiles a task should take at a time (one register panel). */
 #define RZ_PANEL_TILES 4
+/* Columns of the dense layouts that are opened at a time: whole tiles of both, within a panel. */
+#define RZ_PANEL_DENSE_COLUMNS 480
 /* Scratch a ternary_matmul call needs for n tokens, 64-byte aligned. */
 #define RZ_PANEL_COLUMNS 512
 #define RZ_TERNARY_SCRATCH_BYTES(n) \
@@ -138,6 +167,9 @@ enum rz_activation {
 typedef struct rz_kernels {
     const char *tier;
 
+    /* The fastest layout for products that need every weight, by measurement (PERFORMANCE.md). */
+    rz_layout whole_layout;
+
     /* out = x * (1 / sqrt(mean(x^2) + eps)) * weight. Squares are added in
      * sixteen lanes by index; weight may be NULL (all ones). May run in place. */
     void (*rms_norm)(const float *x, const float *weight, float eps, int64_t n, float *out);
@@ -152,6 +184,11 @@ typedef struct rz_kernels {
      * lost in integers; *sum = sum of codes. */
     void (*quantize)(const float *x, int64_t n, int64_t padded, int8_t *codes, float *scale,
                      int32_t *sum);
+
+    /* Sums of one token for matrices in the tables layout: for triple k of columns, 16 low and 16
+     * high parts of the sum for each |v| (0 past 13), sum = low + 31 * high. NULL in tiers that
+     * look nothing up. */
+    void (*ternary_tables)(const int8_t *codes, int64_t columns, uint8_t *tables);
 
     /* For row tiles [tile_begin, tile_end), tile_begin a multiple of 4, and every token t:
      *   y = float(sum code*x - sum x) * (activations scale * weight scale)

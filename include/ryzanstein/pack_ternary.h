@@ -1,9 +1,9 @@
-/* From checkpoint weights to the three layouts of kernels.h, once at load, and back to values for
+/* From checkpoint weights to the five layouts of kernels.h, once at load, and back to values for
  * inspection. Portable C.
  *
  * A source is one of the published forms of a ternary matrix; it yields codes. A layout is a place
- * for each code. Packing works in units that threads share out: 16 rows (tiles, rows layouts) or
- * 64 columns (columns layout).
+ * for each code. Packing works in units that threads share out: 16 rows (tiles, rows, trits), 64 rows
+ * (tables) or 64 columns (columns).
  */
 #ifndef RZ_PACK_TERNARY_H
 #define RZ_PACK_TERNARY_H
@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "ryzanstein/kernels.h"
+#include "ryzanstein/ternary/triples.h"
+#include "ryzanstein/ternary/trits.h"
 #include "ryzanstein/widen.h"
 
 typedef struct rz_ternary_source {
@@ -123,36 +125,103 @@ RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_te
     return bad;
 }
 
+/* The words of a tile's row are the digits here; no byte of their sum reaches 243. */
+RZ_INLINE uint32_t rz_pack_trits_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
+    enum { TOGETHER = RZ_SOURCE_CODES / RZ_TRITS_COLUMNS };
+    uint32_t bad = 0;
+    for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
+        for (int64_t c = 0; c < w->run_lines; c += TOGETHER) {
+            uint8_t codes[RZ_SOURCE_CODES], bytes[4 * TOGETHER];
+            bad |= rz_source_codes_(source, row, RZ_TRITS_COLUMNS * c, codes);
+            for (int i = 0; i < TOGETHER; i++) {
+                uint32_t digits[RZ_TRITS], number = 0;
+                memcpy(digits, codes + RZ_TRITS_COLUMNS * i, RZ_TRITS_COLUMNS);
+                for (int k = 0; k < RZ_TRITS; k++) number = 3 * number + digits[k];
+                memcpy(bytes + 4 * i, &number, 4);
+            }
+            for (int i = 0; i < 4 * TOGETHER; i++) bytes[i] = rz_trits_byte(bytes[i]);
+            for (int i = 0; i < TOGETHER && c + i < w->run_lines; i++)
+                memcpy(rz_writable_(w) + (tile * w->run_lines + c + i) * RZ_TILE_BYTES + 4 * (row % 16), bytes + 4 * i, 4);
+        }
+    return bad;
+}
+
+RZ_INLINE uint32_t rz_pack_tables_(const rz_ternary_source *source, const rz_ternary *w, int64_t unit) {
+    enum { TOGETHER = RZ_SOURCE_CODES / RZ_TABLES_COLUMNS };
+    uint8_t *tiles = rz_writable_(w) + unit * w->run_lines * RZ_TABLES_TILE_BYTES;
+    uint32_t bad = 0;
+    memset(tiles, 0, (size_t)(w->run_lines * RZ_TABLES_TILE_BYTES));
+    for (int row = 0; row < RZ_TABLES_ROWS; row++)
+        for (int64_t c = 0; c < w->run_lines; c += TOGETHER) {
+            uint8_t codes[RZ_SOURCE_CODES];
+            bad |= rz_source_codes_(source, RZ_TABLES_ROWS * unit + row, RZ_TABLES_COLUMNS * c, codes);
+            for (int i = 0; i < TOGETHER && c + i < w->run_lines; i++) {
+                uint8_t *to = tiles + (c + i) * RZ_TABLES_TILE_BYTES;
+                const uint8_t *of = codes + RZ_TABLES_COLUMNS * i;
+                int signs = 0;
+                for (int k = 0; k < RZ_TABLES_TRIPLES; k++, of += RZ_TRIPLE) {
+                    const int v = of[0] + 3 * of[1] + 9 * of[2] - 13, negative = v < 0;
+                    to[rz_triple_byte(row, k)] |= (uint8_t)((negative ? -v : v) << rz_triple_shift(row));
+                    signs |= negative << rz_triple_sign_bit(k);
+                }
+                to[RZ_TABLES_SIGNS + row] = (uint8_t)signs;
+            }
+        }
+    return bad;
+}
+
 /* How many units a matrix has. */
 static inline int64_t rz_pack_units(const rz_ternary *w) {
-    return w->layout == RZ_LAYOUT_COLUMNS ? (w->column_tiles + 3) / 4 : w->row_tiles;
+    switch (w->layout) {
+    case RZ_LAYOUT_COLUMNS: return (w->column_tiles + 3) / 4;
+    case RZ_LAYOUT_TABLES: return w->row_tiles / 4;
+    default: return w->row_tiles;
+    }
 }
 
 /* Packs one unit. Returns non-zero if a code 3 was met. */
 static inline uint32_t rz_pack_unit(const rz_ternary_source *source, const rz_ternary *w, int64_t unit) {
-    return w->layout == RZ_LAYOUT_TILES  ? rz_pack_tiles_(source, w, unit)
-           : w->layout == RZ_LAYOUT_ROWS ? rz_pack_rows_(source, w, unit)
-                                         : rz_pack_columns_(source, w, unit);
+    switch (w->layout) {
+    case RZ_LAYOUT_ROWS: return rz_pack_rows_(source, w, unit);
+    case RZ_LAYOUT_COLUMNS: return rz_pack_columns_(source, w, unit);
+    case RZ_LAYOUT_TRITS: return rz_pack_trits_(source, w, unit);
+    case RZ_LAYOUT_TABLES: return rz_pack_tables_(source, w, unit);
+    default: return rz_pack_tiles_(source, w, unit);
+    }
+}
+
+/* The code of one weight. */
+static inline int rz_code_at(const rz_ternary *w, int64_t row, int64_t column) {
+    int64_t byte;
+    int pair;
+    if (w->layout == RZ_LAYOUT_TRITS) {
+        const int within = (int)(column % RZ_TRITS_COLUMNS);
+        byte = ((row / 16) * w->run_lines + column / RZ_TRITS_COLUMNS) * RZ_TILE_BYTES + 4 * (row % 16) + within % 4;
+        return rz_trit(w->codes[byte], within / 4);
+    }
+    if (w->layout == RZ_LAYOUT_TABLES) {
+        const int within = (int)(column % RZ_TABLES_COLUMNS);
+        byte = ((row / RZ_TABLES_ROWS) * w->run_lines + column / RZ_TABLES_COLUMNS) * RZ_TABLES_TILE_BYTES;
+        return rz_triple_code(w->codes + byte, (int)(row % RZ_TABLES_ROWS), within / RZ_TRIPLE, within % RZ_TRIPLE);
+    }
+    if (w->layout == RZ_LAYOUT_TILES) {
+        const int within = (int)(column % 16);
+        byte = ((row / 16) * w->column_tiles + column / 16) * RZ_TILE_BYTES + 4 * (row % 16) + within % 4;
+        pair = within / 4;
+    } else if (w->layout == RZ_LAYOUT_ROWS) {
+        byte = (row * w->run_lines + column / 256) * RZ_LINE_BYTES + column % 64;
+        pair = (int)(column / 64 % 4);
+    } else {
+        byte = (column * w->run_lines + row / 256) * RZ_LINE_BYTES + rz_line_byte_((int)(row % 64));
+        pair = (int)(row / 64 % 4);
+    }
+    return w->codes[byte] >> 2 * pair & 3;
 }
 
 /* Back to -1, 0, 1. */
 static inline void rz_unpack_row(const rz_ternary *w, int64_t row, int8_t *out) {
-    for (int64_t column = 0; column < w->columns; column++) {
-        int64_t byte;
-        int pair;
-        if (w->layout == RZ_LAYOUT_TILES) {
-            const int within = (int)(column % 16);
-            byte = ((row / 16) * w->column_tiles + column / 16) * RZ_TILE_BYTES + 4 * (row % 16) + within % 4;
-            pair = within / 4;
-        } else if (w->layout == RZ_LAYOUT_ROWS) {
-            byte = (row * w->run_lines + column / 256) * RZ_LINE_BYTES + column % 64;
-            pair = (int)(column / 64 % 4);
-        } else {
-            byte = (column * w->run_lines + row / 256) * RZ_LINE_BYTES + rz_line_byte_((int)(row % 64));
-            pair = (int)(row / 64 % 4);
-        }
-        out[column] = (int8_t)((w->codes[byte] >> 2 * pair & 3) - 1);
-    }
+    for (int64_t column = 0; column < w->columns; column++)
+        out[column] = (int8_t)(rz_code_at(w, row, column) - 1);
 }
 
 #endif

@@ -19,9 +19,11 @@
 extern const rz_kernels RZ_NAME(rz_kernels);
 const rz_kernels RZ_NAME(rz_kernels) = {
     .tier = RZ_STRING(RZ_TIER),
+    .whole_layout = RZ_WHOLE_LAYOUT_,
     .rms_norm = RZ_NAME(rz_rms_norm),
     .layer_norm = RZ_NAME(rz_layer_norm),
     .quantize = RZ_NAME(rz_quantize),
+    .ternary_tables = rz_ternary_tables,
     .ternary_matmul = rz_ternary_matmul,
     .ternary_rows = rz_ternary_rows,
     .ternary_columns = rz_ternary_columns,

@@ -40,6 +40,7 @@ def run(
     n_threads: int | Iterable[int] | None = None,
     tiers: str | Iterable[str] | None = None,
     kv_dtype: str | None = None,
+    weight_format: str | None = None,
     contexts: Iterable[int] | None = None,
     prefill: Iterable[int] | None = None,
     batches: Iterable[int] | None = None,
@@ -70,6 +71,8 @@ def run(
     tiers : str or several, optional
         Default: the one in use.
     kv_dtype : "float32", "bfloat16" or "int8", optional
+    weight_format : "2bit", "1.6bit" or "table", optional
+        Default: what `BitNetModel` would choose in the tier in use.
     contexts : ints, optional
         Positions in the cache when decoding begins; default 16, 1024 and 96 less than the model's
         context, as far as they fit.
@@ -112,6 +115,7 @@ def run(
                 path,
                 n_threads=fastest,
                 kv_dtype=kv_dtype,
+                weight_format=weight_format,
                 packed_cache=packed_cache,
                 progress=progress,
             )
@@ -133,13 +137,15 @@ def _dense_runners(
 ) -> dict[int, MeasuredRunner]:
     """By number of threads, for a copy of the weights that is read as a whole; none where the model
     has nothing to skip."""
-    if all(m.layout == "tiles" for layer in model.graph.layers for m in layer.matrices):
+    layouts = {matrix.layout for layer in model.graph.layers for matrix in layer.matrices}
+    if not layouts & {"rows", "columns"}:
         return {}
     whole = stack.enter_context(
         BitNetModel(
             path,
             n_threads=model.n_threads,
             kv_dtype=model.kv_dtype,
+            weight_format=model.graph.weight_format,
             skipping=False,
             packed_cache=False,
             progress=progress,
@@ -205,7 +211,14 @@ def _measure(
 
     def start_afresh() -> None:
         for cache in caches:
-            start = measure_start(path, plan.fastest, model.kv_dtype, plan.start_tokens, cache)
+            start = measure_start(
+                path,
+                plan.fastest,
+                model.kv_dtype,
+                model.graph.weight_format,
+                plan.start_tokens,
+                cache,
+            )
             if start.mapped is (cache is None):
                 raise BenchError(f"a fresh process did not map {model.packed_file}")
             starts.append(start)
@@ -229,6 +242,7 @@ def _measure(
         "mapped_weights": model.packed_file is not None,
         "multiply_adds": multiply_adds,
         "kv_dtype": model.kv_dtype,
+        "weight_format": model.graph.weight_format,
         "kv_bytes_per_token": info["kv_bytes_per_token"],
     }
     length = model.context_length

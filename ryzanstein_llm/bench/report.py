@@ -31,7 +31,7 @@ class BenchReport:
     model : dict
         name, family, parameters, weight_bytes, mapped_weights (whether this process had them from a
         file of packed weights), multiply_adds (ternary, of a token), vocab_size,
-        context_length, kv_dtype, kv_bytes_per_token, random_weights, sparse_gates.
+        context_length, kv_dtype, weight_format, kv_bytes_per_token, random_weights, sparse_gates.
     options : dict
         settings, contexts, prefill, batches, repetitions, tokens, read_bytes, start_tokens, quick.
     check : dict or None

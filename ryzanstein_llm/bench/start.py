@@ -69,6 +69,7 @@ def measure_start(
     path: Path | None,
     setting: Setting,
     kv_dtype: str,
+    weight_format: str,
     tokens: int,
     packed_cache: Path | None = None,
 ) -> Start:
@@ -91,6 +92,7 @@ def measure_start(
             "path": None if path is None else str(path),
             "n_threads": setting.threads,
             "kv_dtype": kv_dtype,
+            "weight_format": weight_format,
             "tokens": tokens,
             "packed_cache": False if packed_cache is None else str(packed_cache),
             "result": str(result),
@@ -115,13 +117,20 @@ def _in_fresh_process(
     path: str | None,
     n_threads: int,
     kv_dtype: str,
+    weight_format: str,
     tokens: int,
     packed_cache: str | bool,
     result: str,
 ) -> None:
     """What that process does; writes a `Start` as JSON to the file `result`."""
     start = time.perf_counter()
-    model = BitNetModel(path, n_threads=n_threads, kv_dtype=kv_dtype, packed_cache=packed_cache)
+    model = BitNetModel(
+        path,
+        n_threads=n_threads,
+        kv_dtype=kv_dtype,
+        weight_format=weight_format,
+        packed_cache=packed_cache,
+    )
     loaded = time.perf_counter()
     length = min(PROMPT_TOKENS, model.context_length - 1)
     ids = model.generate(

@@ -123,7 +123,8 @@ def _heading(report: BenchReport) -> dict[str, str]:
         tokens = plural(len(report.check["tokens"]), "token")
         outputs += f"; {tokens} and the last logits equal to the scalar tier's"
     facts = {
-        "model": f"{model['name']}: {model['family']}, {weights}, {model['kv_dtype']} cache",
+        "model": f"{model['name']}: {model['family']}, {weights}, {model['weight_format']} format, "
+        f"{model['kv_dtype']} cache",
         "weights": f"{model['weight_bytes'] / 1e6:.1f} MB"
         f"{', mapped from a file of packed weights' if model['mapped_weights'] else ''}, "
         f"{model['multiply_adds'] / 1e6:.1f} M ternary multiply-adds a token",

@@ -8,7 +8,7 @@ import json
 import sys
 
 from .console import write
-from .model import add_cache_option
+from .model import add_cache_option, add_format_option
 from .progress import ProgressBar
 
 __all__ = ["add_parser", "run"]
@@ -58,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--no-scalar-check", action="store_true", help="do not compare with the scalar tier"
     )
+    add_format_option(parser)
     add_cache_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with all repetitions")
     parser.add_argument(
@@ -78,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             n_threads=arguments.threads,
             tiers=arguments.tiers,
             kv_dtype=arguments.kv_dtype,
+            weight_format=arguments.weight_format,
             contexts=arguments.contexts,
             prefill=arguments.prefill,
             batches=arguments.batches,

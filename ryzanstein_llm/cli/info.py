@@ -76,7 +76,7 @@ def _describe_memory(facts: Mapping[str, Any]) -> dict[str, str]:
     per_token = facts["kv_bytes_per_token"]
     full = format_bytes(per_token * facts["context_length"])
     memory = {
-        "weights": format_bytes(facts["weight_bytes"]),
+        "weights": f"{format_bytes(facts['weight_bytes'])}, ternary ones {facts['weight_format']}",
         "packed file": str(facts["packed_file"] or "none: weights were packed for this process"),
         "KV cache": f"{format_bytes(per_token)} a token ({facts['kv_dtype']}), {full} when full",
     }

@@ -13,11 +13,11 @@ from .progress import ProgressBar
 if TYPE_CHECKING:
     from .. import BitNetModel
 
-__all__ = ["add_cache_option", "add_model_options", "open_model"]
+__all__ = ["add_cache_option", "add_format_option", "add_model_options", "open_model"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--threads`, `--no-cache` and `--verbose`."""
+    """`--model`, `--threads`, `--weight-format`, `--no-cache` and `--verbose`."""
     parser.add_argument(
         "--model",
         metavar="PATH",
@@ -29,9 +29,20 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads to use (default: OMP_NUM_THREADS, else what this machine offers)",
     )
+    add_format_option(parser)
     add_cache_option(parser)
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="show what is done; -vv shows more"
+    )
+
+
+def add_format_option(parser: argparse.ArgumentParser) -> None:
+    """`--weight-format`."""
+    parser.add_argument(
+        "--weight-format",
+        metavar="FORMAT",
+        help="how ternary weights are kept in memory: 2bit, 1.6bit or table (default: what this "
+        "CPU is fastest with)",
     )
 
 
@@ -54,6 +65,7 @@ def open_model(arguments: argparse.Namespace) -> Iterator[BitNetModel]:
         model = ryzanstein_llm.BitNetModel(
             arguments.model,
             n_threads=arguments.threads,
+            weight_format=arguments.weight_format,
             packed_cache=arguments.packed_cache,
             progress=bar.update,
         )

@@ -5,12 +5,18 @@ cdef extern from "ryzanstein/kernels.h" nogil:
     enum: RZ_TILE_ROWS, RZ_TILE_COLUMNS, RZ_TILE_BYTES, RZ_MAX_COLUMNS, RZ_PANEL_TILES
     enum: RZ_LINE_CODES, RZ_LINE_BYTES, RZ_MAX_COLUMN_RUNS, RZ_FEW_TOKENS, RZ_LIST_STEP
     enum: RZ_KV_BLOCK, RZ_MAX_QUERIES, RZ_MAX_HEAD_DIM, RZ_TERNARY_LAYOUT_VERSION
+    enum: RZ_TRITS_COLUMNS, RZ_TABLES_COLUMNS
     size_t RZ_TERNARY_SCRATCH_BYTES(int64_t tokens)
+    int64_t RZ_ACTIVATIONS_STRIDE(int64_t columns)
+    int64_t RZ_TABLES_BYTES(int64_t columns)
+    int64_t RZ_DENSE_TILES(int64_t columns, int64_t wide)
 
     ctypedef enum rz_layout:
         RZ_LAYOUT_TILES
         RZ_LAYOUT_ROWS
         RZ_LAYOUT_COLUMNS
+        RZ_LAYOUT_TRITS
+        RZ_LAYOUT_TABLES
 
     ctypedef struct rz_ternary:
         const uint8_t *codes
@@ -26,6 +32,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         const int8_t *codes
         const float *scales
         const int32_t *sums
+        const uint8_t *tables
         int64_t stride
         int64_t n
 
@@ -53,9 +60,11 @@ cdef extern from "ryzanstein/kernels.h" nogil:
 
     ctypedef struct rz_kernels:
         const char *tier
+        rz_layout whole_layout
         void (*rms_norm)(const float *, const float *, float, int64_t, float *) noexcept nogil
         void (*layer_norm)(const float *, const float *, const float *, float, int64_t, float *) noexcept nogil
         void (*quantize)(const float *, int64_t, int64_t, int8_t *, float *, int32_t *) noexcept nogil
+        void (*ternary_tables)(const int8_t *, int64_t, uint8_t *) noexcept nogil
         void (*ternary_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *,
                                int64_t, rz_output_mode, void *) noexcept nogil
         void (*ternary_rows)(const rz_ternary *, const int32_t *, int64_t, const rz_activations *, float *,

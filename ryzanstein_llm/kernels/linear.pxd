@@ -21,11 +21,12 @@ cdef struct Input:
     int64_t columns
     const float *norm  # NULL: none
     float eps
+    bint looked_up  # whether a matrix wants tables of it
     rz_activations quantized  # valid once the workspace is reserved
 
 cdef struct Projections:
     # matrices that share a quantised input
-    const Input *input
+    Input *input
     int count
     const rz_ternary *matrices[MAX_MATRICES]
     float *out[MAX_MATRICES]
@@ -49,7 +50,7 @@ cdef Step quantize_step(const Input *source) noexcept nogil
 cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t out_stride) except -1
 cdef Step project_step(const Projections *job) noexcept nogil
 cdef int64_t project_work(const Projections *job) noexcept nogil
-cdef int read_gated(Gated *job, const Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
+cdef int read_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
                     float[:, ::1] out) except -1
 cdef int64_t gated_scratch_bytes(const Input *source) noexcept nogil
 cdef Step gated_step(const Gated *job) noexcept nogil

@@ -7,10 +7,10 @@ are split between calls. `blocks.pyx` puts the same steps together into half a l
 """
 import numpy as np
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int8_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_MAX_COLUMNS, RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TERNARY_LAYOUT_VERSION,
-    RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels)
+    RZ_FEW_TOKENS, RZ_LAYOUT_TABLES, RZ_MAX_COLUMNS, RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES,
+    RZ_TERNARY_LAYOUT_VERSION, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels, rz_ternary)
 from ryzanstein_llm.kernels.packing cimport describe_matrix
 from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, Workspace
@@ -36,8 +36,8 @@ cdef class TernaryMatrix:
     scale : float > 0
         The value a code of +1 stands for.
     layout : a key of packing.LAYOUTS
-        "tiles" for products that need all weights; "rows" and "columns" where `skipping` may
-        leave some of these out. Every product takes every layout.
+        "tiles", "trits" and "tables" for products that need all weights; "rows" and "columns" where
+        `skipping` may leave some of these out. Every product takes every layout.
     """
     def __cinit__(self, codes, int64_t rows, int64_t columns, float scale, layout="tiles"):
         describe_matrix(&self.matrix, codes, rows, columns, layout)
@@ -90,6 +90,7 @@ cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, N
     source.columns = columns
     source.norm = norm.weights
     source.eps = eps
+    source.looked_up = False
 
 
 cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
@@ -105,19 +106,27 @@ cdef int64_t scratch_bytes(const Input *source) noexcept nogil:
     return max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n), 4 * source.columns)
 
 
+cdef void want_tables(Input *source, const rz_ternary *matrix) noexcept nogil:
+    """Has the input's step build tables if a product with the matrix will look sums up."""
+    if matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_FEW_TOKENS and kernels().ternary_tables != NULL:
+        source.looked_up = True
+
+
 cdef void quantize_task(const void *job, Workspace space, int64_t token, int thread) noexcept nogil:
     cdef const Input *source = <const Input *>job
     cdef const float *x = source.x + token * source.columns
     cdef float *normed = <float *>space.thread_scratch(thread)
+    cdef int8_t *codes = space.codes + token * source.quantized.stride
     if source.norm != NULL:
         kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
         x = normed
-    kernels().quantize(x, source.columns, source.quantized.stride, space.codes + token * source.quantized.stride,
-                       space.scales + token, space.sums + token)
+    kernels().quantize(x, source.columns, source.quantized.stride, codes, space.scales + token, space.sums + token)
+    if source.looked_up:
+        kernels().ternary_tables(codes, source.columns, space.tables + token * RZ_TABLES_BYTES(source.columns))
 
 
 cdef Step quantize_step(const Input *source) noexcept nogil:
-    """One task a token: the norm, and int8 codes into the workspace."""
+    """One task a token: the norm, int8 codes and what is looked up, into the workspace."""
     return step(quantize_task, source, source.n)
 
 
@@ -132,6 +141,7 @@ cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t 
         raise ValueError(f"{matrix!r} does not take {job.input.columns} columns")
     if i == MAX_MATRICES:
         raise ValueError(f"more than {MAX_MATRICES} matrices in a call")
+    want_tables(job.input, &matrix.matrix)
     job.matrices[i] = &matrix.matrix
     job.out[i] = out
     job.out_stride[i] = out_stride
@@ -163,7 +173,7 @@ cdef int64_t project_work(const Projections *job) noexcept nogil:
     return job.first_task[job.count] * PANEL_ROWS * job.input.columns * job.input.n
 
 
-cdef int read_gated(Gated *job, const Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
+cdef int read_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
                     float[:, ::1] out) except -1:
     job.activation = ACTIVATIONS[activation]
     job.input = source
@@ -172,6 +182,8 @@ cdef int read_gated(Gated *job, const Input *source, TernaryMatrix gate, Ternary
     if source.columns != gate.columns or out.shape[0] != source.n or out.shape[1] != gate.rows:
         raise ValueError(f"{gate!r} does not fit input {(source.n, source.columns)} and output "
                          f"{(out.shape[0], out.shape[1])}")
+    want_tables(source, &gate.matrix)
+    want_tables(source, &up.matrix)
     job.gate = &gate.matrix
     job.up = &up.matrix
     job.out = &out[0, 0]

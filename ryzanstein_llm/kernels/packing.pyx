@@ -5,11 +5,14 @@ import numpy as np
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TILES, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_MAX_COLUMN_RUNS,
-    RZ_MAX_COLUMNS, RZ_TILE_BYTES, rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
+    RZ_DENSE_TILES, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TABLES, RZ_LAYOUT_TILES, RZ_LAYOUT_TRITS,
+    RZ_LINE_BYTES, RZ_LINE_CODES, RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES,
+    RZ_TRITS_COLUMNS, kernels, rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
 from ryzanstein_llm.kernels.threads cimport team_size
 
 cdef extern from "ryzanstein/pack_ternary.h" nogil:
+    enum: RZ_TABLES_TILE_BYTES
+
     ctypedef struct rz_ternary_source:
         const uint8_t *packed
         const void *floats
@@ -32,7 +35,15 @@ cdef extern from "ryzanstein/rotary_table.h" nogil:
 
 # Order of enum rz_float_kind; bfloat16 travels as uint16.
 FLOAT_KINDS = {"F32": 0, "BF16": 1, "F16": 2}
-LAYOUTS = {"tiles": RZ_LAYOUT_TILES, "rows": RZ_LAYOUT_ROWS, "columns": RZ_LAYOUT_COLUMNS}
+LAYOUTS = {
+    "tiles": RZ_LAYOUT_TILES, "rows": RZ_LAYOUT_ROWS, "columns": RZ_LAYOUT_COLUMNS, "trits": RZ_LAYOUT_TRITS,
+    "tables": RZ_LAYOUT_TABLES,
+}
+
+
+def whole_layout():
+    """The layout in which the tier in use multiplies fastest by all weights of a matrix."""
+    return next(name for name, layout in LAYOUTS.items() if layout == kernels().whole_layout)
 
 
 def aligned_empty(size, align=64):
@@ -43,8 +54,13 @@ def aligned_empty(size, align=64):
 
 
 def storage_shape(rows, columns, layout="tiles"):
-    """Shape of the uint8 array that holds a ternary matrix, the last axis 64 bytes: (row tiles,
-    column tiles, 64), (padded rows, lines, 64) or (padded columns, lines, 64); see kernels.h."""
+    """Shape of the uint8 array that holds a ternary matrix: (row tiles, column tiles, 64), (padded
+    rows, lines, 64), (padded columns, lines, 64), (row tiles, tiles of 20 columns, 64) or (64 rows,
+    tiles of 24 columns, 320); see kernels.h."""
+    if layout == "trits":
+        return (rows + 15) // 16, RZ_DENSE_TILES(columns, RZ_TRITS_COLUMNS), RZ_TILE_BYTES
+    if layout == "tables":
+        return (rows + 63) // 64, RZ_DENSE_TILES(columns, RZ_TABLES_COLUMNS), RZ_TABLES_TILE_BYTES
     if layout == "tiles":
         return (rows + 15) // 16, (columns + 15) // 16, RZ_TILE_BYTES
     if layout == "rows":
@@ -65,7 +81,7 @@ cdef int describe_matrix(rz_ternary *matrix, codes, int64_t rows, int64_t column
     matrix.codes = <const uint8_t *><size_t>codes.ctypes.data
     matrix.rows = rows
     matrix.columns = columns
-    matrix.row_tiles = (rows + 15) // 16 if layout == "tiles" else (rows + 63) // 64 * 4
+    matrix.row_tiles = (rows + 15) // 16 if layout in ("tiles", "trits") else (rows + 63) // 64 * 4
     matrix.column_tiles = (columns + 15) // 16
     matrix.run_lines = 0 if layout == "tiles" else codes.shape[1]
     return 0

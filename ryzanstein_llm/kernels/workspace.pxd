@@ -39,10 +39,11 @@ cdef struct Tally:
 cdef class Workspace:
     cdef readonly int n_threads
     cdef readonly int64_t serial_below
-    cdef object _codes, _scales, _sums, _scratch, _states
+    cdef object _codes, _scales, _sums, _tables, _scratch, _states
     cdef int8_t *codes
     cdef float *scales
     cdef int32_t *sums
+    cdef uint8_t *tables
     cdef uint8_t *scratch
     cdef int64_t scratch_stride
     cdef ThreadState *states

@@ -7,6 +7,7 @@ and are reused; nothing in them outlives a call.
 import numpy as np
 
 from openmp cimport omp_get_wtime
+from ryzanstein_llm.kernels.cpu cimport RZ_ACTIVATIONS_STRIDE, RZ_FEW_TOKENS, RZ_TABLES_BYTES
 from ryzanstein_llm.kernels.threads cimport team_size
 
 from ryzanstein_llm.kernels.packing import aligned_empty
@@ -84,7 +85,7 @@ cdef class Workspace:
     @property
     def nbytes(self):
         """Bytes held."""
-        held = (self._codes, self._scales, self._sums, self._scratch, self._states)
+        held = (self._codes, self._scales, self._sums, self._tables, self._scratch, self._states)
         return sum(array.nbytes for array in held if array is not None)
 
     cdef void begin(self) noexcept nogil:
@@ -129,7 +130,7 @@ cdef class Workspace:
         """Room for `tokens` quantised rows of `columns`, and scratch for every thread."""
         # Each buffer is whole before it is taken: the address comes from a memoryview, which runs
         # no Python code, so no signal or failure can part an array from its address.
-        cdef int64_t size = tokens * ((columns + 255) // 256 * 256)
+        cdef int64_t size = tokens * RZ_ACTIVATIONS_STRIDE(columns)
         cdef uint8_t[::1] memory
         if self._codes is None or self._codes.size < size:
             new = aligned_empty(size)
@@ -143,6 +144,11 @@ cdef class Workspace:
             new = aligned_empty(4 * tokens)
             memory = new
             self._sums, self.sums = new, <int32_t *>&memory[0]
+        size = min(tokens, RZ_FEW_TOKENS) * RZ_TABLES_BYTES(columns)
+        if self._tables is None or self._tables.size < size:
+            new = aligned_empty(size)  # memory only once something is written to it
+            memory = new
+            self._tables, self.tables = new, &memory[0]
         # a page apart, so that threads do not share cache lines or prefetch streams
         scratch_bytes = (scratch_bytes + 4095) // 4096 * 4096 + 4096
         if self._scratch is None or self.scratch_stride < scratch_bytes:
@@ -156,7 +162,8 @@ cdef class Workspace:
         x.codes = self.codes
         x.scales = self.scales
         x.sums = self.sums
-        x.stride = (columns + 255) // 256 * 256
+        x.tables = self.tables if tokens <= RZ_FEW_TOKENS else NULL
+        x.stride = RZ_ACTIVATIONS_STRIDE(columns)
         x.n = tokens
         return x
 

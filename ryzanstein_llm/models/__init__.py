@@ -11,8 +11,9 @@ import importlib
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
 from .base import CausalLM, LoadOptions
+from .weights import WEIGHT_FORMATS
 
-__all__ = ["CausalLM", "LoadOptions", "load_model"]
+__all__ = ["WEIGHT_FORMATS", "CausalLM", "LoadOptions", "load_model"]
 
 FAMILIES = {"bitnet": "bitnet"}  # model_type -> module
 

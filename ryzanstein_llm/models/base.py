@@ -34,6 +34,8 @@ class LoadOptions:
     skipping : bool or None
         Whether weights lie so that decoding can leave out those that squared ReLU makes
         irrelevant; None: where runs of memory are long enough for it to pay.
+    weight_format : a key of weights.WEIGHT_FORMATS, or None
+        How the other ternary weights are kept; None: for a large model as the tier in use multiplies fastest, else "2bit".
     progress : callable (done, total, what) or None
     packed : PackedWeights
         Asked for arrays that were packed before, and told of all that are used.
@@ -41,6 +43,7 @@ class LoadOptions:
 
     n_threads: int
     skipping: bool | None = None
+    weight_format: str | None = None
     progress: Callable[[int, int, str], None] | None = None
     packed: PackedWeights = field(default_factory=PackedWeights)
 
@@ -53,6 +56,8 @@ class CausalLM(Protocol):
     family : str
     config : the family's config object, with vocab_size, context_length, n_layers, hidden_size
     n_parameters, weight_bytes : int
+    weight_format : str
+        How ternary weights are kept that are not laid out for skipping.
     """
 
     family: str
@@ -62,6 +67,8 @@ class CausalLM(Protocol):
     def n_parameters(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def weight_format(self) -> str: ...
     def kv_layout(self, kind: str) -> KVLayout:
         """The cache layout for a storage kind."""
         ...

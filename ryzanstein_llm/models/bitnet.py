@@ -23,7 +23,7 @@ from ..kernels.linear import MAX_COLUMNS, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
-from .weights import WeightLoader
+from .weights import WeightLoader, format_of, layout_of
 
 __all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
 
@@ -174,6 +174,11 @@ class BitNetForCausalLM:
         screen = 0 if self.screen is None else self.screen.nbytes
         return matrices + self.embedding.array.nbytes + head + screen
 
+    @property
+    def weight_format(self) -> str:
+        """How ternary weights are kept that are not laid out for skipping."""
+        return format_of(self.layers[0].q)
+
     def kv_layout(self, kind: str) -> KVLayout:
         config = self.config
         return KVLayout(kind, config.n_layers, config.n_kv_heads, config.head_dim)
@@ -235,7 +240,8 @@ class BitNetForCausalLM:
 def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
     """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
     config = BitNetConfig.from_checkpoint(checkpoint)
-    loader = WeightLoader(checkpoint, options, config.scale_divides, 7 * config.n_layers)
+    layout = layout_of(options.weight_format, config.hidden_size)
+    loader = WeightLoader(checkpoint, options, config.scale_divides, 7 * config.n_layers, layout)
     hidden, ffn = config.hidden_size, config.intermediate_size
     q_width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
 
@@ -263,12 +269,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
                 activation=config.activation,
                 eps=config.norm_eps,
                 gate=loader.ternary(f"{at}.mlp.gate_proj", ffn, hidden),
-                up=loader.ternary(
-                    f"{at}.mlp.up_proj", ffn, hidden, "rows" if skipping else "tiles"
-                ),
+                up=loader.ternary(f"{at}.mlp.up_proj", ffn, hidden, "rows" if skipping else None),
                 ffn_sub_norm=loader.vector(f"{at}.mlp.ffn_sub_norm.weight", ffn),
                 down=loader.ternary(
-                    f"{at}.mlp.down_proj", hidden, ffn, "columns" if skipping else "tiles"
+                    f"{at}.mlp.down_proj", hidden, ffn, "columns" if skipping else None
                 ),
             )
         )

@@ -14,12 +14,31 @@ from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
 from ..kernels.head import ScreenedHead
 from ..kernels.linear import TernaryMatrix
-from ..kernels.packing import pack_float, pack_hf
+from ..kernels.packing import pack_float, pack_hf, whole_layout
 from .base import LoadOptions
 
-__all__ = ["FLOAT_DTYPES", "WeightLoader"]
+__all__ = ["FLOAT_DTYPES", "WEIGHT_FORMATS", "WeightLoader", "format_of", "layout_of"]
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
+
+# How ternary weights that are always needed may be kept -> the kernels' layout
+WEIGHT_FORMATS = {"2bit": "tiles", "1.6bit": "trits", "table": "tables"}
+
+
+# From this hidden size on weights come from memory; in caches fewer bytes gain nothing.
+LARGE = 2048
+
+
+def layout_of(weight_format: str | None, hidden_size: int) -> str:
+    """The layout of a key of WEIGHT_FORMATS; of None, what the tier in use is fastest with."""
+    if weight_format is not None:
+        return WEIGHT_FORMATS[weight_format]
+    return whole_layout() if hidden_size >= LARGE else "tiles"
+
+
+def format_of(matrix: TernaryMatrix) -> str:
+    """The key of WEIGHT_FORMATS that a matrix is kept in."""
+    return next(name for name, layout in WEIGHT_FORMATS.items() if layout == matrix.layout)
 
 
 @dataclass
@@ -33,12 +52,15 @@ class WeightLoader:
         weight_scale itself (autobitlinear).
     total : int
         Matrices that will be asked for, for progress.
+    layout : key of packing.LAYOUTS
+        Of matrices for which nothing else is said.
     """
 
     checkpoint: Checkpoint
     options: LoadOptions
     divides: bool
     total: int
+    layout: str
     done: int = 0
     n_parameters: int = 0
 
@@ -59,10 +81,13 @@ class WeightLoader:
         """A float matrix (rows, columns) in its stored dtype: embedding or head."""
         return self._take(name, FLOAT_DTYPES, (rows, columns))
 
-    def ternary(self, prefix: str, rows: int, columns: int, layout: str = "tiles") -> TernaryMatrix:
+    def ternary(
+        self, prefix: str, rows: int, columns: int, layout: str | None = None
+    ) -> TernaryMatrix:
         """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats
         that are made ternary by absmean. The tensor's dtype decides, not the config. `layout` as
-        in `TernaryMatrix`."""
+        in `TernaryMatrix`; None: the loader's."""
+        layout = self.layout if layout is None else layout
         name = f"{prefix}.weight"
         if self.checkpoint.info(name).dtype == "U8":
             matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns, layout)

@@ -30,6 +30,24 @@ def unpack(codes: np.ndarray, layout: str) -> np.ndarray:
             pair = of_row[..., column % 4] >> (2 * (column // 4)) & 3
             values[..., column] = pair.transpose(0, 2, 1)
         return values.reshape(16 * row_tiles, 16 * column_tiles).astype(np.int8) - 1
+    if layout == "trits":  # as tiles, 4 columns a digit; a byte lies in one of 243 parts of 0..255
+        row_tiles, tiles, _ = codes.shape
+        part = codes.reshape(row_tiles, tiles, 16, 4).astype(np.int64) * 243 // 256
+        digits = np.stack([part // 3 ** (4 - k) % 3 for k in range(5)], axis=3)
+        return (
+            digits.reshape(row_tiles, tiles, 16, 20).transpose(0, 2, 1, 3)
+            .reshape(16 * row_tiles, 20 * tiles).astype(np.int8) - 1
+        )  # fmt: skip
+    if layout == "tables":  # w0 + 3*w1 + 9*w2: size in half a byte, sign in a bit
+        blocks, tiles, _ = codes.shape
+        halves = codes[..., :256].reshape(blocks, tiles, 8, 32)
+        size = np.concatenate([halves & 15, halves >> 4], axis=3).astype(np.int64)  # by row
+        sign = codes[..., None, 256:] >> np.arange(7, -1, -1, np.uint8)[:, None] & 1
+        number = np.where(sign == 1, -size, size) + 13
+        digits = np.stack(
+            [number // 3**k % 3 for k in range(3)], axis=4
+        )  # block, tile, triple, row
+        return digits.transpose(0, 3, 1, 2, 4).reshape(64 * blocks, 24 * tiles).astype(np.int8) - 1
     runs, lines, _ = codes.shape
     values = np.empty((runs, lines, 256), np.uint8)
     for i in range(256):

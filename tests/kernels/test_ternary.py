@@ -15,7 +15,8 @@ from .ternary_cases import LAYOUTS, matrix_of, random_case
 pytestmark = pytest.mark.usefixtures("tier")
 
 ROWS = (1, 5, 16, 17, 63, 64, 65, 100, 300)  # row tiles are 16, panels 64, lines 256
-COLUMNS = (1, 3, 15, 16, 17, 63, 64, 65, 100, 511, 512, 513, 5460)  # panels are 512
+# tiles are 16, 20 and 24, panels 480 and 512; what is looked up is widened after 6144
+COLUMNS = (1, 3, 15, 16, 17, 21, 25, 63, 64, 65, 100, 232, 481, 511, 512, 513, 5460, 6169)
 TOKENS = (*range(1, 14), 64, 65)  # register tiles are 4 and 6
 EPS = 1e-5
 
@@ -60,9 +61,11 @@ def test_largest_sums_of_long_columns(
         assert_same_bits(project(matrix, x), np.tile(sums.astype(np.float32), (tokens, 1)))
 
 
-@pytest.mark.parametrize("tokens", [1, 3])
-def test_longest_columns_there_may_be(tokens: int) -> None:
-    """262,144 columns: partial sums come within a factor of two of the end of int32."""
+@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"columns"}))
+@pytest.mark.parametrize("tokens", [1, 3, 4])
+def test_longest_columns_there_may_be(tokens: int, layout: str) -> None:
+    """262,144 columns: partial sums come within a factor of two of the end of int32; where they
+    would come further, they are widened in time."""
     columns = 262144
     t = np.ones((3, columns), np.int8)
     t[1] = -1
@@ -70,7 +73,7 @@ def test_longest_columns_there_may_be(tokens: int) -> None:
     for activation in (127.0, -127.0):
         x = np.full((tokens, columns), activation, np.float32)
         sums = np.array([columns * activation, -columns * activation, 0], np.float32)
-        assert_same_bits(project(matrix_of(t), x), np.tile(sums, (tokens, 1)))
+        assert_same_bits(project(matrix_of(t, layout=layout), x), np.tile(sums, (tokens, 1)))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -89,10 +92,13 @@ def test_each_column_meets_its_own_weight(layout: str) -> None:
         assert_same_bits(project(matrix_of(t, layout=layout), x), wanted)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tokens", [1, 2, 6, 9])
-def test_accumulate_adds_to_the_residual(tokens: int, rng: np.random.Generator) -> None:
+def test_accumulate_adds_to_the_residual(
+    tokens: int, layout: str, rng: np.random.Generator
+) -> None:
     for rows in (16, 65, 100):
-        matrix, t = random_case(rows, 100)
+        matrix, t = random_case(rows, 100, layout=layout)
         x = rng.standard_normal((tokens, 100), np.float32)
         residual = rng.standard_normal((tokens, rows), np.float32)
         out = residual.copy()
@@ -103,7 +109,11 @@ def test_accumulate_adds_to_the_residual(tokens: int, rng: np.random.Generator) 
 @pytest.mark.parametrize("tokens", [1, 5])
 def test_several_matrices_share_one_norm(tokens: int, rng: np.random.Generator) -> None:
     """q, k and v at once, each into its own columns of one row with an odd stride."""
-    cases = [random_case(rows, 96, seed) for seed, rows in enumerate((100, 20, 33, 1))]
+    layouts = ("tiles", "tables", "trits", "tables")
+    cases = [
+        random_case(rows, 96, seed, layout)
+        for seed, (rows, layout) in enumerate(zip((100, 20, 33, 1), layouts, strict=True))
+    ]
     x = rng.standard_normal((tokens, 96), np.float32)
     gain = rng.standard_normal(96, np.float32)
     held = np.full((tokens, 161), np.nan, np.float32)
@@ -117,9 +127,10 @@ def test_several_matrices_share_one_norm(tokens: int, rng: np.random.Generator) 
     assert np.isnan(parts[-1]).all()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tokens", [1, 4])
-def test_unaligned_input_and_output(tokens: int, rng: np.random.Generator) -> None:
-    matrix, t = random_case(65, 100)
+def test_unaligned_input_and_output(tokens: int, layout: str, rng: np.random.Generator) -> None:
+    matrix, t = random_case(65, 100, layout=layout)
     held = rng.standard_normal(tokens * 100 + 4, np.float32)
     for offset in (1, 2, 3):
         x = held[offset : offset + tokens * 100].reshape(tokens, 100)
@@ -139,14 +150,18 @@ def test_rounding_ties_of_activations() -> None:
     assert_same_bits(project(matrix_of(t), x)[0], codes.astype(np.float32))
 
 
+@pytest.mark.parametrize("layouts", [("tiles", "tiles"), ("trits", "trits"), ("tiles", "tables")])
 @pytest.mark.parametrize("columns", [64, 100])
 @pytest.mark.parametrize("tokens", [1, 2, 5, 13, 65])
-def test_gated_is_gate_then_up(tokens: int, columns: int, rng: np.random.Generator) -> None:
+def test_gated_is_gate_then_up(
+    tokens: int, columns: int, layouts: tuple[str, str], rng: np.random.Generator
+) -> None:
     x = rng.standard_normal((tokens, columns), np.float32)
     gain = rng.standard_normal(columns, np.float32)
     codes, scales = steps.quantize(steps.rms_norm(x, gain, EPS))
     for rows in (1, 16, 64, 100, 130):
-        (gate, gate_t), (up, up_t) = random_case(rows, columns, 1), random_case(rows, columns, 2)
+        gate, gate_t = random_case(rows, columns, 1, layouts[0])
+        up, up_t = random_case(rows, columns, 2, layouts[1])
         out = np.full((tokens, rows), np.nan, np.float32)
         norm_gated(x, gain, EPS, gate, up, "relu2", out, Workspace(1))
         wanted = steps.relu2(steps.ternary_product(codes, scales, gate_t, gate.scale))

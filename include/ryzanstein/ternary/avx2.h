@@ -134,6 +134,10 @@ RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int64_t steps, const int8_t 
     }
 }
 
+#include "ryzanstein/ternary/trits_avx2.h"
+
 #include "ryzanstein/ternary/panel_ymm.h"
+
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TABLES
 
 #endif

@@ -41,8 +41,13 @@ RZ_INLINE __m512i rz_dot_(__m512i sum, __m512i codes, __m512i values) {
     if (tokens > 5) action(5);
 
 #include "ryzanstein/ternary/lines_zmm.h"
+#include "ryzanstein/ternary/tables_ymm.h"
+#include "ryzanstein/ternary/trits_zmm.h"
 
+#include "ryzanstein/ternary/dense.h"
 #include "ryzanstein/ternary/direct_zmm.h"
+
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
 
 /* panel: (steps, tiles, 64) bytes of codes for `tiles` row tiles, column tiles [c, c + count). */
 RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int64_t c,
@@ -128,11 +133,22 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
         RZ_UNROLL
         for (int i = 0; i < tiles; i++)
             _mm512_store_si512(sums + (t * tiles + i) * 16, _mm512_set1_epi32(-x->sums[t]));
-    for (int64_t c = 0; c < w->column_tiles; c += RZ_STEPS_ / 4) {
-        const int64_t left = w->column_tiles - c, count = left < RZ_STEPS_ / 4 ? left : RZ_STEPS_ / 4;
-        if (w->layout == RZ_LAYOUT_TILES) rz_open_panel_(w, tile, tiles, c, count, panel);
-        else if (w->layout == RZ_LAYOUT_ROWS) rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel);
-        else rz_open_columns_(w, tile, c, count, panel);
+    const int dense = w->layout == RZ_LAYOUT_TRITS || w->layout == RZ_LAYOUT_TABLES;
+    const int64_t most = (dense ? RZ_PANEL_DENSE_COLUMNS : RZ_PANEL_COLUMNS) / 16;
+    for (int64_t c = 0; c < w->column_tiles; c += most) {
+        const int64_t left = w->column_tiles - c, count = left < most ? left : most;
+        switch (w->layout) {
+        case RZ_LAYOUT_TILES: rz_open_panel_(w, tile, tiles, c, count, panel); break;
+        case RZ_LAYOUT_ROWS: rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel); break;
+        case RZ_LAYOUT_COLUMNS: rz_open_columns_(w, tile, c, count, panel); break;
+        case RZ_LAYOUT_TRITS:
+            rz_open_trits_(w, tile, tiles, 16 * c / RZ_TRITS_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TRITS_COLUMNS), panel);
+            break;
+        case RZ_LAYOUT_TABLES:
+            rz_open_tables_(w, tile, 16 * c / RZ_TABLES_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TABLES_COLUMNS), panel,
+                            64, 64 * RZ_PANEL_TILES);
+            break;
+        }
         rz_panel_tokens_(panel, tiles, 4 * count, x->codes + 16 * c, x, sums);
     }
     for (int64_t t = 0; t < x->n; t++)
@@ -154,8 +170,14 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
         for (; tile < tile_end; tile++) rz_row_products_(w, tile, x, out, out_stride, store);
         return;
     }
-    /* a line has codes of four row tiles, and memory for all: w->row_tiles is a multiple of four */
-    const int64_t last = w->layout == RZ_LAYOUT_TILES ? tile_end - RZ_PANEL_TILES : tile_end - 1;
+    if (rz_dense_directly_(w, x)) {
+        rz_dense_products_(w, tile_begin, tile_end, x, out, out_stride, store);
+        return;
+    }
+    /* lines and tables have codes of four row tiles, and memory for all: then w->row_tiles is a
+     * multiple of four */
+    const int apart = w->layout == RZ_LAYOUT_TILES || w->layout == RZ_LAYOUT_TRITS;
+    const int64_t last = apart ? tile_end - RZ_PANEL_TILES : tile_end - 1;
     for (; tile <= last; tile += RZ_PANEL_TILES)
         rz_panel_(w, tile, RZ_PANEL_TILES, x, out, out_stride, store, scratch);
     for (; tile < tile_end; tile++) rz_panel_(w, tile, 1, x, out, out_stride, store, scratch);

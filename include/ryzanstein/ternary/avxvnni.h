@@ -112,6 +112,10 @@ RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int64_t steps, const int8_t 
         for (int half = 0; half < 2; half++) _mm256_store_si256(memory + 2 * t + half, totals[t][half]);
 }
 
+#include "ryzanstein/ternary/trits_avxvnni.h"
+
 #include "ryzanstein/ternary/panel_ymm.h"
+
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
 
 #endif

@@ -18,7 +18,7 @@ RZ_INLINE void rz_store_rows_(const int32_t *sums, float scale, float *out, int6
 }
 
 RZ_INLINE rz_activations rz_one_token_(const rz_activations *x, int64_t t) {
-    const rz_activations one = {x->codes + t * x->stride, x->scales + t, x->sums + t, x->stride, 1};
+    const rz_activations one = {x->codes + t * x->stride, x->scales + t, x->sums + t, NULL, x->stride, 1};
     return one;
 }
 

@@ -8,6 +8,8 @@
 
 #define RZ_PLANE_SHIFT_(p) 0 /* codes are shifted down before they are multiplied */
 #include "ryzanstein/ternary/lines.h"
+#include "ryzanstein/ternary/triples.h"
+#include "ryzanstein/ternary/trits.h"
 
 /* codes[column][row] of the 16 x 16 weights that are tile (tile, c). */
 RZ_INLINE void rz_open_tile_(const rz_ternary *w, int64_t tile, int64_t c, int16_t codes[16][16]) {
@@ -23,6 +25,21 @@ RZ_INLINE void rz_open_tile_(const rz_ternary *w, int64_t tile, int64_t c, int16
         for (int row = 0; row < 16; row++)
             for (int column = 0; column < 16; column++)
                 codes[column][row] = (int16_t)(rz_run_(w, 16 * tile + row)[at + column] >> shift & 3);
+    } else if (w->layout == RZ_LAYOUT_TRITS) {
+        for (int column = 0; column < 16; column++) {
+            const int64_t line = (16 * c + column) / RZ_TRITS_COLUMNS;
+            const int within = (int)((16 * c + column) % RZ_TRITS_COLUMNS);
+            const uint8_t *from = w->codes + (tile * w->run_lines + line) * RZ_TILE_BYTES + within % 4;
+            for (int row = 0; row < 16; row++) codes[column][row] = (int16_t)rz_trit(from[4 * row], within / 4);
+        }
+    } else if (w->layout == RZ_LAYOUT_TABLES) {
+        for (int column = 0; column < 16; column++) {
+            const int64_t line = (16 * c + column) / RZ_TABLES_COLUMNS;
+            const int within = (int)((16 * c + column) % RZ_TABLES_COLUMNS), first = (int)(16 * tile % RZ_TABLES_ROWS);
+            const uint8_t *from = w->codes + (tile / 4 * w->run_lines + line) * RZ_TABLES_TILE_BYTES;
+            for (int row = 0; row < 16; row++)
+                codes[column][row] = (int16_t)rz_triple_code(from, first + row, within / RZ_TRIPLE, within % RZ_TRIPLE);
+        }
     } else {
         const rz_tile_place_ place = rz_tile_place(tile);
         for (int column = 0; column < 16; column++) {
@@ -32,6 +49,9 @@ RZ_INLINE void rz_open_tile_(const rz_ternary *w, int64_t tile, int64_t c, int16
         }
     }
 }
+
+#define rz_ternary_tables NULL
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
 
 static void rz_ternary_rows(const rz_ternary *w, const int32_t *rows, int64_t count,
                             const rz_activations *x, float *out, int64_t out_stride) {
