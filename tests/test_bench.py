@@ -383,7 +383,7 @@ def test_memory_is_read_from_proc(tmp_path: Path) -> None:
 
 def test_a_process_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="CheckpointNotFoundError"):
-        start.measure_start(tmp_path / "gone", Setting("scalar", 1), "float32", 4)
+        start.measure_start(tmp_path / "gone", Setting("scalar", 1), "float32", "2bit", 4)
 
 
 def test_the_machine_card(monkeypatch: pytest.MonkeyPatch) -> None:
