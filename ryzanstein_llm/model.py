@@ -62,7 +62,8 @@ class BitNetModel:
         How ternary weights are kept in memory that are read as a whole, which is all of them with
         `skipping=False`; what is laid out for skipping takes two bits. "1.6bit" is five weights a
         byte; "table" is three in five bits, for kernels that look sums up instead of multiplying.
-        Default: for a large model what this CPU's kernels are fastest with, else "2bit". Results are equal bit for bit.
+        Default: for a large model what this CPU's kernels are fastest with, else "2bit". Results
+        are equal bit for bit.
     packed_cache : bool or path, optional
         Keep packed weights of a large model on disk, and map them at the next start. True: in the
         user's cache directory, or where `RYZANSTEIN_CACHE` says; a path: in that directory; False:

@@ -383,7 +383,7 @@ def test_memory_is_read_from_proc(tmp_path: Path) -> None:
 
 def test_a_process_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="CheckpointNotFoundError"):
-        start.measure_start(tmp_path / "gone", Setting("scalar", 1), "float32", 4)
+        start.measure_start(tmp_path / "gone", Setting("scalar", 1), "float32", "2bit", 4)
 
 
 def test_the_machine_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,6 +432,7 @@ def test_a_preset_has_random_weights_that_are_removed(
         sparse_gates=0.2,
         n_threads=1,
         kv_dtype="int8",
+        weight_format="1.6bit",
         repetitions=1,
         quick=True,
         progress=lambda done, total, what: seen.append(what),
@@ -440,6 +441,7 @@ def test_a_preset_has_random_weights_that_are_removed(
     assert found.model["random_weights"]
     assert found.model["sparse_gates"] == 0.2
     assert found.model["kv_dtype"] == "int8"
+    assert found.model["weight_format"] == "1.6bit"
     assert list(dict.fromkeys(seen))[:2] == ["writing random weights", "loading weights"]
     assert seen[-1] == "starting a process"
     assert list(tmp_path.iterdir()) == []
