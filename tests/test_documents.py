@@ -25,6 +25,7 @@ import pytest
 import ryzanstein_llm
 from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
+from benchmarks.performance import __main__ as performance_command
 from ryzanstein_llm import GenerationResult, PerplexityResult, SamplingParams, cli, errors, testing
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.testing import __main__ as testing_command
@@ -86,7 +87,7 @@ def shell_lines(*names: str) -> list[str]:
 def commands(lines: list[str], program: str) -> Iterator[tuple[dict[str, str], list[str]]]:
     """(variables set in front, arguments) of each use of `program`."""
     for line in lines:
-        for part in re.split(r"&&|\|", line):
+        for part in re.split(r"&&|[|>]", line):
             words = shlex.split(part, comments=True)
             variables = {}
             while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
@@ -144,6 +145,7 @@ def test_shell_lines_are_accepted() -> None:
         "python -m ryzanstein_llm.testing": testing_command._parser(),
         "python -m benchmarks.history": history_command._parser(),
         "python -m benchmarks.peers": peers_command._parser(),
+        "python -m benchmarks.performance": performance_command._parser(),
         "python -m training": training_command._parser(),
     }
     for program, parser in parsers.items():

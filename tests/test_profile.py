@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,6 +247,16 @@ def test_an_error_in_the_block_ends_the_profile(model: BitNetModel) -> None:
     with pytest.raises(KeyError), model.profile():
         raise KeyError
     assert not model.runner._space.profiling
+
+
+def test_a_profile_does_not_keep_the_weights(small: Path) -> None:
+    model = BitNetModel(small, n_threads=1)
+    with model.profile() as profile:
+        model.forward(prompt(10))
+    graph = weakref.ref(model.graph)
+    model.close()
+    assert graph() is None
+    assert profile.prompt.tokens == 10
 
 
 def test_a_closed_model_has_none(small: Path) -> None:

@@ -6,7 +6,6 @@
     vocabulary   byte-level BPE
     windows      token ids in rows of a batch
     ternary      weights of -1, 0, +1 and int8 activations that gradients pass through
-    attention    causal attention, for CPU and GPU
     model        the graph, with the tensor names of `transformers`
     objective    the loss, with or without teachers
     schedule     learning rate and weight decay

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .attention import causal_attention
 from .settings import Shape
 from .ternary import Projection, projection_input
 
@@ -63,7 +62,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cosines, sines), rotate(k, cosines, sines)
         shared = self.shape.heads // self.shape.kv_heads
         k, v = (t.repeat_interleave(shared, dim=1) for t in (k, v))
-        attended = causal_attention(q, k, v)
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         joined = self.attn_sub_norm(attended.transpose(1, 2).reshape(rows, length, -1))
         added: Tensor = self.o_proj(*projection_input(joined, self.ternary))
         return added

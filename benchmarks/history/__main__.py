@@ -13,7 +13,7 @@ from ryzanstein_llm.text_table import aligned
 from .check import MOST_LOST, compare
 from .entries import FOLDER, Entry, FormatError, load_entries, read_run, save
 
-__all__ = ["main", "table"]
+__all__ = ["COLUMNS", "figure_of", "main", "table"]
 
 # title, benchmark, figure, factor, digits
 COLUMNS = (
@@ -68,13 +68,13 @@ def table(entries: Sequence[Entry]) -> str:
             str(entry.machine.get("cpu")),
         ]  # fmt: skip
         for _, benchmark, figure, factor, digits in COLUMNS:
-            value = _figure(entry, benchmark, figure)
+            value = figure_of(entry, benchmark, figure)
             line.append("" if value is None else f"{factor * value:.{digits}f}")
         lines.append(line)
     return aligned(lines)
 
 
-def _figure(entry: Entry, benchmark: str, figure: str) -> Any:
+def figure_of(entry: Entry, benchmark: str, figure: str) -> Any:
     """Of the benchmark of this name, or of the last of those with a number after it."""
     names = [name for name in entry.results if name.partition("[")[0] == benchmark]
     found = sorted(names, key=lambda name: int("0" + "".join(filter(str.isdigit, name))))

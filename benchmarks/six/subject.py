@@ -42,6 +42,7 @@ class Subject:
     name: str
     path: Path | None
     random_weights: bool
+    _card: dict[str, Any] = field(default_factory=machine_card)  # as it was when the run began
     _runners: dict[int, MeasuredRunner] = field(default_factory=dict)
     _limit_cases: tuple[ReadLimit, MultiplyLimit] | None = None
 
@@ -103,7 +104,7 @@ class Subject:
 
     def facts(self, **more: Any) -> dict[str, Any]:
         """For `extra_info`: what ran and on what, and what else is known."""
-        card = machine_card()
+        card = self._card
         return {
             "model": self.name,
             "random_weights": self.random_weights,

@@ -20,7 +20,7 @@ def layer_costs(
 
     Parameters
     ----------
-    graph : a family's graph, with `layers` of DecoderLayer
+    graph : a family's graph, with `layers` of DecoderLayer, alike in shapes and layouts
     layout : KVLayout
     segments : (rows, position of the first) of each sequence
     skipping : four ints
@@ -33,39 +33,38 @@ def layer_costs(
     pairs = sum(rows * position + rows * (rows + 1) // 2 for rows, position in segments)
     position_bytes = layout.bytes_per_position / layout.layers
     costs: dict[str, Cost] = {}
+    layer, layers = graph.layers[0], len(graph.layers)
 
     def add(name: str, nbytes: float, multiply_adds: float = 0) -> None:
-        before = costs.get(name, (0, 0))
-        costs[name] = (before[0] + nbytes, before[1] + multiply_adds)
+        costs[name] = (nbytes, multiply_adds)
 
     def product(name: str, *matrices: Any, out: int) -> None:
         weights = sum(matrix.nbytes for matrix in matrices)
         elements = sum(matrix.rows * matrix.columns for matrix in matrices)
-        add(name, weights + n * matrices[0].columns + n * out * FLOAT, n * elements)
+        nbytes = weights + n * matrices[0].columns + n * out * FLOAT
+        add(name, layers * nbytes, layers * n * elements)
 
-    for layer in graph.layers:
-        q, kv = layer.q.rows, layer.k.rows
-        for columns in (layer.q.columns, layer.o.columns, layer.gate.columns, layer.down.columns):
-            add("norm_quantize", FLOAT * columns + n * columns * (FLOAT + 1))
-        product("qkv", layer.q, layer.k, layer.v, out=q + 2 * kv)
-        add("rope_append", n * (FLOAT * (2 * q + 3 * kv) + position_bytes))
-        add("attention", cached * position_bytes + 2 * n * q * FLOAT, 2 * pairs * q)
-        product("o", layer.o, out=2 * layer.o.rows)  # a sum: read and written
-        if skipping[1]:
-            product("gate", layer.gate, out=layer.gate.rows)
-        else:
-            product("gate_up", layer.gate, layer.up, out=layer.gate.rows)
-        if not skipping[3]:
-            product("down", layer.down, out=2 * layer.down.rows)
+    q, kv, down, up = layer.q.rows, layer.k.rows, layer.down, layer.up
+    columns = layer.q.columns + layer.o.columns + layer.gate.columns + down.columns
+    add("norm_quantize", layers * columns * (FLOAT + n * (FLOAT + 1)))
+    product("qkv", layer.q, layer.k, layer.v, out=q + 2 * kv)
+    add("rope_append", layers * n * (FLOAT * (2 * q + 3 * kv) + position_bytes))
+    attended = cached * position_bytes + 2 * n * q * FLOAT
+    add("attention", layers * attended, layers * 2 * pairs * q)
+    product("o", layer.o, out=2 * layer.o.rows)  # a sum: read and written
     rows_read, rows_seen, columns_read, columns_seen = skipping
-    layers, (up, down) = len(graph.layers), (graph.layers[0].up, graph.layers[0].down)
     if rows_seen:
+        product("gate", layer.gate, out=layer.gate.rows)
         others = layers * n * (up.columns + 2 * up.rows * FLOAT)
         add("up", rows_read * up.nbytes / up.rows + others, n * rows_read * up.columns)
+    else:
+        product("gate_up", layer.gate, up, out=layer.gate.rows)
     if columns_seen:
         others = layers * n * (down.columns + 2 * down.rows * FLOAT)
         weights = columns_read * down.nbytes / down.columns
         add("down", weights + others, n * columns_read * down.rows)
+    else:
+        product("down", down, out=2 * down.rows)
     return costs
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,6 +30,8 @@ Tallies = Mapping[str, tuple[int, float, float]]  # as Workspace.operations
 class Work:
     """One computation: the layers of a pass, or the head after it.
 
+    What takes time to work out waits until someone asks: the next pass does not wait for it.
+
     Attributes
     ----------
     stage : "layers" or "head"
@@ -37,17 +40,28 @@ class Work:
         One token of each sequence.
     seconds : float
         In all.
-    operations : dict from name to (calls, seconds, seconds of waiting)
-        Those that ran.
-    costs : dict from name to (bytes, multiply-adds)
+    before, after : Workspace.operations
+    costs : callable
+        Gives a dict from name to (bytes, multiply-adds).
     """
 
     stage: str
     tokens: int
     decoding: bool
     seconds: float = 0.0
-    operations: dict[str, tuple[int, float, float]] = field(default_factory=dict)
-    costs: dict[str, Cost] = field(default_factory=dict)
+    before: Tallies = field(default_factory=dict)
+    after: Tallies = field(default_factory=dict)
+    costs: Callable[[], Mapping[str, Cost]] = dict
+
+    @property
+    def operations(self) -> dict[str, tuple[int, float, float]]:
+        """From name to (calls, seconds, seconds of waiting) of those that ran."""
+        found = {}
+        for name, (calls, seconds, wait) in self.after.items():
+            then = self.before[name]
+            if calls > then[0]:
+                found[name] = (calls - then[0], seconds - then[1], wait - then[2])
+        return found
 
 
 class Observer(Protocol):
@@ -87,13 +101,13 @@ class ObservedGraph:
             hidden = self._graph.hidden_states(ids, segments, layout, space)
         skipping = [now - then for now, then in zip(space.skipping, before, strict=True)]
         shapes = [(rows, position) for rows, position, _ in segments]
-        self._tell(work, layer_costs(self._graph, layout, shapes, skipping))
+        self._tell(work, partial(layer_costs, self._graph, layout, shapes, skipping))
         return hidden
 
     def logits(self, hidden: Float32, space: Workspace) -> Float32:
         with self._observed(Work("head", len(hidden), False), space) as work:
             logits = self._graph.logits(hidden, space)
-        self._tell(work, head_costs(self._graph, len(hidden)))
+        self._tell(work, partial(head_costs, self._graph, len(hidden)))
         return logits
 
     def likeliest(
@@ -103,27 +117,18 @@ class ObservedGraph:
             found = self._graph.likeliest(hidden, space, count, margin)
         if found is not None:
             rows = sum(len(ids) for ids, _ in found)
-            self._tell(work, screen_costs(self._graph, len(hidden), rows))
+            self._tell(work, partial(screen_costs, self._graph, len(hidden), rows))
         return found
 
     @contextmanager
     def _observed(self, work: Work, space: Workspace) -> Iterator[Work]:
-        before = space.operations
+        work.before = space.operations
         start = time.perf_counter()
         yield work
         work.seconds = time.perf_counter() - start
-        work.operations = _difference(space.operations, before)
+        work.after = space.operations
 
-    def _tell(self, work: Work, costs: dict[str, Cost]) -> None:
+    def _tell(self, work: Work, costs: Callable[[], Mapping[str, Cost]]) -> None:
         work.costs = costs
         for observer in self._observers:
             observer.worked(work)
-
-
-def _difference(now: Tallies, before: Tallies) -> dict[str, tuple[int, float, float]]:
-    found = {}
-    for name, (calls, seconds, wait) in now.items():
-        then = before[name]
-        if calls > then[0]:
-            found[name] = (calls - then[0], seconds - then[1], wait - then[2])
-    return found

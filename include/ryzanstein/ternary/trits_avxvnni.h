@@ -15,8 +15,7 @@ static void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activat
     for (int64_t c = 0; c < w->run_lines;) {
         const int64_t left = w->run_lines - c;
         const int64_t end = c + (left < RZ_TRITS_BEFORE_SHIFT_ ? left : RZ_TRITS_BEFORE_SHIFT_);
-        /* three each, for the latency of vpdpbusd */
-        __m256i before[2][3], after[2][3];
+        __m256i before[2][3], after[2][3]; /* three each, for the latency of vpdpbusd */
     RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             before[half][0] = before[half][1] = before[half][2] = _mm256_setzero_si256();

@@ -1,0 +1,89 @@
+"""`python -m benchmarks.performance build | add`"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.history.entries import FOLDER as HISTORY
+from benchmarks.history.entries import FormatError
+
+from .document import FOLDER, TemplateError, fill
+from .results import FOLDER as RESULTS
+from .results import ResultError, Results, keep, load_results
+
+__all__ = ["build", "main"]
+
+ROOT = FOLDER.parent.parent
+PLOT_FOLDER = ROOT / "benchmarks" / "plots"
+
+# What the pictures show, for those who do not see them.
+ALTERNATIVES = {
+    "context": "Decoded tokens a second over the length of the context, and the limit by bandwidth",
+    "threads": "Speed over the number of threads, with the ideal line",
+    "operations": "Time of each operation",
+    "roofline": "Multiply-adds a second over multiply-adds a byte, below the limits of the machine",
+    "baseline": "Time of a token, here and by the baseline",
+    "history": "Shares of the limits over the runs that are kept",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except (FormatError, ResultError, TemplateError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return status
+
+
+def build(results: Results, output: Path, plots: Path, template: Path) -> str:
+    """The document, whose pictures are drawn into `plots`; `output` is where it will stand."""
+    from .plots import draw  # only here: everything else does without matplotlib
+
+    def picture(name: str) -> str | None:
+        path = draw(name, results, plots)
+        if path is None:
+            return None
+        link = path.resolve().relative_to(output.resolve().parent).as_posix()
+        return f"![{ALTERNATIVES[name]}]({link})"
+
+    return fill(template.read_text(encoding="utf-8"), results, picture)
+
+
+def _build(options: argparse.Namespace) -> int:
+    results = load_results(options.results, options.history)
+    text = build(results, options.output, options.plots, FOLDER / "template.md")
+    options.output.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{options.output}\n")
+    return 0
+
+
+def _add(options: argparse.Namespace) -> int:
+    for path in options.files:
+        sys.stdout.write(f"{keep(path, options.name, options.results)}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of kept results")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    make = commands.add_parser("build", help="write PERFORMANCE.md and its plots")
+    make.add_argument("--output", type=Path, default=ROOT / "PERFORMANCE.md")
+    make.add_argument("--plots", type=Path, default=PLOT_FOLDER, help="folder of the plots")
+    make.add_argument("--history", type=Path, default=HISTORY, help="folder of kept runs")
+    make.set_defaults(run=_build)
+    add = commands.add_parser("add", help="keep reports of bench or peers, without samples")
+    add.add_argument("files", type=Path, nargs="+", help="of --json")
+    add.add_argument("--name", default="", help="of a report of bench beside the first")
+    add.set_defaults(run=_add)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The template filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from .results import Results
+from .tables import TABLES
+
+__all__ = ["FOLDER", "TemplateError", "fill"]
+
+FOLDER = Path(__file__).resolve().parent
+MISSING = "*Not measured yet.*"
+
+PLACE = re.compile(r"^\{\{(?P<kind>plot |include |)(?P<name>[\w.]+)\}\}$", re.M)
+
+
+class TemplateError(ValueError):
+    """The template names something there is not."""
+
+
+def fill(
+    text: str,
+    results: Results,
+    plot: Callable[[str], str | None],
+    include: Callable[[str], str] | None = None,
+) -> str:
+    """The document.
+
+    Parameters
+    ----------
+    text : str
+        The template.
+    plot : callable (name) -> Markdown of the picture, or None where there is nothing to draw
+    include : callable (file name) -> text, optional
+        Default: files of this folder.
+
+    Raises
+    ------
+    TemplateError
+        If a name is unknown, or a placeholder does not stand on a line of its own.
+    """
+    read = include or (lambda name: (FOLDER / name).read_text(encoding="utf-8").strip())
+
+    def found(match: re.Match[str]) -> str:
+        kind, name = match["kind"].strip(), match["name"]
+        try:
+            if kind == "plot":
+                return plot(name) or MISSING
+            if kind == "include":
+                return read(name)
+            return TABLES[name](results) or MISSING
+        except (KeyError, OSError):
+            raise TemplateError(f"nothing for {match[0]}") from None
+
+    filled = PLACE.sub(found, text)
+    left = re.search(r"\{\{.*", filled)
+    if left:
+        raise TemplateError(f"not understood: {left[0]}")
+    return filled
