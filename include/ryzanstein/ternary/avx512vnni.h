@@ -48,7 +48,7 @@ RZ_INLINE __m512i rz_dot_(__m512i sum, __m512i codes, __m512i values) {
 
 #include "ryzanstein/ternary/dense.h"
 
-#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TRITS
 
 /* panel: (steps, tiles, 64) bytes of codes for `tiles` row tiles, column tiles [c, c + count). */
 RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int64_t c,
