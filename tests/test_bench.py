@@ -432,6 +432,7 @@ def test_a_preset_has_random_weights_that_are_removed(
         sparse_gates=0.2,
         n_threads=1,
         kv_dtype="int8",
+        weight_format="1.6bit",
         repetitions=1,
         quick=True,
         progress=lambda done, total, what: seen.append(what),
@@ -440,6 +441,7 @@ def test_a_preset_has_random_weights_that_are_removed(
     assert found.model["random_weights"]
     assert found.model["sparse_gates"] == 0.2
     assert found.model["kv_dtype"] == "int8"
+    assert found.model["weight_format"] == "1.6bit"
     assert list(dict.fromkeys(seen))[:2] == ["writing random weights", "loading weights"]
     assert seen[-1] == "starting a process"
     assert list(tmp_path.iterdir()) == []

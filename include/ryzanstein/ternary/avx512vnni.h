@@ -42,12 +42,13 @@ RZ_INLINE __m512i rz_dot_(__m512i sum, __m512i codes, __m512i values) {
 
 #include "ryzanstein/ternary/lines_zmm.h"
 #include "ryzanstein/ternary/tables_ymm.h"
+
+#include "ryzanstein/ternary/direct_zmm.h"
 #include "ryzanstein/ternary/trits_zmm.h"
 
 #include "ryzanstein/ternary/dense.h"
-#include "ryzanstein/ternary/direct_zmm.h"
 
-#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
+#define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TRITS
 
 /* panel: (steps, tiles, 64) bytes of codes for `tiles` row tiles, column tiles [c, c + count). */
 RZ_INLINE void rz_open_panel_(const rz_ternary *w, int64_t tile, int tiles, int64_t c,
@@ -168,6 +169,10 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
     }
     if (w->layout == RZ_LAYOUT_ROWS && x->n <= RZ_DIRECT_ROWS_) {
         for (; tile < tile_end; tile++) rz_row_products_(w, tile, x, out, out_stride, store);
+        return;
+    }
+    if (rz_trits_have_products_(w, x)) {
+        for (; tile < tile_end; tile++) rz_trits_products_(w, tile, x, out, out_stride, store);
         return;
     }
     if (rz_dense_directly_(w, x)) {

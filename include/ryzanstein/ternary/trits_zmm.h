@@ -7,8 +7,12 @@
  *
  * with both sums from whole bytes: two additions and two products for 64 weights, no masks or shifts.
  *
+ * Several tokens: each digit plus 1 is left in the two upper bits, 64 times too large, and used for
+ * all of them. An opened panel costs as much as some dozens of tokens.
+ *
  * Head-room: vpdpbusd wraps around, so only the difference has to fit: 256*2*128*columns is less than
- * 2^31 for 1,638 tiles (32,760 columns), after which it is divided.
+ * 2^31 for 1,638 tiles (32,760 columns), after which it is divided. Digits plus 1 times 64 reach
+ * 64*3*128*columns, which int32 holds for 4,096 tiles (81,920 columns); longer rows are opened.
  */
 #include "ryzanstein/ternary/trits.h"
 
@@ -51,11 +55,105 @@ static void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activat
     rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
 }
 
-/* The panel of rz_open_panel_ from `count` trit tiles, c the first. The first digit of a byte plus 1
- * is in the upper bits of (3*byte + 256) / 4, which two averages round so that every byte is right. */
+/* The first digit of each byte plus 1, in the two upper bits; what is below is no use. The average
+ * with 253 and the average with that are (3*byte + 256) / 4, rounded so that every byte is right. */
+RZ_INLINE __m512i rz_first_trits_(__m512i bytes) {
+    return _mm512_avg_epu8(bytes, _mm512_avg_epu8(bytes, _mm512_set1_epi8((char)253)));
+}
+
+#define RZ_DIRECT_TRITS_ 96
+#define RZ_DIRECT_TRITS_LINES_ 4096
+
+/* Sums of one token, several for the latency of vpdpbusd; of few tokens more. */
+#define RZ_TRIT_PARTS_(tokens) ((tokens) > 3 ? 2 : RZ_TRITS)
+typedef struct {
+    __m512i part[RZ_TRITS];
+} rz_trit_sums_;
+
+RZ_INLINE void rz_trits_clear_(rz_trit_sums_ *sums) {
+    RZ_UNROLL
+    for (int k = 0; k < RZ_TRITS; k++) sums->part[k] = _mm512_setzero_si512();
+}
+
+RZ_INLINE void rz_trits_add_(rz_trit_sums_ *sums, const __m512i *digits, const int8_t *values, int parts) {
+    RZ_UNROLL
+    for (int k = 0; k < RZ_TRITS; k++)
+        sums->part[k % parts] = rz_dot_four_(sums->part[k % parts], digits[k], values + 4 * k);
+}
+
+RZ_INLINE void rz_trits_store_(const rz_trit_sums_ *sums, const rz_ternary *w, int64_t tile, const rz_activations *x,
+                               int64_t t, float *out, rz_output_mode store) {
+    /* once for the 1, once for the code of a weight of 0 */
+    __m512i total = sums->part[0];
+    RZ_UNROLL
+    for (int k = 1; k < RZ_TRITS; k++) total = _mm512_add_epi32(total, sums->part[k]);
+    RZ_ALIGNED(64) int32_t rows[16];
+    _mm512_store_si512(rows, _mm512_sub_epi32(_mm512_srai_epi32(total, 6), _mm512_set1_epi32(2 * x->sums[t])));
+    rz_store_rows_(rows, x->scales[t] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+}
+
+/* An address that is not taken apart: GCC 12 would keep one for each of 30 loads, most of them in
+ * vector registers. */
+RZ_INLINE const int8_t *rz_address_(const int8_t *from) {
+#if defined(__GNUC__) || defined(__clang__)
+    __asm__("" : "+r"(from));
+#endif
+    return from;
+}
+
+RZ_INLINE void rz_trit_group_(const rz_ternary *w, int64_t tile, const rz_activations *x, int64_t t,
+                              int tokens, float *out, int64_t out_stride, rz_output_mode store) {
+    const uint8_t *weights = w->codes + tile * w->run_lines * RZ_TILE_BYTES;
+    const int8_t *values = x->codes + t * x->stride;
+    const int64_t stride = x->stride;
+    const __m512i mask = _mm512_set1_epi8((char)0xc0);
+    rz_trit_sums_ sums_0, sums_1, sums_2, sums_3, sums_4, sums_5;
+#define RZ_CLEAR_(k) rz_trits_clear_(&sums_##k)
+#define RZ_ADD_(k) rz_trits_add_(&sums_##k, digits, (k < 3 ? values : later) + k % 3 * stride, RZ_TRIT_PARTS_(tokens))
+#define RZ_STORE_(k) rz_trits_store_(&sums_##k, w, tile, x, t + k, out + (t + k) * out_stride, store)
+    RZ_EACH_TOKEN_(tokens, RZ_CLEAR_)
+    for (const uint8_t *end = weights + w->run_lines * RZ_TILE_BYTES; weights < end;
+         weights += RZ_TILE_BYTES, values = rz_address_(values + RZ_TRITS_COLUMNS)) {
+        __m512i digits[RZ_TRITS];
+        if (t == 0) RZ_PREFETCH(weights, RZ_PREFETCH_BYTES);
+        __m512i bytes = _mm512_load_si512(weights);
+        RZ_UNROLL
+        for (int k = 0; k < RZ_TRITS; k++, bytes = rz_next_trits_(bytes))
+            digits[k] = _mm512_and_si512(rz_first_trits_(bytes), mask);
+        const int8_t *later = rz_address_(values + 3 * stride);
+        RZ_EACH_TOKEN_(tokens, RZ_ADD_)
+    }
+    RZ_EACH_TOKEN_(tokens, RZ_STORE_)
+#undef RZ_CLEAR_
+#undef RZ_ADD_
+#undef RZ_STORE_
+}
+
+RZ_INLINE int rz_trits_have_products_(const rz_ternary *w, const rz_activations *x) {
+    return w->layout == RZ_LAYOUT_TRITS && x->n > 1 && x->n <= RZ_DIRECT_TRITS_ &&
+           w->run_lines <= RZ_DIRECT_TRITS_LINES_;
+}
+
+/* One row tile, all tokens. */
+static void rz_trits_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
+                               int64_t out_stride, rz_output_mode store) {
+    int64_t t = 0;
+    for (; t + RZ_TOKENS_ <= x->n; t += RZ_TOKENS_)
+        rz_trit_group_(w, tile, x, t, RZ_TOKENS_, out, out_stride, store);
+    switch (x->n - t) { /* constants, so that sums stay in registers */
+    case 5: rz_trit_group_(w, tile, x, t, 5, out, out_stride, store); break;
+    case 4: rz_trit_group_(w, tile, x, t, 4, out, out_stride, store); break;
+    case 3: rz_trit_group_(w, tile, x, t, 3, out, out_stride, store); break;
+    case 2: rz_trit_group_(w, tile, x, t, 2, out, out_stride, store); break;
+    case 1: rz_trit_group_(w, tile, x, t, 1, out, out_stride, store); break;
+    default: break;
+    }
+}
+
+/* The panel of rz_open_panel_ from `count` trit tiles, c the first. */
 RZ_INLINE void rz_open_trits_(const rz_ternary *w, int64_t tile, int tiles, int64_t c, int64_t count,
                               uint8_t *panel) {
-    const __m512i mask = _mm512_set1_epi8(0x03), one = _mm512_set1_epi8(1), above = _mm512_set1_epi8((char)253);
+    const __m512i mask = _mm512_set1_epi8(0x03), one = _mm512_set1_epi8(1);
     const int64_t tile_stride = w->run_lines * RZ_TILE_BYTES;
     const uint8_t *weights = w->codes + tile * tile_stride + c * RZ_TILE_BYTES;
     for (int64_t j = 0; j < count; j++) {
@@ -67,8 +165,7 @@ RZ_INLINE void rz_open_trits_(const rz_ternary *w, int64_t tile, int tiles, int6
             uint8_t *to = panel + (j * RZ_TRITS * tiles + i) * 64;
             RZ_UNROLL
             for (int k = 0; k < RZ_TRITS; k++, bytes = rz_next_trits_(bytes)) {
-                const __m512i first = _mm512_avg_epu8(bytes, _mm512_avg_epu8(bytes, above));
-                const __m512i digits = _mm512_and_si512(_mm512_srli_epi16(first, 6), mask);
+                const __m512i digits = _mm512_and_si512(_mm512_srli_epi16(rz_first_trits_(bytes), 6), mask);
                 _mm512_store_si512(to + 64 * tiles * k, _mm512_sub_epi8(digits, one));
             }
         }
