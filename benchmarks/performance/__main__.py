@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.history.entries import FOLDER as HISTORY
 from benchmarks.history.entries import FormatError
 
-from .document import FOLDER, TemplateError, fill
+from .document import FOLDER, TemplateError, fill, refill
 from .results import FOLDER as RESULTS
 from .results import ResultError, Results, keep, load_results
 
-__all__ = ["build", "main"]
+__all__ = ["build", "main", "rebuild"]
 
 ROOT = FOLDER.parent.parent
 PLOT_FOLDER = ROOT / "benchmarks" / "plots"
@@ -25,6 +25,7 @@ ALTERNATIVES = {
     "threads": "Speed over the number of threads, with the ideal line",
     "operations": "Time of each operation",
     "roofline": "Multiply-adds a second over multiply-adds a byte, below the limits of the machine",
+    "engines": "Tokens a second of this library and of others, decoding and over a prompt",
     "baseline": "Time of a token, here and by the baseline",
     "history": "Shares of the limits over the runs that are kept",
 }
@@ -43,23 +44,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(results: Results, output: Path, plots: Path, template: Path) -> str:
     """The document, whose pictures are drawn into `plots`; `output` is where it will stand."""
+    return fill(template.read_text(encoding="utf-8"), results, _pictures(results, output, plots))
+
+
+def rebuild(results: Results, document: Path, plots: Path) -> str:
+    """A document with its blocks made anew; see `refill`."""
+    return refill(
+        document.read_text(encoding="utf-8"), results, _pictures(results, document, plots)
+    )
+
+
+def _pictures(results: Results, document: Path, plots: Path) -> Callable[[str], str | None]:
     from .plots import draw  # only here: everything else does without matplotlib
 
     def picture(name: str) -> str | None:
         path = draw(name, results, plots)
         if path is None:
             return None
-        link = path.resolve().relative_to(output.resolve().parent).as_posix()
+        link = path.resolve().relative_to(document.resolve().parent).as_posix()
         return f"![{ALTERNATIVES[name]}]({link})"
 
-    return fill(template.read_text(encoding="utf-8"), results, picture)
+    return picture
 
 
 def _build(options: argparse.Namespace) -> int:
     results = load_results(options.results, options.history)
-    text = build(results, options.output, options.plots, FOLDER / "template.md")
-    options.output.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{options.output}\n")
+    texts = {options.output: build(results, options.output, options.plots, FOLDER / "template.md")}
+    for document in options.blocks:
+        texts[document] = rebuild(results, document, options.plots)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{path}\n")
     return 0
 
 
@@ -73,10 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.performance")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of kept results")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    make = commands.add_parser("build", help="write PERFORMANCE.md and its plots")
+    make = commands.add_parser(
+        "build", help="write PERFORMANCE.md, its plots, and figures in README.md and CHANGELOG.md"
+    )
     make.add_argument("--output", type=Path, default=ROOT / "PERFORMANCE.md")
     make.add_argument("--plots", type=Path, default=PLOT_FOLDER, help="folder of the plots")
     make.add_argument("--history", type=Path, default=HISTORY, help="folder of kept runs")
+    make.add_argument("--blocks", type=Path, nargs="*", metavar="DOCUMENT",
+                      default=[ROOT / "README.md", ROOT / "CHANGELOG.md"],
+                      help="documents with blocks made from results")  # fmt: skip
     make.set_defaults(run=_build)
     add = commands.add_parser("add", help="keep reports of bench or peers, without samples")
     add.add_argument("files", type=Path, nargs="+", help="of --json")

@@ -9,12 +9,14 @@ from pathlib import Path
 from .results import Results
 from .tables import TABLES
 
-__all__ = ["FOLDER", "TemplateError", "fill"]
+__all__ = ["FOLDER", "TemplateError", "fill", "refill"]
 
 FOLDER = Path(__file__).resolve().parent
 MISSING = "*Not measured yet.*"
 
 PLACE = re.compile(r"^\{\{(?P<kind>plot |include |)(?P<name>[\w.]+)\}\}$", re.M)
+
+BLOCK = re.compile(r"(<!-- begin (?P<name>\w+) -->\n).*?(<!-- end (?P=name) -->)", re.S)
 
 
 class TemplateError(ValueError):
@@ -59,4 +61,27 @@ def fill(
     left = re.search(r"\{\{.*", filled)
     if left:
         raise TemplateError(f"not understood: {left[0]}")
+    return filled
+
+
+def refill(text: str, results: Results, plot: Callable[[str], str | None]) -> str:
+    """A document written by hand, with what stands between `<!-- begin NAME -->` and
+    `<!-- end NAME -->` made anew from `NAME.md` of this folder.
+
+    Raises
+    ------
+    TemplateError
+        If there is no such file, or nothing to make.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        try:
+            template = (FOLDER / f"{match['name']}.md").read_text(encoding="utf-8")
+        except OSError:
+            raise TemplateError(f"no {match['name']}.md for the block {match['name']}") from None
+        return match[1] + fill(template, results, plot) + match[3]
+
+    filled, blocks = BLOCK.subn(block, text)
+    if not blocks:
+        raise TemplateError("no block <!-- begin NAME -->")
     return filled

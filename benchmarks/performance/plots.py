@@ -216,6 +216,46 @@ def _peers_on_roofline(results: Results, count: int, point: Callable[..., None])
             label = None
 
 
+def engines(results: Results) -> Any:
+    """Tokens a second of this library and others, decoding and over a prompt."""
+    if results.peers is None:
+        return None
+    names = list(results.peers["engines"])
+    cases = {
+        kind: [row["case"] for row in results.peers["rows"] if row["kind"] == kind]
+        for kind in ("decode", "prefill")
+    }
+    if not all(cases.values()):
+        return None
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    height = 0.8 / len(names)
+    for axes, (kind, title) in zip(
+        panels, (("decode", "Decoding"), ("prefill", "Prompt")), strict=True
+    ):
+        case = cases[kind][-1]
+        counts = sorted({r["threads"] for r in results.peers["rows"] if r["case"] == case})
+        for row in results.peers["rows"]:
+            if row["case"] != case:
+                continue
+            number = names.index(row["engine"])
+            place = counts.index(row["threads"]) + height * (number - (len(names) - 1) / 2)
+            rate = row["rate"]["median"]
+            colour = COLOURS[0] if not number else (GREY, "#aaaaaa", "#cccccc")[number % 3]
+            axes.barh(place, rate, height=0.9 * height, color=colour)
+            behind = (
+                "" if row["ahead"] is None else f" ({row['ahead']['median']:.1f} times as long)"
+            )
+            axes.text(
+                rate, place, f"  {rate:,.0f}  {row['engine']}{behind}", va="center", fontsize=9
+            )
+        axes.set_yticks(range(len(counts)), [_threads(count) for count in counts])
+        axes.invert_yaxis()
+        axes.set_xlim(right=1.75 * axes.get_xlim()[1])
+        axes.set_title(f"{title} ({case}), tokens/s")
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
 def baseline(results: Results) -> Any:
     """Milliseconds a token, here and naively."""
     bars = []
@@ -275,5 +315,6 @@ def _threads(count: int) -> str:
 
 
 PLOTS: dict[str, Callable[[Results], Any]] = {
-    plot.__name__: plot for plot in (context, threads, operations, roofline, baseline, history)
+    plot.__name__: plot
+    for plot in (context, threads, operations, roofline, engines, baseline, history)
 }

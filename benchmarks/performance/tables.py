@@ -171,6 +171,46 @@ def peers(results: Results) -> str:
     return markdown(header, lines) + "\n\n" + "\n".join(f"- {line}" for line in versions)
 
 
+def summary(results: Results) -> str:
+    """The few figures that people ask for first."""
+    if results.bench is None:
+        return ""
+    counts = results.threads
+    lines = []
+    for title, kind, size in (
+        ("decoding, tokens/s", "decode", 16),
+        ("prompt of 512 tokens, tokens/s", "prefill", 512),
+        ("sixteen sequences in one pass, tokens/s", "batch", 16),
+    ):
+        rows = [results.row(kind, count, size) for count in counts]
+        if all(row is not None for row in rows):
+            lines.append([title, *(f"{row['rate']['median']:,.0f}" for row in rows if row)])
+            lines += _ahead(results, kind, size, counts)
+    for title, key in (
+        ("opens, the first time", "load_seconds"),
+        ("opens from then on", "mapped_load_seconds"),
+    ):
+        found = results.bench.get(key)
+        if found is not None:
+            lines.append([title, *[""] * (len(counts) - 1), f"{found['median']:.2f} s"])
+    return markdown(("", *(kind_title(count) for count in counts)), lines)
+
+
+def _ahead(results: Results, kind: str, size: int, counts: list[int]) -> list[list[str]]:
+    """How many times as fast as each other engine, where all thread counts were measured."""
+    rows = [] if results.peers is None else results.peers["rows"]
+    found = []
+    for engine in dict.fromkeys(row["engine"] for row in rows if row["ahead"] is not None):
+        ahead = {
+            row["threads"]: times(row["ahead"]["median"])
+            for row in rows
+            if row["engine"] == engine and row["kind"] == kind and row["case"].endswith(f" {size}")
+        }
+        if set(counts) <= ahead.keys():
+            found.append([f"… against {engine}", *(ahead[count] for count in counts)])
+    return found
+
+
 def start(results: Results) -> str:
     """Load time and memory."""
     if results.bench is None:
@@ -214,5 +254,5 @@ def others(results: Results) -> str:
 
 TABLES: dict[str, Callable[[Results], str]] = SIX_TABLES | {
     table.__name__: table
-    for table in (machine, limits, decode, dense, prefill, batch, peers, start, others)
+    for table in (machine, limits, summary, decode, dense, prefill, batch, peers, start, others)
 }

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.history.entries import Entry
-from benchmarks.performance.__main__ import ALTERNATIVES, build, main
-from benchmarks.performance.document import FOLDER, MISSING, TemplateError, fill
+from benchmarks.performance.__main__ import ALTERNATIVES, PLOT_FOLDER, ROOT, build, main, rebuild
+from benchmarks.performance.document import FOLDER, MISSING, TemplateError, fill, refill
 from benchmarks.performance.results import ResultError, Results, keep, kind_of, load_results
 from benchmarks.performance.tables import TABLES
 from ryzanstein_llm import BitNetModel, bench
@@ -163,6 +163,38 @@ def test_placeholders_that_mean_nothing_are_errors() -> None:
     for text in ("{{limit}}", "{{plot nothing}}", "{{include nothing.md}}", "see {{limits}}"):
         with pytest.raises(TemplateError):
             fill(text, Results(), {"context": ""}.__getitem__)
+
+
+def test_blocks_of_other_documents_are_made_anew(results: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    document = tmp_path / "README.md"
+    document.write_text("Before.\n\n<!-- begin figures -->\nold\n<!-- end figures -->\n\nAfter.\n")
+    text = rebuild(results, document, tmp_path / "plots")
+    assert text.startswith("Before.\n\n<!-- begin figures -->\n")
+    assert text.endswith("\n<!-- end figures -->\n\nAfter.\n")
+    assert "old" not in text
+    assert TABLES["summary"](results) in text
+    assert "](plots/engines.svg)" in text
+    document.write_text(text)
+    assert rebuild(results, document, tmp_path / "plots") == text
+    for wrong in ("no block", "<!-- begin nothing -->\n<!-- end nothing -->"):
+        with pytest.raises(TemplateError):
+            refill(wrong, results, lambda name: None)
+
+
+def test_documents_of_the_repository_have_the_figures_of_its_results() -> None:
+    found = load_results()
+
+    def picture(name: str) -> str | None:
+        path = PLOT_FOLDER / f"{name}.svg"
+        link = path.relative_to(ROOT).as_posix()
+        return f"![{ALTERNATIVES[name]}]({link})" if path.exists() else None
+
+    text = fill(TEMPLATE.read_text(encoding="utf-8"), found, picture)
+    assert (ROOT / "PERFORMANCE.md").read_text(encoding="utf-8") == text
+    for name in ("README.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert refill(text, found, picture) == text
 
 
 def test_results_are_kept_without_samples(
