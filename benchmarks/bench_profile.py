@@ -15,6 +15,7 @@ from ryzanstein_llm.profiling import Profile
 
 CONTEXT, TOKENS, PROMPT = 16, 32, 512
 GIGABYTES = 40  # a second: of the criteria
+SHARE = 0.85  # of the streaming read: what a product that memory limits is expected to reach
 
 
 def profiled(subject: Subject, kind: str) -> Profile:
@@ -59,9 +60,10 @@ def test_profile_of(
             key=lambda operation: operation.seconds,
         )
         reached, limit = gemm.bytes_per_second / 1e9, before.bytes_per_second / 1e9
-        if limit < GIGABYTES:
+        if reached < GIGABYTES and SHARE * limit < GIGABYTES:
             why = (
-                f"this machine reads {limit:.1f} GB/s on these threads; {gemm.title}: {reached:.1f}"
+                f"this machine streams {limit:.1f} GB/s on these threads, and {SHARE:g} of that is "
+                f"below; {gemm.title}: {reached:.1f}, {reached / limit:.2f}"
             )
             criteria.not_shown("GB/s of the largest product", why, f"> {GIGABYTES} GB/s")
         else:
