@@ -15,7 +15,7 @@ from typing import Any
 from ryzanstein_llm.cli.progress import ProgressBar
 from ryzanstein_llm.errors import RyzansteinError
 
-from .settings import SHAPES, Budget, Settings, Shape
+from .settings import OPTIMIZERS, SHAPES, Budget, Settings, Shape
 
 __all__ = ["main"]
 
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("rows", "of the context's length in a batch"),
         ("accumulate", "batches in a step"),
+        ("first_parts", "into how many rows each is cut in the first half of the run"),
         ("learning_rate", "peak of the first half"),
         ("second_learning_rate", "peak of the line of the second half (default: 2/3 of the first)"),
         ("weight_decay", "of the first half"),
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         shown = text if "default" in text else f"{text} (default: {default:g})"
         train.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=shown,
                            metavar="N" if isinstance(default, int) else "X")  # fmt: skip
+    train.add_argument("--optimizer", choices=OPTIMIZERS, default=DEFAULTS.optimizer,
+                       help=f"of the layers' matrices (default: {DEFAULTS.optimizer})")  # fmt: skip
     train.add_argument("--float", action="store_true", help="no quantisation: a teacher")
     train.add_argument("--teacher", type=Path, nargs="+", default=[], metavar="DIRECTORY",
                        help="finished runs whose probabilities are learnt")  # fmt: skip
@@ -113,7 +116,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         ternary=not options.float,
         teachers=tuple(str(path.resolve()) for path in options.teacher),
         **rates,
-        **given("rows", "accumulate", "weight_decay", "dropout", "teacher_weight"),
+        **given("optimizer", "rows", "accumulate", "first_parts", "weight_decay", "dropout", "teacher_weight"),
         **given("validation", "seed"),
     )
 

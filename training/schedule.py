@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .settings import Settings
 
-__all__ = ["learning_rate", "weight_decay"]
+__all__ = ["learning_rate", "row_parts", "weight_decay"]
 
 SECOND_STAGE = 0.5
 
@@ -28,3 +28,9 @@ def learning_rate(progress: float, settings: Settings) -> float:
 def weight_decay(progress: float, settings: Settings) -> float:
     """That of the settings in the first stage, 0 in the second."""
     return settings.weight_decay if progress < SECOND_STAGE else 0.0
+
+
+def row_parts(progress: float, settings: Settings) -> int:
+    """Into how many rows each is cut: `first_parts` in the first stage, then 1. Attention costs as
+    much more as rows are longer, and what is learnt first does not need far words."""
+    return settings.first_parts if progress < SECOND_STAGE else 1

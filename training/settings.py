@@ -9,7 +9,7 @@ from typing import Any
 
 from ryzanstein_llm.errors import InvalidParameterError
 
-__all__ = ["SHAPES", "Budget", "Settings", "Shape"]
+__all__ = ["OPTIMIZERS", "SHAPES", "Budget", "Settings", "Shape"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,9 @@ SHAPES = {
 }
 
 
+OPTIMIZERS = ("muon", "adamw")
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long a run is: minutes of training, or optimiser steps; exactly one of them."""
@@ -122,6 +125,10 @@ class Settings:
         False: float weights and activations, for a teacher; such a run writes no checkpoint.
     rows, accumulate : int
         Rows of `context` tokens in a micro-batch, and micro-batches in a step.
+    first_parts : int
+        Into how many rows each is cut in the first stage; a divisor of the context.
+    optimizer : str
+        "muon" or "adamw"; see optimizer.py.
     learning_rate, second_learning_rate : float
         Peaks of the two stages.
     weight_decay : float
@@ -146,6 +153,8 @@ class Settings:
     ternary: bool = True
     rows: int = 16
     accumulate: int = 1
+    first_parts: int = 2
+    optimizer: str = "muon"
     learning_rate: float = 3e-3
     second_learning_rate: float = 2e-3
     weight_decay: float = 0.1
@@ -161,6 +170,7 @@ class Settings:
         for name, low, high in (
             ("rows", 1, 1 << 16),
             ("accumulate", 1, 1 << 16),
+            ("first_parts", 1, self.shape.context),
             ("learning_rate", 0, 1),
             ("second_learning_rate", 0, 1),
             ("weight_decay", 0, 10),
@@ -173,6 +183,14 @@ class Settings:
                 raise InvalidParameterError(
                     f"{name} must be in [{low}, {high}], not {getattr(self, name)}"
                 )
+        if self.shape.context % self.first_parts:
+            raise InvalidParameterError(
+                f"first_parts must divide the context {self.shape.context}, not {self.first_parts}"
+            )
+        if self.optimizer not in OPTIMIZERS:
+            raise InvalidParameterError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}"
+            )
         if not self.clip > 0:
             raise InvalidParameterError(f"clip must be above 0, not {self.clip}")
 

@@ -12,13 +12,12 @@ from torch import nn
 from .machine import Machine
 from .model import BitNet
 from .objective import Objective
-from .schedule import learning_rate, weight_decay
+from .optimizer import Optimizer
+from .schedule import learning_rate, row_parts, weight_decay
 from .settings import Settings
 from .windows import Windows
 
 __all__ = ["Trainer"]
-
-BETAS = (0.9, 0.95)
 
 
 class Trainer:
@@ -42,14 +41,8 @@ class Trainer:
         self.steps = 0
         objective = Objective(model, teachers, settings.teacher_weight).to(machine.device)
         self._objective = objective.train()
-        self._loss: Any = torch.compile(objective) if machine.compiled else objective
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim == 1]
-        self._decayed = {"params": matrices}
-        # norms are not pulled to zero: what they multiply would vanish
-        self._optimizer = torch.optim.AdamW(
-            [self._decayed, {"params": vectors}], betas=BETAS, weight_decay=0.0, fused=True
-        )
+        self._loss: Any = torch.compile(objective, dynamic=False) if machine.compiled else objective
+        self._optimizer = Optimizer(model, settings.optimizer)
         torch.manual_seed(settings.seed)  # of dropout
 
     @property
@@ -67,19 +60,18 @@ class Trainer:
         in nats a token."""
         rate = learning_rate(progress, self.settings)
         decay = weight_decay(progress, self.settings)
-        for group, its_decay in zip(self._optimizer.param_groups, (decay, 0.0), strict=True):
-            group["lr"], group["weight_decay"] = rate, its_decay
         parts, total = self.settings.accumulate, 0.0
+        cut = row_parts(progress, self.settings)
         for part in range(parts):
-            batch = self.windows.batch(self.rows + part * self.settings.rows, self.settings.rows)
+            done = self.rows + part * self.settings.rows
+            batch = self.windows.batch(done, self.settings.rows, cut)
             inputs, targets = (torch.from_numpy(ids).to(self.machine.device) for ids in batch)
             with self.machine.autocast():
                 loss, text_loss = self._loss(inputs, targets)
             (loss / parts).backward()
             total += text_loss.item() / parts
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.step(rate, decay)
         self.steps += 1
         return total
 

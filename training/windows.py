@@ -49,10 +49,14 @@ class Windows:
         self._epoch = -1
         self._begins = np.empty(0, np.int64)
 
-    def batch(self, done: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Inputs and targets, each (rows, context), after `done` rows have been seen."""
+    def batch(
+        self, done: int, rows: int, parts: int = 1
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Inputs and targets, each (rows, context), after `done` rows have been seen. Cut into
+        `parts`, a divisor of the context: (rows * parts, context / parts), each its own window."""
         begins = [self._begin(done + row) for row in range(rows)]
         targets = np.stack([self.ids[at : at + self.context] for at in begins]).astype(np.int64)
+        targets = targets.reshape(rows * parts, self.context // parts)
         inputs = np.empty_like(targets)
         inputs[:, 0] = self.bos
         inputs[:, 1:] = targets[:, :-1]
