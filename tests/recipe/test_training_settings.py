@@ -9,7 +9,7 @@ import pytest
 
 from ryzanstein_llm.errors import InvalidParameterError
 from ryzanstein_llm.testing import bitnet_tensor_shapes
-from training.schedule import learning_rate, weight_decay
+from training.schedule import learning_rate, row_parts, weight_decay
 from training.settings import SHAPES, Budget, Settings, Shape
 
 CHOSEN = Settings(learning_rate=3e-3, second_learning_rate=1e-3, weight_decay=0.1, warmup=0.1)
@@ -37,6 +37,10 @@ def test_weights_decay_in_the_first_half_only() -> None:
     assert [weight_decay(at, CHOSEN) for at in (0, 0.49, 0.5, 1)] == [0.1, 0.1, 0, 0]
 
 
+def test_rows_are_cut_in_the_first_half_only() -> None:
+    assert [row_parts(at, CHOSEN) for at in (0, 0.49, 0.5, 1)] == [2, 2, 1, 1]
+
+
 def test_a_budget_is_of_steps_or_of_minutes() -> None:
     assert Budget(steps=8).progress(2, 1e9) == 0.25
     assert Budget(minutes=2).progress(10**9, 30) == 0.25
@@ -53,10 +57,18 @@ def test_settings_survive_json() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rows", 0), ("dropout", 1), ("learning_rate", -1), ("clip", 0), ("seed", -1)],
+    [
+        ("rows", 0),
+        ("dropout", 1),
+        ("learning_rate", -1),
+        ("clip", 0),
+        ("seed", -1),
+        ("optimizer", "sgd"),
+        ("first_parts", 3),
+    ],
 )
 def test_values_out_of_range_are_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(InvalidParameterError, match=f"{name} must be .* {value}"):
+    with pytest.raises(InvalidParameterError, match=f"{name} must .* {value!r}"):
         Settings(**{name: value})
 
 

@@ -127,6 +127,14 @@ class TestWindows:
         assert (inputs[:, 0] == BOS).all()
         np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
 
+    def test_parts_of_a_row_are_windows_of_their_own(self, windows: Windows) -> None:
+        _, whole = windows.batch(3, 2)
+        inputs, targets = windows.batch(3, 2, parts=4)
+        assert inputs.shape == (8, 2)
+        np.testing.assert_array_equal(targets, whole.reshape(8, 2))
+        assert (inputs[:, 0] == BOS).all()
+        np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+
     def test_rows_are_runs_of_the_texts_with_eos_between(self, windows: Windows) -> None:
         whole = [*range(60), EOS, *range(100, 137), EOS]
         runs = {tuple(whole[at : at + 8]) for at in range(len(whole) - 7)}
