@@ -116,7 +116,15 @@ def _settings(options: argparse.Namespace) -> Settings:
         ternary=not options.float,
         teachers=tuple(str(path.resolve()) for path in options.teacher),
         **rates,
-        **given("optimizer", "rows", "accumulate", "first_parts", "weight_decay", "dropout", "teacher_weight"),
+        **given(
+            "optimizer",
+            "rows",
+            "accumulate",
+            "first_parts",
+            "weight_decay",
+            "dropout",
+            "teacher_weight",
+        ),
         **given("validation", "seed"),
     )
 

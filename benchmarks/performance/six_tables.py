@@ -101,6 +101,25 @@ def prefetch(results: Results) -> str:
     return markdown(("", "prefetch on", "off", ""), lines)
 
 
+def simulated(results: Results) -> str:
+    """Accesses of the kernels in caches that valgrind simulates."""
+    lines = []
+    for tier in ("avx2", "scalar"):
+        row = results.of_six(f"test_simulated_accesses[{tier}]")
+        if row is not None and "reads" in row:
+            lines.append(
+                [
+                    tier,
+                    f"{row['instructions'] / 1e6:.0f} M",
+                    f"{row['reads'] / 1e6:.0f} M",
+                    f"{row['d1_hit_rate']:.1%}",
+                    f"{row['ll_hit_rate']:.1%}",
+                ]
+            )
+    header = ("tier", "instructions", "reads", "in the first cache", "of the rest in the last")
+    return markdown(header, lines)
+
+
 def criteria(results: Results) -> str:
     """Passed, failed, or not to be shown."""
     lines = []
@@ -126,5 +145,6 @@ def history(results: Results) -> str:
 
 
 SIX_TABLES = {
-    table.__name__: table for table in (operations, threads, baseline, prefetch, criteria, history)
+    table.__name__: table
+    for table in (operations, threads, baseline, prefetch, simulated, criteria, history)
 }

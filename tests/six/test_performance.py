@@ -85,6 +85,11 @@ def entries(report: dict[str, Any], profiles: dict[str, Any]) -> list[Entry]:
             "tokens_per_second": 40.0, "tokens_per_second_without": 30.0, "prefetch_gain": 1.33,
         },
     }  # fmt: skip
+    for tier in ("avx2", "scalar"):
+        results[f"test_simulated_accesses[{tier}]"] = {
+            "tier": tier, "instructions": 54e6, "reads": 6e6, "d1_hit_rate": 0.98,
+            "ll_hit_rate": 0.46,
+        }  # fmt: skip
     for threads in (1, 2):
         results[f"test_prefill_and_decode_on[{threads}]"] = {
             "threads": threads, "prefill_tokens_per_second": 170.0 * threads,
