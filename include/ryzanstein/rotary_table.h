@@ -53,10 +53,22 @@ static inline void rz_cos_sin_(double x, double *cosine, double *sine) {
     for (int n = 19; n >= 3; n -= 2) s = 1.0 - s * (square / (n * (n - 1)));
     s *= r;
     switch (k & 3) {
-    case 0: *cosine = c; *sine = s; break;
-    case 1: *cosine = -s; *sine = c; break;
-    case 2: *cosine = -c; *sine = -s; break;
-    default: *cosine = s; *sine = -c; break;
+    case 0:
+        *cosine = c;
+        *sine = s;
+        break;
+    case 1:
+        *cosine = -s;
+        *sine = c;
+        break;
+    case 2:
+        *cosine = -c;
+        *sine = -s;
+        break;
+    default:
+        *cosine = s;
+        *sine = -c;
+        break;
     }
 }
 
@@ -71,7 +83,7 @@ static inline void rz_inverse_frequencies(double theta, int64_t head_dim, float 
 
 /* Rows of cos and sin for positions [begin, end): (end - begin, half). */
 static inline void rz_rotary_rows(const float *inverse_frequencies, int64_t half, int64_t begin, int64_t end,
-                           float *cosines, float *sines) {
+                                  float *cosines, float *sines) {
     for (int64_t position = begin; position < end; position++)
         for (int64_t i = 0; i < half; i++) {
             double c, s;

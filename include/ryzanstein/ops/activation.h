@@ -25,9 +25,9 @@ RZ_INLINE rz_f32x16 rz_gelu_tanh(rz_f32x16 x) {
 /* x * erfc(-x / sqrt 2) / 2, with erfc(z) for z >= 0 by the Chebyshev fit of Press et al.,
  * Numerical Recipes 6.2 (relative error below 1.2e-7 plus that of exp). */
 RZ_INLINE rz_f32x16 rz_gelu_erf(rz_f32x16 x) {
-    static const float coefficients[10] = {0.17087277f,  -0.82215223f, 1.48851587f, -1.13520398f,
-                                           0.27886807f,  -0.18628806f, 0.09678418f, 0.37409196f,
-                                           1.00002368f,  -1.26551223f};
+    static const float coefficients[10] = {0.17087277f, -0.82215223f, 1.48851587f, -1.13520398f,
+                                           0.27886807f, -0.18628806f, 0.09678418f, 0.37409196f,
+                                           1.00002368f, -1.26551223f};
     const rz_f32x16 zero = rz_set1(0.0f), one = rz_set1(1.0f), half = rz_set1(0.5f);
     const rz_f32x16 z = rz_mul(rz_abs(x), rz_set1(0.70710678f));
     const rz_f32x16 t = rz_div(one, rz_add(one, rz_mul(half, z)));
@@ -39,16 +39,16 @@ RZ_INLINE rz_f32x16 rz_gelu_erf(rz_f32x16 x) {
 }
 
 /* `name` alone and times `up`. `product` is a macro of gate and up. */
-#define RZ_ACTIVATION_(name, product)                                                            \
-    static void RZ_NAME(name)(const float *x, int64_t n, float *out) {                           \
-        for (int64_t i = 0; i < n; i += 16)                                                      \
-            rz_store_n(out + i, name(rz_load_n(x + i, n - i)), n - i);                           \
-    }                                                                                            \
-    static void RZ_NAME(name##_gated)(const float *gate, const float *up, int64_t n,             \
-                                      float *out) {                                              \
-        for (int64_t i = 0; i < n; i += 16)                                                      \
+#define RZ_ACTIVATION_(name, product) \
+    static void RZ_NAME(name)(const float *x, int64_t n, float *out) { \
+        for (int64_t i = 0; i < n; i += 16) \
+            rz_store_n(out + i, name(rz_load_n(x + i, n - i)), n - i); \
+    } \
+    static void RZ_NAME(name##_gated)(const float *gate, const float *up, int64_t n, \
+                                      float *out) { \
+        for (int64_t i = 0; i < n; i += 16) \
             rz_store_n(out + i, product(name, rz_load_n(gate + i, n - i), rz_load_n(up + i, n - i)), \
-                       n - i);                                                                   \
+                       n - i); \
     }
 #define RZ_TIMES_(name, gate, up) rz_mul(name(gate), up)
 /* +0 below the smallest positive number, whatever `up` is: then nobody need know `up` there. */

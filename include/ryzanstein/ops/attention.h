@@ -17,7 +17,7 @@ RZ_INLINE rz_f32x16 rz_load_kv_(const void *base, int64_t index, int kind) {
 }
 RZ_INLINE rz_f32x16 rz_load_kv_n_(const void *base, int64_t index, int64_t n, int kind) {
     if (n >= 16) return rz_load_kv_(base, index, kind);
-    const size_t size = kind == RZ_KV_F32 ? 4 : kind == RZ_KV_BF16 ? 2 : 1;
+    const size_t size = kind == RZ_KV_F32 ? 4 : (kind == RZ_KV_BF16 ? 2 : 1);
     float lanes[16] = {0};
     memcpy(lanes, (const char *)base + (size_t)index * size, (size_t)n * size);
     return rz_load_kv_(lanes, 0, kind);
@@ -25,7 +25,7 @@ RZ_INLINE rz_f32x16 rz_load_kv_n_(const void *base, int64_t index, int64_t n, in
 /* Rows ahead: a tile reads part of each row, and no hardware prefetcher follows that. */
 #define RZ_KV_AHEAD 16
 RZ_INLINE void rz_prefetch_kv_(const void *base, int64_t index, int kind) {
-    const int size = kind == RZ_KV_F32 ? 4 : kind == RZ_KV_BF16 ? 2 : 1;
+    const int size = kind == RZ_KV_F32 ? 4 : (kind == RZ_KV_BF16 ? 2 : 1);
     const char *from = (const char *)base + index * size;
     for (int at = 0; at < RZ_SCORE_POSITIONS * size; at += 64) RZ_PREFETCH(from + at, 0);
 }
@@ -35,11 +35,12 @@ RZ_INLINE int64_t rz_smaller_(int64_t a, int64_t b) { return a < b ? a : b; }
 RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, int64_t positions,
                           int64_t head_dim, const void *k, float (*scores)[RZ_KV_BLOCK], int kind) {
     for (int64_t query = 0; query < n_queries; query += RZ_TILE_QUERIES) {
+        /* a short tile repeats its last query */
         const float *rows[RZ_TILE_QUERIES];
-        int64_t index[RZ_TILE_QUERIES]; /* a short tile repeats its last query */
+        int64_t index[RZ_TILE_QUERIES], last = n_queries - 1;
         RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++) {
-            index[i] = rz_smaller_(query + i, n_queries - 1);
+            index[i] = rz_smaller_(query + i, last);
             rows[i] = q + index[i] * q_stride;
         }
         for (int64_t position = 0; position < positions; position += RZ_SCORE_POSITIONS) {

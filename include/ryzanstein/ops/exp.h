@@ -10,7 +10,7 @@
 
 RZ_INLINE rz_f32x16 rz_exp(rz_f32x16 x) {
     const rz_f32x16 lowest = rz_set1(-87.33654f), round = rz_set1(12582912.0f); /* 1.5 * 2^23 */
-    const rz_f32x16 clamped = rz_max(lowest, rz_min(rz_set1(88.37626f), x)); /* NaN passes */
+    const rz_f32x16 clamped = rz_max(lowest, rz_min(rz_set1(88.37626f), x));    /* NaN passes */
     const rz_f32x16 n = rz_sub(rz_add(rz_mul(clamped, rz_set1(1.44269504f)), round), round);
     rz_f32x16 r = rz_sub(clamped, rz_mul(n, rz_set1(0.693359375f)));
     r = rz_sub(r, rz_mul(n, rz_set1(-2.12194440e-4f)));

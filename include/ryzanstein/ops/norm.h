@@ -39,7 +39,7 @@ static void RZ_NAME(rz_layer_norm)(const float *x, const float *weight, const fl
 
 static void RZ_NAME(rz_quantize)(const float *x, int64_t n, int64_t padded, int8_t *codes,
                                  float *scale, int32_t *sum) {
-    rz_f32x16 most = rz_set1(1e-5f); /* the floor of the BitNet recipe: no division by zero */
+    rz_f32x16 most = rz_set1(1e-5f);  /* the floor of the BitNet recipe: no division by zero */
     rz_f32x16 poison = rz_set1(0.0f); /* 0 of finite values, NaN of others */
     for (int64_t i = 0; i < n; i += 16) {
         const rz_f32x16 v = rz_load_n(x + i, n - i);

@@ -11,14 +11,16 @@
 #define RZ_TILE_QUERIES 2
 #define RZ_TILE_VECTORS 2
 
-typedef struct { __m256 low, high; } rz_f32x16;
+typedef struct {
+    __m256 low, high;
+} rz_f32x16;
 
 RZ_INLINE rz_f32x16 rz_pair_(__m256 low, __m256 high) {
     const rz_f32x16 a = {low, high};
     return a;
 }
-#define RZ_EACH_HALF_(name, intrinsic)                          \
-    RZ_INLINE rz_f32x16 name(rz_f32x16 a, rz_f32x16 b) {        \
+#define RZ_EACH_HALF_(name, intrinsic) \
+    RZ_INLINE rz_f32x16 name(rz_f32x16 a, rz_f32x16 b) { \
         return rz_pair_(intrinsic(a.low, b.low), intrinsic(a.high, b.high)); \
     }
 RZ_EACH_HALF_(rz_add, _mm256_add_ps)
@@ -49,7 +51,7 @@ RZ_INLINE rz_f32x16 rz_select_less(rz_f32x16 a, rz_f32x16 b, rz_f32x16 x, rz_f32
 }
 RZ_INLINE rz_f32x16 rz_keep_first(rz_f32x16 a, int64_t n, rz_f32x16 fill) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i count = _mm256_set1_epi32(n < 0 ? 0 : n > 16 ? 16 : (int)n);
+    const __m256i count = _mm256_set1_epi32(n < 0 ? 0 : (n > 16 ? 16 : (int)n));
     const __m256i low = _mm256_cmpgt_epi32(count, lanes);
     const __m256i high = _mm256_cmpgt_epi32(count, _mm256_add_epi32(lanes, _mm256_set1_epi32(8)));
     return rz_pair_(_mm256_blendv_ps(fill.low, a.low, _mm256_castsi256_ps(low)),

@@ -28,7 +28,7 @@ RZ_INLINE rz_f32x16 rz_select_less(rz_f32x16 a, rz_f32x16 b, rz_f32x16 x, rz_f32
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
 }
 RZ_INLINE rz_f32x16 rz_keep_first(rz_f32x16 a, int64_t n, rz_f32x16 fill) {
-    const __mmask16 mask = n <= 0 ? 0 : n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
+    const __mmask16 mask = n <= 0 ? 0 : (n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1));
     return _mm512_mask_blend_ps(mask, fill, a);
 }
 RZ_INLINE rz_f32x16 rz_exp2_integer(rz_f32x16 n) {

@@ -21,15 +21,17 @@
 typedef float rz_f32x16 __attribute__((vector_size(64), aligned(16)));
 typedef int32_t rz_i32x16 __attribute__((vector_size(64), aligned(16)));
 #define RZ_LANE(a, i) ((a)[i])
-#define RZ_EACH_LANE_(name, operator)                           \
+#define RZ_EACH_LANE_(name, operator) \
     RZ_INLINE rz_f32x16 name(rz_f32x16 a, rz_f32x16 b) { return a operator b; }
 #else /* MSVC; not run here */
-typedef struct { float lane[16]; } rz_f32x16;
+typedef struct {
+    float lane[16];
+} rz_f32x16;
 #define RZ_LANE(a, i) ((a).lane[i])
-#define RZ_EACH_LANE_(name, operator)                           \
-    RZ_INLINE rz_f32x16 name(rz_f32x16 a, rz_f32x16 b) {        \
+#define RZ_EACH_LANE_(name, operator) \
+    RZ_INLINE rz_f32x16 name(rz_f32x16 a, rz_f32x16 b) { \
         for (int i = 0; i < 16; i++) a.lane[i] = a.lane[i] operator b.lane[i]; \
-        return a;                                               \
+        return a; \
     }
 #endif
 
@@ -129,7 +131,7 @@ RZ_INLINE void rz_store_i8(int8_t *to, rz_f32x16 a) {
     for (int i = 0; i < 16; i++) {
         const float rounded = (RZ_LANE(a, i) + 12582912.0f) - 12582912.0f; /* 1.5 * 2^23 */
         /* written so that NaN becomes -128, as the conversion instructions have it */
-        to[i] = (int8_t)(rounded > 127.0f ? 127.0f : rounded > -128.0f ? rounded : -128.0f);
+        to[i] = (int8_t)(rounded > 127.0f ? 127.0f : (rounded > -128.0f ? rounded : -128.0f));
     }
 }
 
