@@ -37,7 +37,8 @@ RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, i
     for (int64_t query = 0; query < n_queries; query += RZ_TILE_QUERIES) {
         /* a short tile repeats its last query */
         const float *rows[RZ_TILE_QUERIES];
-        int64_t index[RZ_TILE_QUERIES], last = n_queries - 1;
+        int64_t index[RZ_TILE_QUERIES];
+        const int64_t last = n_queries - 1;
         RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++) {
             index[i] = rz_smaller_(query + i, last);
