@@ -35,13 +35,11 @@ RZ_INLINE int64_t rz_smaller_(int64_t a, int64_t b) { return a < b ? a : b; }
 RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, int64_t positions,
                           int64_t head_dim, const void *k, float (*scores)[RZ_KV_BLOCK], int kind) {
     for (int64_t query = 0; query < n_queries; query += RZ_TILE_QUERIES) {
-        /* a short tile repeats its last query */
         const float *rows[RZ_TILE_QUERIES];
-        int64_t index[RZ_TILE_QUERIES];
-        const int64_t last = n_queries - 1;
+        int64_t index[RZ_TILE_QUERIES]; /* a short tile repeats its last query */
         RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++) {
-            index[i] = rz_smaller_(query + i, last);
+            index[i] = rz_smaller_(query + i, n_queries - 1);
             rows[i] = q + index[i] * q_stride;
         }
         for (int64_t position = 0; position < positions; position += RZ_SCORE_POSITIONS) {
