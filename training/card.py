@@ -20,6 +20,7 @@ __all__ = ["DATA", "LICENCE", "fixed_prompts", "write_card"]
 DATA = "To be filled in: which texts, where they come from, and what is held out."
 LICENCE = "To be filled in: the licence of the texts, and that of the model."
 MAX_TOKENS = 150
+OPTIMIZERS = {"muon": "Muon for the matrices of the layers, AdamW for the rest", "adamw": "AdamW"}
 
 
 def fixed_prompts() -> list[str]:
@@ -122,6 +123,8 @@ def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
         "epochs": f"{results['epochs']:.1f}",
         "minutes": f"{results['minutes']:.0f}",
         "machine": results["machine"],
+        "optimizer": OPTIMIZERS[settings.optimizer],
+        "first_row": shape.context // settings.first_parts,
         "learning_rate": f"{settings.learning_rate:g}",
         "second_learning_rate": f"{settings.second_learning_rate:g}",
         "weight_decay": f"{settings.weight_decay:g}",
