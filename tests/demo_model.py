@@ -1,11 +1,19 @@
-"""The built-in demo model and the validation tale, as tests use them."""
+"""The built-in demo model and the validation tale, as tests use them.
+
+`python tests/demo_model.py` prints the constants that a new demo model needs here.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 from reference import (
     PROJECTIONS,
     BitNetReference,
@@ -87,3 +95,53 @@ def write_demo_masters(directory: Path) -> Path:
     write_checkpoint(directory, config, tensors, dtype="float32")
     (directory / "tokenizer.json").write_bytes((DEMO / "tokenizer.json").read_bytes())
     return directory
+
+
+def find_steady_places() -> list[int]:
+    """For STEADY_PLACES: the first nineteen, no excerpt within another."""
+    reference, ids = BitNetReference.open(DEMO), encode(tale())
+    found: list[int] = []
+    for begin in range(len(ids) - 8):
+        if found and begin < found[-1] + 8:
+            continue
+        if is_steady(reference, [BOS, *ids[begin : begin + 8]]):
+            found.append(begin)
+    return found[:19]
+
+
+def find_decided_prompts(lead: float = 0.05, steps: int = 64) -> list[str]:
+    """For DECIDED_PROMPTS: beginnings of sentences of the tale whose greedy continuation by the
+    reference is never a close call. The library only proposes continuations."""
+    reference, found = BitNetReference.open(DEMO), []
+    with ryzanstein_llm.BitNetModel() as model:
+        for sentence in re.split(r"(?<=[.!?])\s+", tale()):
+            words = sentence.split()
+            for count in range(3, len(words) + 1):
+                prompt = " ".join(words[:count])
+                ids = [BOS, *encode(prompt)]
+                ids += model.generate(prompt, max_tokens=steps, return_result=True).ids
+                if len(ids) - len(encode(prompt)) - 1 < steps:
+                    continue  # the end of the text
+                if all(
+                    _is_decided(logits(ids), ids, steps, lead)
+                    for logits in (model.forward, reference.forward)
+                ):
+                    found.append(prompt)
+                    break
+            if len(found) == 5:
+                break
+    return found
+
+
+def _is_decided(logits: NDArray[Any], ids: list[int], steps: int, lead: float) -> bool:
+    """Whether the last `steps` of ids lead the second best by `lead` or more."""
+    before = logits[-steps - 1 : -1]
+    second = np.sort(before, axis=-1)[:, -2]
+    return bool((before[np.arange(steps), ids[-steps:]] - second >= lead).all())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(
+        f"STEADY_PLACES = {tuple(find_steady_places())}\n"
+        f"DECIDED_PROMPTS = {tuple(find_decided_prompts())}\n"
+    )
