@@ -60,7 +60,7 @@ class ContextOverflowError(RyzansteinError, ValueError):
     def __init__(self, needed: int, context_length: int) -> None:
         super().__init__(
             f"{needed} tokens do not fit a context of {context_length} tokens; "
-            "shorten the prompt or open the model with a larger context_length"
+            "shorten the prompt, or raise context_length if the checkpoint's is larger"
         )
         self.needed = needed
         self.context_length = context_length
@@ -75,7 +75,7 @@ class TokenizerMissingError(RyzansteinError, LookupError):
 
 
 class SessionBusyError(RyzansteinError, RuntimeError):
-    """A session is already generating in another thread."""
+    """A session is generating already: in another thread, or in a stream that has not ended."""
 
 
 class CancelledError(RyzansteinError, RuntimeError):

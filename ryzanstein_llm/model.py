@@ -104,6 +104,8 @@ class BitNetModel:
         ]
         if weight_format is not None:
             check_choice("weight_format", weight_format, WEIGHT_FORMATS)
+        if skipping is not None and not isinstance(skipping, bool):
+            raise InvalidParameterError(f"skipping must be True, False or None, not {skipping!r}")
         directory = cache_directory(packed_cache)
         with open_checkpoint(path) as checkpoint:
             self.path: Path = checkpoint.path

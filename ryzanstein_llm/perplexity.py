@@ -56,7 +56,7 @@ def perplexity(
     if isinstance(text, str):
         ids = model.tokenize(text, add_special_tokens=False)
     else:
-        ids = check_token_ids("text", text, model.vocab_size)
+        ids = check_token_ids("text", text, model.vocab_size, or_text=True)
     if not ids or (model.start_id is None and len(ids) < 2):
         raise InvalidParameterError(f"perplexity needs text; {len(ids)} tokens were given")
     start = [] if model.start_id is None else [model.start_id]

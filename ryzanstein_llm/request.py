@@ -81,6 +81,11 @@ def make_request(
         sampling = SamplingParams()
     elif not isinstance(sampling, SamplingParams):
         raise InvalidParameterError(f"sampling must be SamplingParams, not {sampling!r}")
+    unknown = sorted(set(sampling_options) - set(SamplingParams.__dataclass_fields__))
+    if unknown:
+        known = ["max_tokens", "stop", "ignore_eos", "sampling"]
+        known += SamplingParams.__dataclass_fields__
+        raise InvalidParameterError(f"unknown option: {unknown[0]}; there are {', '.join(known)}")
     sampling = sampling.with_overrides(sampling_options)
     if model.tokenizer is None and (stops or not ids_suffice):
         raise TokenizerMissingError(
@@ -98,10 +103,8 @@ def prompt_ids(model: BitNetModel, prompt: Prompt) -> tuple[list[int], list[int]
         if prompt:
             return model.tokenize(prompt), model.tokenize(prompt, add_special_tokens=False)
         later: list[int] = []
-    elif isinstance(prompt, (bytes, bytearray)):
-        raise InvalidParameterError(f"prompt must be str or token ids, not {type(prompt).__name__}")
     else:
-        later = check_token_ids("prompt", prompt, model.vocab_size)
+        later = check_token_ids("prompt", prompt, model.vocab_size, or_text=True)
         if later:
             return later, later
     if model.start_id is None:

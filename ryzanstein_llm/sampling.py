@@ -133,7 +133,10 @@ class SamplingParams:
             return replace(self, **given)
         except TypeError:
             unknown = ", ".join(sorted(set(given) - set(self.__dataclass_fields__)))
-            raise InvalidParameterError(f"unknown sampling parameter: {unknown}") from None
+            known = ", ".join(self.__dataclass_fields__)
+            raise InvalidParameterError(
+                f"unknown sampling parameter: {unknown}; there are {known}"
+            ) from None
 
 
 class Sampler:

@@ -33,8 +33,8 @@ class _Outcome:
 class TextIterator(Iterator[str]):
     """Pieces of text as they come; together they are what `generate` returns.
 
-    `close()`, or dropping it, ends the generation early; `result` is there once iteration has
-    ended.
+    `close()`, leaving a `with` block, or dropping it ends the generation early; `result` is there
+    once iteration has ended.
     """
 
     def __init__(self, pieces: Callable[[_Outcome], Iterator[str]]) -> None:
@@ -53,6 +53,12 @@ class TextIterator(Iterator[str]):
     def close(self) -> None:
         """Stop generating. What came so far stays in the session."""
         self._pieces.close()
+
+    def __enter__(self) -> TextIterator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def result(self) -> GenerationResult:
@@ -109,7 +115,7 @@ class Session:
         Raises
         ------
         SessionBusyError
-            If the session is generating in another thread.
+            If the session is generating in another thread, or a stream of it has not ended.
         """
         stream = self._start(
             prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result
@@ -172,7 +178,10 @@ class Session:
     def _claim(self) -> threading.Lock:
         # A plain lock in a plain `with`: Ctrl-C cannot leave it locked.
         if self._busy.locked():
-            raise SessionBusyError("the session is in use by another thread; give each its own")
+            raise SessionBusyError(
+                "the session is in use: by another thread, which needs a session of its own, "
+                "or by a stream that has not ended; close() ends it"
+            )
         return self._busy  # two that come at the same moment take turns
 
     def _open_cache(self) -> KVCache:

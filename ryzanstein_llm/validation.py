@@ -57,15 +57,22 @@ def check_choice(name: str, value: Any, choices: Collection[Choice]) -> Choice:
 
 
 def check_token_ids(
-    name: str, ids: Sequence[int] | NDArray[np.integer[Any]], vocab_size: int
+    name: str,
+    ids: Sequence[int] | NDArray[np.integer[Any]],
+    vocab_size: int,
+    *,
+    or_text: bool = False,
 ) -> list[int]:
-    """Token ids as a list of ints in 0..vocab_size-1."""
+    """Token ids as a list of ints in 0..vocab_size-1; or_text: errors say that a str would do."""
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidParameterError(f"{name} must be one-dimensional, not of shape {ids.shape}")
+    kinds = "str or token ids" if or_text else "token ids"
+    if isinstance(ids, (str, bytes, bytearray)):  # bytes would pass for small integers
+        raise InvalidParameterError(f"{name} must be {kinds}, not {type(ids).__name__}")
     try:
         values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
     except TypeError:
-        raise InvalidParameterError(f"{name} must be token ids, not {ids!r}") from None
+        raise InvalidParameterError(f"{name} must be {kinds}, not {ids!r}") from None
     return [
         check_int(f"{name}[{index}]", value, 0, vocab_size - 1)
         for index, value in enumerate(values)

@@ -60,6 +60,12 @@ def test_weight_format(value: Any) -> None:
         BitNetModel(weight_format=value)
 
 
+@pytest.mark.parametrize("value", ["yes", 1, 0, "auto"])
+def test_skipping(value: Any) -> None:
+    with refuses(InvalidParameterError, "skipping", value):
+        BitNetModel(skipping=value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -94,8 +100,10 @@ def test_stop_strings_that_are_none(demo: BitNetModel, stop: Any) -> None:
 
 
 def test_a_misspelt_parameter_is_named(demo: BitNetModel) -> None:
-    with refuses(InvalidParameterError, "temprature"):
+    with refuses(InvalidParameterError, "temprature", "temperature, top_k"):
         demo.generate("Once", temprature=0.5)
+    with refuses(InvalidParameterError, "max_new_tokens", "max_tokens"):  # the name elsewhere
+        demo.generate("Once", max_new_tokens=5)
 
 
 @pytest.mark.parametrize(("name", "value"), [("temperature", -1), ("top_p", 0), ("seed", -1)])
@@ -118,6 +126,17 @@ def test_token_ids_out_of_range(model: BitNetModel, ids: list[Any]) -> None:
         model.perplexity([1, 2, *ids][-len(ids) :])
 
 
+@pytest.mark.parametrize("ids", [b"abc", bytearray(b"abc"), "abc"])
+def test_neither_bytes_nor_text_pass_for_ids(demo: BitNetModel, ids: Any) -> None:
+    with refuses(InvalidParameterError, "ids", type(ids).__name__):
+        demo.forward(ids)
+    with refuses(InvalidParameterError, "ids", type(ids).__name__):
+        demo.detokenize(ids)
+    if not isinstance(ids, str):
+        with refuses(InvalidParameterError, "text", type(ids).__name__):
+            demo.perplexity(ids)
+
+
 @pytest.mark.parametrize("ids", [[-1], [4096], [1.5]])
 def test_ids_without_text(demo: BitNetModel, ids: list[Any]) -> None:
     with refuses(InvalidParameterError, "ids[0]", ids[0]):
@@ -128,6 +147,14 @@ def test_ids_without_text(demo: BitNetModel, ids: list[Any]) -> None:
 def test_prompts_that_are_neither_text_nor_ids(demo: BitNetModel, prompt: Any) -> None:
     with refuses(InvalidParameterError, "prompt"):
         demo.generate(prompt, max_tokens=1)
+
+
+@pytest.mark.parametrize("text", [None, 5])
+def test_what_is_no_sequence_is_told_that_text_would_do(demo: BitNetModel, text: Any) -> None:
+    with refuses(InvalidParameterError, "prompt must be str or token ids", text):
+        demo.generate(text, max_tokens=1)
+    with refuses(InvalidParameterError, "text must be str or token ids", text):
+        demo.perplexity(text)
 
 
 @pytest.mark.parametrize("text", [None, 5, b"Once", ["Once"]])

@@ -16,6 +16,7 @@ import pytest
 
 import ryzanstein_llm
 import ryzanstein_llm.bench
+import ryzanstein_llm.testing
 from ryzanstein_llm import errors, sampling
 from ryzanstein_llm.cli import main, progress
 from ryzanstein_llm.cli.info import format_bytes
@@ -287,6 +288,13 @@ class TestBench:
             "contexts": [16, 64], "prefill": [8], "batches": [1, 4], "repetitions": 3,
             "quick": True, "scalar_check": False, "packed_cache": True,
         }  # fmt: skip
+
+    def test_help_names_the_presets(self, capsys):
+        with pytest.raises(SystemExit, match="0"):
+            main(["bench", "--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        *others, last = ryzanstein_llm.testing.PRESETS
+        assert f"{', '.join(others)} or {last}" in shown
 
     def test_a_model_and_a_preset_exclude_each_other(self, capsys):
         with pytest.raises(SystemExit, match="2"):

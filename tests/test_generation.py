@@ -194,6 +194,13 @@ class TestStream:
         stream.close()
         assert stream.result.finish_reason == "cancelled"
 
+    def test_leaving_a_with_block_closes_it(self, model):
+        with model.session() as session:
+            with session.stream(TALE, max_tokens=100) as stream:
+                next(stream)
+            assert stream.result.finish_reason == "cancelled"
+            assert session.generate(" and", max_tokens=3)
+
     def test_arguments_are_checked_before_the_first_piece(self, model):
         with pytest.raises(errors.InvalidParameterError):
             model.stream(TALE, max_tokens=-1)
@@ -242,7 +249,8 @@ class TestSession:
         with model.session() as session:
             stream = session.stream(TALE, max_tokens=20)
             next(stream)
-            with pytest.raises(errors.SessionBusyError):
+            # a stream of this very thread may be the reason, and can then be closed
+            with pytest.raises(errors.SessionBusyError, match="stream that has not ended"):
                 session.generate(TALE, max_tokens=1)
             stream.close()
 

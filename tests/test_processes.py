@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from small_model import write_small_model
+
+import ryzanstein_llm
 
 LIMIT = 120
 TALE = 'model.generate("Once upon a time", max_tokens=25)'
@@ -35,6 +38,24 @@ def run(script: str, *arguments: str, **environment: str) -> str:
 @pytest.fixture(scope="module")
 def tale() -> str:
     return run(f"import ryzanstein_llm; model = ryzanstein_llm.BitNetModel(); print({TALE})")
+
+
+def test_sources_without_compiled_kernels_say_so(tmp_path: Path) -> None:
+    """As in a clone after `pip install .`: Python finds the clone's sources first."""
+    package = Path(ryzanstein_llm.__file__).parent
+    shutil.copytree(
+        package, tmp_path / package.name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "demo")
+    )
+    for code in (
+        "import ryzanstein_llm; ryzanstein_llm.BitNetModel()",
+        "from ryzanstein_llm import cpu_info",
+    ):
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+        )
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith(f"ImportError: {tmp_path / package.name}"), result.stderr
+        assert "pip install -e ." in last
 
 
 # Small matrices would never use a team; these scenarios are about teams.

@@ -4,17 +4,20 @@ how fast anything is."""
 from __future__ import annotations
 
 import json
+import math
 import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from small_model import CONFIG, prompt, write_small_model
+from spoilt import refuses
 
 from ryzanstein_llm import BitNetModel, bench, cli
-from ryzanstein_llm.errors import ClosedError
+from ryzanstein_llm.errors import ClosedError, InvalidParameterError
 from ryzanstein_llm.models import bitnet
 from ryzanstein_llm.profiling import Limits, Profile
 from ryzanstein_llm.runner import new_cancel_flag
@@ -313,6 +316,12 @@ def test_limits_can_be_measured_by_themselves() -> None:
     found = bench.measure_limits(1, read_bytes=1 << 22, seconds=0.002)
     assert found.bytes_per_second > 0
     assert found.multiply_adds_per_second > 0
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, "0.1"])
+def test_limits_take_time(seconds: Any) -> None:
+    with refuses(InvalidParameterError, "seconds", seconds):
+        bench.measure_limits(1, read_bytes=1 << 20, seconds=seconds)
 
 
 def test_the_small_model_is_what_this_file_says() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..arena import Arena
 from ..kernels.limits import multiply_seconds, read_seconds
 from ..profiling import Limits
-from ..validation import check_int
+from ..validation import check_float, check_int
 from .cases import Measured
 from .runner import MeasuredRunner
 
@@ -20,11 +20,17 @@ def measure_limits(n_threads: int, *, read_bytes: int = 512 << 20, seconds: floa
     n_threads : int in 1..1024
     read_bytes : int in 2 ** 20..2 ** 40, a multiple of 4096
         Size of the array that is read: far above the CPU's caches, or it is their speed.
-    seconds : float
+    seconds : float in (0, 3600]
         About how long each is measured.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an argument is out of range.
     """
     check_int("n_threads", n_threads, 1, 1024)
     check_int("read_bytes", read_bytes, 1 << 20, 1 << 40)
+    check_float("seconds", seconds, 0, 3600, above_low=True)
     read = ReadLimit(read_bytes, seconds).measure(None, n_threads)
     multiply = MultiplyLimit(seconds).measure(None, n_threads)
     return Limits(read.amount / read.seconds, multiply.amount / multiply.seconds)

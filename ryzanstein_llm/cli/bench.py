@@ -31,7 +31,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="a .safetensors file or a checkpoint directory (default: the built-in demo model)",
     )
     source.add_argument(
-        "--preset", metavar="NAME", help="random weights in the shapes of this model"
+        "--preset",
+        metavar="NAME",
+        help="random weights in the shapes of this model: bitnet-b1.58-2B-4T, tales-6m or tiny",
     )
     parser.add_argument(
         "--sparse",
@@ -45,14 +47,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     several = (
         ("--threads", int, "N", "numbers of threads (default: as other commands choose)"),
-        ("--tiers", str, "TIER", "kernel tiers (default: the one in use)"),
-        ("--contexts", int, "N", "positions in the cache when decoding begins"),
-        ("--prefill", int, "N", "lengths of prompts"),
-        ("--batches", int, "N", "sequences in one pass"),
+        ("--tiers", str, "TIER", "kernel tiers, as info lists them (default: the one in use)"),
+        (
+            "--contexts",
+            int,
+            "N",
+            "positions in the cache when decoding begins (default: 16, 1024 and nearly all)",
+        ),
+        ("--prefill", int, "N", "lengths of prompts (default: 32, 128, 512)"),
+        ("--batches", int, "N", "sequences in one pass (default: 1, 2, 4, 8, 16)"),
     )
     for name, kind, metavar, text in several:
         parser.add_argument(name, type=kind, nargs="+", metavar=metavar, help=text)
-    parser.add_argument("--kv-dtype", metavar="KIND", help="float32, bfloat16 or int8")
+    parser.add_argument("--kv-dtype", metavar="KIND", help="float32, bfloat16 (default) or int8")
     parser.add_argument("--repetitions", type=int, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--quick", action="store_true", help="try the benchmark, not the machine")
     parser.add_argument(

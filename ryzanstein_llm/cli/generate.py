@@ -37,7 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("prompt", metavar="PROMPT", help="text to continue; - reads standard input")
+    parser.add_argument(
+        "prompt", metavar="PROMPT", help="text to continue, in quotes; - reads standard input"
+    )
     add_model_options(parser)
     parser.add_argument(
         "--max-tokens",
