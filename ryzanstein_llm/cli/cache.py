@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="(default: %(default)s)",
     )
     parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="show what is done; -vv shows more"
+        "-v", "--verbose", action="count", default=0, help="show what is done"
     )
     parser.set_defaults(run=run)
 

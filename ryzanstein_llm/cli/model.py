@@ -32,7 +32,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_format_option(parser)
     add_cache_option(parser)
     parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="show what is done; -vv shows more"
+        "-v", "--verbose", action="count", default=0, help="show what is done"
     )
 
 
