@@ -68,9 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_format_option(parser)
     add_cache_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with all repetitions")
-    parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="show what is done"
-    )
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="show what is done")
     parser.set_defaults(run=run)
 
 

@@ -33,9 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="list",
         help="(default: %(default)s)",
     )
-    parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="show what is done"
-    )
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="show what is done")
     parser.set_defaults(run=run)
 
 

@@ -31,9 +31,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     add_format_option(parser)
     add_cache_option(parser)
-    parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="show what is done"
-    )
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="show what is done")
 
 
 def add_format_option(parser: argparse.ArgumentParser) -> None:
