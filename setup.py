@@ -53,7 +53,15 @@ class BuildKernels(build_ext):
             extension.extra_compile_args = flags + openmp_compile
             extension.extra_link_args = openmp_link
             extension.define_macros += macros
+        stamp = Path("build", f"tiers-{sys.implementation.cache_tag}-{bool(self.inplace)}.txt")
+        tiers = " ".join(name for name, _ in macros)
+        before = stamp.read_text() if stamp.is_file() else None
+        # otherwise modules that are newer than their sources stay, whatever tiers they have
+        if before != tiers and (before is not None or "FORCE_SCALAR" in tiers):
+            self.force = True
         super().build_extensions()
+        stamp.parent.mkdir(exist_ok=True)
+        stamp.write_text(tiers)
 
     def _compiles(self, tier: str, flags: list[str]) -> bool:
         """Whether the real intrinsics compile; macros do not tell (MSVC defines none)."""
