@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,21 @@ class TextIterator(Iterator[str]):
         try:
             piece: str = next(self._pieces)
         except ValueError as error:
-            if "already executing" in str(error):
-                raise SessionBusyError("the stream is in use by another thread") from None
-            raise
+            raise _named(error) from None
         return piece
 
     def close(self) -> None:
-        """Stop generating. What came so far stays in the session."""
-        self._pieces.close()
+        """Stop generating. What came so far stays in the session.
+
+        Raises
+        ------
+        SessionBusyError
+            If another thread is computing the next piece; `Session.cancel` ends that.
+        """
+        try:
+            self._pieces.close()
+        except ValueError as error:
+            raise _named(error) from None
 
     def __enter__(self) -> TextIterator:
         return self
@@ -74,6 +82,13 @@ class TextIterator(Iterator[str]):
         return self._outcome.result
 
 
+def _named(error: ValueError) -> Exception:
+    """The error of a generator that runs in another thread, as ours; others as they are."""
+    if "already executing" in str(error):
+        return SessionBusyError("the stream is in use by another thread")
+    return error
+
+
 class Session:
     """One conversation with a model. Made by `BitNetModel.session()`.
 
@@ -88,6 +103,7 @@ class Session:
         self._tokens: list[int] = []
         self._busy = threading.Lock()
         self._cancel = new_cancel_flag()
+        self._streams: weakref.WeakSet[TextIterator] = weakref.WeakSet()
 
     @property
     def tokens(self) -> list[int]:
@@ -159,7 +175,15 @@ class Session:
             del self._tokens[n:]
 
     def close(self) -> None:
-        """Free the cache. Closing twice is fine."""
+        """Free the cache, and end streams that have not ended. Closing twice is fine.
+
+        Raises
+        ------
+        SessionBusyError
+            If another thread is generating.
+        """
+        for stream in list(self._streams):
+            stream.close()
         with self._claim():
             self._cache = None
 
@@ -204,7 +228,9 @@ class Session:
             prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, ids_suffice
         )
         self._check_room(request.new_ids(bool(self._tokens)))
-        return TextIterator(lambda outcome: self._run_next(request, outcome))
+        stream = TextIterator(lambda outcome: self._run_next(request, outcome))
+        self._streams.add(stream)
+        return stream
 
     def _check_room(self, ids: list[int]) -> None:
         self._model.check_fits(len(self._tokens) + len(ids))

@@ -254,6 +254,51 @@ class TestSession:
                 session.generate(TALE, max_tokens=1)
             stream.close()
 
+    def test_closing_ends_a_stream_that_has_not_ended(self, model):
+        with model.session() as session:
+            stream = session.stream(TALE, max_tokens=20)
+            next(stream)
+            session.stream(TALE, max_tokens=20)  # never begun
+        assert stream.result.finish_reason == "cancelled"
+        with pytest.raises(errors.ClosedError):
+            session.generate(TALE, max_tokens=1)
+
+    def test_closing_does_not_hide_an_error_between_two_pieces(self, model):
+        def show(session):
+            with session:
+                stream = session.stream(TALE, max_tokens=20)
+                for _ in stream:
+                    raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            show(model.session())
+
+    def test_neither_session_nor_stream_is_closed_under_a_computing_thread(
+        self, model, monkeypatch
+    ):
+        computing, may_end = threading.Event(), threading.Event()
+        likeliest = model.runner.likeliest
+
+        def slowly(*arguments):
+            computing.set()
+            assert may_end.wait(60)
+            return likeliest(*arguments)
+
+        monkeypatch.setattr(model.runner, "likeliest", slowly)
+        with model.session() as session:
+            stream = session.stream(TALE, max_tokens=3)
+            thread = threading.Thread(target=lambda: list(stream))
+            thread.start()
+            assert computing.wait(60)
+            try:
+                for close in (session.close, stream.close):
+                    with pytest.raises(errors.SessionBusyError):
+                        close()
+            finally:
+                may_end.set()
+                thread.join()
+            assert stream.result.finish_reason == "length"
+
     def test_cancel_from_another_thread_during_a_long_prompt(self, wordless):
         with wordless.session() as session:
             session.generate(prompt(40), max_tokens=1, return_result=True)
