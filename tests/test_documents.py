@@ -26,7 +26,15 @@ import ryzanstein_llm
 from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
 from benchmarks.performance import __main__ as performance_command
-from ryzanstein_llm import GenerationResult, PerplexityResult, SamplingParams, cli, errors, testing
+from ryzanstein_llm import (
+    GenerationResult,
+    PerplexityResult,
+    SamplingParams,
+    bench,
+    cli,
+    errors,
+    testing,
+)
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.testing import __main__ as testing_command
 from training import __main__ as training_command
@@ -185,13 +193,31 @@ def test_shell_lines_run(variables: dict[str, str], arguments: list[str]) -> Non
 
 def test_every_public_name_is_in_the_api_document() -> None:
     text = (ROOT / "API.md").read_text(encoding="utf-8")
-    names = [*ryzanstein_llm.__all__, *errors.__all__, *testing.__all__]
+    names = [*ryzanstein_llm.__all__, *errors.__all__, *testing.__all__, *bench.__all__]
     names += ["TextIterator", *ryzanstein_llm.cpu_info()]
     for kind in (SamplingParams, GenerationResult, PerplexityResult):
         names += [field.name for field in dataclasses.fields(kind)]
     for kind in (ryzanstein_llm.BitNetModel, ryzanstein_llm.Session, ryzanstein_llm.KVCache):
         names += [name for name in vars(kind) if not name.startswith("_") and name not in INNER]
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
+
+
+def test_every_extra_is_in_the_installation_document() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^\[project\.optional-dependencies\]\n(.*?)^\[", project, re.M | re.S)
+    extras = set(re.findall(r"^(\w+) = \[", section, re.M))
+    text = (ROOT / "INSTALL.md").read_text(encoding="utf-8")
+    assert extras >= {"test", "parity"}
+    assert not extras - set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+
+
+def test_every_environment_variable_is_in_the_installation_document() -> None:
+    sources = [*(ROOT / "ryzanstein_llm").rglob("*.py"), *(ROOT / "ryzanstein_llm").rglob("*.pyx")]
+    named = r"\b(?:RYZANSTEIN|OMP|GOMP|XDG)_[A-Z_]+\b"
+    found = {name for path in sources for name in re.findall(named, path.read_text("utf-8"))}
+    assert "RYZANSTEIN_ISA" in found
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("INSTALL.md", "API.md"))
+    assert not [name for name in found if name not in text]
 
 
 # For the parts of the library among themselves, though without an underscore.
