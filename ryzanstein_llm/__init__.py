@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
-from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
@@ -65,25 +63,10 @@ def __getattr__(name: str) -> Any:
         home = _HOMES[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    try:
-        module = importlib.import_module(home, __name__)
-    except ImportError as error:
-        if _compiled():
-            raise
-        raise ImportError(
-            f"{os.path.dirname(__file__)} holds sources, and no kernels compiled for this Python: "
-            "run in another directory to use an installed package, or `pip install -e .` here"
-        ) from error
+    module = importlib.import_module(home, __name__)
     value = getattr(module, name)
     globals()[name] = value
     return value
-
-
-def _compiled() -> bool:
-    """Whether kernels for this Python lie beside the sources. In a clone there are none, and
-    Python, started in it, finds the clone before an installed package."""
-    stem = os.path.join(os.path.dirname(__file__), "kernels", "cpu")
-    return any(os.path.exists(stem + suffix) for suffix in EXTENSION_SUFFIXES)
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ So libgomp is loaded here, with that setting unless the user made one of their o
 from __future__ import annotations
 
 import os
+from importlib.machinery import EXTENSION_SUFFIXES
 
 SPIN_ROUNDS = "1000"
 
@@ -26,4 +27,16 @@ def _load_openmp() -> None:
         del os.environ["GOMP_SPINCOUNT"]
 
 
+def _compiled() -> bool:
+    """Whether kernels for this Python lie here. In a clone there are none, and Python, started in
+    it, finds the clone before an installed package."""
+    stem = os.path.join(os.path.dirname(__file__), "threads")
+    return any(os.path.exists(stem + suffix) for suffix in EXTENSION_SUFFIXES)
+
+
+if not _compiled():
+    raise ImportError(
+        f"{os.path.dirname(__file__)} holds sources, and no kernels compiled for this Python: run "
+        "in another directory to use an installed package, or `pip install -e .` here"
+    )
 _load_openmp()
