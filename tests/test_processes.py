@@ -49,6 +49,8 @@ def test_sources_without_compiled_kernels_say_so(tmp_path: Path) -> None:
     for code in (
         "import ryzanstein_llm; ryzanstein_llm.BitNetModel()",
         "from ryzanstein_llm import cpu_info",
+        "from ryzanstein_llm import bench",
+        "import ryzanstein_llm.kernels.linear",
     ):
         result = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
