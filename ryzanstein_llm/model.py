@@ -59,9 +59,9 @@ class BitNetModel:
         Whether decoding leaves out weights that squared ReLU makes irrelevant. Default: where it
         pays. Results are equal bit for bit either way, and other activations have nothing to skip.
     weight_format : "2bit", "1.6bit" or "table", optional
-        How ternary weights are kept in memory that are read as a whole, which is all of them with
-        `skipping=False`; what is laid out for skipping takes two bits. "1.6bit" is five weights a
-        byte; "table" is three in five bits, for kernels that look sums up instead of multiplying.
+        How ternary weights are kept in memory. "1.6bit" is five weights a byte; "table" is three
+        in five bits, for kernels that look sums up instead of multiplying, but for weights that
+        `skipping` may leave out, which have two bits there.
         Default: for a large model what this CPU's kernels are fastest with, else "2bit". Results
         are equal bit for bit.
     packed_cache : bool or path, optional

@@ -18,8 +18,8 @@
 #include <stdint.h>
 
 /* ---- ternary weights ------------------------------------------------------
- * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of five layouts; each is made of 64-byte
- * units, and each kernel says which it takes. Three have four codes to a byte, two are denser.
+ * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of seven layouts; each is made of 64-byte
+ * units, and each kernel says which it takes. Three have four codes to a byte, four are denser.
  *
  * Tiles, for products that need every weight: a tile is 16 rows x 16 columns; byte 4*row + b
  * holds columns b, 4+b, 8+b, 12+b of that row in its bit pairs 0, 2, 4, 6. So one 32-bit lane is
@@ -37,6 +37,9 @@
  * Trits, as tiles with five codes to a byte (1.6 bits a weight): a tile is 16 rows x 20 columns;
  * byte 4*row + b holds columns b, 4+b, 8+b, 12+b, 16+b as ternary/trits.h says.
  *
+ * Trit rows and trit columns, as rows and columns with five codes to a byte: lines are of 320 codes,
+ * and digit p is what bit pair p is there.
+ *
  * Tables, for kernels that look sums up instead of multiplying (1.67 bits a weight): a tile is 64
  * rows x 24 columns in 320 bytes. Each row has eight triples of neighbouring columns as
  * ternary/triples.h says: the number of triple k of rows r and 32+r is in the low and the high half
@@ -48,26 +51,36 @@
  * tile or row that pair has a quarter of the columns: 4096*columns, which int32 holds up to
  * columns = 524,287; RZ_MAX_COLUMNS keeps a factor of two in hand. In the columns layout it has
  * all: 16384*columns, up to 131,071. The dense layouts say in their kernels what they widen when.
+ * In trit rows and trit columns sums are 256 times too large, and |x| <= 127 counts (quantize gives no
+ * -128): 65024*columns. A lane has at most an eighth of the columns of a trit row: 8128*columns, up to 264,208.
+ * Trit columns subtract sum x first: 256 * |sum (code-1)*x| <= 32512*columns, up to 66,052.
  */
 #define RZ_TILE_ROWS 16
 #define RZ_TILE_COLUMNS 16
 #define RZ_TILE_BYTES 64
 #define RZ_LINE_CODES 256
 #define RZ_LINE_BYTES 64
+#define RZ_LINE_TRITS 320
+#define RZ_LINE_SUMS 384 /* int32 that ternary_columns needs for a line, of either kind */
+/* Lines from a column to the next, for one of so many: were that a multiple of 4, the same line of all
+ * columns, which products of several tokens read in turn, would fall into a few sets of a cache. */
+#define RZ_COLUMN_STRIDE(lines) ((lines) + ((lines) % 4 == 0))
 #define RZ_TRITS_COLUMNS 20
 #define RZ_TABLES_COLUMNS 24
 /* Tiles of `wide` columns side by side; all of the last 16 columns are in one. */
 #define RZ_DENSE_TILES(columns, wide) ((((columns) + 15) / 16 * 16 + (wide) - 1) / (wide))
 #define RZ_MAX_COLUMNS 262144
-#define RZ_MAX_COLUMN_RUNS 65536 /* columns of a matrix in the columns layout */
-#define RZ_TERNARY_LAYOUT_VERSION 2
+#define RZ_MAX_COLUMN_RUNS 65536 /* of a matrix in a columns layout */
+#define RZ_TERNARY_LAYOUT_VERSION 3
 
 typedef enum rz_layout {
     RZ_LAYOUT_TILES = 0,
     RZ_LAYOUT_ROWS = 1,
     RZ_LAYOUT_COLUMNS = 2,
     RZ_LAYOUT_TRITS = 3,
-    RZ_LAYOUT_TABLES = 4
+    RZ_LAYOUT_TABLES = 4,
+    RZ_LAYOUT_TRIT_ROWS = 5,
+    RZ_LAYOUT_TRIT_COLUMNS = 6
 } rz_layout;
 
 typedef struct rz_ternary {
@@ -76,7 +89,7 @@ typedef struct rz_ternary {
                              run_lines, 64), or (row_tiles / 4, run_lines, 320) */
     int64_t rows, columns, row_tiles, column_tiles; /* 16 each. row_tiles: a multiple of 4 but for
                                                        tiles and trits */
-    int64_t run_lines; /* lines of a row or column, tiles side by side of trits or tables; 0 for tiles */
+    int64_t run_lines; /* lines from a row or column to the next, tiles side by side of trits or tables; 0 for tiles */
     float scale;       /* value of code 2 */
     rz_layout layout;
 } rz_ternary;
@@ -92,8 +105,8 @@ typedef struct rz_activations {
     int64_t n;
 } rz_activations;
 
-/* A multiple of 256, with zeros to where the last tile of any layout ends. */
-#define RZ_ACTIVATIONS_STRIDE(columns) (((columns) + 2 * RZ_TABLES_COLUMNS + 255) / 256 * 256)
+/* A multiple of 256, with zeros to where the last tile or line of any layout ends. */
+#define RZ_ACTIVATIONS_STRIDE(columns) (((columns) + RZ_LINE_TRITS + 255) / 256 * 256)
 /* Tables of a token: for each 24 columns eight of 32 bytes. */
 #define RZ_TABLES_BYTES(columns) (256 * RZ_DENSE_TILES(columns, RZ_TABLES_COLUMNS))
 
@@ -197,13 +210,14 @@ typedef struct rz_kernels {
                            const rz_activations *x, float *out, int64_t out_stride,
                            rz_output_mode store, void *scratch);
 
-    /* The same y for the `count` listed rows of a matrix in the rows layout, the others untouched,
+    /* The same y for the `count` listed rows of a matrix in rows or trit rows, the others untouched,
      * and x->n <= RZ_FEW_TOKENS: out[t * out_stride + row] = y. */
     void (*ternary_rows)(const rz_ternary *w, const int32_t *rows, int64_t count,
                          const rz_activations *x, float *out, int64_t out_stride);
 
-    /* Part of y, for a matrix in the columns layout and n <= RZ_FEW_TOKENS tokens: adds the
-     * products of the listed columns to sums, (n, 256 * run_lines) int32 in a scale of the tier.
+    /* Part of y, for a matrix in columns or trit columns and n <= RZ_FEW_TOKENS tokens: adds the
+     * products of the listed columns to sums, up to (n, run_lines, RZ_LINE_SUMS) int32 in a form of
+     * the layout and the tier, 0 at first.
      * values[t * values_stride + i] is the code of token t for columns[i]; lists have a multiple of
      * RZ_LIST_STEP entries, filled up with any column and value 0. 64-byte aligned sums. */
     void (*ternary_columns)(const rz_ternary *w, const int32_t *columns, int64_t count,

@@ -1,9 +1,9 @@
-/* From checkpoint weights to the five layouts of kernels.h, once at load, and back to values for
+/* From checkpoint weights to the seven layouts of kernels.h, once at load, and back to values for
  * inspection. Portable C.
  *
  * A source is one of the published forms of a ternary matrix; it yields codes. A layout is a place
- * for each code. Packing works in units that threads share out: 16 rows (tiles, rows, trits), 64 rows
- * (tables) or 64 columns (columns).
+ * for each code. Packing works in units that threads share out: 16 rows (tiles, trits, both kinds of
+ * rows), 64 rows (tables) or 64 columns (both kinds of columns).
  */
 #ifndef RZ_PACK_TERNARY_H
 #define RZ_PACK_TERNARY_H
@@ -88,15 +88,28 @@ RZ_INLINE uint32_t rz_pack_tiles_(const rz_ternary_source *source, const rz_tern
     return bad;
 }
 
-RZ_INLINE uint32_t rz_pack_rows_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
+/* Adds codes p of a line's bytes to what they hold so far, and finishes the bytes: four bit pairs, or
+ * five digits of a number. `trits` is a constant. */
+RZ_INLINE void rz_add_to_line_(const uint8_t *codes, int p, int trits, uint8_t *bytes) {
+    for (int i = 0; i < RZ_SOURCE_CODES; i++)
+        bytes[i] = (uint8_t)(!p ? codes[i] : trits ? 3 * bytes[i] + codes[i] : bytes[i] | codes[i] << 2 * p);
+}
+RZ_INLINE void rz_finish_line_(int trits, uint8_t *bytes) {
+    if (trits)
+        for (int i = 0; i < RZ_SOURCE_CODES; i++) bytes[i] = rz_trits_byte(bytes[i]);
+}
+
+RZ_INLINE uint32_t rz_pack_rows_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile, int trits) {
+    const int parts = trits ? RZ_TRITS : 4;
     uint32_t bad = 0;
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
         for (int64_t line = 0; line < w->run_lines; line++) {
-            uint8_t codes[4][RZ_SOURCE_CODES], bytes[RZ_LINE_BYTES];
-            for (int p = 0; p < 4; p++)
-                bad |= rz_source_codes_(source, row, RZ_LINE_CODES * line + 64 * p, codes[p]);
-            for (int i = 0; i < RZ_LINE_BYTES; i++)
-                bytes[i] = (uint8_t)(codes[0][i] | codes[1][i] << 2 | codes[2][i] << 4 | codes[3][i] << 6);
+            uint8_t codes[RZ_SOURCE_CODES], bytes[RZ_LINE_BYTES];
+            for (int p = 0; p < parts; p++) {
+                bad |= rz_source_codes_(source, row, 64 * (parts * line + p), codes);
+                rz_add_to_line_(codes, p, trits, bytes);
+            }
+            rz_finish_line_(trits, bytes);
             memcpy(rz_writable_(w) + (row * w->run_lines + line) * RZ_LINE_BYTES, bytes, RZ_LINE_BYTES);
         }
     return bad;
@@ -105,18 +118,20 @@ RZ_INLINE uint32_t rz_pack_rows_(const rz_ternary_source *source, const rz_terna
 /* Which byte of a column's line has rows 64*p + row. */
 RZ_INLINE int rz_line_byte_(int row) { return 16 * (row / 4 % 4) + 4 * (row / 16) + row % 4; }
 
-RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_ternary *w, int64_t unit) {
+RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_ternary *w, int64_t unit, int trits) {
     const int64_t first = RZ_SOURCE_CODES * unit, end = 16 * w->column_tiles;
+    const int parts = trits ? RZ_TRITS : 4;
     uint32_t bad = 0;
     for (int64_t line = 0; line < w->run_lines; line++) {
         uint8_t bytes[64][RZ_SOURCE_CODES]; /* by row, then column */
-        for (int row = 0; row < 64; row++)
-            for (int p = 0; p < 4; p++) {
+        for (int row = 0; row < 64; row++) {
+            for (int p = 0; p < parts; p++) {
                 uint8_t codes[RZ_SOURCE_CODES];
-                bad |= rz_source_codes_(source, RZ_LINE_CODES * line + 64 * p + row, first, codes);
-                for (int i = 0; i < RZ_SOURCE_CODES; i++)
-                    bytes[row][i] = (uint8_t)(p ? bytes[row][i] | codes[i] << 2 * p : codes[i]);
+                bad |= rz_source_codes_(source, 64 * (parts * line + p) + row, first, codes);
+                rz_add_to_line_(codes, p, trits, bytes[row]);
             }
+            rz_finish_line_(trits, bytes[row]);
+        }
         for (int i = 0; i < RZ_SOURCE_CODES && first + i < end; i++) {
             uint8_t *to = rz_writable_(w) + ((first + i) * w->run_lines + line) * RZ_LINE_BYTES;
             for (int row = 0; row < 64; row++) to[rz_line_byte_(row)] = bytes[row][i];
@@ -173,7 +188,8 @@ RZ_INLINE uint32_t rz_pack_tables_(const rz_ternary_source *source, const rz_ter
 /* How many units a matrix has. */
 static inline int64_t rz_pack_units(const rz_ternary *w) {
     switch (w->layout) {
-    case RZ_LAYOUT_COLUMNS: return (w->column_tiles + 3) / 4;
+    case RZ_LAYOUT_COLUMNS:
+    case RZ_LAYOUT_TRIT_COLUMNS: return (w->column_tiles + 3) / 4;
     case RZ_LAYOUT_TABLES: return w->row_tiles / 4;
     default: return w->row_tiles;
     }
@@ -182,8 +198,10 @@ static inline int64_t rz_pack_units(const rz_ternary *w) {
 /* Packs one unit. Returns non-zero if a code 3 was met. */
 static inline uint32_t rz_pack_unit(const rz_ternary_source *source, const rz_ternary *w, int64_t unit) {
     switch (w->layout) {
-    case RZ_LAYOUT_ROWS: return rz_pack_rows_(source, w, unit);
-    case RZ_LAYOUT_COLUMNS: return rz_pack_columns_(source, w, unit);
+    case RZ_LAYOUT_ROWS: return rz_pack_rows_(source, w, unit, 0);
+    case RZ_LAYOUT_TRIT_ROWS: return rz_pack_rows_(source, w, unit, 1);
+    case RZ_LAYOUT_COLUMNS: return rz_pack_columns_(source, w, unit, 0);
+    case RZ_LAYOUT_TRIT_COLUMNS: return rz_pack_columns_(source, w, unit, 1);
     case RZ_LAYOUT_TRITS: return rz_pack_trits_(source, w, unit);
     case RZ_LAYOUT_TABLES: return rz_pack_tables_(source, w, unit);
     default: return rz_pack_tiles_(source, w, unit);
@@ -192,8 +210,10 @@ static inline uint32_t rz_pack_unit(const rz_ternary_source *source, const rz_te
 
 /* The code of one weight. */
 static inline int rz_code_at(const rz_ternary *w, int64_t row, int64_t column) {
+    const int trits = w->layout == RZ_LAYOUT_TRIT_ROWS || w->layout == RZ_LAYOUT_TRIT_COLUMNS;
+    const int line_codes = trits ? RZ_LINE_TRITS : RZ_LINE_CODES;
     int64_t byte;
-    int pair;
+    int part; /* bit pair or digit */
     if (w->layout == RZ_LAYOUT_TRITS) {
         const int within = (int)(column % RZ_TRITS_COLUMNS);
         byte = ((row / 16) * w->run_lines + column / RZ_TRITS_COLUMNS) * RZ_TILE_BYTES + 4 * (row % 16) + within % 4;
@@ -207,15 +227,15 @@ static inline int rz_code_at(const rz_ternary *w, int64_t row, int64_t column) {
     if (w->layout == RZ_LAYOUT_TILES) {
         const int within = (int)(column % 16);
         byte = ((row / 16) * w->column_tiles + column / 16) * RZ_TILE_BYTES + 4 * (row % 16) + within % 4;
-        pair = within / 4;
-    } else if (w->layout == RZ_LAYOUT_ROWS) {
-        byte = (row * w->run_lines + column / 256) * RZ_LINE_BYTES + column % 64;
-        pair = (int)(column / 64 % 4);
+        part = within / 4;
+    } else if (w->layout == RZ_LAYOUT_ROWS || w->layout == RZ_LAYOUT_TRIT_ROWS) {
+        byte = (row * w->run_lines + column / line_codes) * RZ_LINE_BYTES + column % 64;
+        part = (int)(column % line_codes / 64);
     } else {
-        byte = (column * w->run_lines + row / 256) * RZ_LINE_BYTES + rz_line_byte_((int)(row % 64));
-        pair = (int)(row / 64 % 4);
+        byte = (column * w->run_lines + row / line_codes) * RZ_LINE_BYTES + rz_line_byte_((int)(row % 64));
+        part = (int)(row % line_codes / 64);
     }
-    return w->codes[byte] >> 2 * pair & 3;
+    return trits ? rz_trit(w->codes[byte], part) : w->codes[byte] >> 2 * part & 3;
 }
 
 /* Back to -1, 0, 1. */

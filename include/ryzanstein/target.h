@@ -54,10 +54,13 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define RZ_INLINE static inline __attribute__((always_inline, unused))
+/* For loops that need all registers: inlined into one large function GCC 12 copies sums to and fro. */
+#define RZ_APART static __attribute__((noinline, unused))
 #define RZ_RESTRICT __restrict__
 #define RZ_ALIGNED(bytes) __attribute__((aligned(bytes)))
 #else
 #define RZ_INLINE static __forceinline
+#define RZ_APART static __declspec(noinline)
 #define RZ_RESTRICT __restrict
 #define RZ_ALIGNED(bytes) __declspec(align(bytes))
 #endif

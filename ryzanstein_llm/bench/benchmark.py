@@ -138,7 +138,7 @@ def _dense_runners(
     """By number of threads, for a copy of the weights that is read as a whole; none where the model
     has nothing to skip."""
     layouts = {matrix.layout for layer in model.graph.layers for matrix in layer.matrices}
-    if not layouts & {"rows", "columns"}:
+    if not layouts & {"rows", "columns", "trit_rows", "trit_columns"}:
         return {}
     whole = stack.enter_context(
         BitNetModel(

@@ -29,7 +29,12 @@ class Densities:
 
     def of(self, matrix: TernaryMatrix) -> float:
         """The share of a matrix that was read."""
-        share = {"rows": self.rows, "columns": self.columns}.get(matrix.layout)
+        share = {
+            "rows": self.rows,
+            "trit_rows": self.rows,
+            "columns": self.columns,
+            "trit_columns": self.columns,
+        }.get(matrix.layout)
         return 1.0 if share is None else share
 
 
@@ -82,7 +87,7 @@ def bytes_per_token(
         As they were counted.
     """
     matrices = [matrix for layer in graph.layers for matrix in layer.matrices]
-    ternary = sum(matrix.nbytes * densities.of(matrix) for matrix in matrices)
+    ternary = sum(matrix.read_bytes * densities.of(matrix) for matrix in matrices)
     cache = context * layout.bytes_per_position
     if graph.screen is None:
         return Traffic(ternary, graph.head.array.nbytes, 0, cache, densities)

@@ -3,10 +3,11 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "ryzanstein/kernels.h" nogil:
     enum: RZ_TILE_ROWS, RZ_TILE_COLUMNS, RZ_TILE_BYTES, RZ_MAX_COLUMNS, RZ_PANEL_TILES
-    enum: RZ_LINE_CODES, RZ_LINE_BYTES, RZ_MAX_COLUMN_RUNS, RZ_FEW_TOKENS, RZ_LIST_STEP
+    enum: RZ_LINE_CODES, RZ_LINE_TRITS, RZ_LINE_SUMS, RZ_LINE_BYTES, RZ_MAX_COLUMN_RUNS, RZ_FEW_TOKENS, RZ_LIST_STEP
     enum: RZ_KV_BLOCK, RZ_MAX_QUERIES, RZ_MAX_HEAD_DIM, RZ_TERNARY_LAYOUT_VERSION
     enum: RZ_TRITS_COLUMNS, RZ_TABLES_COLUMNS
     size_t RZ_TERNARY_SCRATCH_BYTES(int64_t tokens)
+    int64_t RZ_COLUMN_STRIDE(int64_t lines)
     int64_t RZ_ACTIVATIONS_STRIDE(int64_t columns)
     int64_t RZ_TABLES_BYTES(int64_t columns)
     int64_t RZ_DENSE_TILES(int64_t columns, int64_t wide)
@@ -17,6 +18,8 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         RZ_LAYOUT_COLUMNS
         RZ_LAYOUT_TRITS
         RZ_LAYOUT_TABLES
+        RZ_LAYOUT_TRIT_ROWS
+        RZ_LAYOUT_TRIT_COLUMNS
 
     ctypedef struct rz_ternary:
         const uint8_t *codes

@@ -9,8 +9,9 @@ import numpy as np
 
 from libc.stdint cimport int8_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_FEW_TOKENS, RZ_LAYOUT_TABLES, RZ_MAX_COLUMNS, RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES,
-    RZ_TERNARY_LAYOUT_VERSION, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels, rz_ternary)
+    RZ_FEW_TOKENS, RZ_LAYOUT_TABLES, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_LINE_TRITS, RZ_MAX_COLUMNS, RZ_PANEL_TILES,
+    RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES, RZ_TERNARY_LAYOUT_VERSION, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS,
+    kernels, rz_ternary)
 from ryzanstein_llm.kernels.packing cimport describe_matrix
 from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, Workspace
@@ -36,8 +37,8 @@ cdef class TernaryMatrix:
     scale : float > 0
         The value a code of +1 stands for.
     layout : a key of packing.LAYOUTS
-        "tiles", "trits" and "tables" for products that need all weights; "rows" and "columns" where
-        `skipping` may leave some of these out. Every product takes every layout.
+        "tiles", "trits" and "tables" for products that need all weights; "rows", "columns",
+        "trit_rows" and "trit_columns" where `skipping` may leave some of these out. Every product takes every layout.
     """
     def __cinit__(self, codes, int64_t rows, int64_t columns, float scale, layout="tiles"):
         describe_matrix(&self.matrix, codes, rows, columns, layout)
@@ -63,6 +64,14 @@ cdef class TernaryMatrix:
     def nbytes(self):
         """Bytes of the codes."""
         return self.codes.nbytes
+
+    @property
+    def read_bytes(self):
+        """Of these, what a product with all weights reads; between columns there may be a gap."""
+        if self.layout not in ("columns", "trit_columns"):
+            return self.nbytes
+        line = RZ_LINE_TRITS if self.layout == "trit_columns" else RZ_LINE_CODES
+        return self.codes.shape[0] * ((self.rows + line - 1) // line) * RZ_LINE_BYTES
 
     def dense(self):
         """int8 (rows, columns) of -1, 0, 1; without the scale."""

@@ -5,9 +5,10 @@ import numpy as np
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_DENSE_TILES, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TABLES, RZ_LAYOUT_TILES, RZ_LAYOUT_TRITS,
-    RZ_LINE_BYTES, RZ_LINE_CODES, RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES,
-    RZ_TRITS_COLUMNS, kernels, rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
+    RZ_COLUMN_STRIDE, RZ_DENSE_TILES, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TABLES, RZ_LAYOUT_TILES,
+    RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LAYOUT_TRITS, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_LINE_TRITS,
+    RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES, RZ_TRITS_COLUMNS, kernels,
+    rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
 from ryzanstein_llm.kernels.threads cimport team_size
 
 cdef extern from "ryzanstein/pack_ternary.h" nogil:
@@ -37,7 +38,7 @@ cdef extern from "ryzanstein/rotary_table.h" nogil:
 FLOAT_KINDS = {"F32": 0, "BF16": 1, "F16": 2}
 LAYOUTS = {
     "tiles": RZ_LAYOUT_TILES, "rows": RZ_LAYOUT_ROWS, "columns": RZ_LAYOUT_COLUMNS, "trits": RZ_LAYOUT_TRITS,
-    "tables": RZ_LAYOUT_TABLES,
+    "tables": RZ_LAYOUT_TABLES, "trit_rows": RZ_LAYOUT_TRIT_ROWS, "trit_columns": RZ_LAYOUT_TRIT_COLUMNS,
 }
 
 
@@ -63,14 +64,15 @@ def storage_shape(rows, columns, layout="tiles"):
         return (rows + 63) // 64, RZ_DENSE_TILES(columns, RZ_TABLES_COLUMNS), RZ_TABLES_TILE_BYTES
     if layout == "tiles":
         return (rows + 15) // 16, (columns + 15) // 16, RZ_TILE_BYTES
-    if layout == "rows":
-        return (rows + 63) // 64 * 64, (columns + RZ_LINE_CODES - 1) // RZ_LINE_CODES, RZ_LINE_BYTES
-    return (columns + 15) // 16 * 16, (rows + RZ_LINE_CODES - 1) // RZ_LINE_CODES, RZ_LINE_BYTES
+    line = RZ_LINE_TRITS if layout in ("trit_rows", "trit_columns") else RZ_LINE_CODES
+    if layout in ("rows", "trit_rows"):
+        return (rows + 63) // 64 * 64, (columns + line - 1) // line, RZ_LINE_BYTES
+    return (columns + 15) // 16 * 16, RZ_COLUMN_STRIDE((rows + line - 1) // line), RZ_LINE_BYTES
 
 
 cdef int describe_matrix(rz_ternary *matrix, codes, int64_t rows, int64_t columns, layout) except -1:
     """Fills in all but the scale, having checked that `codes` can hold the matrix."""
-    most = RZ_MAX_COLUMN_RUNS if layout == "columns" else RZ_MAX_COLUMNS
+    most = RZ_MAX_COLUMN_RUNS if layout in ("columns", "trit_columns") else RZ_MAX_COLUMNS
     if not 1 <= columns <= most or rows < 1:
         raise ValueError(f"no ternary matrix of {rows} x {columns} as {layout}")
     if codes.shape != storage_shape(rows, columns, layout) or codes.dtype != np.uint8:

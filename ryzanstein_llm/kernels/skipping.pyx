@@ -11,8 +11,8 @@ each row. Sums over columns are kept per thread and added at the end, exactly, i
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memset
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LINE_CODES, RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET,
-    kernels, rz_activations)
+    RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LINE_SUMS,
+    RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET, kernels, rz_activations)
 from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections
 from ryzanstein_llm.kernels.steps cimport Step, of, step
 from ryzanstein_llm.kernels.workspace cimport OP_DOWN, OP_GATE, OP_UP, Workspace
@@ -41,7 +41,9 @@ cdef int64_t blocks(int64_t runs, int threads) noexcept nogil:
 
 cdef bint can_skip_rows(const Gated *job) noexcept nogil:
     """Whether rows_skipping_steps can do the job."""
-    return job.up.layout == RZ_LAYOUT_ROWS and job.activation == RELU2 and job.input.n <= RZ_FEW_TOKENS
+    if job.activation != RELU2 or job.input.n > RZ_FEW_TOKENS:
+        return False
+    return job.up.layout in (RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_ROWS)
 
 
 cdef void gate_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
@@ -81,11 +83,13 @@ cdef void rows_skipping_steps(const Gated *job, int threads, Step *steps) noexce
 
 cdef bint can_skip_columns(const Projections *job) noexcept nogil:
     """Whether columns_skipping_steps can do the job."""
-    return job.count == 1 and job.matrices[0].layout == RZ_LAYOUT_COLUMNS and job.input.n <= RZ_FEW_TOKENS
+    if job.count != 1 or job.input.n > RZ_FEW_TOKENS:
+        return False
+    return job.matrices[0].layout in (RZ_LAYOUT_COLUMNS, RZ_LAYOUT_TRIT_COLUMNS)
 
 
 cdef int64_t sums_bytes(const Projections *job) noexcept nogil:
-    return 4 * job.input.n * RZ_LINE_CODES * job.matrices[0].run_lines
+    return 4 * job.input.n * RZ_LINE_SUMS * job.matrices[0].run_lines
 
 
 cdef int64_t columns_scratch_bytes(const Projections *job, int threads) noexcept nogil:

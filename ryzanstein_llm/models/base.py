@@ -35,8 +35,8 @@ class LoadOptions:
         Whether weights lie so that decoding can leave out those that squared ReLU makes
         irrelevant; None: where runs of memory are long enough for it to pay.
     weight_format : a key of weights.WEIGHT_FORMATS, or None
-        How the other ternary weights are kept; None: for a large model as the tier in use
-        multiplies fastest, else "2bit".
+        How ternary weights are kept; None: for a large model as the tier in use multiplies
+        fastest, else "2bit".
     progress : callable (done, total, what) or None
     packed : PackedWeights
         Asked for arrays that were packed before, and told of all that are used.

@@ -23,7 +23,7 @@ from ..kernels.linear import MAX_COLUMNS, norm_dense
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
-from .weights import WeightLoader, format_of, layout_of
+from .weights import WeightLoader, format_of, layouts_of
 
 __all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
 
@@ -31,8 +31,8 @@ __all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
 # ends soon enough for Ctrl-C.
 TOGETHER = 64
 
-# Rows of `up` and columns of `down` of so many weights, 512 bytes, are long enough to be worth
-# leaving out; shorter runs of memory cost as much to jump over as to read.
+# Rows of `up` and columns of `down` of so many weights, about 512 bytes, are long enough to be
+# worth leaving out; shorter runs of memory cost as much to jump over as to read.
 SKIPPING_PAYS = 2048
 
 # hidden_act of config.json -> name of the kernel
@@ -176,7 +176,7 @@ class BitNetForCausalLM:
 
     @property
     def weight_format(self) -> str:
-        """How ternary weights are kept that are not laid out for skipping."""
+        """How ternary weights are kept."""
         return format_of(self.layers[0].q)
 
     def kv_layout(self, kind: str) -> KVLayout:
@@ -240,8 +240,10 @@ class BitNetForCausalLM:
 def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
     """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
     config = BitNetConfig.from_checkpoint(checkpoint)
-    layout = layout_of(options.weight_format, config.hidden_size)
-    loader = WeightLoader(checkpoint, options, config.scale_divides, 7 * config.n_layers, layout)
+    layouts = layouts_of(options.weight_format, config.hidden_size)
+    loader = WeightLoader(
+        checkpoint, options, config.scale_divides, 7 * config.n_layers, layouts.whole
+    )
     hidden, ffn = config.hidden_size, config.intermediate_size
     q_width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
 
@@ -269,10 +271,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
                 activation=config.activation,
                 eps=config.norm_eps,
                 gate=loader.ternary(f"{at}.mlp.gate_proj", ffn, hidden),
-                up=loader.ternary(f"{at}.mlp.up_proj", ffn, hidden, "rows" if skipping else None),
+                up=loader.ternary(
+                    f"{at}.mlp.up_proj", ffn, hidden, layouts.rows if skipping else None
+                ),
                 ffn_sub_norm=loader.vector(f"{at}.mlp.ffn_sub_norm.weight", ffn),
                 down=loader.ternary(
-                    f"{at}.mlp.down_proj", hidden, ffn, "columns" if skipping else None
+                    f"{at}.mlp.down_proj", hidden, ffn, layouts.columns if skipping else None
                 ),
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +18,45 @@ from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf, whole_layout
 from .base import LoadOptions
 
-__all__ = ["FLOAT_DTYPES", "WEIGHT_FORMATS", "WeightLoader", "format_of", "layout_of"]
+__all__ = ["FLOAT_DTYPES", "WEIGHT_FORMATS", "Layouts", "WeightLoader", "format_of", "layouts_of"]
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 
-# How ternary weights that are always needed may be kept -> the kernels' layout
-WEIGHT_FORMATS = {"2bit": "tiles", "1.6bit": "trits", "table": "tables"}
 
+class Layouts(NamedTuple):
+    """The kernels' layouts (keys of packing.LAYOUTS) that make up a format: of weights that are
+    always needed, and of those of which rows or columns may be left out."""
+
+    whole: str
+    rows: str
+    columns: str
+
+
+# How ternary weights may be kept. Tables need all of their rows.
+WEIGHT_FORMATS = {
+    "2bit": Layouts("tiles", "rows", "columns"),
+    "1.6bit": Layouts("trits", "trit_rows", "trit_columns"),
+    "table": Layouts("tables", "rows", "columns"),
+}
 
 # From this hidden size on weights come from memory; in caches fewer bytes gain nothing.
 LARGE = 2048
 
 
-def layout_of(weight_format: str | None, hidden_size: int) -> str:
-    """The layout of a key of WEIGHT_FORMATS; of None, what the tier in use is fastest with."""
-    if weight_format is not None:
-        return WEIGHT_FORMATS[weight_format]
-    return whole_layout() if hidden_size >= LARGE else "tiles"
+def layouts_of(weight_format: str | None, hidden_size: int) -> Layouts:
+    """Those of a key of WEIGHT_FORMATS; of None, what the tier in use is fastest with."""
+    if weight_format is None:
+        weight_format = _format_of(whole_layout()) if hidden_size >= LARGE else "2bit"
+    return WEIGHT_FORMATS[weight_format]
 
 
 def format_of(matrix: TernaryMatrix) -> str:
-    """The key of WEIGHT_FORMATS that a matrix is kept in."""
-    return next(name for name, layout in WEIGHT_FORMATS.items() if layout == matrix.layout)
+    """The key of WEIGHT_FORMATS that a matrix is kept in, of those that are always needed."""
+    return _format_of(matrix.layout)
+
+
+def _format_of(whole: str) -> str:
+    return next(name for name, layouts in WEIGHT_FORMATS.items() if layouts.whole == whole)
 
 
 @dataclass

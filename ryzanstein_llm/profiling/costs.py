@@ -39,7 +39,7 @@ def layer_costs(
         costs[name] = (nbytes, multiply_adds)
 
     def product(name: str, *matrices: Any, out: int) -> None:
-        weights = sum(matrix.nbytes for matrix in matrices)
+        weights = sum(matrix.read_bytes for matrix in matrices)
         elements = sum(matrix.rows * matrix.columns for matrix in matrices)
         nbytes = weights + n * matrices[0].columns + n * out * FLOAT
         add(name, layers * nbytes, layers * n * elements)
@@ -56,12 +56,12 @@ def layer_costs(
     if rows_seen:
         product("gate", layer.gate, out=layer.gate.rows)
         others = layers * n * (up.columns + 2 * up.rows * FLOAT)
-        add("up", rows_read * up.nbytes / up.rows + others, n * rows_read * up.columns)
+        add("up", rows_read * up.read_bytes / up.rows + others, n * rows_read * up.columns)
     else:
         product("gate_up", layer.gate, up, out=layer.gate.rows)
     if columns_seen:
         others = layers * n * (down.columns + 2 * down.rows * FLOAT)
-        weights = columns_read * down.nbytes / down.columns
+        weights = columns_read * down.read_bytes / down.columns
         add("down", weights + others, n * columns_read * down.rows)
     else:
         product("down", down, out=2 * down.rows)

@@ -16,7 +16,7 @@ PUBLISHED = bytes.fromhex("5815019029122162")
 LISTED = np.array([(j * j + j // 5) % 3 - 1 for j in range(32)], np.int8).reshape(8, 4)
 
 SHAPES = [(1, 1), (2, 3), (3, 16), (4, 17), (15, 15), (16, 16), (17, 33), (30, 100), (65, 63),
-          (256, 256), (257, 300), (100, 600)]  # fmt: skip
+          (256, 256), (257, 300), (100, 600), (1000, 20), (1200, 20)]  # fmt: skip
 LAYOUTS = tuple(packing.LAYOUTS)
 
 
@@ -49,15 +49,21 @@ def unpack(codes: np.ndarray, layout: str) -> np.ndarray:
         )  # block, tile, triple, row
         return digits.transpose(0, 3, 1, 2, 4).reshape(64 * blocks, 24 * tiles).astype(np.int8) - 1
     runs, lines, _ = codes.shape
-    values = np.empty((runs, lines, 256), np.uint8)
-    for i in range(256):
-        byte, pair = i % 64, i // 64
-        if layout == "columns":  # row 64*p + 16*q + 4*l + k in byte 16*l + 4*q + k
+    trits = layout.startswith("trit_")  # 64 codes a bit pair or digit
+    line = 320 if trits else 256
+    values = np.empty((runs, lines, line), np.uint8)
+    for i in range(line):
+        byte, place = i % 64, i // 64
+        if layout.endswith("columns"):  # row 64*p + 16*q + 4*l + k in byte 16*l + 4*q + k
             quarter, lane, k = byte // 16, byte // 4 % 4, byte % 4
             byte = 16 * lane + 4 * quarter + k
-        values[:, :, i] = codes[:, :, byte] >> (2 * pair) & 3
-    found = values.reshape(runs, 256 * lines).astype(np.int8) - 1
-    return found if layout == "rows" else found.T
+        held = codes[:, :, byte]
+        if trits:
+            values[:, :, i] = held.astype(np.int64) * 243 // 256 // 3 ** (4 - place) % 3
+        else:
+            values[:, :, i] = held >> (2 * place) & 3
+    found = values.reshape(runs, line * lines).astype(np.int8) - 1
+    return found if layout.endswith("rows") else found.T
 
 
 def assert_holds(codes: np.ndarray, t: np.ndarray, layout: str = "tiles") -> None:

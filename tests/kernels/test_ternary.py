@@ -61,7 +61,7 @@ def test_largest_sums_of_long_columns(
         assert_same_bits(project(matrix, x), np.tile(sums.astype(np.float32), (tokens, 1)))
 
 
-@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"columns"}))
+@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"columns", "trit_columns"}))
 @pytest.mark.parametrize("tokens", [1, 3, 4])
 def test_longest_columns_there_may_be(tokens: int, layout: str) -> None:
     """262,144 columns: partial sums come within a factor of two of the end of int32; where they

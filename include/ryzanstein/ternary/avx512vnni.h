@@ -45,6 +45,9 @@ RZ_INLINE __m512i rz_dot_(__m512i sum, __m512i codes, __m512i values) {
 
 #include "ryzanstein/ternary/direct_zmm.h"
 #include "ryzanstein/ternary/trits_zmm.h"
+#include "ryzanstein/ternary/trit_lines_zmm.h"
+
+#include "ryzanstein/ternary/listed.h"
 
 #include "ryzanstein/ternary/dense.h"
 
@@ -135,13 +138,16 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
         for (int i = 0; i < tiles; i++)
             _mm512_store_si512(sums + (t * tiles + i) * 16, _mm512_set1_epi32(-x->sums[t]));
     const int dense = w->layout == RZ_LAYOUT_TRITS || w->layout == RZ_LAYOUT_TABLES;
-    const int64_t most = (dense ? RZ_PANEL_DENSE_COLUMNS : RZ_PANEL_COLUMNS) / 16;
+    const int64_t wide = w->layout == RZ_LAYOUT_TRIT_ROWS ? RZ_LINE_TRITS : dense ? RZ_PANEL_DENSE_COLUMNS : RZ_PANEL_COLUMNS;
+    const int64_t most = wide / 16;
     for (int64_t c = 0; c < w->column_tiles; c += most) {
         const int64_t left = w->column_tiles - c, count = left < most ? left : most;
         switch (w->layout) {
         case RZ_LAYOUT_TILES: rz_open_panel_(w, tile, tiles, c, count, panel); break;
         case RZ_LAYOUT_ROWS: rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel); break;
         case RZ_LAYOUT_COLUMNS: rz_open_columns_(w, tile, c, count, panel); break;
+        case RZ_LAYOUT_TRIT_ROWS: rz_open_trit_rows_(w, tile, 16 * c / RZ_LINE_TRITS, panel); break;
+        case RZ_LAYOUT_TRIT_COLUMNS: rz_open_trit_columns_(w, tile, c, count, panel); break;
         case RZ_LAYOUT_TRITS:
             rz_open_trits_(w, tile, tiles, 16 * c / RZ_TRITS_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TRITS_COLUMNS), panel);
             break;
@@ -169,6 +175,10 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
     }
     if (w->layout == RZ_LAYOUT_ROWS && x->n <= RZ_DIRECT_ROWS_) {
         for (; tile < tile_end; tile++) rz_row_products_(w, tile, x, out, out_stride, store);
+        return;
+    }
+    if (w->layout == RZ_LAYOUT_TRIT_ROWS && x->n <= RZ_DIRECT_TRIT_ROWS_) {
+        for (; tile < tile_end; tile++) rz_trit_row_products_(w, tile, x, out, out_stride, store);
         return;
     }
     if (rz_trits_have_products_(w, x)) {

@@ -87,7 +87,7 @@ RZ_INLINE void rz_tile_group_(const rz_ternary *w, int64_t tile, const rz_activa
 }
 
 /* One row tile, all tokens. */
-static void rz_tile_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
+RZ_APART void rz_tile_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                               int64_t out_stride, rz_output_mode store) {
     int64_t t = 0;
     for (; t + RZ_TOKENS_ <= x->n; t += RZ_TOKENS_)
@@ -168,7 +168,7 @@ RZ_INLINE void rz_row_group_(const rz_ternary *w, int64_t tile, const rz_activat
 }
 
 /* One row tile of rows, all tokens. */
-static void rz_row_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
+RZ_APART void rz_row_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                              int64_t out_stride, rz_output_mode store) {
     int64_t t = 0;
     for (; t + RZ_ROW_TOKENS_ <= x->n; t += RZ_ROW_TOKENS_)

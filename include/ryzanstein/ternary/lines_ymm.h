@@ -1,6 +1,7 @@
 /* lines_zmm.h for ymm, where a line is two registers. Needs rz_half_, rz_four_,
  * RZ_PLANE_SHIFT_(p), rz_plane_(codes, p): codes of bit pair p times 2^RZ_PLANE_SHIFT_(p), and
- * rz_dot_two_(sums, a, x, b, y): sums += a . x + b . y in fours. */
+ * rz_dot_two_(sums, a, x, b, y): sums += a . x + b . y in fours. Trit rows and trit columns:
+ * trit_lines_ymm.h. */
 #include "ryzanstein/ternary/lines.h"
 
 RZ_INLINE int32_t rz_sum_lanes_(__m256i a) {
@@ -9,9 +10,12 @@ RZ_INLINE int32_t rz_sum_lanes_(__m256i a) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 
-/* y of a listed row; the sixteen registers hold the sums of one. */
-RZ_INLINE void rz_listed_row_(const rz_ternary *w, const int32_t *row, const int32_t *later,
-                              const rz_activations *x, int64_t t, float *out) {
+/* Rows of a list that go together: the sixteen registers hold the sums of one. */
+#define RZ_ROWS_TOGETHER_ 1
+
+/* y of a listed row and one token. */
+RZ_INLINE void rz_listed_row_(const rz_ternary *w, const int32_t *row, const int32_t *later, const rz_activations *x,
+                              int64_t t, float *out) {
     const uint8_t *from = rz_run_(w, *row), *next = rz_run_(w, *later);
     const int8_t *values = x->codes + t * x->stride;
     __m256i sums[4];
@@ -32,11 +36,10 @@ RZ_INLINE void rz_listed_row_(const rz_ternary *w, const int32_t *row, const int
     out[*row] = (float)(rz_sum_lanes_(total) - x->sums[t]) * (x->scales[t] * w->scale);
 }
 
-static void rz_ternary_rows(const rz_ternary *w, const int32_t *rows, int64_t count,
-                            const rz_activations *x, float *out, int64_t out_stride) {
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t t = 0; t < x->n; t++)
-            rz_listed_row_(w, rows + i, rz_later_(rows, i, RZ_RUNS_AHEAD_, count), x, t, out + t * out_stride);
+RZ_INLINE void rz_listed_rows_(const rz_ternary *w, const int32_t *rows, const int32_t *later, int together,
+                               const rz_activations *x, float *out, int64_t out_stride) {
+    (void)together;
+    for (int64_t t = 0; t < x->n; t++) rz_listed_row_(w, rows, later, x, t, out + t * out_stride);
 }
 
 /* quarters[q]: lane 4*l + k is byte 16*l + 4*q + k of the four half lines. */
@@ -61,9 +64,9 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
         from[k] = rz_run_(w, columns[k]);
         next[k] = rz_run_(w, later[k]);
     }
-    for (int64_t offset = 0; offset < w->run_lines * RZ_LINE_BYTES; offset += 32) { /* half lines */
+    for (int64_t offset = 0; offset < rz_column_lines_(w) * RZ_LINE_BYTES; offset += 32) { /* half lines */
         __m256i first[4], second[4];
-        __m256i *to = (__m256i *)(sums + offset / RZ_LINE_BYTES * RZ_LINE_CODES + offset % RZ_LINE_BYTES / 4);
+        __m256i *to = (__m256i *)(sums + offset / RZ_LINE_BYTES * RZ_LINE_SUMS + offset % RZ_LINE_BYTES / 4);
         RZ_UNROLL
         for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH_ONCE(next[k] + offset);
         rz_interleave_(from, offset, first);
@@ -77,14 +80,6 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
                                                rz_plane_(first[q], p), four,
                                                rz_plane_(second[q], p), four_more));
     }
-}
-
-static void rz_ternary_columns(const rz_ternary *w, const int32_t *columns, int64_t count,
-                               const int8_t *values, int64_t values_stride, int64_t n, int32_t *sums) {
-    for (int64_t i = 0; i < count; i += RZ_LIST_STEP)
-        for (int64_t t = 0; t < n; t++)
-            rz_listed_columns_(w, columns + i, rz_later_(columns, i, 2 * RZ_LIST_STEP, count),
-                               values + t * values_stride + i, sums + t * RZ_LINE_CODES * w->run_lines);
 }
 
 /* In place: word c of register r becomes word r of register c. */
@@ -106,7 +101,7 @@ RZ_INLINE void rz_transpose_(__m256i *r) {
     }
 }
 
-/* Panels of four row tiles x one line of 256 columns, as (tile, step, 64) bytes: 16 KiB. */
+/* Panels of four row tiles x one line of columns, as (tile, step, 64) bytes: 16 KiB, or 20. */
 #define RZ_LINE_STEPS_ (RZ_LINE_CODES / 4)
 
 static void rz_open_rows_(const rz_ternary *w, int64_t tile, int64_t line, uint8_t *panel) {
@@ -132,7 +127,7 @@ static void rz_open_rows_(const rz_ternary *w, int64_t tile, int64_t line, uint8
 
 static void rz_open_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64_t count, uint8_t *panel) {
     const __m256i mask = _mm256_set1_epi8(0x03);
-    const rz_tile_place_ place = rz_tile_place(tile);
+    const rz_tile_place_ place = rz_tile_place(w, tile);
     const __m128i shift = _mm_cvtsi32_si128(2 * place.plane);
     const int64_t offset = RZ_LINE_BYTES * place.line, run = RZ_LINE_BYTES * w->run_lines;
     const uint8_t *columns = rz_run_(w, 16 * c);

@@ -11,12 +11,14 @@
  * prefetcher can know which these are.
  */
 
-
 #define RZ_PLANE_SHIFT_(p) (2 * (p))
+#define RZ_TRIT_SUMS_ RZ_TRIT_SUMS_OF_BYTES
+/* Rows of a list that go together: their sums share the activations, and hide each other's latency. */
+#define RZ_ROWS_TOGETHER_ 4
 #include "ryzanstein/ternary/lines.h"
 
-/* y of `together` listed rows: their sums share the activations, and hide each other's latency. */
-RZ_INLINE void rz_listed_rows_(const rz_ternary *w, const int32_t *rows, const int32_t *later, int together,
+/* y of `together` listed rows and one token. */
+RZ_INLINE void rz_listed_rows_of_token_(const rz_ternary *w, const int32_t *rows, const int32_t *later, int together,
                                const rz_activations *x, int64_t t, float *out) {
     const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c),
                               _mm512_set1_epi8(0x30), _mm512_set1_epi8((char)0xc0)};
@@ -52,15 +54,10 @@ RZ_INLINE void rz_listed_rows_(const rz_ternary *w, const int32_t *rows, const i
     }
 }
 
-static void rz_ternary_rows(const rz_ternary *w, const int32_t *rows, int64_t count,
-                            const rz_activations *x, float *out, int64_t out_stride) {
-    int64_t i = 0;
-    for (; i + RZ_ROWS_TOGETHER_ <= count; i += RZ_ROWS_TOGETHER_)
-        for (int64_t t = 0; t < x->n; t++)
-            rz_listed_rows_(w, rows + i, rz_later_(rows, i, RZ_RUNS_AHEAD_, count - RZ_ROWS_TOGETHER_ + 1),
-                            RZ_ROWS_TOGETHER_, x, t, out + t * out_stride);
-    for (; i < count; i++)
-        for (int64_t t = 0; t < x->n; t++) rz_listed_rows_(w, rows + i, rows + i, 1, x, t, out + t * out_stride);
+RZ_INLINE void rz_listed_rows_(const rz_ternary *w, const int32_t *rows, const int32_t *later, int together,
+                               const rz_activations *x, float *out, int64_t out_stride) {
+    for (int64_t t = 0; t < x->n; t++)
+        rz_listed_rows_of_token_(w, rows, later, together, x, t, out + t * out_stride);
 }
 
 /* quarters[q]: lane 4*l + k is byte 16*l + 4*q + k of the four lines. */
@@ -76,7 +73,7 @@ RZ_INLINE void rz_interleave_(const uint8_t *const *columns, int64_t offset, __m
 }
 
 /* Adds RZ_LIST_STEP columns to the sums of one token. */
-RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, const int32_t *later,
+RZ_APART void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, const int32_t *later,
                                   const int8_t *values, int32_t *sums) {
     const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c),
                               _mm512_set1_epi8(0x30), _mm512_set1_epi8((char)0xc0)};
@@ -87,7 +84,7 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
         from[k] = rz_run_(w, columns[k]);
         next[k] = rz_run_(w, later[k]);
     }
-    for (int64_t offset = 0; offset < w->run_lines * RZ_LINE_BYTES; offset += RZ_LINE_BYTES, sums += RZ_LINE_CODES) {
+    for (int64_t offset = 0; offset < rz_column_lines_(w) * RZ_LINE_BYTES; offset += RZ_LINE_BYTES, sums += RZ_LINE_SUMS) {
         __m512i first[4], second[4];
         RZ_UNROLL
         for (int k = 0; k < RZ_LIST_STEP; k++) RZ_PREFETCH_ONCE(next[k] + offset);
@@ -103,14 +100,6 @@ RZ_INLINE void rz_listed_columns_(const rz_ternary *w, const int32_t *columns, c
                 _mm512_store_si512(sums + 64 * pair + 16 * q, sum);
             }
     }
-}
-
-static void rz_ternary_columns(const rz_ternary *w, const int32_t *columns, int64_t count,
-                               const int8_t *values, int64_t values_stride, int64_t n, int32_t *sums) {
-    for (int64_t i = 0; i < count; i += RZ_LIST_STEP)
-        for (int64_t t = 0; t < n; t++)
-            rz_listed_columns_(w, columns + i, rz_later_(columns, i, 2 * RZ_LIST_STEP, count),
-                               values + t * values_stride + i, sums + t * RZ_LINE_CODES * w->run_lines);
 }
 
 /* In place: word c of register r becomes word r of register c. */
@@ -162,7 +151,7 @@ static void rz_open_rows_(const rz_ternary *w, int64_t tile, int64_t line, int64
 /* The same from columns: column tiles [c, c + count) of the four row tiles from `tile` on. */
 static void rz_open_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64_t count, uint8_t *panel) {
     const __m512i mask = _mm512_set1_epi8(0x03);
-    const rz_tile_place_ place = rz_tile_place(tile);
+    const rz_tile_place_ place = rz_tile_place(w, tile);
     const __m128i shift = _mm_cvtsi32_si128(2 * place.plane);
     const int64_t offset = RZ_LINE_BYTES * place.line, run = RZ_LINE_BYTES * w->run_lines;
     const uint8_t *columns = rz_run_(w, 16 * c);

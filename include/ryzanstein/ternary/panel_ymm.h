@@ -2,6 +2,9 @@
  * Needs rz_matvec_, rz_trits_matvec_, rz_open_panel_, rz_panel_tile_, RZ_TOKENS_ (<= 6), RZ_STEPS_,
  * and what lines_ymm.h needs. */
 #include "ryzanstein/ternary/lines_ymm.h"
+#include "ryzanstein/ternary/trit_lines_ymm.h"
+
+#include "ryzanstein/ternary/listed.h"
 #include "ryzanstein/ternary/tables_ymm.h"
 
 #include "ryzanstein/ternary/dense.h"
@@ -57,16 +60,22 @@ static void rz_panel_of_tables_(const rz_ternary *w, int64_t tile, const rz_acti
     }
 }
 
-/* Four row tiles of rows or columns, since a line has codes of all four. sums: (tiles, n, 16). */
+/* Four row tiles of rows or columns, of either kind, since a line has codes of all four. sums:
+ * (tiles, n, 16). */
 static void rz_panel_of_lines_(const rz_ternary *w, int64_t tile, const rz_activations *x,
                                uint8_t *panel, int32_t *sums) {
-    for (int64_t c = 0; c < w->column_tiles; c += RZ_LINE_STEPS_ / 4) {
-        const int64_t left = w->column_tiles - c;
-        const int64_t count = left < RZ_LINE_STEPS_ / 4 ? left : RZ_LINE_STEPS_ / 4;
-        if (w->layout == RZ_LAYOUT_ROWS) rz_open_rows_(w, tile, c / 16, panel);
-        else rz_open_columns_(w, tile, c, count, panel);
+    const int trits = w->layout == RZ_LAYOUT_TRIT_ROWS || w->layout == RZ_LAYOUT_TRIT_COLUMNS;
+    const int64_t steps = trits ? RZ_TRIT_LINE_STEPS_ : RZ_LINE_STEPS_, most = steps / 4;
+    for (int64_t c = 0; c < w->column_tiles; c += most) {
+        const int64_t left = w->column_tiles - c, count = left < most ? left : most;
+        switch (w->layout) {
+        case RZ_LAYOUT_ROWS: rz_open_rows_(w, tile, c / most, panel); break;
+        case RZ_LAYOUT_TRIT_ROWS: rz_open_trit_rows_(w, tile, c / most, panel); break;
+        case RZ_LAYOUT_TRIT_COLUMNS: rz_open_trit_columns_(w, tile, c, count, panel); break;
+        default: rz_open_columns_(w, tile, c, count, panel);
+        }
         for (int i = 0; i < RZ_PANEL_TILES; i++)
-            rz_panel_tokens_(panel + 64 * RZ_LINE_STEPS_ * i, 4 * count, x->codes + 16 * c, x,
+            rz_panel_tokens_(panel + 64 * steps * i, 4 * count, x->codes + 16 * c, x,
                              sums + 16 * x->n * i);
     }
 }

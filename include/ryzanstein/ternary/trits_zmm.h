@@ -22,32 +22,48 @@
 
 RZ_INLINE __m512i rz_next_trits_(__m512i bytes) { return _mm512_add_epi8(bytes, _mm512_add_epi8(bytes, bytes)); }
 
+/* A zero of its own: sums that begin as one and the same GCC 12 copies to and fro in the loop. */
+RZ_INLINE __m512i rz_own_zero_(void) {
+    __m512i zero = _mm512_setzero_si512();
+#if defined(__GNUC__) && !defined(__clang__)
+    __asm__("" : "+v"(zero));
+#endif
+    return zero;
+}
+
+/* 256 * sum d*x of `tiles` <= RZ_TRITS_BEFORE_SHIFT_ tiles. */
+RZ_APART __m512i rz_trits_carried_(const uint8_t *weights, const int8_t *values, int64_t tiles) {
+    __m512i before[RZ_TRITS], after[RZ_TRITS]; /* five each, for the latency of vpdpbusd */
+    RZ_UNROLL
+    for (int k = 0; k < RZ_TRITS; k++) before[k] = rz_own_zero_(), after[k] = rz_own_zero_();
+    const uint8_t *const end = weights + tiles * RZ_TILE_BYTES;
+    do {
+        RZ_PREFETCH(weights, RZ_TRITS_PREFETCH_BYTES_);
+        __m512i bytes = _mm512_load_si512(weights);
+        RZ_UNROLL
+        for (int k = 0; k < RZ_TRITS; k++) {
+            const __m512i four = rz_four_(values + 4 * k);
+            before[k] = rz_dot_(before[k], bytes, four);
+            bytes = rz_next_trits_(bytes);
+            after[k] = rz_dot_(after[k], bytes, four);
+        }
+        weights += RZ_TILE_BYTES;
+        values += RZ_TRITS_COLUMNS;
+    } while (weights < end);
+    __m512i carried = _mm512_setzero_si512();
+    RZ_UNROLL
+    for (int k = 0; k < RZ_TRITS; k++)
+        carried = _mm512_add_epi32(carried, _mm512_sub_epi32(_mm512_add_epi32(before[k], _mm512_add_epi32(before[k], before[k])), after[k]));
+    return carried;
+}
+
 static void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                              rz_output_mode store) {
     const uint8_t *weights = w->codes + tile * w->run_lines * RZ_TILE_BYTES;
-    const int8_t *values = x->codes;
     __m512i sums = _mm512_set1_epi32(-x->sums[0]);
-    for (int64_t c = 0; c < w->run_lines;) {
-        const int64_t left = w->run_lines - c;
-        const int64_t end = c + (left < RZ_TRITS_BEFORE_SHIFT_ ? left : RZ_TRITS_BEFORE_SHIFT_);
-        __m512i before[RZ_TRITS], after[RZ_TRITS];
-    RZ_UNROLL
-        for (int k = 0; k < RZ_TRITS; k++) before[k] = after[k] = _mm512_setzero_si512();
-        for (; c < end; c++, weights += RZ_TILE_BYTES, values += RZ_TRITS_COLUMNS) {
-            RZ_PREFETCH(weights, RZ_TRITS_PREFETCH_BYTES_);
-            __m512i bytes = _mm512_load_si512(weights);
-            RZ_UNROLL
-            for (int k = 0; k < RZ_TRITS; k++) {
-                const __m512i four = rz_four_(values + 4 * k);
-                before[k] = rz_dot_(before[k], bytes, four);
-                bytes = rz_next_trits_(bytes);
-                after[k] = rz_dot_(after[k], bytes, four);
-            }
-        }
-        __m512i carried = _mm512_setzero_si512();
-        RZ_UNROLL
-        for (int k = 0; k < RZ_TRITS; k++)
-            carried = _mm512_add_epi32(carried, _mm512_sub_epi32(_mm512_add_epi32(before[k], _mm512_add_epi32(before[k], before[k])), after[k]));
+    for (int64_t c = 0; c < w->run_lines; c += RZ_TRITS_BEFORE_SHIFT_) {
+        const int64_t left = w->run_lines - c, tiles = left < RZ_TRITS_BEFORE_SHIFT_ ? left : RZ_TRITS_BEFORE_SHIFT_;
+        const __m512i carried = rz_trits_carried_(weights + c * RZ_TILE_BYTES, x->codes + c * RZ_TRITS_COLUMNS, tiles);
         sums = _mm512_add_epi32(sums, _mm512_srai_epi32(carried, 8));
     }
     RZ_ALIGNED(64) int32_t rows[16];
@@ -135,7 +151,7 @@ RZ_INLINE int rz_trits_have_products_(const rz_ternary *w, const rz_activations 
 }
 
 /* One row tile, all tokens. */
-static void rz_trits_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
+RZ_APART void rz_trits_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                                int64_t out_stride, rz_output_mode store) {
     int64_t t = 0;
     for (; t + RZ_TOKENS_ <= x->n; t += RZ_TOKENS_)
