@@ -540,7 +540,7 @@ def test_tables_are_aligned_and_carry_units(report: bench.BenchReport) -> None:
 
 def test_both_ways_of_starting(tmp_path: Path) -> None:
     """For a model that is large enough to have its packed weights kept."""
-    config = preset_config("tiny") | {"vocab_size": 200_000, "hidden_size": 192, "head_dim": 48}
+    config = preset_config("tiny") | {"vocab_size": 240_000, "hidden_size": 192, "head_dim": 48}
     cache = tmp_path / "cache"
     path = make_checkpoint(tmp_path / "model", config, tokenizer=False)
     report = bench.run(
