@@ -247,7 +247,7 @@ cdef void best_task(const void *data, Workspace space, int64_t token, int thread
 
 cdef void largest(const float *values, int64_t n, int64_t count, int64_t *indices) noexcept nogil:
     """Indices of the `count` largest values, in no order; -1 for want of values above -infinity."""
-    cdef int64_t i, at, child, start
+    cdef int64_t i, at, child
     cdef float least = -INFINITY  # of those found: of a heap, the least first
     for i in range(count):
         indices[i] = -1

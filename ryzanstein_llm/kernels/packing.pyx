@@ -7,7 +7,8 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_DENSE_TILES, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TABLES, RZ_LAYOUT_TILES, RZ_LAYOUT_TRITS,
     RZ_LINE_BYTES, RZ_LINE_CODES, RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS, RZ_MAX_SCREEN_COLUMNS, RZ_SCREEN_GROUP,
-    RZ_SCREEN_BLOCK_BYTES, RZ_SCREEN_ROWS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES, RZ_TRITS_COLUMNS, kernels, rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
+    RZ_SCREEN_BLOCK_BYTES, RZ_SCREEN_ROWS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES, RZ_TRITS_COLUMNS, kernels,
+    rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
 from ryzanstein_llm.kernels.threads cimport team_size
 
 cdef extern from "ryzanstein/pack_ternary.h" nogil:

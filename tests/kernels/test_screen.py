@@ -123,7 +123,7 @@ def stood_for(head: ScreenedHead, rows: int, columns: int) -> np.ndarray:
 
 
 def hard_weights(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Rows of many kinds: at borders of rounding, one huge weight in a group, groups of all sizes."""
+    """Rows of many kinds: at borders of rounding, one huge weight, groups of all sizes."""
     plain = rng.standard_normal((rows, columns))
     borders = rng.choice([-1.0, 1.0, 0.5 / 31.5, 30.5 / 31.5, -0.5 / 31.5, 0.0], (rows, columns))
     huge = plain * 0.01
@@ -187,7 +187,7 @@ def test_bounds_hold_for_every_row(tier, rng, rows, columns, tokens):
 
 @pytest.mark.parametrize("tokens", [1, 3, 7])
 def test_bounds_hold_where_the_rest_of_the_hidden_state_is_along_a_row(tier, tokens):
-    """The other worst case: codes leave little out of the weights, and all roundings of x add up."""
+    """The other worst case: codes leave out little of the weights, all roundings of x add up."""
     columns = 640
     weights = np.ones((3, columns), np.float32)
     weights[1] *= -1
@@ -202,7 +202,7 @@ def test_bounds_hold_where_the_rest_of_the_hidden_state_is_along_a_row(tier, tok
 
 
 def test_logits_of_the_screen_are_those_of_its_codes(tier, rng):
-    """With a hidden state that int8 holds exactly, the screen is the dot product of what codes stand for."""
+    """With a hidden state that int8 holds exactly: the dot product of what codes stand for."""
     rows, columns = 200, 300
     weights = hard_weights(rng, rows, columns)
     head = ScreenedHead(weights, "F32", 1)
@@ -275,7 +275,9 @@ def test_every_tier_finds_the_same_rows(rng):
             cpu.use_tier(tier)
             head = ScreenedHead(weights, "F32", 1)
             likeliest = head.likeliest(hidden, None, 1e-5, Workspace(1), 3)
-            found.append([ids.tolist() for ids, _ in likeliest] + [b.tobytes() for b in head.bounds])
+            found.append(
+                [ids.tolist() for ids, _ in likeliest] + [b.tobytes() for b in head.bounds]
+            )
     finally:
         cpu.use_tier(before)
     assert all(other == found[0] for other in found)

@@ -19,7 +19,7 @@ RZ_INLINE void rz_screen_codes_(const uint8_t *from, __m256i *codes) {
 /* One group of 16 rows to bytes: its 16 lines of four columns, `stride` bytes apart. */
 RZ_INLINE void rz_screen_open_(const uint8_t *from, uint8_t *to, int64_t stride) {
     for (int four = 0; four < 4; four++, from += 192, to += 4 * stride) {
-        RZ_UNROLL
+    RZ_UNROLL
         for (int line = 0; line < 3; line++) RZ_PREFETCH(from + 64 * line, RZ_SCREEN_PREFETCH_BYTES_);
         RZ_UNROLL
         for (int half = 0; half < 2; half++) {
