@@ -69,8 +69,8 @@ def test_every_step_of_a_pass_is_called_once_a_layer(model: BitNetModel) -> None
         "down": 4 * LAYERS,
         "head_norm": 4,
         "head_screen": 4,
-        "head_rescore": 4,
-        "fork": 4 * 3,  # all layers, the screen, the rows it leaves
+        "head_rescore": 4 * 4,  # the best rows, their logits, the threshold, the rows that reach it
+        "fork": 4 * 2,  # all layers, the head
         "layers_outside": 0,
         "head_outside": 0,
         "sampling": 0,
@@ -153,8 +153,8 @@ def test_bytes_of_decoding_are_weights_cache_and_activations(model: BitNetModel)
 def test_the_head_is_the_screen_and_the_rows_it_leaves(model: BitNetModel) -> None:
     decode = generated(model, 20, 9).decode
     screen, rows = decode.operation("head_screen"), decode.operation("head_rescore")
-    assert screen.multiply_adds == 8 * 2 * VOCABULARY * HIDDEN
-    assert screen.bytes == 8 * (model.graph.screen.nbytes + 2 * HIDDEN + 8 * VOCABULARY)
+    assert screen.multiply_adds == 8 * VOCABULARY * HIDDEN
+    assert screen.bytes == 8 * (model.graph.screen.nbytes + HIDDEN + 4 * VOCABULARY)
     found = rows.multiply_adds / HIDDEN
     assert 8 <= found < 8 * VOCABULARY
     assert rows.bytes == found * 2 * HIDDEN  # bfloat16
@@ -275,7 +275,7 @@ def test_a_closed_model_has_none(small: Path) -> None:
 def test_the_table_has_shares_rates_and_limits(model: BitNetModel) -> None:
     profile = generated(model, 20, 5)
     text = profile.text()
-    for title in ("gemm q, k, v", "attention, softmax", "head: int8 screen", "sampling"):
+    for title in ("gemm q, k, v", "attention, softmax", "head: screen", "sampling"):
         assert title in text
     assert "prompt: 1 pass, 20 tokens" in text
     assert "decode: 4 passes, 4 tokens" in text

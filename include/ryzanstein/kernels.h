@@ -128,27 +128,51 @@ typedef struct rz_activations {
 typedef enum rz_output_mode { RZ_STORE_SET = 0, RZ_STORE_ADD = 1 } rz_output_mode;
 
 /* ---- head screen ----------------------------------------------------------
- * A head row w of floats is also kept as codes c = round(w / d), d = max|w| / 127, so that most
- * rows can be ruled out at half the bytes. A tile is 16 rows x 4 columns in 64 bytes: byte
- * 4*row + b is c + 128 of column b of its four; rows past the end hold 128 (zero).
- * The hidden state x is two planes: x = s1*a + s2*b + rest, |rest| <= s2 / 2.
- * Overflow: |sum (c+128)*a| <= 255*127*columns < 2^31 up to 66,000 columns.
+ * A head row w of floats is also kept as codes of six bits, so that most rows can be ruled out at
+ * three eighths of the bytes of bf16. For each group g of 64 columns the row has a scale:
+ *   w = d * s[g] * k + e       s[g] in 0..127, k in -32..31, stored as k + 32
+ * and the hidden state likewise has codes of eight bits:
+ *   x = t[g] * a + r           a in -127..127
+ * With w^ for the first part of w, the inequality of Cauchy and Schwarz bounds what the codes leave out:
+ *   |w.x - d * sum over g of s[g] t[g] sum k*a| <= |e||x| + |w^||r|
+ * |e| and |w^|, Euclidean norms rounded up, are stored a row.
+ *
+ * A block is 64 rows, and one stream of memory: first its scales s, (groups, 64) bytes, then for each
+ * group of columns four tiles of 16 rows, each of four times three lines of 64 bytes that hold 16 columns.
+ * The low six bits of byte 4*row + b of line p are column 4*p + b, the upper two bits of lines 0, 1, 2
+ * together column 12 + b, lowest first. Columns past the end hold code 32 (zero); rows past the end have
+ * infinite |e|.
+ *
+ * Overflow: |sum of (k+32)*a over a group| <= 64*63*127 = 512,064, also exact as a float; in 16 bits
+ * four products are at most 4*63*127 = 32,004. Beyond a group sums are floats.
  */
-#define RZ_SCREEN_COLUMNS 4
-#define RZ_MAX_SCREEN_COLUMNS 65536
+#define RZ_SCREEN_ROWS 64       /* of a block */
+#define RZ_SCREEN_GROUP 64      /* columns */
+#define RZ_SCREEN_TILE_BYTES 768 /* codes of a group of 16 rows */
+#define RZ_SCREEN_BLOCK_BYTES(groups) ((RZ_SCREEN_ROWS + 4 * RZ_SCREEN_TILE_BYTES) * (groups))
+#define RZ_MAX_SCREEN_COLUMNS 65536 /* pack_screen.h: what the roundings of float sums allow for */
 
 typedef struct rz_screen {
-    const uint8_t *tiles; /* (row_tiles, column_groups, 64), 64-byte aligned */
-    const float *scales;  /* (16 * row_tiles,): d of each row, 0 past the end */
-    int64_t column_groups;
+    const uint8_t *blocks; /* (blocks, RZ_SCREEN_BLOCK_BYTES(groups)), 64-byte aligned */
+    const float *scales;   /* (64 * blocks,): d of each row, 0 past the end */
+    const float *errors;   /* (64 * blocks,): |e| */
+    const float *norms;    /* (64 * blocks,): |w^| */
+    int64_t groups, row_tiles; /* 4 * blocks */
 } rz_screen;
 
-typedef struct rz_screen_input {
-    const int8_t *coarse, *fine; /* (4 * column_groups,) codes a and b, zeros past the columns */
-    float coarse_scale, fine_scale;
-    int32_t coarse_sum, fine_sum; /* sums of the codes */
-    float bound; /* |logit - approximation| <= d * bound, rounding included */
-} rz_screen_input;
+typedef struct rz_screen_inputs {
+    int8_t *codes;    /* (n, 64 * groups): a, zeros past the columns */
+    float *scales;    /* (n, groups): t */
+    int32_t *offsets; /* (n, groups): -32 * sum of a, which takes the 32 off the codes k + 32 */
+    float *size;      /* (n,), |x| and */
+    float *rest;      /* (n,), |r|, with room for all roundings: |logit - y| <= |e| size + |w^| rest */
+} rz_screen_inputs;
+
+typedef struct rz_screen_logits {
+    float *logits;     /* (row_tiles, n, 16): y of all rows, in the order in which they are made */
+    float *most_lower; /* (n, row_tiles): of 16 rows the largest lower and upper bound */
+    float *most_upper;
+} rz_screen_logits;
 
 /* ---- attention ------------------------------------------------------------
  * The cache is a table of blocks of 256 positions. In a block, for one KV head:
@@ -234,11 +258,15 @@ typedef struct rz_kernels {
                                          int64_t row_end, const float *x, int64_t n, float *out,
                                          int64_t out_stride);
 
-    /* For row tiles [tile_begin, tile_end) and n hidden states: an approximation y of each row's
-     * logit, widened to lower = y - d * bound and upper = y + d * bound. Integer sums are exact;
-     * the floats are the same in every tier. Arrays of (n, stride), stride 16 * row_tiles. */
-    void (*screen)(const rz_screen *head, int64_t tile_begin, int64_t tile_end,
-                   const rz_screen_input *x, int64_t n, float *lower, float *upper, int64_t stride);
+    /* The same of one x for the `count` listed rows: out[i] = x . w[rows[i]]. */
+    void (*dense_rows[RZ_FLOAT_KINDS])(const void *w, int64_t columns, const int32_t *rows, int64_t count,
+                                       const float *x, float *out);
+
+    /* For blocks [begin, end) and n hidden states: an approximation of each row's logit,
+     * y = d * (sum over g, ascending from +0, of float(sum k*a) * (s[g] * t[g])), and the bounds
+     * y - m and y + m with m = |e| * size + |w^| * rest. */
+    void (*screen)(const rz_screen *head, int64_t begin, int64_t end, const rz_screen_inputs *x, int64_t n,
+                   const rz_screen_logits *out);
 
     /* out = activation(x), elementwise; may run in place. */
     void (*activate[RZ_ACTIVATIONS])(const float *x, int64_t n, float *out);

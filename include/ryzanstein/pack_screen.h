@@ -1,5 +1,5 @@
-/* The int8 screen of the head: codes and scales of float rows, once at load, and the two planes of
- * a hidden state with the bound that makes the screen honest (see kernels.h). Portable C. */
+/* The screen of the head: codes, scales and error norms of float rows, once at load, and the codes of
+ * a hidden state with the norms that make the screen honest (see kernels.h). Portable C. */
 #ifndef RZ_PACK_SCREEN_H
 #define RZ_PACK_SCREEN_H
 
@@ -9,130 +9,192 @@
 #include "ryzanstein/kernels.h"
 #include "ryzanstein/widen.h"
 
-#define RZ_PACK_CHUNK 64
-/* Up to RZ_PACK_CHUNK floats from `index` on, zeros after the last; returns how many. */
-RZ_INLINE int rz_widen_chunk_(const void *weights, int64_t index, int64_t left, int kind, float *chunk) {
-    const int n = left < RZ_PACK_CHUNK ? (int)left : RZ_PACK_CHUNK;
-    if (kind == RZ_FLOAT_BF16 && n == RZ_PACK_CHUNK) { /* the common case, which vectorises */
-        uint16_t halves[RZ_PACK_CHUNK];
-        uint32_t bits[RZ_PACK_CHUNK];
+/* A group of floats from `index` on, zeros after the last of `left`. */
+RZ_INLINE int rz_widen_group_(const void *weights, int64_t index, int64_t left, int kind, float *values) {
+    const int n = left < RZ_SCREEN_GROUP ? (int)left : RZ_SCREEN_GROUP;
+    if (kind == RZ_FLOAT_BF16 && n == RZ_SCREEN_GROUP) { /* the common case, which vectorises */
+        uint16_t halves[RZ_SCREEN_GROUP];
+        uint32_t bits[RZ_SCREEN_GROUP];
         memcpy(halves, (const char *)weights + 2 * index, sizeof halves);
-        for (int k = 0; k < RZ_PACK_CHUNK; k++) bits[k] = (uint32_t)halves[k] << 16;
-        memcpy(chunk, bits, sizeof bits);
+        for (int k = 0; k < RZ_SCREEN_GROUP; k++) bits[k] = (uint32_t)halves[k] << 16;
+        memcpy(values, bits, sizeof bits);
         return n;
     }
-    for (int k = 0; k < n; k++) chunk[k] = rz_widen_(weights, index + k, kind);
-    for (int k = n; k < RZ_PACK_CHUNK; k++) chunk[k] = 0.0f;
+    for (int k = 0; k < n; k++) values[k] = rz_widen_(weights, index + k, kind);
+    for (int k = n; k < RZ_SCREEN_GROUP; k++) values[k] = 0.0f;
     return n;
 }
 
-/* Codes and scales of one row tile of the head screen (see kernels.h) from float rows. */
-static inline void rz_pack_screen_tile(const void *weights, int kind, int64_t rows, int64_t columns,
-                                       int64_t tile, uint8_t *tiles, float *scales) {
-    const int64_t groups = (columns + 3) / 4;
-    uint8_t *to = tiles + tile * groups * 64;
-    float chunk[RZ_PACK_CHUNK];
-    memset(to, 128, (size_t)(groups * 64));
-    for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++) {
-        float most;
-        int32_t largest = 0;
-        for (int64_t i = 0; row < rows && i < columns; i += RZ_PACK_CHUNK) {
-            rz_widen_chunk_(weights, row * columns + i, columns - i, kind, chunk);
-            int32_t bits[RZ_PACK_CHUNK]; /* of |w|: they order as the floats do, NaN last */
-            memcpy(bits, chunk, sizeof bits);
-            for (int k = 0; k < RZ_PACK_CHUNK; k++) {
-                bits[k] &= 0x7fffffff;
-                largest = bits[k] > largest ? bits[k] : largest;
-            }
+/* A row whose largest weight is outside of these keeps codes of zero, and |e| of the whole row: squares
+ * of its errors might underflow or overflow. Within, what underflow loses is far below the room that
+ * rz_screen_codes leaves for roundings. */
+#define RZ_SCREEN_LEAST_ 1e-12f
+#define RZ_SCREEN_MOST_ 1e15f
+/* No |e| is less, so that an infinite size of a hidden state makes an infinite bound. More than
+ * sqrt(RZ_MAX_SCREEN_COLUMNS) = 256 weights of 1e-18. */
+#define RZ_SCREEN_LEAST_ERROR_ 2.6e-16f
+
+/* The largest |w| of each group of a row, and of the row; a NaN is larger than all. */
+RZ_INLINE float rz_screen_largest_(const void *weights, int kind, int64_t first, int64_t columns, float *largest) {
+    int32_t row = 0;
+    float most;
+    for (int64_t i = 0; i < columns; i += RZ_SCREEN_GROUP) {
+        float values[RZ_SCREEN_GROUP];
+        int32_t bits[RZ_SCREEN_GROUP], group = 0; /* of |w|: they order as the floats do, NaN last */
+        rz_widen_group_(weights, first + i, columns - i, kind, values);
+        memcpy(bits, values, sizeof bits);
+        for (int k = 0; k < RZ_SCREEN_GROUP; k++) {
+            bits[k] &= 0x7fffffff;
+            group = bits[k] > group ? bits[k] : group;
         }
-        memcpy(&most, &largest, 4);
-        scales[row] = most / 127.0f;
-        if (most == 0.0f) continue; /* exact */
-        if (!(most > 1e-20f && most < 1e20f)) {
-            /* Rounding to codes might overflow or underflow: codes of zero, and a scale that makes
-             * the bound cover the whole row. NaN is for the caller to refuse. */
-            scales[row] = most <= 1e-20f ? 1e-18f : most <= 3.4e38f ? INFINITY
-                                                                    : NAN;
-            continue;
+        memcpy(largest + i / RZ_SCREEN_GROUP, &group, 4);
+        row = group > row ? group : row;
+    }
+    memcpy(&most, &row, 4);
+    return most;
+}
+
+/* `value`, positive and normal, with eleven significant bits, rounded up: times a scale of seven bits
+ * and a code of six it is then exact. */
+RZ_INLINE float rz_eleven_bits_(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    bits = (bits + 0x1fff) & ~(uint32_t)0x1fff;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+/* Writes four times 16 codes of one byte to lines of a tile; to: byte 4*row of the first. */
+RZ_INLINE void rz_screen_pack_group_(const uint8_t *codes, uint8_t *to) {
+    for (int four = 0; four < 4; four++) {
+        uint32_t words[4];
+        memcpy(words, codes + 16 * four, 16);
+        words[0] |= (words[3] & 0x03030303u) << 6;
+        words[1] |= (words[3] >> 2 & 0x03030303u) << 6;
+        words[2] |= (words[3] >> 4 & 0x03030303u) << 6;
+        for (int line = 0; line < 3; line++) memcpy(to + 192 * four + 64 * line, words + line, 4);
+    }
+}
+
+/* Row `row` of a block; to: the block. stats: d, |e|, |w^|, each `stride` floats from the one before. d is
+ * -1 of a row with a weight that is not finite. */
+static inline void rz_pack_screen_row_(const void *weights, int kind, int64_t first, int64_t columns, int row,
+                                       uint8_t *to, float *stats, int64_t stride) {
+    const int64_t groups = (columns + RZ_SCREEN_GROUP - 1) / RZ_SCREEN_GROUP;
+    uint8_t *scales = to + row;
+    uint8_t *lines = to + RZ_SCREEN_ROWS * groups + row / 16 * RZ_SCREEN_TILE_BYTES + row % 16 * 4;
+    float largest[RZ_MAX_SCREEN_COLUMNS / RZ_SCREEN_GROUP];
+    const float most = rz_screen_largest_(weights, kind, first, columns, largest);
+    const int usable = most > RZ_SCREEN_LEAST_ && most < RZ_SCREEN_MOST_;
+    /* 31.5 steps to the largest: the code of one that rounds up to 32 is 31, all the same */
+    const float d = usable ? rz_eleven_bits_(most / (31.5f * 127.0f)) : 0.0f;
+    float squares[16] = {0}, errors[16] = {0}, square = 0.0f, error = 0.0f;
+    for (int64_t g = 0; g < groups; g++) {
+        float values[RZ_SCREEN_GROUP];
+        uint8_t codes[RZ_SCREEN_GROUP];
+        const float steps = usable ? ceilf(largest[g] / (31.5f * d)) : 0.0f;
+        const float scale = steps > 127.0f ? 127.0f : steps, step = d * scale;
+        const float inverse = scale > 0.0f ? 1.0f / step : 0.0f;
+        scales[RZ_SCREEN_ROWS * g] = (uint8_t)scale;
+        memset(codes, 32, sizeof codes);
+        if (scale > 0.0f) {
+            rz_widen_group_(weights, first + RZ_SCREEN_GROUP * g, columns - RZ_SCREEN_GROUP * g, kind, values);
+            for (int i = 0; i < RZ_SCREEN_GROUP; i += 16)
+                for (int lane = 0; lane < 16; lane++) {
+                    const float w = values[i + lane];
+                    float code = w * inverse + 12582912.0f; /* 1.5 * 2^23: the integer is in the last bits */
+                    uint32_t bits;
+                    code = code < 12582943.0f ? code : 12582943.0f;
+                    memcpy(&bits, &code, 4);
+                    codes[i + lane] = (uint8_t)(bits + 32u);
+                    const float e = w - step * (code - 12582912.0f); /* exact, but for the last bit */
+                    errors[lane] += e * e;
+                    squares[lane] += w * w;
+                }
         }
-        const float inverse = 127.0f / most;
-        for (int64_t i = 0; i < columns; i += RZ_PACK_CHUNK) {
-            const int n = rz_widen_chunk_(weights, row * columns + i, columns - i, kind, chunk);
-            uint8_t codes[RZ_PACK_CHUNK];
-            for (int k = 0; k < RZ_PACK_CHUNK; k++) {
-                const float rounded = chunk[k] * inverse + 12582912.0f; /* 1.5 * 2^23: the code is */
-                uint32_t bits;                                          /* in the last bits */
-                memcpy(&bits, &rounded, 4);
-                codes[k] = (uint8_t)(bits + 128u);
-            }
-            for (int k = 0; k < n; k += 4) /* past n: 0, which is code 128 */
-                memcpy(to + ((i + k) / 4) * 64 + 4 * (row % 16), codes + k, 4);
+        rz_screen_pack_group_(codes, lines + 4 * RZ_SCREEN_TILE_BYTES * g);
+    }
+    for (int lane = 0; lane < 16; lane++) {
+        error += errors[lane];
+        square += squares[lane];
+    }
+    /* columns/16 + 20 roundings of 2^-24, halved by the root: 1.3e-4 at most */
+    error = sqrtf(error) * 1.0003f;
+    stats[0] = d;
+    stats[stride] = error > RZ_SCREEN_LEAST_ERROR_ ? error : RZ_SCREEN_LEAST_ERROR_;
+    stats[2 * stride] = sqrtf(square) * 1.0003f + error; /* |w^| <= |w| + |e| */
+    if (usable) return;
+    stats[2 * stride] = 0.0f;
+    stats[stride] = most < 1e-18f ? RZ_SCREEN_LEAST_ERROR_ : most <= RZ_SCREEN_LEAST_ ? 260.0f * most
+                                                                                      : INFINITY;
+    if (!(most <= 3.4028235e38f)) stats[0] = -1.0f;
+}
+
+/* One block of rows, see kernels.h. blocks: of all rows; stats: (3, stride) floats d, |e|, |w^|. */
+static inline void rz_pack_screen_block(const void *weights, int kind, int64_t rows, int64_t columns, int64_t block,
+                                        uint8_t *blocks, float *stats, int64_t stride) {
+    const int64_t groups = (columns + RZ_SCREEN_GROUP - 1) / RZ_SCREEN_GROUP;
+    const int64_t first = RZ_SCREEN_ROWS * block, end = first + RZ_SCREEN_ROWS;
+    uint8_t *to = blocks + block * RZ_SCREEN_BLOCK_BYTES(groups);
+    if (end > rows) memset(to, 0, (size_t)RZ_SCREEN_BLOCK_BYTES(groups));
+    for (int64_t row = first; row < end; row++) {
+        if (row < rows) {
+            rz_pack_screen_row_(weights, kind, row * columns, columns, (int)(row - first), to, stats + row, stride);
+        } else { /* nothing is known of it: never the largest lower bound */
+            stats[row] = stats[2 * stride + row] = 0.0f;
+            stats[stride + row] = INFINITY;
         }
     }
 }
 
-/* round(values * scale) of RZ_PACK_CHUNK values, as int8: 1.5 * 2^23 leaves the integer in the last
- * bits. Without branches, which the signs of activations would make guesses of. */
-RZ_INLINE void rz_round_chunk_(const float *values, float scale, int8_t *codes) {
-    for (int k = 0; k < RZ_PACK_CHUNK; k++) {
-        const float rounded = values[k] * scale + 12582912.0f;
-        int32_t bits;
-        memcpy(&bits, &rounded, 4);
-        codes[k] = (int8_t)(bits - 0x4b400000);
-    }
-}
-
-/* The two planes of a hidden state, and the bound that makes the screen honest. */
-static inline void rz_screen_planes(const float *x, int64_t columns, int64_t padded, int8_t *coarse,
-                                    int8_t *fine, rz_screen_input *input) {
-    double lanes[8] = {0}, norm1 = 0.0;
+/* Codes, scales and norms of hidden state t. x: (columns,) */
+static inline void rz_screen_codes(const float *x, int64_t columns, int64_t groups, int64_t t, const rz_screen_inputs *to) {
+    double lanes[8] = {0}, rests[8] = {0}, size = 0.0, rest = 0.0;
     float most = 0.0f;
     for (int64_t i = 0; i < columns; i++) {
-        const float size = x[i] < 0 ? -x[i] : x[i];
-        most = size > most ? size : most;
-        lanes[i % 8] += (double)size;
+        const float magnitude = x[i] < 0 ? -x[i] : x[i];
+        most = magnitude > most ? magnitude : most;
+        lanes[i % 8] += (double)x[i] * (double)x[i];
     }
-    for (int i = 0; i < 8; i++) norm1 += lanes[i];
-    const int usable = norm1 == 0.0 || (most > 1e-10f && norm1 < 1e15); /* false for NaN */
-    const float s1 = usable && norm1 != 0.0 ? most / 127.0f : 1.0f, s2 = s1 / 254.0f;
-    const float inverse1 = 1.0f / s1, inverse2 = 1.0f / s2;
-    input->coarse_sum = input->fine_sum = 0;
-    for (int64_t i = 0; i < padded; i += RZ_PACK_CHUNK) {
-        const int64_t left = columns - i < RZ_PACK_CHUNK ? columns - i : RZ_PACK_CHUNK;
-        const int64_t room = padded - i < RZ_PACK_CHUNK ? padded - i : RZ_PACK_CHUNK;
-        float chunk[RZ_PACK_CHUNK] = {0};
-        int8_t a[RZ_PACK_CHUNK], b[RZ_PACK_CHUNK];
-        if (usable && left > 0) memcpy(chunk, x + i, (size_t)left * sizeof(float));
-        rz_round_chunk_(chunk, inverse1, a);
-        for (int k = 0; k < RZ_PACK_CHUNK; k++) {
-            /* within half a step of s1 = 254 s2, but for roundings: kept within a code's range */
-            const float rest = chunk[k] - s1 * (float)a[k], largest = 127.0f * s2;
-            chunk[k] = rest > largest ? largest : rest < -largest ? -largest
-                                                                  : rest;
+    for (int i = 0; i < 8; i++) size += lanes[i];
+    size = sqrt(size);
+    const int usable = size == 0.0 || (most > 1e-10f && size < 1e15); /* false for NaN */
+    for (int64_t g = 0; g < groups; g++) {
+        const int64_t first = RZ_SCREEN_GROUP * g, left = columns - first;
+        int8_t *codes = to->codes + RZ_SCREEN_GROUP * (t * groups + g);
+        float values[RZ_SCREEN_GROUP] = {0}, largest = 0.0f;
+        int32_t sum = 0;
+        if (usable) memcpy(values, x + first, sizeof(float) * (size_t)(left < RZ_SCREEN_GROUP ? left : RZ_SCREEN_GROUP));
+        for (int k = 0; k < RZ_SCREEN_GROUP; k++) {
+            const float magnitude = values[k] < 0 ? -values[k] : values[k];
+            largest = magnitude > largest ? magnitude : largest;
         }
-        rz_round_chunk_(chunk, inverse2, b);
-        for (int k = 0; k < RZ_PACK_CHUNK; k++) {
-            input->coarse_sum += a[k];
-            input->fine_sum += b[k];
+        /* next to nothing is left to |r|, so that no product of scales underflows */
+        const float scale = largest > 1e-9f * most ? largest / 127.0f : 0.0f;
+        const float inverse = scale > 0.0f ? 127.0f / largest : 0.0f;
+        for (int k = 0; k < RZ_SCREEN_GROUP; k++) {
+            /* 1.5 * 2^23 leaves the integer in the last bits: no branches, which the signs of
+             * activations would make guesses of */
+            const float rounded = values[k] * inverse + 12582912.0f;
+            int32_t bits;
+            memcpy(&bits, &rounded, 4);
+            codes[k] = (int8_t)(bits - 0x4b400000);
+            sum += codes[k];
+            const double r = (double)values[k] - (double)scale * (double)codes[k];
+            rests[k % 8] += r * r;
         }
-        memcpy(coarse + i, a, (size_t)room);
-        memcpy(fine + i, b, (size_t)room);
+        to->scales[t * groups + g] = scale;
+        to->offsets[t * groups + g] = -32 * sum;
     }
-    input->coarse = coarse;
-    input->fine = fine;
-    input->coarse_scale = s1;
-    input->fine_scale = s2;
-    /* In units of the row scale d, each term rounded up:
-     *   weights  |w - d c| <= d/2                           0.5 |x|_1
-     *   planes   |rest| <= s2/2, |c| <= 127                 0.5 * 127 columns s2
-     *   the float dot of the full head and of this sum: columns/16 + 20 roundings of 2^-24,
-     *            of at most 127 |x|_1 and of 127 s1 * 127 columns
-     * The factors leave 2 % for the roundings of these sums themselves. */
-    const double n = (double)columns;
-    input->bound = (float)(0.51 * norm1 + 0.51 * 127.0 * n * (double)s2 +
-                           (n / 16.0 + 20.0) * 6.0e-8 * 127.0 * norm1 +
-                           6.0e-7 * 127.0 * 127.0 * n * (double)s1);
-    if (!usable) input->bound = INFINITY;
+    for (int i = 0; i < 8; i++) rest += rests[i];
+    rest = sqrt(rest);
+    /* Roundings of 2^-24 in float sums, of at most |w||x| <= (|w^| + |e|) |x| in the full head's dot,
+     * and of at most |w^| (|x| + |r|) in the approximation. The least of them all, 40 of a weight of
+     * 1e-12 and an x of 1e-10, is also more than all underflows. The last factors are for the roundings
+     * of norms, margin and bounds themselves. */
+    const double roundings = ((double)columns / 16.0 + (double)groups + 40.0) * 6.0e-8;
+    to->size[t] = usable ? (float)(size * (1.0 + roundings) * 1.000001 + 1e-30) : INFINITY;
+    to->rest[t] = usable ? (float)((rest + roundings * (size + rest)) * 1.000001) : 0.0f;
 }
 
 #endif

@@ -30,6 +30,7 @@ const rz_kernels RZ_NAME(rz_kernels) = {
     .ternary_columns_finish = rz_ternary_columns_finish,
     .dense_matmul = {RZ_NAME(rz_dense_matmul_f32), RZ_NAME(rz_dense_matmul_bf16),
                      RZ_NAME(rz_dense_matmul_f16)},
+    .dense_rows = {RZ_NAME(rz_dense_rows_f32), RZ_NAME(rz_dense_rows_bf16), RZ_NAME(rz_dense_rows_f16)},
     .screen = RZ_NAME(rz_screen),
     .activate = {RZ_NAME(rz_relu2), RZ_NAME(rz_silu), RZ_NAME(rz_gelu_erf), RZ_NAME(rz_gelu_tanh)},
     .activate_gated = {RZ_NAME(rz_relu2_gated), RZ_NAME(rz_silu_gated), RZ_NAME(rz_gelu_erf_gated),

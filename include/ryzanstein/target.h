@@ -37,10 +37,13 @@
  * becomes registers; left to itself GCC 12 keeps it in memory and stores it every round. */
 #if defined(__clang__)
 #define RZ_UNROLL _Pragma("unroll")
+#define RZ_NO_UNROLL _Pragma("nounroll")
 #elif defined(__GNUC__)
 #define RZ_UNROLL _Pragma("GCC unroll 16")
+#define RZ_NO_UNROLL _Pragma("GCC unroll 1") /* where copies of a long body only fill the cache */
 #else
 #define RZ_UNROLL
+#define RZ_NO_UNROLL
 #endif
 
 /* Makes the compiler forget what it knows of a register or of memory: in timing loops only. */

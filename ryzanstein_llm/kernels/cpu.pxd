@@ -43,17 +43,28 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         RZ_STORE_SET
         RZ_STORE_ADD
 
-    enum: RZ_SCREEN_COLUMNS, RZ_MAX_SCREEN_COLUMNS
+    enum: RZ_SCREEN_GROUP, RZ_SCREEN_ROWS, RZ_MAX_SCREEN_COLUMNS
+    int64_t RZ_SCREEN_BLOCK_BYTES(int64_t groups)
 
     ctypedef struct rz_screen:
-        const uint8_t *tiles
+        const uint8_t *blocks
         const float *scales
-        int64_t column_groups
+        const float *errors
+        const float *norms
+        int64_t groups
+        int64_t row_tiles
 
-    ctypedef struct rz_screen_input:
-        const int8_t *coarse
-        const int8_t *fine
-        float bound
+    ctypedef struct rz_screen_inputs:
+        int8_t *codes
+        float *scales
+        int32_t *offsets
+        float *size
+        float *rest
+
+    ctypedef struct rz_screen_logits:
+        float *logits
+        float *most_lower
+        float *most_upper
 
     ctypedef struct rz_kv_block:
         void *k
@@ -78,8 +89,9 @@ cdef extern from "ryzanstein/kernels.h" nogil:
                                        int64_t, int64_t, int64_t, float *, rz_output_mode) noexcept nogil
         void (*dense_matmul[3])(const void *, int64_t, int64_t, int64_t, const float *, int64_t, float *,
                                 int64_t) noexcept nogil
-        void (*screen)(const rz_screen *, int64_t, int64_t, const rz_screen_input *, int64_t, float *, float *,
-                       int64_t) noexcept nogil
+        void (*dense_rows[3])(const void *, int64_t, const int32_t *, int64_t, const float *, float *) noexcept nogil
+        void (*screen)(const rz_screen *, int64_t, int64_t, const rz_screen_inputs *, int64_t,
+                       const rz_screen_logits *) noexcept nogil
         void (*activate[4])(const float *, int64_t, float *) noexcept nogil
         void (*activate_gated[4])(const float *, const float *, int64_t, float *) noexcept nogil
         float (*softmax_weights)(const float *, int64_t, float *) noexcept nogil

@@ -1,16 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The output head when only the likeliest tokens matter: the same logits at half the bytes.
+"""The output head when only the likeliest tokens matter: the same logits at three eighths of the bytes.
 
-All rows are screened with int8 weights and an honest error bound; those that can still be
-among the wanted ones are computed from the stored floats, by the dot product of the full
-head. So what is returned equals the full head bit for bit; the bound decides only how much
-work is saved.
+All rows are screened with weights of six bits and an honest error bound. The rows that look best are
+computed from the stored floats, by the dot product of the full head, and then all rows whose upper bound
+reaches what these have in fact. So what is returned equals the full head bit for bit; the bound
+decides only how much work is saved.
 """
 import numpy as np
 
-from libc.stdint cimport int8_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_MAX_SCREEN_COLUMNS, kernels, rz_screen, rz_screen_input)
+    RZ_MAX_SCREEN_COLUMNS, RZ_SCREEN_GROUP, RZ_SCREEN_ROWS, kernels, rz_screen, rz_screen_inputs,
+    rz_screen_logits)
 from ryzanstein_llm.kernels.linear cimport Input, read_input
 from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD_NORM, OP_HEAD_RESCORE, OP_HEAD_SCREEN, Workspace
@@ -18,27 +19,29 @@ from ryzanstein_llm.kernels.workspace cimport OP_HEAD_NORM, OP_HEAD_RESCORE, OP_
 from ryzanstein_llm.kernels import packing
 
 cdef extern from "ryzanstein/pack_screen.h" nogil:
-    void rz_screen_planes(const float *, int64_t, int64_t, int8_t *, int8_t *, rz_screen_input *)
+    void rz_screen_codes(const float *, int64_t, int64_t, int64_t, const rz_screen_inputs *)
 
 MAX_SCREEN_COLUMNS = RZ_MAX_SCREEN_COLUMNS
-SCREEN_LAYOUT_VERSION = 1  # of `packing.pack_screen`: stored screens of another version are not used
+SCREEN_LAYOUT_VERSION = 2  # of `packing.pack_screen`: stored screens of another version are not used
+
+cdef float INFINITY = np.inf
 
 cdef enum:
-    TASK_TILES = 8
+    SCREEN_BLOCKS = 2    # a task of the screen
+    RESCORE_TILES = 64   # a task of looking for rows in question, in tiles of 16 rows: most have none
 
 
-def check_packed(tiles, scales, rows, columns):
-    """Raises ValueError unless tiles and scales are those of a screen of (rows, columns)."""
-    row_tiles = (rows + 15) // 16
-    for array, dtype, shape in ((tiles, np.uint8, (row_tiles, (columns + 3) // 4, 64)),
-                                (scales, np.float32, (16 * row_tiles,))):
+def check_packed(blocks, stats, rows, columns):
+    """Raises ValueError unless blocks and stats are those of a screen of (rows, columns)."""
+    shapes = packing.screen_shapes(rows, columns)
+    for array, dtype, shape in ((blocks, np.uint8, shapes[0]), (stats, np.float32, shapes[1])):
         if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous or array.ctypes.data % 64:
             raise ValueError(f"{array.dtype}{array.shape} is no aligned {np.dtype(dtype)}{shape} of a screen of "
                              f"{rows} x {columns}")
 
 
 cdef class ScreenedHead:
-    """A float head matrix with its int8 screen.
+    """A float head matrix with its screen.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ cdef class ScreenedHead:
     n_threads : int
         For packing.
     allocate : callable from a number of bytes to a 64-byte aligned uint8 array
-    packed : (tiles, scales), optional
+    packed : (blocks, stats), optional
         What `packing.pack_screen` made of the same weights before: nothing is packed then.
 
     Raises
@@ -55,13 +58,13 @@ cdef class ScreenedHead:
     ValueError
         If `packed` does not fit the weights.
     """
-    cdef readonly object weights, tiles, scales, kind
+    cdef readonly object weights, blocks, stats, kind
     cdef readonly bint finite  # whether all weights are
     cdef rz_screen screen
     cdef const void *matrix
     cdef int code
-    cdef int64_t rows, columns, row_tiles
-    cdef object _lower, _upper, _most
+    cdef int64_t rows, columns
+    cdef object _screened, _most, _found, _logits, _inputs
 
     def __init__(self, weights, kind, int n_threads, allocate=packing.aligned_empty, packed=None):
         if weights.shape[1] > RZ_MAX_SCREEN_COLUMNS:
@@ -71,25 +74,32 @@ cdef class ScreenedHead:
             packed = packing.pack_screen(weights, kind, n_threads, allocate)
         else:
             check_packed(*packed, *weights.shape)
-        self.tiles, self.scales = packed
-        self.finite = not np.isnan(self.scales).any()
+        self.blocks, self.stats = packed
+        self.finite = bool((self.stats[0] >= 0).all())
         self.code = packing.FLOAT_KINDS[kind]
         self.matrix = <const void *><size_t>weights.ctypes.data
         self.rows, self.columns = weights.shape
-        self.row_tiles = self.tiles.shape[0]
-        self.screen.tiles = <const uint8_t *><size_t>self.tiles.ctypes.data
-        self.screen.scales = <const float *><size_t>self.scales.ctypes.data
-        self.screen.column_groups = self.tiles.shape[1]
+        cdef int64_t padded = RZ_SCREEN_ROWS * self.blocks.shape[0]
+        self.screen.blocks = <const uint8_t *><size_t>self.blocks.ctypes.data
+        self.screen.scales = <const float *><size_t>self.stats.ctypes.data
+        self.screen.errors = self.screen.scales + padded
+        self.screen.norms = self.screen.errors + padded
+        self.screen.groups = (self.columns + RZ_SCREEN_GROUP - 1) // RZ_SCREEN_GROUP
+        self.screen.row_tiles = padded // 16
 
     @property
     def nbytes(self):
         """Bytes of the screen: what a token reads besides the rows that stay in question."""
-        return self.tiles.nbytes + self.scales.nbytes
+        return self.blocks.nbytes + self.stats.nbytes
 
     @property
     def bounds(self):
         """(lower, upper) bounds of all logits of the last call: float32 (n, rows). For tests."""
-        return self._lower[:, :self.rows], self._upper[:, :self.rows]
+        n, sizes = self._inputs
+        logits = self._screened.reshape(-1)[:16 * n * self.screen.row_tiles].reshape(-1, n, 16)
+        logits = np.ascontiguousarray(logits.transpose(1, 0, 2)).reshape(n, -1)[:, :self.rows]
+        margins = self.stats[1] * sizes[0, :, None] + self.stats[2] * sizes[1, :, None]
+        return logits - margins[:, :self.rows], logits + margins[:, :self.rows]
 
     def likeliest(self, const float[:, ::1] hidden, norm, float eps, Workspace space, int64_t count=1,
                   float margin=0.0):
@@ -109,145 +119,220 @@ cdef class ScreenedHead:
             At least the wanted tokens, by rising id, with the logits of the full head.
         """
         cdef Screening job
-        cdef Rescoring rescoring
-        cdef Step steps[2]
+        cdef Step steps[6]
         cdef Input source
-        cdef float[:, ::1] normed, lower, upper
+        cdef float[:, ::1] normed, sizes, best_logits
         cdef float[:, :, ::1] most
-        cdef int8_t[:, ::1] planes
-        cdef const int64_t[::1] rows
-        cdef float[::1] logits
-        cdef int64_t n = hidden.shape[0], padded = 4 * self.screen.column_groups, i
+        cdef float[:, ::1] screened, logits
+        cdef int32_t[:, ::1] found, counts
+        cdef int64_t[:, ::1] best
+        cdef int8_t[:, ::1] codes
+        cdef int32_t[:, ::1] words
+        cdef int64_t n = hidden.shape[0], groups = self.screen.groups, tiles = self.screen.row_tiles, i
         if hidden.shape[1] != self.columns or count < 1 or not margin >= 0:
             raise ValueError(f"hidden states of {hidden.shape[1]} for {self.columns} columns, count {count}, "
                              f"margin {margin}")
         if n == 0:
             return []
+        count = min(count, self.rows)
         read_input(&source, hidden, norm, eps)
-        normed = np.array(hidden)
-        planes = np.empty((n, 2 * padded), np.int8)
-        inputs = np.empty(n * sizeof(rz_screen_input), np.uint8)
-        cdef uint8_t[::1] inputs_view = inputs
         self._reserve(n)
-        lower, upper, most = self._lower, self._upper, self._most
-        job.screen = &self.screen
-        job.x, job.norm, job.eps, job.n, job.columns = &normed[0, 0], source.norm, eps, n, self.columns
-        job.planes, job.padded, job.row_tiles = &planes[0, 0], padded, self.row_tiles
-        job.rows = self.rows
-        job.inputs = <rz_screen_input *>&inputs_view[0]
-        job.lower, job.upper, job.most = &lower[0, 0], &upper[0, 0], &most[0, 0, 0]
-        steps[0] = of(OP_HEAD_NORM, step(planes_task, &job, n))
-        steps[1] = of(OP_HEAD_SCREEN, step(screen_task, &job, (self.row_tiles + TASK_TILES - 1) // TASK_TILES))
-        run_steps(steps, 2, space, n * self.rows * self.columns)
+        normed = np.array(hidden)
+        codes = np.empty((n, groups * RZ_SCREEN_GROUP), np.int8)
+        words = np.empty((2 * n, groups), np.int32)
+        sizes = np.empty((3, n), np.float32)
+        best, best_logits = np.empty((n, count), np.int64), np.empty((n, count), np.float32)
+        # zeros: a cancelled call finds nothing
+        counts = np.zeros((n, (tiles + RESCORE_TILES - 1) // RESCORE_TILES), np.int32)
+        screened, most, found, logits = self._screened, self._most, self._found, self._logits
+        self._inputs = n, np.asarray(sizes)
 
-        found = []
-        for i in range(n):
-            ids = self._candidates(i, count, margin)
-            result = np.empty(len(ids), np.float32)
-            rows, logits = ids, result
-            rescoring.matrix, rescoring.kind, rescoring.columns = self.matrix, self.code, self.columns
-            rescoring.rows, rescoring.x, rescoring.out = &rows[0], &normed[i, 0], &logits[0]
-            steps[0] = of(OP_HEAD_RESCORE, step(rescore_task, &rescoring, len(ids)))
-            run_steps(steps, 1, space, 4 * len(ids) * self.columns)
-            found.append((ids, result))
-        return found
+        job.screen, job.matrix, job.kind = &self.screen, self.matrix, self.code
+        job.x, job.norm, job.eps, job.columns = &normed[0, 0], source.norm, eps, self.columns
+        job.n, job.rows, job.count, job.margin = n, self.rows, count, margin
+        job.inputs.codes, job.inputs.scales = &codes[0, 0], <float *>&words[0, 0]
+        job.inputs.offsets = &words[n, 0]
+        job.inputs.size, job.inputs.rest, job.thresholds = &sizes[0, 0], &sizes[1, 0], &sizes[2, 0]
+        job.screened.logits = &screened[0, 0]
+        job.screened.most_lower, job.screened.most_upper = &most[0, 0, 0], &most[1, 0, 0]
+        job.best, job.best_logits = &best[0, 0], &best_logits[0, 0]
+        job.found, job.logits, job.counts, job.shares = &found[0, 0], &logits[0, 0], &counts[0, 0], counts.shape[1]
+        steps[0] = of(OP_HEAD_NORM, step(codes_task, &job, n))
+        steps[1] = of(OP_HEAD_SCREEN, step(screen_task, &job, (tiles // 4 + SCREEN_BLOCKS - 1) // SCREEN_BLOCKS))
+        steps[2] = of(OP_HEAD_RESCORE, step(best_task, &job, n))
+        steps[3] = of(OP_HEAD_RESCORE, step(best_logit_task, &job, n * count))
+        steps[4] = of(OP_HEAD_RESCORE, step(threshold_task, &job, n))
+        steps[5] = of(OP_HEAD_RESCORE, step(rescore_task, &job, n * job.shares))
+        run_steps(steps, 6, space, n * self.rows * self.columns)
+        return [gather(&job, i) for i in range(n)]
 
     def _reserve(self, n):
-        """Room for the bounds of n hidden states, kept: a megabyte of new pages a token costs."""
-        if self._lower is None or len(self._lower) < n:
-            tasks = (self.row_tiles + TASK_TILES - 1) // TASK_TILES
-            lower = np.empty((n, 16 * self.row_tiles), np.float32)
-            upper = np.empty((n, 16 * self.row_tiles), np.float32)
-            most = np.empty((n, tasks, 2), np.float32)
-            self._lower, self._upper, self._most = lower, upper, most
-
-    def _candidates(self, int64_t i, int64_t count, float margin):
-        """Rows whose upper bound reaches the `count`-th largest lower bound, or `margin` below the
-        largest: int64, rising. Where a bound is not finite, all of them: the full head decides."""
-        cdef const float[::1] upper = self._upper[i]
-        cdef const float[:, ::1] most = self._most[i]
-        cdef int64_t task, row, end
-        cdef float threshold
-        largest = self._most[i, :, 0].max()
-        if not np.isfinite(largest):
-            return np.arange(self.rows)
-        lowest = largest
-        if count > 1:
-            lower = self._lower[i, :self.rows]
-            lowest = np.partition(lower, -count)[-count] if count < self.rows else np.float32(-np.inf)
-        if margin > 0:
-            # rounded down: the difference itself may round up
-            lowest = min(lowest, np.nextafter(largest - np.float32(margin), np.float32(-np.inf)))
-        threshold = lowest
-        ids = []
-        for task in range(most.shape[0]):
-            if most[task, 1] < threshold:  # false for NaN: such rows are looked at
-                continue
-            end = min((task + 1) * TASK_TILES * 16, self.rows)
-            for row in range(task * TASK_TILES * 16, end):
-                if not upper[row] < threshold:
-                    ids.append(row)
-        return np.array(ids, np.int64)
+        """Room for what is found of n hidden states, kept: a megabyte of new pages a token costs."""
+        if self._screened is None or len(self._screened) < n:
+            tiles = self.screen.row_tiles
+            screened, most = np.empty((n, 16 * tiles), np.float32), np.empty((2, n, tiles), np.float32)
+            found, logits = np.empty((n, 16 * tiles), np.int32), np.empty((n, 16 * tiles), np.float32)
+            self._screened, self._most, self._found, self._logits = screened, most, found, logits
 
 
 cdef struct Screening:
     const rz_screen *screen
+    const void *matrix     # of floats of this kind
+    int kind
     float *x               # (n, columns), normalised in place
     const float *norm
     float eps
-    int64_t n
     int64_t columns
-    int8_t *planes         # (n, 2, padded)
-    int64_t padded
-    rz_screen_input *inputs
-    float *lower           # (n, 16 * row_tiles)
-    float *upper
-    float *most            # (n, tasks, 2): largest lower and upper bound of a task's rows
-    int64_t row_tiles
+    int64_t n
     int64_t rows
+    int64_t count
+    float margin
+    rz_screen_inputs inputs
+    rz_screen_logits screened
+    int64_t *best          # (n, count): rows whose logits are looked at first, or -1
+    float *best_logits     # (n, count)
+    float *thresholds      # (n,): rows with a lower upper bound are not wanted
+    int32_t *found         # (n, 16 * row_tiles): rows in question, each task's from its first row on
+    float *logits          # (n, 16 * row_tiles), likewise
+    int32_t *counts        # (n, shares): how many
+    int64_t shares
 
 
-cdef void planes_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
+cdef void codes_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
     cdef const Screening *job = <const Screening *>data
     cdef float *x = job.x + token * job.columns
-    cdef int8_t *coarse = job.planes + 2 * token * job.padded
     if job.norm != NULL:
         kernels().rms_norm(x, job.norm, job.eps, job.columns, x)
-    rz_screen_planes(x, job.columns, job.padded, coarse, coarse + job.padded, job.inputs + token)
+    rz_screen_codes(x, job.columns, job.screen.groups, token, &job.inputs)
 
 
 cdef void screen_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
     cdef const Screening *job = <const Screening *>data
-    cdef int64_t t, row, first
-    cdef float *most
-    cdef const float *lower
-    cdef const float *upper
-    kernels().screen(job.screen, task * TASK_TILES, min((task + 1) * TASK_TILES, job.row_tiles), job.inputs, job.n,
-                     job.lower, job.upper, 16 * job.row_tiles)
-    for t in range(job.n):
-        most = job.most + 2 * (t * ((job.row_tiles + TASK_TILES - 1) // TASK_TILES) + task)
-        lower = job.lower + 16 * t * job.row_tiles
-        upper = job.upper + 16 * t * job.row_tiles
-        first = task * TASK_TILES * 16
-        most[0], most[1] = lower[first], upper[first]
-        for row in range(first + 1, min(first + TASK_TILES * 16, job.rows)):
-            if most[0] == most[0] and not lower[row] <= most[0]:  # a NaN comes in, and stays
-                most[0] = lower[row]
-            if most[1] == most[1] and not upper[row] <= most[1]:
-                most[1] = upper[row]
+    kernels().screen(job.screen, task * SCREEN_BLOCKS, min((task + 1) * SCREEN_BLOCKS, job.screen.row_tiles // 4),
+                     &job.inputs, job.n, &job.screened)
 
 
-cdef struct Rescoring:
-    const void *matrix
-    int kind
-    int64_t columns
-    const int64_t *rows
-    const float *x
-    float *out
+cdef float margin_of(const Screening *job, int64_t token, int64_t row) noexcept nogil:
+    """How far the bounds of a row are from its screened logit."""
+    return job.screen.errors[row] * job.inputs.size[token] + job.screen.norms[row] * job.inputs.rest[token]
 
 
-cdef void rescore_task(const void *data, Workspace space, int64_t i, int thread) noexcept nogil:
-    cdef const Rescoring *job = <const Rescoring *>data
-    cdef int64_t row = job.rows[i]
-    # row r of a call lands at out[r]: shift so that it lands at out[i]
-    kernels().dense_matmul[job.kind](job.matrix, job.columns, row, row + 1, job.x, 1, job.out + i - row, 0)
+cdef float screened_of(const Screening *job, int64_t token, int64_t row) noexcept nogil:
+    return job.screened.logits[16 * (row // 16 * job.n + token) + row % 16]
+
+
+cdef void best_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
+    """`count` different rows with large lower bounds: the best row of each of the best tiles, or simply the
+    best rows where that would leave little choice."""
+    cdef const Screening *job = <const Screening *>data
+    cdef int64_t tiles = job.screen.row_tiles, i, row
+    cdef int64_t *best = job.best + token * job.count
+    cdef float *lower = job.logits + 16 * token * tiles  # not in use yet
+    cdef float tile_lower[16]
+    if 4 * job.count > tiles:
+        for row in range(job.rows):
+            lower[row] = screened_of(job, token, row) - margin_of(job, token, row)
+        largest(lower, job.rows, job.count, best)
+        return
+    largest(job.screened.most_lower + token * tiles, tiles, job.count, best)
+    for i in range(job.count):
+        if best[i] >= 0:
+            for row in range(16):
+                tile_lower[row] = (screened_of(job, token, 16 * best[i] + row)
+                                   - margin_of(job, token, 16 * best[i] + row))
+            row = 16 * best[i]
+            largest(tile_lower, min(job.rows - row, <int64_t>16), 1, best + i)
+            best[i] = best[i] + row if best[i] >= 0 else -1
+
+
+cdef void largest(const float *values, int64_t n, int64_t count, int64_t *indices) noexcept nogil:
+    """Indices of the `count` largest values, in no order; -1 for want of values above -infinity."""
+    cdef int64_t i, at, child
+    cdef float least = -INFINITY  # of those found: of a heap, the least first
+    for i in range(count):
+        indices[i] = -1
+    for i in range(n):
+        if not values[i] > least:
+            continue
+        at = 0  # replaces the least and sinks
+        while True:
+            child = 2 * at + 1
+            if child >= count:
+                break
+            if child + 1 < count and below(values, indices[child + 1], indices[child]):
+                child += 1
+            if not below(values, indices[child], i):
+                break
+            indices[at] = indices[child]
+            at = child
+        indices[at] = i
+        if indices[0] >= 0:
+            least = values[indices[0]]
+
+
+cdef bint below(const float *values, int64_t i, int64_t j) noexcept nogil:
+    """Whether index i comes before j in the heap: a free place first."""
+    return j >= 0 and (i < 0 or values[i] < values[j])
+
+
+cdef void best_logit_task(const void *data, Workspace space, int64_t i, int thread) noexcept nogil:
+    cdef const Screening *job = <const Screening *>data
+    cdef int32_t row
+    if job.best[i] >= 0:
+        row = <int32_t>job.best[i]
+        kernels().dense_rows[job.kind](job.matrix, job.columns, &row, 1, job.x + i // job.count * job.columns,
+                                       job.best_logits + i)
+
+
+cdef void threshold_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
+    """At least `count` rows have the least of these logits or more. Without bounds for so many rows, or
+    with a logit that is not a number, nothing is ruled out."""
+    cdef const Screening *job = <const Screening *>data
+    cdef float threshold = INFINITY, most = -INFINITY, logit, reached
+    cdef int64_t i
+    for i in range(token * job.count, (token + 1) * job.count):
+        logit = job.best_logits[i] if job.best[i] >= 0 else -INFINITY
+        if not logit >= threshold:
+            threshold = logit if logit == logit else -INFINITY
+        if logit > most:
+            most = logit
+    if job.margin > 0:
+        reached = most - job.margin  # may have rounded up: by less than is taken off
+        threshold = min(threshold, reached - (reached if reached > 0 else -reached) * <float>1.2e-7)
+    job.thresholds[token] = threshold
+
+
+cdef void rescore_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    """Looks for rows in question among some tiles, and computes their logits."""
+    cdef const Screening *job = <const Screening *>data
+    cdef int64_t tiles = job.screen.row_tiles, token = task // job.shares, share = task % job.shares
+    cdef int64_t at = 16 * (token * tiles + share * RESCORE_TILES), tile, row
+    cdef float threshold = job.thresholds[token]
+    cdef int32_t count = 0
+    for tile in range(share * RESCORE_TILES, min((share + 1) * RESCORE_TILES, tiles)):
+        if job.screened.most_upper[token * tiles + tile] < threshold:
+            continue
+        for row in range(16 * tile, min(16 * tile + 16, job.rows)):
+            if not screened_of(job, token, row) + margin_of(job, token, row) < threshold:
+                job.found[at + count] = <int32_t>row
+                count += 1
+    kernels().dense_rows[job.kind](job.matrix, job.columns, job.found + at, count, job.x + token * job.columns,
+                                   job.logits + at)
+    job.counts[task] = count
+
+
+cdef gather(const Screening *job, int64_t token):
+    """(ids, logits) of one token."""
+    cdef int64_t total = 0, share, at, i, next = 0
+    for share in range(job.shares):
+        total += job.counts[token * job.shares + share]
+    ids, values = np.empty(total, np.int64), np.empty(total, np.float32)
+    cdef int64_t[::1] ids_view = ids
+    cdef float[::1] values_view = values
+    for share in range(job.shares):
+        at = 16 * (token * job.screen.row_tiles + share * RESCORE_TILES)
+        for i in range(job.counts[token * job.shares + share]):
+            ids_view[next] = job.found[at + i]
+            values_view[next] = job.logits[at + i]
+            next += 1
+    return ids, values

@@ -24,6 +24,7 @@ def pack_float(
     allocate: Callable[[int], NDArray[np.uint8]] = ...,
     layout: str = "tiles",
 ) -> tuple[NDArray[np.uint8], float]: ...
+def screen_shapes(rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]: ...
 def pack_screen(
     weights: NDArray[Any],
     kind: str,

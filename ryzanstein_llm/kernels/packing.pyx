@@ -7,7 +7,8 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_COLUMN_STRIDE, RZ_DENSE_TILES, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TABLES, RZ_LAYOUT_TILES,
     RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LAYOUT_TRITS, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_LINE_TRITS,
-    RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES, RZ_TRITS_COLUMNS, kernels,
+    RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS, RZ_MAX_SCREEN_COLUMNS, RZ_SCREEN_BLOCK_BYTES, RZ_SCREEN_GROUP,
+    RZ_SCREEN_ROWS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES, RZ_TRITS_COLUMNS, kernels,
     rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
 from ryzanstein_llm.kernels.threads cimport team_size
 
@@ -28,7 +29,7 @@ cdef extern from "ryzanstein/pack_ternary.h" nogil:
     void rz_unpack_row(const rz_ternary *, int64_t, int8_t *)
 
 cdef extern from "ryzanstein/pack_screen.h" nogil:
-    void rz_pack_screen_tile(const void *, int, int64_t, int64_t, int64_t, uint8_t *, float *)
+    void rz_pack_screen_block(const void *, int, int64_t, int64_t, int64_t, uint8_t *, float *, int64_t)
 
 cdef extern from "ryzanstein/rotary_table.h" nogil:
     void rz_inverse_frequencies(double, int64_t, float *)
@@ -186,37 +187,50 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="til
     return codes, scale
 
 
+def screen_shapes(rows, columns):
+    """Shapes of the arrays of `pack_screen`: (blocks of 64 rows, their bytes), (3, 64 * blocks)."""
+    blocks = (rows + RZ_SCREEN_ROWS - 1) // RZ_SCREEN_ROWS
+    groups = (columns + RZ_SCREEN_GROUP - 1) // RZ_SCREEN_GROUP
+    return (blocks, RZ_SCREEN_BLOCK_BYTES(groups)), (3, RZ_SCREEN_ROWS * blocks)
+
+
 def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
-    """int8 codes and row scales of a float matrix, for the head screen.
+    """Six-bit codes of a float matrix and what they leave out, for the head screen (kernels.h).
 
     Parameters
     ----------
-    weights : C-contiguous (rows, columns) in `kind`
+    weights : C-contiguous (rows, columns) in `kind`, columns at most RZ_MAX_SCREEN_COLUMNS
     kind : "F32", "F16" or "BF16"
 
     Returns
     -------
-    (tiles, scales) : uint8 (row tiles, ceil(columns / 4), 64), float32 (16 * row tiles,)
+    (blocks, stats) : arrays of `screen_shapes(rows, columns)`
+        uint8 codes and scales; float32 scale d of each row, norm of its error and norm of what the codes
+        stand for. d is -1 where a weight of the row is not finite.
     """
     cdef int code = FLOAT_KINDS[kind]
-    cdef int64_t rows = weights.shape[0], columns = weights.shape[1], tile
-    cdef int64_t row_tiles = (rows + 15) // 16, groups = (columns + 3) // 4
+    cdef int64_t rows = weights.shape[0], columns = weights.shape[1], block, count
     if not weights.flags.c_contiguous or weights.dtype.itemsize != (4 if kind == "F32" else 2):
         raise ValueError(f"weights of dtype {weights.dtype}, shape {weights.shape} are no contiguous {kind} matrix")
+    if not 1 <= columns <= RZ_MAX_SCREEN_COLUMNS:
+        raise ValueError(f"{columns} columns; at most {RZ_MAX_SCREEN_COLUMNS} can be screened")
     cdef const uint8_t[::1] source_view = weights.reshape(-1).view(np.uint8)
     cdef const uint8_t *source = &source_view[0]
-    tiles = allocate(row_tiles * groups * 64).reshape(row_tiles, groups, 64)
-    scales = np.empty(16 * row_tiles, np.float32)
-    cdef uint8_t[:, :, ::1] tiles_view = tiles
-    cdef float[::1] scales_view = scales
+    shape, stats_shape = screen_shapes(rows, columns)
+    count = shape[0]
+    blocks = allocate(shape[0] * shape[1]).reshape(shape)
+    stats = np.empty(stats_shape, np.float32)
+    cdef uint8_t[:, ::1] blocks_view = blocks
+    cdef float[:, ::1] stats_view = stats
     cdef int threads = team_size(n_threads)
     cdef unsigned int mode = 0
     with nogil, parallel(num_threads=threads):
         mode = rz_float_mode_enter()
-        for tile in prange(row_tiles, schedule="static"):
-            rz_pack_screen_tile(source, code, rows, columns, tile, &tiles_view[0, 0, 0], &scales_view[0])
+        for block in prange(count, schedule="static"):
+            rz_pack_screen_block(source, code, rows, columns, block, &blocks_view[0, 0], &stats_view[0, 0],
+                                 RZ_SCREEN_ROWS * count)
         rz_float_mode_leave(mode)
-    return tiles, scales
+    return blocks, stats
 
 
 def unpack(codes, int64_t rows, int64_t columns, layout="tiles"):

@@ -169,20 +169,20 @@ class WeightLoader:
             return None
 
     def screen(self, head: Tensor) -> ScreenedHead:
-        """The int8 screen of an output head that `dense` gave.
+        """The screen of an output head that `dense` gave.
 
         Raises
         ------
         FormatError
             If a weight is NaN or infinite.
         """
-        tiles = self.options.packed.get(f"{head.name}:screen")
-        scales = self.options.packed.get(f"{head.name}:screen_scales")
+        blocks = self.options.packed.get(f"{head.name}:screen")
+        stats = self.options.packed.get(f"{head.name}:screen_stats")
         screen = None
-        if tiles is not None and scales is not None:
+        if blocks is not None and stats is not None:
             try:
                 screen = ScreenedHead(
-                    head.array, head.dtype, self.options.n_threads, packed=(tiles, scales)
+                    head.array, head.dtype, self.options.n_threads, packed=(blocks, stats)
                 )
             except ValueError as error:
                 self.options.packed.refuse(head.name, error)
@@ -192,8 +192,8 @@ class WeightLoader:
             )
         if not screen.finite:
             raise self._wrong(head.name, "a weight is NaN or infinite")
-        self.options.packed.keep(f"{head.name}:screen", screen.tiles)
-        self.options.packed.keep(f"{head.name}:screen_scales", screen.scales)
+        self.options.packed.keep(f"{head.name}:screen", screen.blocks)
+        self.options.packed.keep(f"{head.name}:screen_stats", screen.stats)
         self.checkpoint.release(head.name)  # from now on only rows in question are read
         return screen
 

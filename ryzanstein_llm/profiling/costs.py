@@ -81,14 +81,14 @@ def head_costs(graph: Any, n: int) -> dict[str, Cost]:
 def screen_costs(graph: Any, n: int, rows: int) -> dict[str, Cost]:
     """Of the screen for n tokens, and of `rows` rows in all whose stored floats were read.
 
-    The screen multiplies two int8 planes of a hidden state, and writes two bounds a row.
+    The screen multiplies each weight once, and writes a logit a row.
     """
     vocabulary, hidden = graph.head.array.shape
     return {
-        "head_norm": (n * hidden * (2 * FLOAT + 2), 0),
+        "head_norm": (n * hidden * (2 * FLOAT + 1), 0),
         "head_screen": (
-            graph.screen.nbytes + n * (2 * hidden + 2 * FLOAT * vocabulary),
-            2 * n * vocabulary * hidden,
+            graph.screen.nbytes + n * (hidden + FLOAT * vocabulary),
+            n * vocabulary * hidden,
         ),
         "head_rescore": (rows * graph.head.array.nbytes / vocabulary, rows * hidden),
     }

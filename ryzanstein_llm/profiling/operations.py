@@ -19,7 +19,7 @@ TITLES = {
     "up": "gemm up (open rows); activation",
     "down": "gemm down",
     "head_norm": "final norm",
-    "head_screen": "head: int8 screen",
+    "head_screen": "head: screen",
     "head_rescore": "head: stored rows",
     "head": "head: all rows",
     "other": "other kernels",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ryzanstein_llm.kernels import packing
-from ryzanstein_llm.kernels.head import ScreenedHead
+from ryzanstein_llm.kernels import cpu, packing
+from ryzanstein_llm.kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
 from ryzanstein_llm.kernels.linear import norm_dense
 from ryzanstein_llm.kernels.workspace import Workspace
 from ryzanstein_llm.testing import to_bf16_bits
@@ -101,18 +101,186 @@ def test_where_bounds_fail_all_rows_are_computed(tier, rng, bad):
     assert 7 in ids
 
 
-def test_bounds_hold_for_every_row(tier, rng):
-    """The honest bound itself, against float64: worst cases of both roundings."""
-    columns = 999
-    weights = rng.choice([-1.0, 1.0, 0.5 / 127, 63.5 / 127, 126.5 / 127], (400, columns))
-    weights = (weights * rng.lognormal(0, 2, (400, 1))).astype(np.float32)
-    hidden = rng.choice([1.0, -1.0, 0.49, 1e-3], columns).astype(np.float32)
+def codes_of(head: ScreenedHead, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """What kernels.h says of a screen: scales s (rows, groups) and codes k (rows, 64 * groups)."""
+    groups = (columns + 63) // 64
+    blocks = head.blocks.reshape(len(head.blocks), -1)
+    scales = blocks[:, : 64 * groups].reshape(-1, groups, 64).transpose(0, 2, 1)
+    # block, group, tile of 16 rows, four columns by four, line, row, byte
+    packed = blocks[:, 64 * groups :].reshape(-1, groups, 4, 4, 3, 16, 4)
+    high = packed >> 6
+    fourth = high[..., 0, :, :] | high[..., 1, :, :] << 2 | high[..., 2, :, :] << 4
+    lines = np.concatenate([packed & 63, fourth[..., None, :, :]], axis=-3)
+    codes = lines.transpose(0, 2, 5, 1, 3, 4, 6).reshape(-1, 64 * groups)
+    return scales.reshape(-1, groups)[:rows], codes[:rows].astype(np.int64) - 32
+
+
+def stood_for(head: ScreenedHead, rows: int, columns: int) -> np.ndarray:
+    """The weights that codes and scales stand for: float64 (rows, columns)."""
+    scales, codes = codes_of(head, rows, columns)
+    steps = head.stats[0, :rows, None].astype(np.float64) * scales
+    return (np.repeat(steps, 64, axis=1) * codes)[:, :columns]
+
+
+def hard_weights(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Rows of many kinds: at borders of rounding, one huge weight, groups of all sizes."""
+    plain = rng.standard_normal((rows, columns))
+    borders = rng.choice([-1.0, 1.0, 0.5 / 31.5, 30.5 / 31.5, -0.5 / 31.5, 0.0], (rows, columns))
+    huge = plain * 0.01
+    huge[:, columns // 2] = 50.0
+    sizes = plain * 10.0 ** -((np.arange(columns) // 64) % 9)
+    kinds = np.stack([plain, borders, huge, sizes, np.ones_like(plain), np.zeros_like(plain)])
+    weights = kinds[np.arange(rows) % len(kinds), np.arange(rows)]
+    return (weights * rng.lognormal(0, 2, (rows, 1))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 64), (6, 3), (130, 999), (70, 320)])
+def test_norms_say_what_codes_leave_out(rng, rows, columns):
+    weights = hard_weights(rng, rows, columns)
     head = ScreenedHead(weights, "F32", 1)
-    exact = weights.astype(np.float64) @ hidden.astype(np.float64)
-    head.likeliest(hidden[None], None, 1e-5, Workspace(1))[0]
+    meant = stood_for(head, rows, columns)
+    errors = np.linalg.norm(weights - meant, axis=1)
+    norms = np.linalg.norm(meant, axis=1)
+    _, error_bounds, norm_bounds = head.stats[:, :rows].astype(np.float64)
+    assert (errors <= error_bounds).all()
+    assert (norms <= norm_bounds).all()
+    size = np.linalg.norm(weights, axis=1)
+    assert (error_bounds <= 0.05 * size + 1e-15).all()  # six bits are of some use
+    assert (norm_bounds <= 1.06 * size + 1e-15).all()
+    padding = head.stats[1, rows:]
+    assert np.isinf(padding).all()
+    assert len(padding) == -rows % 64
+
+
+def test_a_small_group_beside_a_large_one_keeps_its_bits(rng):
+    weights = rng.standard_normal((64, 128)).astype(np.float32)
+    weights[:, 64:] *= np.float32(0.02)
+    meant = stood_for(ScreenedHead(weights, "F32", 1), 64, 128)
+    small = np.linalg.norm((weights - meant)[:, 64:]) / np.linalg.norm(weights[:, 64:])
+    assert small < 0.05  # a scale a row would leave out nearly all
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 6, 7, 25])
+@pytest.mark.parametrize(("rows", "columns"), [(130, 999), (70, 64), (64, 4)])
+def test_bounds_hold_for_every_row(tier, rng, rows, columns, tokens):
+    """The honest bounds themselves, against float64, and no wider than their definition."""
+    weights = hard_weights(rng, rows, columns)
+    kinds = list(hidden_states(rng, columns).values())
+    kinds.append(rng.choice([1.0, -1.0, 0.49, 1e-3], columns).astype(np.float32))
+    head = ScreenedHead(weights, "F32", 1)
+    # the worst case: a hidden state along what a row's codes leave out
+    left_out = weights - stood_for(head, rows, columns)
+    kinds += [(left_out[row] / np.abs(left_out[row]).max()).astype(np.float32) for row in (0, 1, 2)]
+    kinds = kinds[::-1]
+    usable = [x for x in kinds if 1e-9 < np.abs(x).max() < 1e10]
+    hidden = np.stack([usable[i % len(usable)] for i in range(tokens)])
+    head.likeliest(hidden, None, 1e-5, Workspace(1))
     lower, upper = head.bounds
+    exact = hidden.astype(np.float64) @ weights.astype(np.float64).T
     assert (lower <= exact).all()
     assert (exact <= upper).all()
+    size = np.linalg.norm(hidden.astype(np.float64), axis=1)[:, None]
+    # eight bits of the hidden state: half a step in a group of up to 64 columns
+    widest = (head.stats[1, :rows] + head.stats[2, :rows] * (0.5 * 8 / 127 + 1e-4)) * size
+    assert (upper - lower <= 2.001 * widest + 1e-5 * np.abs(exact) + 1e-12).all()
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 7])
+def test_bounds_hold_where_the_rest_of_the_hidden_state_is_along_a_row(tier, tokens):
+    """The other worst case: codes leave out little of the weights, all roundings of x add up."""
+    columns = 640
+    weights = np.ones((3, columns), np.float32)
+    weights[1] *= -1
+    hidden = np.full((tokens, columns), 0.49, np.float32)
+    hidden[:, ::64] = 127.0  # so that a step is 1
+    head = ScreenedHead(weights, "F32", 1)
+    head.likeliest(hidden, None, 1e-5, Workspace(1))
+    lower, upper = head.bounds
+    exact = hidden.astype(np.float64) @ weights.astype(np.float64).T
+    assert (lower <= exact).all()
+    assert (exact <= upper).all()
+
+
+def test_logits_of_the_screen_are_those_of_its_codes(tier, rng):
+    """With a hidden state that int8 holds exactly: the dot product of what codes stand for."""
+    rows, columns = 200, 300
+    weights = hard_weights(rng, rows, columns)
+    head = ScreenedHead(weights, "F32", 1)
+    hidden = rng.integers(-127, 128, (9, columns)).astype(np.float32)
+    hidden[:, ::64] = 127.0
+    for n in (1, 2, 4, 9):
+        head.likeliest(hidden[:n], None, 1e-5, Workspace(1))
+        lower, upper = head.bounds
+        middle = (lower.astype(np.float64) + upper) / 2
+        meant = hidden[:n].astype(np.float64) @ stood_for(head, rows, columns).T
+        size = np.linalg.norm(weights, axis=1) * np.linalg.norm(hidden[:n], axis=1)[:, None]
+        assert (np.abs(middle - meant) <= 1e-6 * size).all()  # float32 sums
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_the_largest_sums_do_not_overflow(tier, sign):
+    """All codes and activations at their ends, at the most columns there may be."""
+    columns = MAX_SCREEN_COLUMNS
+    weights = np.full((3, columns), sign, np.float32)
+    weights[1] *= -1
+    weights[2, ::2] *= -1
+    hidden = np.full((5, columns), 1.0, np.float32)
+    head = ScreenedHead(weights, "F32", 1)
+    for n in (1, 5):
+        found = head.likeliest(hidden[:n], None, 1e-5, Workspace(1))
+        lower, upper = head.bounds
+        exact = np.array([sign, -sign, 0.0]) * columns
+        assert (lower <= exact).all()
+        assert (exact <= upper).all()
+        assert (upper - lower <= 0.1 * columns).all()
+        best = 0 if sign > 0 else 1
+        for ids, logits in found:
+            assert list(ids) == [best]
+            assert logits[0] == columns
+
+
+def test_too_many_columns_are_refused():
+    weights = np.zeros((1, MAX_SCREEN_COLUMNS + 1), np.float32)
+    with pytest.raises(ValueError, match=f"{MAX_SCREEN_COLUMNS + 1} columns"):
+        ScreenedHead(weights, "F32", 1)
+    with pytest.raises(ValueError, match=f"{MAX_SCREEN_COLUMNS + 1} columns"):
+        packing.pack_screen(weights, "F32", 1)
+
+
+def test_candidates_are_those_whose_bounds_reach_exact_logits(tier, rng):
+    """No more rows than the bounds and the logits of the wanted rows leave in question."""
+    rows, columns = 5000, 256
+    weights = stored(rng.standard_normal((rows, columns)) * 0.05, "F32")
+    head = ScreenedHead(weights, "F32", 1)
+    hidden = rng.standard_normal((6, columns)).astype(np.float32)
+    for count in (1, 20):
+        found = head.likeliest(hidden, None, 1e-5, Workspace(2), count)
+        lower, upper = head.bounds
+        for token, (ids, _) in enumerate(found):
+            threshold = np.sort(lower[token])[-count]
+            assert set(ids) <= set(np.flatnonzero(upper[token] >= threshold))
+            expected = full_head(hidden[token], None, weights, "F32")
+            reached = np.sort(expected)[-count]
+            assert set(np.flatnonzero(upper[token] >= reached)) <= set(ids)
+            widest = (upper[token] - lower[token]).max()
+            assert (upper[token][ids] >= reached - widest).all()
+
+
+def test_every_tier_finds_the_same_rows(rng):
+    weights = hard_weights(rng, 700, 200)
+    hidden = rng.standard_normal((7, 200)).astype(np.float32)
+    before, found = cpu.current_tier(), []
+    try:
+        for tier in cpu.available_tiers():
+            cpu.use_tier(tier)
+            head = ScreenedHead(weights, "F32", 1)
+            likeliest = head.likeliest(hidden, None, 1e-5, Workspace(1), 3)
+            found.append(
+                [ids.tolist() for ids, _ in likeliest] + [b.tobytes() for b in head.bounds]
+            )
+    finally:
+        cpu.use_tier(before)
+    assert all(other == found[0] for other in found)
 
 
 def test_packing_is_the_same_for_any_number_of_threads(rng):

@@ -5,7 +5,7 @@
 
 RZ_INLINE void rz_dense_tile_(const void *w, int64_t columns, int64_t row, int rows,
                               const float *x, int tokens, float *out, int64_t out_stride,
-                              int kind) {
+                              int kind, int64_t ahead) {
     rz_f32x16 sums[4][4];
     RZ_UNROLL
     for (int t = 0; t < tokens; t++)
@@ -14,10 +14,10 @@ RZ_INLINE void rz_dense_tile_(const void *w, int64_t columns, int64_t row, int r
     const int64_t whole = columns & ~(int64_t)15, size = kind == RZ_FLOAT_F32 ? 4 : 2;
     for (int64_t i = 0; i < whole; i += 16) {
         rz_f32x16 row_values[4];
-        if (tokens == 1 && i % (kind == RZ_FLOAT_F32 ? 16 : 32) == 0) { /* the rows after these */
+        if (tokens == 1 && i % (kind == RZ_FLOAT_F32 ? 16 : 32) == 0) { /* rows that come next */
             RZ_UNROLL
             for (int r = 0; r < rows; r++)
-                RZ_PREFETCH((const char *)w + (row + r) * columns * size + i * size, rows * columns * size);
+                RZ_PREFETCH((const char *)w + (row + r) * columns * size + i * size, ahead * columns * size);
         }
         RZ_UNROLL
         for (int r = 0; r < rows; r++) row_values[r] = rz_load_float(w, (row + r) * columns + i, kind);
@@ -49,13 +49,21 @@ RZ_INLINE void rz_dense_matmul_(const void *w, int64_t columns, int64_t row_begi
     for (; row + 4 <= row_end; row += 4) {
         int64_t t = 0;
         for (; t + 4 <= n; t += 4)
-            rz_dense_tile_(w, columns, row, 4, x + t * columns, 4, out + t * out_stride, out_stride, kind);
+            rz_dense_tile_(w, columns, row, 4, x + t * columns, 4, out + t * out_stride, out_stride, kind, 4);
         for (; t < n; t++)
-            rz_dense_tile_(w, columns, row, 4, x + t * columns, 1, out + t * out_stride, out_stride, kind);
+            rz_dense_tile_(w, columns, row, 4, x + t * columns, 1, out + t * out_stride, out_stride, kind, row + 4 < row_end ? 4 : 0);
     }
     for (; row < row_end; row++)
         for (int64_t t = 0; t < n; t++)
-            rz_dense_tile_(w, columns, row, 1, x + t * columns, 1, out + t * out_stride, out_stride, kind);
+            rz_dense_tile_(w, columns, row, 1, x + t * columns, 1, out + t * out_stride, out_stride, kind, 0);
+}
+
+/* Rows here and there: each is asked for while the one before it is multiplied. */
+RZ_INLINE void rz_dense_rows_(const void *w, int64_t columns, const int32_t *rows, int64_t count, const float *x,
+                              float *out, int kind) {
+    for (int64_t i = 0; i < count; i++)
+        rz_dense_tile_(w, columns, rows[i], 1, x, 1, out + i - rows[i], 0, kind,
+                       i + 1 < count ? rows[i + 1] - rows[i] : 0);
 }
 
 #define RZ_DENSE_(suffix, kind)                                                                    \
@@ -63,6 +71,10 @@ RZ_INLINE void rz_dense_matmul_(const void *w, int64_t columns, int64_t row_begi
                                                   int64_t row_end, const float *x, int64_t n,      \
                                                   float *out, int64_t out_stride) {                \
         rz_dense_matmul_(w, columns, row_begin, row_end, x, n, out, out_stride, kind);             \
+    }                                                                                              \
+    static void RZ_NAME(rz_dense_rows_##suffix)(const void *w, int64_t columns, const int32_t *rows, \
+                                                int64_t count, const float *x, float *out) {       \
+        rz_dense_rows_(w, columns, rows, count, x, out, kind);                                     \
     }
 RZ_DENSE_(f32, RZ_FLOAT_F32)
 RZ_DENSE_(bf16, RZ_FLOAT_BF16)

@@ -1,40 +1,59 @@
-/* Head screen with vpmaddubsw on ymm. Codes are taken apart into magnitude and sign: a pair is
- * then at most 2*127*127 = 32258 and fits int16, where (c + 128) * a would saturate. */
+/* Head screen with vpmaddubsw on ymm: four products of a code and an activation, at most 4*63*127 =
+ * 32,004, fit 16 bits, so that lines are added by twos before they are widened. */
 #ifndef RZ_SCREEN_H
 #define RZ_SCREEN_H
 
-RZ_INLINE __m256i rz_add_signed_(__m256i sum_i32, __m256i codes, __m256i magnitudes, __m256i four) {
-    return rz_add_widened_(sum_i32, _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(four, codes)));
-}
+#include "ryzanstein/screen/group.h"
 
-#define RZ_SCREEN_TOKENS_ 1 /* of sixteen registers, two planes of one token take enough */
+#include "ryzanstein/screen/codes_ymm.h"
+
+#define RZ_SCREEN_FEW_ 1
+#define RZ_SCREEN_TOKENS_ 2 /* four sums, four of codes, and what the products need */
 #define RZ_SCREEN_TILES_ 1
-#define RZ_SCREEN_FEW_ 1 /* tokens by one tile */
 
-RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int count, int64_t column_groups, const rz_screen_input *x,
-                               int tokens, int32_t coarse[][16], int32_t fine[][16]) {
+RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_screen_group_ *x, int tokens,
+                              float *totals) {
+    const int8_t *values = x->codes;
     (void)tokens; /* always 1 */
-    (void)count;
-    const __m256i offset = _mm256_set1_epi8((char)0x80); /* exclusive or takes 128 off */
-    __m256i a[2], b[2];
+    __m256i half_sums[2];
+    half_sums[0] = half_sums[1] = _mm256_set1_epi32(*x->offsets);
     RZ_UNROLL
-    for (int half = 0; half < 2; half++) a[half] = b[half] = _mm256_setzero_si256();
-    for (int64_t group = 0; group < column_groups; group++) {
-        const __m256i four_a = rz_four_(x->coarse + 4 * group), four_b = rz_four_(x->fine + 4 * group);
-        RZ_PREFETCH(tiles + 64 * group, RZ_PREFETCH_BYTES);
+    for (int four = 0; four < 4; four++, values += 16) {
+        RZ_UNROLL
+        for (int line = 0; line < 3; line++) RZ_PREFETCH(from + 192 * four + 64 * line, RZ_SCREEN_PREFETCH_BYTES_);
         RZ_UNROLL
         for (int half = 0; half < 2; half++) {
-            const __m256i codes = _mm256_xor_si256(rz_half_(tiles + 64 * group + 32 * half), offset);
-            const __m256i magnitudes = _mm256_abs_epi8(codes);
-            a[half] = rz_add_signed_(a[half], codes, magnitudes, four_a);
-            b[half] = rz_add_signed_(b[half], codes, magnitudes, four_b);
+            __m256i codes[4];
+            rz_screen_codes_(from + 192 * four + 32 * half, codes);
+            RZ_UNROLL
+            for (int line = 0; line < 4; line += 2)
+                half_sums[half] = rz_dot_two_(half_sums[half], codes[line], rz_four_(values + 4 * line), codes[line + 1],
+                                              rz_four_(values + 4 * line + 4));
+        }
+    }
+    rz_screen_halves_(totals, half_sums, scales, x, 0);
+}
+
+RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const rz_screen_group_ *x, int tokens,
+                               float *totals) {
+    const int64_t stride = RZ_SCREEN_GROUP * x->groups;
+    __m256i halves[RZ_SCREEN_TOKENS_][2];
+    RZ_UNROLL
+    for (int t = 0; t < tokens; t++) halves[t][0] = halves[t][1] = _mm256_set1_epi32(x->offsets[t * x->groups]);
+    for (int line = 0; line < 16; line += 2) {
+        const uint8_t *two = panel + 64 * line;
+        RZ_UNROLL
+        for (int t = 0; t < tokens; t++) {
+            const __m256i first = rz_four_(x->codes + t * stride + 4 * line);
+            const __m256i second = rz_four_(x->codes + t * stride + 4 * line + 4);
+            RZ_UNROLL
+            for (int half = 0; half < 2; half++)
+                halves[t][half] =
+                    rz_dot_two_(halves[t][half], rz_half_(two + 32 * half), first, rz_half_(two + 64 + 32 * half), second);
         }
     }
     RZ_UNROLL
-    for (int half = 0; half < 2; half++) {
-        _mm256_store_si256((__m256i *)coarse[0] + half, a[half]);
-        _mm256_store_si256((__m256i *)fine[0] + half, b[half]);
-    }
+    for (int t = 0; t < tokens; t++) rz_screen_halves_(totals + RZ_SCREEN_ROWS * t, halves[t], rz_load(scales), x, t);
 }
 
 #endif

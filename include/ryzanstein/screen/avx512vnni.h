@@ -1,62 +1,109 @@
-/* Head screen with vpdpbusd on zmm. For one token memory sets the pace, so tiles are read as one
- * stream. For more, two tiles and six tokens share each load: 24 sums, 14 loads for 24 products. */
+/* Head screen with vpdpbusd on zmm. Few tokens: memory sets the pace, 192 bytes for 4 products a token
+ * and 9 operations that open the codes. More: four tiles and six tokens share each load, 24 sums, 10
+ * loads for 24 products. */
 #ifndef RZ_SCREEN_H
 #define RZ_SCREEN_H
 
-#define RZ_SCREEN_TOKENS_ 6
-#define RZ_SCREEN_TILES_ 2
-#define RZ_SCREEN_FEW_ 4 /* tokens by one tile */
+#include "ryzanstein/screen/group.h"
 
-/* Sums of one token: coarse and fine of each tile. */
+#define RZ_SCREEN_FEW_ 4
+#define RZ_SCREEN_TOKENS_ 6
+#define RZ_SCREEN_TILES_ 4
+
+/* Four lines of 64 codes as bytes from three packed ones. */
+RZ_INLINE void rz_screen_codes_(const uint8_t *from, __m512i *codes) {
+    const __m512i six = _mm512_set1_epi8(0x3f);
+    RZ_UNROLL
+    for (int i = 0; i < 3; i++) RZ_PREFETCH(from + 64 * i, RZ_SCREEN_PREFETCH_BYTES_);
+    /* not an array: GCC 12 would leave it in memory */
+    const __m512i a = _mm512_load_si512(from), b = _mm512_load_si512(from + 64), c = _mm512_load_si512(from + 128);
+    codes[0] = _mm512_and_si512(a, six);
+    codes[1] = _mm512_and_si512(b, six);
+    codes[2] = _mm512_and_si512(c, six);
+    /* shifted as words of 16 bits: what comes from the other byte is selected away; 0xca is x ? y : z */
+    const __m512i two = _mm512_ternarylogic_epi32(_mm512_set1_epi8(0x03), _mm512_srli_epi16(a, 6),
+                                                  _mm512_srli_epi16(b, 4), 0xca);
+    const __m512i three = _mm512_ternarylogic_epi32(_mm512_set1_epi8(0x0f), two, _mm512_srli_epi16(c, 2), 0xca);
+    codes[3] = _mm512_and_si512(three, six);
+}
+
+/* One group of 16 rows to bytes: its 16 lines of four columns, `stride` bytes apart. */
+RZ_INLINE void rz_screen_open_(const uint8_t *from, uint8_t *to, int64_t stride) {
+    RZ_UNROLL
+    for (int four = 0; four < 4; four++) {
+        __m512i codes[4];
+        rz_screen_codes_(from + 192 * four, codes);
+        RZ_UNROLL
+        for (int line = 0; line < 4; line++) _mm512_store_si512(to + (4 * four + line) * stride, codes[line]);
+    }
+}
+
+/* Sums of one token: an array of its own for each, see RZ_EACH_TOKEN_. */
 typedef struct {
-    __m512i coarse[RZ_SCREEN_TILES_], fine[RZ_SCREEN_TILES_];
+    __m512i tile[RZ_SCREEN_TILES_];
 } rz_screen_sums_of_;
 
-RZ_INLINE void rz_screen_begin_(rz_screen_sums_of_ *sums, const rz_screen_input *x, int tiles) {
+RZ_INLINE void rz_screen_begin_(rz_screen_sums_of_ *sums, int32_t offset) {
     RZ_UNROLL
-    for (int i = 0; i < tiles; i++) {
-        sums->coarse[i] = _mm512_set1_epi32(-128 * x->coarse_sum);
-        sums->fine[i] = _mm512_set1_epi32(-128 * x->fine_sum);
-    }
+    for (int i = 0; i < RZ_SCREEN_TILES_; i++) sums->tile[i] = _mm512_set1_epi32(offset);
 }
-RZ_INLINE void rz_screen_add_(rz_screen_sums_of_ *sums, const __m512i *codes, const rz_screen_input *x, int64_t group,
-                              int tiles) {
-    const __m512i coarse = rz_four_(x->coarse + 4 * group), fine = rz_four_(x->fine + 4 * group);
+RZ_INLINE void rz_screen_add_(rz_screen_sums_of_ *sums, const __m512i *codes, const int8_t *values) {
+    const __m512i four = rz_four_(values);
     RZ_UNROLL
-    for (int i = 0; i < tiles; i++) {
-        sums->coarse[i] = rz_dot_(sums->coarse[i], codes[i], coarse);
-        sums->fine[i] = rz_dot_(sums->fine[i], codes[i], fine);
-    }
+    for (int i = 0; i < RZ_SCREEN_TILES_; i++) sums->tile[i] = rz_dot_(sums->tile[i], codes[i], four);
 }
-RZ_INLINE void rz_screen_end_(const rz_screen_sums_of_ *sums, int tiles, int32_t coarse[][16], int32_t fine[][16]) {
+RZ_INLINE void rz_screen_end_(const rz_screen_sums_of_ *sums, const float *scales, const rz_screen_group_ *x,
+                              int t, float *totals) {
     RZ_UNROLL
-    for (int i = 0; i < tiles; i++) {
-        _mm512_store_si512(coarse[i], sums->coarse[i]);
-        _mm512_store_si512(fine[i], sums->fine[i]);
-    }
+    for (int i = 0; i < RZ_SCREEN_TILES_; i++)
+        rz_screen_next_(totals + RZ_SCREEN_ROWS * t + 16 * i, _mm512_cvtepi32_ps(sums->tile[i]), rz_load(scales + 16 * i), x, t);
 }
+#define RZ_BEGIN_(t) rz_screen_begin_(&sums_##t, x->offsets[t * x->groups]);
+#define RZ_ADD_TO_(t) rz_screen_add_(&sums_##t, codes, x->codes + RZ_SCREEN_GROUP * t * x->groups + 4 * line);
+#define RZ_END_(t) rz_screen_end_(&sums_##t, scales, x, t, totals);
 
-/* coarse, fine: (tokens, tiles, 16) */
-RZ_INLINE void rz_screen_sums_(const uint8_t *from, int tiles, int64_t column_groups, const rz_screen_input *x,
-                               int tokens, int32_t coarse[][16], int32_t fine[][16]) {
+/* panel: (16 lines, 4 tiles, 64); scales: (4, 16); totals: (tokens, 4, 16) */
+RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const rz_screen_group_ *x, int tokens,
+                               float *totals) {
     rz_screen_sums_of_ sums_0, sums_1, sums_2, sums_3, sums_4, sums_5;
-#define RZ_BEGIN_(t) rz_screen_begin_(&sums_##t, x + t, tiles)
-#define RZ_ADD_(t) rz_screen_add_(&sums_##t, codes, x + t, group, tiles)
-#define RZ_END_(t) rz_screen_end_(&sums_##t, tiles, coarse + t * tiles, fine + t * tiles)
     RZ_EACH_TOKEN_(tokens, RZ_BEGIN_)
-    for (int64_t group = 0; group < column_groups; group++) {
+    for (int line = 0; line < 16; line++) {
         __m512i codes[RZ_SCREEN_TILES_];
         RZ_UNROLL
-        for (int i = 0; i < tiles; i++) {
-            RZ_PREFETCH(from + (i * column_groups + group) * 64, RZ_PREFETCH_BYTES);
-            codes[i] = _mm512_load_si512(from + (i * column_groups + group) * 64);
-        }
-        RZ_EACH_TOKEN_(tokens, RZ_ADD_)
+        for (int i = 0; i < RZ_SCREEN_TILES_; i++) codes[i] = _mm512_load_si512(panel + 64 * (line * RZ_SCREEN_TILES_ + i));
+        RZ_EACH_TOKEN_(tokens, RZ_ADD_TO_)
     }
     RZ_EACH_TOKEN_(tokens, RZ_END_)
+}
 #undef RZ_BEGIN_
-#undef RZ_ADD_
+#undef RZ_ADD_TO_
 #undef RZ_END_
+
+/* The same of one packed tile. Sums of even and odd lines by themselves: their chains are short then. */
+RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_screen_group_ *x, int tokens,
+                              float *totals) {
+    __m512i even[RZ_SCREEN_FEW_], odd[RZ_SCREEN_FEW_];
+    RZ_UNROLL
+    for (int t = 0; t < tokens; t++) {
+        even[t] = _mm512_set1_epi32(x->offsets[t * x->groups]);
+        odd[t] = _mm512_setzero_si512();
+    }
+    RZ_UNROLL
+    for (int four = 0; four < 4; four++) {
+        __m512i codes[4];
+        rz_screen_codes_(from + 192 * four, codes);
+        RZ_UNROLL
+        for (int t = 0; t < tokens; t++) {
+            const int8_t *values = x->codes + RZ_SCREEN_GROUP * t * x->groups + 16 * four;
+            even[t] = rz_dot_(even[t], codes[0], rz_four_(values));
+            odd[t] = rz_dot_(odd[t], codes[1], rz_four_(values + 4));
+            even[t] = rz_dot_(even[t], codes[2], rz_four_(values + 8));
+            odd[t] = rz_dot_(odd[t], codes[3], rz_four_(values + 12));
+        }
+    }
+    RZ_UNROLL
+    for (int t = 0; t < tokens; t++)
+        rz_screen_next_(totals + RZ_SCREEN_ROWS * t, _mm512_cvtepi32_ps(_mm512_add_epi32(even[t], odd[t])), scales, x, t);
 }
 
 #endif

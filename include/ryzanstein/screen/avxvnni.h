@@ -2,35 +2,53 @@
 #ifndef RZ_SCREEN_H
 #define RZ_SCREEN_H
 
-#define RZ_SCREEN_TOKENS_ 1 /* of sixteen registers, two planes of one token take enough */
-#define RZ_SCREEN_TILES_ 1
-#define RZ_SCREEN_FEW_ 1 /* tokens by one tile */
+#include "ryzanstein/screen/group.h"
 
-RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int count, int64_t column_groups, const rz_screen_input *x,
-                               int tokens, int32_t coarse[][16], int32_t fine[][16]) {
+#include "ryzanstein/screen/codes_ymm.h"
+
+#define RZ_SCREEN_FEW_ 1
+#define RZ_SCREEN_TOKENS_ 4 /* eight sums, two of codes, one of activations */
+#define RZ_SCREEN_TILES_ 1
+
+RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_screen_group_ *x, int tokens,
+                              float *totals) {
+    const int8_t *values = x->codes;
     (void)tokens; /* always 1 */
-    (void)count;
-    __m256i a[2], b[2];
+    __m256i half_sums[2];
+    half_sums[0] = half_sums[1] = _mm256_set1_epi32(*x->offsets);
     RZ_UNROLL
-    for (int half = 0; half < 2; half++) {
-        a[half] = _mm256_set1_epi32(-128 * x->coarse_sum);
-        b[half] = _mm256_set1_epi32(-128 * x->fine_sum);
-    }
-    for (int64_t group = 0; group < column_groups; group++) {
-        const __m256i four_a = rz_four_(x->coarse + 4 * group), four_b = rz_four_(x->fine + 4 * group);
-        RZ_PREFETCH(tiles + 64 * group, RZ_PREFETCH_BYTES);
+    for (int four = 0; four < 4; four++) {
+        RZ_UNROLL
+        for (int line = 0; line < 3; line++) RZ_PREFETCH(from + 192 * four + 64 * line, RZ_SCREEN_PREFETCH_BYTES_);
         RZ_UNROLL
         for (int half = 0; half < 2; half++) {
-            const __m256i codes = rz_half_(tiles + 64 * group + 32 * half);
-            a[half] = rz_dot_(a[half], codes, four_a);
-            b[half] = rz_dot_(b[half], codes, four_b);
+            __m256i codes[4];
+            rz_screen_codes_(from + 192 * four + 32 * half, codes);
+            RZ_UNROLL
+            for (int line = 0; line < 4; line++)
+                half_sums[half] = rz_dot_(half_sums[half], codes[line], rz_four_(values + 16 * four + 4 * line));
+        }
+    }
+    rz_screen_halves_(totals, half_sums, scales, x, 0);
+}
+
+RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const rz_screen_group_ *x, int tokens,
+                               float *totals) {
+    const int64_t stride = RZ_SCREEN_GROUP * x->groups;
+    __m256i halves[RZ_SCREEN_TOKENS_][2];
+    RZ_UNROLL
+    for (int t = 0; t < tokens; t++) halves[t][0] = halves[t][1] = _mm256_set1_epi32(x->offsets[t * x->groups]);
+    for (int line = 0; line < 16; line++) {
+        const __m256i low = rz_half_(panel + 64 * line), high = rz_half_(panel + 64 * line + 32);
+        RZ_UNROLL
+        for (int t = 0; t < tokens; t++) {
+            const __m256i four = rz_four_(x->codes + t * stride + 4 * line);
+            halves[t][0] = rz_dot_(halves[t][0], low, four);
+            halves[t][1] = rz_dot_(halves[t][1], high, four);
         }
     }
     RZ_UNROLL
-    for (int half = 0; half < 2; half++) {
-        _mm256_store_si256((__m256i *)coarse[0] + half, a[half]);
-        _mm256_store_si256((__m256i *)fine[0] + half, b[half]);
-    }
+    for (int t = 0; t < tokens; t++) rz_screen_halves_(totals + RZ_SCREEN_ROWS * t, halves[t], rz_load(scales), x, t);
 }
 
 #endif

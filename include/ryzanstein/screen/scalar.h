@@ -1,27 +1,43 @@
-/* Head screen in portable C: sum c*a and sum c*b for the 16 rows of a tile. */
+/* Head screen in portable C. */
 #ifndef RZ_SCREEN_H
 #define RZ_SCREEN_H
 
+#include "ryzanstein/screen/group.h"
+
+#define RZ_SCREEN_FEW_ 1
 #define RZ_SCREEN_TOKENS_ 1
 #define RZ_SCREEN_TILES_ 1
-#define RZ_SCREEN_FEW_ 1 /* tokens by one tile */
 
-RZ_INLINE void rz_screen_sums_(const uint8_t *tiles, int count, int64_t column_groups, const rz_screen_input *x,
-                               int tokens, int32_t coarse_sums[][16], int32_t fine_sums[][16]) {
-    int32_t *coarse = coarse_sums[0], *fine = fine_sums[0];
+/* One group of 16 rows to bytes: its 16 lines of four columns, `stride` bytes apart. */
+RZ_INLINE void rz_screen_open_(const uint8_t *from, uint8_t *to, int64_t stride) {
+    for (int four = 0; four < 4; four++, from += 192, to += 4 * stride)
+        for (int i = 0; i < 64; i++) {
+            const uint8_t a = from[i], b = from[64 + i], c = from[128 + i];
+            to[i] = a & 63;
+            to[stride + i] = b & 63;
+            to[2 * stride + i] = c & 63;
+            to[3 * stride + i] = (uint8_t)(a >> 6 | b >> 6 << 2 | c >> 6 << 4);
+        }
+}
+
+RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const rz_screen_group_ *x, int tokens,
+                               float *totals) {
+    int32_t sums[16];
     (void)tokens; /* always 1 */
-    (void)count;
     for (int row = 0; row < 16; row++) {
-        coarse[row] = -128 * x->coarse_sum;
-        fine[row] = -128 * x->fine_sum;
+        sums[row] = *x->offsets;
+        for (int i = 0; i < RZ_SCREEN_GROUP; i++) sums[row] += panel[i / 4 * 64 + 4 * row + i % 4] * x->codes[i];
     }
-    for (int64_t group = 0; group < column_groups; group++)
-        for (int row = 0; row < 16; row++)
-            for (int b = 0; b < 4; b++) {
-                const int32_t code = tiles[64 * group + 4 * row + b];
-                coarse[row] += code * x->coarse[4 * group + b];
-                fine[row] += code * x->fine[4 * group + b];
-            }
+    rz_screen_next_(totals, rz_load_i32(sums), rz_load(scales), x, 0);
+}
+
+RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_screen_group_ *x, int tokens,
+                              float *totals) {
+    uint8_t panel[16 * RZ_SCREEN_GROUP];
+    float stored[16];
+    rz_screen_open_(from, panel, 64);
+    rz_store(stored, scales);
+    rz_screen_many_(panel, stored, x, tokens, totals);
 }
 
 #endif
