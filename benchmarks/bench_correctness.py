@@ -104,6 +104,43 @@ def test_perplexity_is_that_of_the_scalar_tier(
     criteria.check()
 
 
+def test_perplexity_by_kind_of_cache(
+    benchmark: Any, subject: Subject, criteria: Criteria, text: str, show: Any
+) -> None:
+    """Of the demo model whatever is measured otherwise: random weights predict nothing."""
+    found, sizes = {}, {}
+    for kind in ("float32", "bfloat16", "int8"):
+        with BitNetModel(kv_dtype=kind) as model:
+            found[kind] = model.perplexity(text)
+            sizes[kind] = model.info()["kv_bytes_per_token"]
+    benchmark.pedantic(lambda: None, rounds=1)
+    change = {
+        kind: score.perplexity / found["float32"].perplexity - 1 for kind, score in found.items()
+    }
+    show(
+        "".join(
+            f"cache in {kind}: perplexity {score.perplexity:.4f} ({change[kind]:+.3%})\n"
+            for kind, score in found.items()
+        )
+    )
+    criteria.holds(
+        "the default cache costs less than 0.1 % of perplexity",
+        abs(change[default_kind()]) < 0.001,
+    )
+    benchmark.extra_info |= subject.facts(
+        perplexities={kind: score.perplexity for kind, score in found.items()},
+        kv_bytes_per_token=sizes,
+        text_tokens=found["float32"].tokens,
+    ) | {"model": "demo"}
+    criteria.check()
+
+
+def default_kind() -> str:
+    """The kind of cache of a model that was not asked for another."""
+    with BitNetModel() as model:
+        return str(model.kv_dtype)
+
+
 def test_cached_and_recomputed_logits_agree(
     benchmark: Any, subject: Subject, criteria: Criteria
 ) -> None:

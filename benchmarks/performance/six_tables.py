@@ -120,6 +120,20 @@ def simulated(results: Results) -> str:
     return markdown(header, lines)
 
 
+def caches(results: Results) -> str:
+    """What a kind of cache costs and saves."""
+    row = results.of_six("test_perplexity_by_kind_of_cache")
+    if row is None:
+        return ""
+    exact = row["perplexities"]["float32"]
+    lines = [
+        [kind, f"{row['kv_bytes_per_token'][kind]:,}", f"{value:.4f}", f"{value / exact - 1:+.3%}"]
+        for kind, value in row["perplexities"].items()
+    ]
+    header = ("cache", "bytes a token", f"perplexity of {row['text_tokens']:,} tokens", "change")
+    return markdown(header, lines)
+
+
 def criteria(results: Results) -> str:
     """Passed, failed, or not to be shown."""
     lines = []
@@ -146,5 +160,5 @@ def history(results: Results) -> str:
 
 SIX_TABLES = {
     table.__name__: table
-    for table in (operations, threads, baseline, prefetch, simulated, criteria, history)
+    for table in (operations, threads, baseline, prefetch, simulated, caches, criteria, history)
 }

@@ -85,6 +85,11 @@ def entries(report: dict[str, Any], profiles: dict[str, Any]) -> list[Entry]:
             "tokens_per_second": 40.0, "tokens_per_second_without": 30.0, "prefetch_gain": 1.33,
         },
     }  # fmt: skip
+    results["test_perplexity_by_kind_of_cache"] = {
+        "perplexities": {"float32": 40.0, "bfloat16": 40.01, "int8": 40.4},
+        "kv_bytes_per_token": {"float32": 6144, "bfloat16": 3072, "int8": 1632},
+        "text_tokens": 1434,
+    }
     for tier in ("avx2", "scalar"):
         results[f"test_simulated_accesses[{tier}]"] = {
             "tier": tier, "instructions": 54e6, "reads": 6e6, "d1_hit_rate": 0.98,
