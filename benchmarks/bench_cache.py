@@ -109,7 +109,7 @@ def test_simulated_accesses(
         ll_hit_rate=kernels.ll_hit_rate,
         instructions=kernels.instructions,
         reads=kernels.reads,
-    ) | {"tier": tier, "model": "demo"}
+    ) | {"tier": tier, "of": "demo"}
     criteria.check()
 
 

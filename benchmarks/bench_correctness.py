@@ -131,7 +131,8 @@ def test_perplexity_by_kind_of_cache(
         perplexities={kind: score.perplexity for kind, score in found.items()},
         kv_bytes_per_token=sizes,
         text_tokens=found["float32"].tokens,
-    ) | {"model": "demo"}
+        of="demo",
+    )
     criteria.check()
 
 

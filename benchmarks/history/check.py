@@ -1,10 +1,11 @@
-"""Whether a run lost speed against the history, as shares of limits that each run measured."""
+"""Whether a run lost speed against the history, in units of limits that each run measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from .entries import Entry
 
@@ -14,7 +15,14 @@ MOST_LOST = 0.10
 # A machine's neighbours change from day to day: a run is held against the median of so many.
 LAST = 3
 
-SHARES = ("mbu", "fraction_of_peak")
+# Tokens for each GB that the machine could have read meanwhile. Not the share of the bandwidth:
+# that falls when a token comes to need fewer bytes.
+PER_GIGABYTE = {
+    "tokens_per_second": "tokens a GB",
+    "decode_tokens_per_second": "decoded tokens a GB",
+}
+# Of prompts, whose ternary products are the same for ever.
+PEAK_SHARE = "fraction_of_peak"
 # Equal in every run of the same weights, by the determinism contract.
 BITS = ("nll", "logits")
 
@@ -27,7 +35,7 @@ class Finding:
     ----------
     benchmark, figure : str
     before, now : float or str
-        Share of the limit; what stands for bits.
+        Speed in units of the limit; what stands for bits.
     runs : int
         That `before` is the median of.
     bad : bool
@@ -45,11 +53,11 @@ class Finding:
         text = f"{'WORSE' if self.bad else 'ok':<5}  {self.benchmark}: {self.figure}"
         if isinstance(self.now, str) or isinstance(self.before, str):
             return f"{text} {'changed' if self.bad else 'as before'}"
-        return f"{text} {self.before:.3f} -> {self.now:.3f} ({self.now / self.before - 1:+.1%})"
+        return f"{text} {self.before:.4g} -> {self.now:.4g} ({self.now / self.before - 1:+.1%})"
 
 
 def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) -> list[Finding]:
-    """Each share that both have, with the same tier and number of threads; and each digest of bits.
+    """Each speed that both have, with the same tier and number of threads; and each digest of bits.
 
     Times are never compared. A run that is itself in the history is not compared with itself.
     """
@@ -65,15 +73,28 @@ def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) 
                 for key in ("tier", "threads", "text")
             )
         ]
-        for figure in SHARES:
-            values = [found[figure] for found in alike if figure in found][-LAST:]
-            if figure in figures and values:
-                before, now = median(values), figures[figure]
-                bad = now < (1 - most_lost) * before
-                findings.append(Finding(name, figure, before, now, len(values), bad))
+        now = speeds(figures)
+        for figure, value in now.items():
+            values = [old[figure] for old in map(speeds, alike) if figure in old][-LAST:]
+            if values:
+                before = median(values)
+                bad = value < (1 - most_lost) * before
+                findings.append(Finding(name, figure, before, value, len(values), bad))
         for figure in BITS:
             found = [found[figure] for found in alike if figure in found]
             if figure in figures and found:
                 same = found[-1] == figures[figure]
                 findings.append(Finding(name, figure, found[-1], figures[figure], 1, not same))
     return findings
+
+
+def speeds(figures: Mapping[str, Any]) -> dict[str, float]:
+    """By name, those of a benchmark in units of its limits."""
+    found = {
+        title: 1e9 * figures[rate] / figures["limit_bytes_per_second"]
+        for rate, title in PER_GIGABYTE.items()
+        if rate in figures and "limit_bytes_per_second" in figures
+    }
+    if "prefill_tokens_per_second" in figures and PEAK_SHARE in figures:
+        found["prompt, share of the peak"] = figures[PEAK_SHARE]
+    return found

@@ -79,8 +79,6 @@ def read_run(path: Path) -> Entry:
     except (KeyError, TypeError):
         raise FormatError(f"{path}: not a file of pytest-benchmark") from None
     infos = {name: info for name, info in infos.items() if "model" in info}
-    # the simulation is of the demo model whatever else is measured
-    infos = {name: info for name, info in infos.items() if "simulated_tier" not in info}
     if not infos:
         raise FormatError(f"{path}: holds no results of the six benchmarks")
     first = next(iter(infos.values()))

@@ -201,7 +201,7 @@ class Prefill:
 
 
 class Batch:
-    """Greedy tokens of several sequences, one of each in a pass; the head is the full one."""
+    """Greedy tokens of several sequences, one of each in a pass."""
 
     kind = "batch"
 

@@ -1,4 +1,4 @@
-"""Runs that are kept, and what a new one is held against: shares of limits, never times."""
+"""Runs that are kept, and what a new one is held against: limits of the same run, never times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def run_file(folder: Path, day: int = 1, cpu: str = "A", **figures: Any) -> Path
     info = {
         "machine": {"cpu": cpu}, "model": "2b", "random_weights": True, "parameters": 5,
         "kv_dtype": "bfloat16", "commit": f"{day:040x}", "tier": "avx2", "threads": 2,
-        "mbu": 0.8, "seconds": 0.0271828182845, **figures,
+        "mbu": 0.8, "seconds": 0.0271828182845, "tokens_per_second": 40.0,
+        "limit_bytes_per_second": 40e9, **figures,
     }  # fmt: skip
     found = {
         "datetime": f"2026-01-{day:02}T00:00:00.000001+00:00",
@@ -49,26 +50,42 @@ def test_a_run_is_kept_without_its_raw_timings(tmp_path: Path) -> None:
     assert "machine" not in entry.results[LATENCY]
 
 
-@pytest.mark.parametrize(("mbu", "bad"), [(0.80, False), (0.73, False), (0.71, True)])
-def test_a_loss_of_more_than_a_tenth_of_a_share_is_bad(
-    tmp_path: Path, mbu: float, bad: bool
-) -> None:
-    kept = history(tmp_path, {"mbu": 0.8})
-    (finding,) = compare(read_run(run_file(tmp_path, 9, mbu=mbu)), kept)
-    assert (finding.figure, finding.before, finding.now, finding.bad) == ("mbu", 0.8, mbu, bad)
+@pytest.mark.parametrize(("speed", "bad"), [(40.0, False), (36.4, False), (35.6, True)])
+def test_a_loss_of_more_than_a_tenth_is_bad(tmp_path: Path, speed: float, bad: bool) -> None:
+    kept = history(tmp_path, {})
+    (finding,) = compare(read_run(run_file(tmp_path, 9, tokens_per_second=speed)), kept)
+    assert (finding.figure, finding.before, finding.bad) == ("tokens a GB", 1.0, bad)
+    assert finding.now == pytest.approx(speed / 40)
 
 
-def test_times_are_not_compared(tmp_path: Path) -> None:
-    """A machine that is half as fast in everything shows the same share."""
-    kept = history(tmp_path, {"seconds": 0.1})
-    findings = compare(read_run(run_file(tmp_path, 9, seconds=0.2)), kept)
-    assert [finding.bad for finding in findings] == [False]
+def test_a_machine_half_as_fast_in_everything_has_lost_nothing(tmp_path: Path) -> None:
+    kept = history(tmp_path, {})
+    half = {"tokens_per_second": 20.0, "limit_bytes_per_second": 20e9, "seconds": 0.05}
+    (finding,) = compare(read_run(run_file(tmp_path, 9, **half)), kept)
+    assert (finding.now, finding.bad) == (1.0, False)
+
+
+def test_fewer_bytes_a_token_are_no_loss(tmp_path: Path) -> None:
+    """The share of the bandwidth falls with them."""
+    kept = history(tmp_path, {})
+    (finding,) = compare(read_run(run_file(tmp_path, 9, tokens_per_second=44.0, mbu=0.6)), kept)
+    assert (finding.now, finding.bad) == (1.1, False)
+
+
+def test_prompts_are_held_against_the_peak(tmp_path: Path) -> None:
+    prompt = {"prefill_tokens_per_second": 300.0, "fraction_of_peak": 0.7}
+    kept = history(tmp_path, prompt)
+    run = run_file(tmp_path, 9, **prompt | {"fraction_of_peak": 0.6})
+    assert [(f.figure, f.bad) for f in compare(read_run(run), kept)] == [
+        ("tokens a GB", False),
+        ("prompt, share of the peak", True),
+    ]
 
 
 def test_it_is_held_against_the_median_of_the_last_three(tmp_path: Path) -> None:
-    kept = history(tmp_path, *({"mbu": mbu} for mbu in (0.99, 0.70, 0.99, 0.80)))
+    kept = history(tmp_path, *({"tokens_per_second": speed} for speed in (48.0, 30.0, 48.0, 36.0)))
     (finding,) = compare(read_run(run_file(tmp_path, 9)), kept)
-    assert (finding.before, finding.runs) == (0.80, 3)
+    assert (finding.before, finding.runs) == (0.9, 3)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +95,7 @@ def test_it_is_held_against_the_median_of_the_last_three(tmp_path: Path) -> None
 )
 def test_only_like_is_compared_with_like(tmp_path: Path, other: dict[str, Any]) -> None:
     kept = history(tmp_path, other)
-    assert compare(read_run(run_file(tmp_path, 9, mbu=0.1)), kept) == []
+    assert compare(read_run(run_file(tmp_path, 9, tokens_per_second=1.0)), kept) == []
 
 
 def test_changed_bits_are_bad(tmp_path: Path) -> None:
@@ -87,8 +104,8 @@ def test_changed_bits_are_bad(tmp_path: Path) -> None:
         compare(read_run(run_file(tmp_path, 9, nll=nll, text=text)), kept)
         for nll, text in (("0x1p3", "a"), ("0x1p4", "a"), ("0x1p4", "b"))
     )
-    assert [(f.figure, f.bad) for f in same] == [("mbu", False), ("nll", False)]
-    assert [(f.figure, f.bad) for f in changed] == [("mbu", False), ("nll", True)]
+    assert [(f.figure, f.bad) for f in same] == [("tokens a GB", False), ("nll", False)]
+    assert [(f.figure, f.bad) for f in changed] == [("tokens a GB", False), ("nll", True)]
     assert other == []  # another text
 
 
@@ -105,11 +122,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "nothing to compare" in capsys.readouterr().out
     assert main([*command, "add", str(run_file(tmp_path, 1))]) == 0
     capsys.readouterr()
-    assert main([*command, "check", str(run_file(tmp_path, 2, mbu=0.7))]) == 1
+    assert main([*command, "check", str(run_file(tmp_path, 2, tokens_per_second=35.0))]) == 1
     assert (
-        "WORSE  test_single_token_latency: mbu 0.800 -> 0.700 (-12.5%)" in capsys.readouterr().out
+        "WORSE  test_single_token_latency: tokens a GB 1 -> 0.875 (-12.5%)"
+        in capsys.readouterr().out
     )
-    assert main([*command, "check", str(run_file(tmp_path, 2, mbu=0.7)), "--most-lost", "20"]) == 0
+    assert (
+        main(
+            [
+                *command,
+                "check",
+                str(run_file(tmp_path, 2, tokens_per_second=35.0)),
+                "--most-lost",
+                "20",
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
     assert main([*command, "show"]) == 0
     table = capsys.readouterr().out
