@@ -27,7 +27,7 @@ ALTERNATIVES = {
     "roofline": "Multiply-adds a second over multiply-adds a byte, below the limits of the machine",
     "engines": "Tokens a second of this library and of others, decoding and over a prompt",
     "baseline": "Time of a token, here and by the baseline",
-    "history": "Shares of the limits over the runs that are kept",
+    "history": "Speed by the limits of each run, over the runs that are kept",
 }
 
 

@@ -17,6 +17,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from benchmarks.history.check import speeds
 from ryzanstein_llm.profiling.operations import TITLES
 
 from .results import Results
@@ -285,7 +286,7 @@ def baseline(results: Results) -> Any:
 
 
 def history(results: Results) -> Any:
-    """Shares of the limits, run after run."""
+    """Speed in units of the limits that each run measured, run after run; the first is 1."""
     six = results.six
     entries = [entry for entry in results.history if six is not None and entry.comparable(six)]
     if len(entries) < 2:
@@ -293,20 +294,26 @@ def history(results: Results) -> Any:
     figure, axes = plt.subplots(figsize=(7, 4))
     most = max(results.scaling_rows(), default=1)
     series = (
-        ("single token, of the bandwidth", "test_single_token_latency", "mbu"),
-        ("50 tokens, of the bandwidth", "test_generation_of_fifty_tokens", "mbu"),
-        ("prompt, of the int8 peak", f"test_prefill_and_decode_on[{most}]", "fraction_of_peak"),
+        ("single token, by bandwidth", "test_single_token_latency", "tokens a GB"),
+        ("50 tokens, by bandwidth", "test_generation_of_fifty_tokens", "tokens a GB"),
+        (
+            "prompt, by the int8 peak",
+            f"test_prefill_and_decode_on[{most}]",
+            "prompt, share of the peak",
+        ),
     )
     for colour, marker, (label, name, key) in zip(COLOURS, MARKERS, series, strict=False):
-        places = [i for i, entry in enumerate(entries) if key in entry.results.get(name, {})]
-        values = [entries[i].results[name][key] for i in places]
-        axes.plot(places, values, marker=marker, color=colour, label=label)
+        found = [speeds(entry.results.get(name, {})).get(key) for entry in entries]
+        places = [place for place, value in enumerate(found) if value is not None]
+        values = [value for value in found if value is not None]
+        relative = [value / values[0] for value in values]
+        axes.plot(places, relative, marker=marker, color=colour, label=label)
     labels = [f"{entry.date[:10]}\n{(entry.commit or 'unknown')[:7]}" for entry in entries]
     axes.set_xticks(range(len(entries)), labels)
-    axes.set_ylim(0, 1.05)
-    axes.set_ylabel("share of the limit of the same run")
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+    axes.set_ylabel("speed by the limit of its run, first run = 1")
     axes.set_title("History")
-    axes.legend()
+    axes.legend(loc="lower right")
     return figure
 
 

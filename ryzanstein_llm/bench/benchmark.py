@@ -69,7 +69,7 @@ def run(
     n_threads : int or several, optional
         Default: what `BitNetModel` would choose.
     tiers : str or several, optional
-        Default: the one in use.
+        Default: the one in use, in whose favourite format the weights are for all of them.
     kv_dtype : "float32", "bfloat16" or "int8", optional
     weight_format : "2bit", "1.6bit" or "table", optional
         Default: what `BitNetModel` would choose in the tier in use.

@@ -47,7 +47,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     several = (
         ("--threads", int, "N", "numbers of threads (default: as other commands choose)"),
-        ("--tiers", str, "TIER", "kernel tiers, as info lists them (default: the one in use)"),
+        (
+            "--tiers",
+            str,
+            "TIER",
+            "kernel tiers, as info lists them, on weights kept as the tier in use likes them "
+            "(default: that one; RYZANSTEIN_ISA measures another with what it likes)",
+        ),
         (
             "--contexts",
             int,
