@@ -38,10 +38,14 @@ def check_packed(blocks, stats, rows, columns):
         if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous or array.ctypes.data % 64:
             raise ValueError(f"{array.dtype}{array.shape} is no aligned {np.dtype(dtype)}{shape} of a screen of "
                              f"{rows} x {columns}")
+    if not (stats >= 0).all():  # false for NaN, which comparisons of bounds would let through
+        raise ValueError(f"scales and norms of a screen of {rows} x {columns} are negative or NaN")
 
 
 cdef class ScreenedHead:
     """A float head matrix with its screen.
+
+    Its buffers are kept between calls: one call at a time, whatever the workspace.
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ cdef class ScreenedHead:
     Raises
     ------
     ValueError
-        If `packed` does not fit the weights.
+        If the weights are no contiguous matrix of `kind`, or `packed` does not fit them.
     """
     cdef readonly object weights, blocks, stats, kind
     cdef readonly bint finite  # whether all weights are
@@ -69,6 +73,7 @@ cdef class ScreenedHead:
     def __init__(self, weights, kind, int n_threads, allocate=packing.aligned_empty, packed=None):
         if weights.shape[1] > RZ_MAX_SCREEN_COLUMNS:
             raise ValueError(f"{weights.shape[1]} columns; at most {RZ_MAX_SCREEN_COLUMNS} can be screened")
+        packing.check_floats(weights, kind)
         self.weights, self.kind = weights, kind
         if packed is None:
             packed = packing.pack_screen(weights, kind, n_threads, allocate)
@@ -141,7 +146,7 @@ cdef class ScreenedHead:
         codes = np.empty((n, groups * RZ_SCREEN_GROUP), np.int8)
         words = np.empty((2 * n, groups), np.int32)
         sizes = np.empty((3, n), np.float32)
-        best, best_logits = np.empty((n, count), np.int64), np.empty((n, count), np.float32)
+        best, best_logits = np.full((n, count), -1, np.int64), np.empty((n, count), np.float32)  # none: no row
         # zeros: a cancelled call finds nothing
         counts = np.zeros((n, (tiles + RESCORE_TILES - 1) // RESCORE_TILES), np.int32)
         screened, most, found, logits = self._screened, self._most, self._found, self._logits

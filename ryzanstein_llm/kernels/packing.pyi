@@ -17,6 +17,7 @@ def pack_hf(
     allocate: Callable[[int], NDArray[np.uint8]] = ...,
     layout: str = "tiles",
 ) -> tuple[NDArray[np.uint8], bool]: ...
+def check_floats(weights: NDArray[Any], kind: str) -> None: ...
 def pack_float(
     weights: NDArray[Any],
     kind: str,

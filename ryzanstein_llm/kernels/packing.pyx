@@ -132,6 +132,14 @@ def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=
     return pack(&source, layout, team_size(n_threads), allocate)
 
 
+def check_floats(weights, kind):
+    """Raises ValueError unless weights are a C-contiguous matrix of `kind`, and not empty."""
+    if weights.ndim != 2 or weights.size == 0 or not weights.flags.c_contiguous:
+        raise ValueError(f"weights of shape {weights.shape} are no contiguous matrix")
+    if weights.dtype.itemsize != (4 if kind == "F32" else 2):
+        raise ValueError(f"weights of dtype {weights.dtype} are not {kind}")
+
+
 def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="tiles"):
     """A ternary matrix from float masters by the absmean rule of BitNet b1.58 (arXiv 2402.17764).
 
@@ -151,10 +159,7 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="til
     """
     cdef rz_ternary_source source
     cdef int code = FLOAT_KINDS[kind]
-    if weights.ndim != 2 or weights.size == 0 or not weights.flags.c_contiguous:
-        raise ValueError(f"master weights of shape {weights.shape} are no contiguous matrix")
-    if weights.dtype.itemsize != (4 if kind == "F32" else 2):
-        raise ValueError(f"master weights of dtype {weights.dtype} are not {kind}")
+    check_floats(weights, kind)
     cdef int64_t rows = weights.shape[0], columns = weights.shape[1], row
     cdef int64_t row_bytes = columns * weights.dtype.itemsize
     cdef const uint8_t[::1] bytes_view = weights.reshape(-1).view(np.uint8)
@@ -210,8 +215,7 @@ def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
     """
     cdef int code = FLOAT_KINDS[kind]
     cdef int64_t rows = weights.shape[0], columns = weights.shape[1], block, count
-    if not weights.flags.c_contiguous or weights.dtype.itemsize != (4 if kind == "F32" else 2):
-        raise ValueError(f"weights of dtype {weights.dtype}, shape {weights.shape} are no contiguous {kind} matrix")
+    check_floats(weights, kind)
     if not 1 <= columns <= RZ_MAX_SCREEN_COLUMNS:
         raise ValueError(f"{columns} columns; at most {RZ_MAX_SCREEN_COLUMNS} can be screened")
     cdef const uint8_t[::1] source_view = weights.reshape(-1).view(np.uint8)

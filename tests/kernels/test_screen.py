@@ -327,3 +327,22 @@ def test_weights_that_are_not_finite_are_known(rng):
         spoilt = weights.copy()
         spoilt[33, 5] = bad
         assert not ScreenedHead(spoilt, "F32", 1).finite
+
+
+@pytest.mark.parametrize(("stat", "value"), [(0, -1.0), (0, np.nan), (1, np.nan), (2, np.nan)])
+def test_a_stored_screen_that_cannot_be_is_refused(rng, stat, value):
+    """A NaN would pass unseen through comparisons of bounds, and rows with it."""
+    weights = rng.standard_normal((100, 64)).astype(np.float32)
+    blocks, stats = packing.pack_screen(weights, "F32", 1)
+    ScreenedHead(weights, "F32", 1, packed=(blocks, stats))
+    stats[stat, 77] = value
+    with pytest.raises(ValueError, match="negative or NaN"):
+        ScreenedHead(weights, "F32", 1, packed=(blocks, stats))
+
+
+def test_weights_that_do_not_fit_their_stored_screen_are_refused(rng):
+    weights = rng.standard_normal((40, 64)).astype(np.float32)
+    packed = packing.pack_screen(weights, "F32", 1)
+    for wrong in (weights.astype(np.float16), np.asfortranarray(weights), weights[:0]):
+        with pytest.raises(ValueError, match="weights of"):
+            ScreenedHead(wrong, "F32", 1, packed=packed)
