@@ -84,24 +84,26 @@ typedef enum rz_layout {
 } rz_layout;
 
 typedef struct rz_ternary {
-    const uint8_t *codes; /* 64-byte aligned: (row_tiles, column_tiles, 64), (16 * row_tiles,
-                             run_lines, 64), (16 * column_tiles, run_lines, 64), (row_tiles,
-                             run_lines, 64), or (row_tiles / 4, run_lines, 320) */
-    int64_t rows, columns, row_tiles, column_tiles; /* 16 each. row_tiles: a multiple of 4 but for
-                                                       tiles and trits */
-    int64_t run_lines; /* lines from a row or column to the next, tiles side by side of trits or tables; 0 for tiles */
-    float scale;       /* value of code 2 */
+    /* 64-byte aligned: (row_tiles, column_tiles, 64) tiles, (16 * row_tiles, run_lines, 64) rows,
+     * (16 * column_tiles, run_lines, 64) columns, (row_tiles, run_lines, 64) trits, or
+     * (row_tiles / 4, run_lines, 320) tables */
+    const uint8_t *codes;
+    /* tiles are of 16; row_tiles is a multiple of 4 but for tiles and trits */
+    int64_t rows, columns, row_tiles, column_tiles;
+    /* lines from a row or column to the next, tiles side by side of trits or tables; 0 for tiles */
+    int64_t run_lines;
+    float scale; /* value of code 2 */
     rz_layout layout;
 } rz_ternary;
 
 /* Activations of n tokens as int8 with one scale per token. */
 typedef struct rz_activations {
-    const int8_t *codes;  /* (n, stride), zeros past the columns */
-    const float *scales;  /* (n,) value of code 1 */
-    const int32_t *sums;  /* (n,) sum of the codes of a token */
+    const int8_t *codes;   /* (n, stride), zeros past the columns */
+    const float *scales;   /* (n,) value of code 1 */
+    const int32_t *sums;   /* (n,) sum of the codes of a token */
     const uint8_t *tables; /* (n, RZ_TABLES_BYTES(columns)) from ternary_tables, 64-byte aligned; or
                               NULL, and matrices in the tables layout are opened instead */
-    int64_t stride;       /* RZ_ACTIVATIONS_STRIDE(columns) */
+    int64_t stride;        /* RZ_ACTIVATIONS_STRIDE(columns) */
     int64_t n;
 } rz_activations;
 
@@ -125,7 +127,10 @@ typedef struct rz_activations {
 /* Entries of a list of columns come in groups of so many. */
 #define RZ_LIST_STEP 8
 
-typedef enum rz_output_mode { RZ_STORE_SET = 0, RZ_STORE_ADD = 1 } rz_output_mode;
+typedef enum rz_output_mode {
+    RZ_STORE_SET = 0,
+    RZ_STORE_ADD = 1
+} rz_output_mode;
 
 /* ---- head screen ----------------------------------------------------------
  * A head row w of floats is also kept as codes of six bits, so that most rows can be ruled out at
@@ -146,17 +151,17 @@ typedef enum rz_output_mode { RZ_STORE_SET = 0, RZ_STORE_ADD = 1 } rz_output_mod
  * Overflow: |sum of (k+32)*a over a group| <= 64*63*127 = 512,064, also exact as a float; in 16 bits
  * four products are at most 4*63*127 = 32,004. Beyond a group sums are floats.
  */
-#define RZ_SCREEN_ROWS 64       /* of a block */
-#define RZ_SCREEN_GROUP 64      /* columns */
+#define RZ_SCREEN_ROWS 64        /* of a block */
+#define RZ_SCREEN_GROUP 64       /* columns */
 #define RZ_SCREEN_TILE_BYTES 768 /* codes of a group of 16 rows */
 #define RZ_SCREEN_BLOCK_BYTES(groups) ((RZ_SCREEN_ROWS + 4 * RZ_SCREEN_TILE_BYTES) * (groups))
 #define RZ_MAX_SCREEN_COLUMNS 65536 /* pack_screen.h: what the roundings of float sums allow for */
 
 typedef struct rz_screen {
-    const uint8_t *blocks; /* (blocks, RZ_SCREEN_BLOCK_BYTES(groups)), 64-byte aligned */
-    const float *scales;   /* (64 * blocks,): d of each row, 0 past the end */
-    const float *errors;   /* (64 * blocks,): |e| */
-    const float *norms;    /* (64 * blocks,): |w^| */
+    const uint8_t *blocks;     /* (blocks, RZ_SCREEN_BLOCK_BYTES(groups)), 64-byte aligned */
+    const float *scales;       /* (64 * blocks,): d of each row, 0 past the end */
+    const float *errors;       /* (64 * blocks,): |e| */
+    const float *norms;        /* (64 * blocks,): |w^| */
     int64_t groups, row_tiles; /* 4 * blocks */
 } rz_screen;
 
@@ -183,7 +188,12 @@ typedef struct rz_screen_logits {
 #define RZ_KV_BLOCK 256
 #define RZ_MAX_QUERIES 16
 #define RZ_MAX_HEAD_DIM 1024
-enum rz_kv_kind { RZ_KV_F32 = 0, RZ_KV_BF16 = 1, RZ_KV_I8 = 2, RZ_KV_KINDS = 3 };
+enum rz_kv_kind {
+    RZ_KV_F32 = 0,
+    RZ_KV_BF16 = 1,
+    RZ_KV_I8 = 2,
+    RZ_KV_KINDS = 3
+};
 
 typedef struct rz_kv_block {
     void *k;        /* (head_dim, 256) */
@@ -192,7 +202,12 @@ typedef struct rz_kv_block {
     float *v_scale;
 } rz_kv_block;
 
-enum rz_float_kind { RZ_FLOAT_F32 = 0, RZ_FLOAT_BF16 = 1, RZ_FLOAT_F16 = 2, RZ_FLOAT_KINDS = 3 };
+enum rz_float_kind {
+    RZ_FLOAT_F32 = 0,
+    RZ_FLOAT_BF16 = 1,
+    RZ_FLOAT_F16 = 2,
+    RZ_FLOAT_KINDS = 3
+};
 enum rz_activation {
     RZ_ACTIVATION_RELU2 = 0, /* max(x, 0)^2 */
     RZ_ACTIVATION_SILU = 1,  /* x / (1 + exp(-x)) */
@@ -313,9 +328,9 @@ typedef struct rz_kernels {
 /* dispatch.c */
 uint32_t rz_features(void);
 int rz_tier_count(void);
-const char *rz_tier_name(int index);      /* best first, compiled or not */
+const char *rz_tier_name(int index); /* best first, compiled or not */
 int rz_tier_compiled(int index);
-int rz_tier_supported(int index);         /* by CPU and operating system */
+int rz_tier_supported(int index);             /* by CPU and operating system */
 const rz_kernels *rz_tier_kernels(int index); /* NULL if not compiled */
 
 #endif

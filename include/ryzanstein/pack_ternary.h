@@ -44,7 +44,7 @@ static inline double rz_absolute_sum(const void *row, int64_t columns, int kind)
 RZ_INLINE uint32_t rz_source_codes_(const rz_ternary_source *source, int64_t row, int64_t column,
                                     uint8_t *codes) {
     const int64_t left = row < source->rows ? source->columns - column : 0;
-    const int n = left >= RZ_SOURCE_CODES ? RZ_SOURCE_CODES : left > 0 ? (int)left : 0;
+    const int n = left >= RZ_SOURCE_CODES ? RZ_SOURCE_CODES : (left > 0 ? (int)left : 0);
     uint32_t bad = 0;
     if (source->packed && n) {
         const int64_t quarter = (source->rows + 3) / 4;
@@ -60,7 +60,7 @@ RZ_INLINE uint32_t rz_source_codes_(const rz_ternary_source *source, int64_t row
         for (int i = 0; i < n; i++) {
             const float w = rz_widen_(source->floats, row * source->columns + column + i, source->float_kind) *
                             source->inverse_scale;
-            codes[i] = (uint8_t)(w > 0.5f ? 2 : w < -0.5f ? 0 : 1); /* ties go to the even 0 */
+            codes[i] = (uint8_t)(w > 0.5f ? 2 : (w < -0.5f ? 0 : 1)); /* ties go to the even 0 */
         }
     }
     for (int i = n; i < RZ_SOURCE_CODES; i++) codes[i] = RZ_PADDING_CODE;
@@ -92,7 +92,7 @@ RZ_INLINE uint32_t rz_pack_tiles_(const rz_ternary_source *source, const rz_tern
  * five digits of a number. `trits` is a constant. */
 RZ_INLINE void rz_add_to_line_(const uint8_t *codes, int p, int trits, uint8_t *bytes) {
     for (int i = 0; i < RZ_SOURCE_CODES; i++)
-        bytes[i] = (uint8_t)(!p ? codes[i] : trits ? 3 * bytes[i] + codes[i] : bytes[i] | codes[i] << 2 * p);
+        bytes[i] = (uint8_t)(!p ? codes[i] : (trits ? 3 * bytes[i] + codes[i] : bytes[i] | codes[i] << 2 * p));
 }
 RZ_INLINE void rz_finish_line_(int trits, uint8_t *bytes) {
     if (trits)

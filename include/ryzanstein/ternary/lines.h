@@ -34,7 +34,10 @@ RZ_INLINE int64_t rz_column_lines_(const rz_ternary *w) {
 }
 
 /* Where row tile `tile` lies in each column; plane: bit pair or digit. */
-typedef struct { int64_t line; int plane, quarter; } rz_tile_place_;
+typedef struct {
+    int64_t line;
+    int plane, quarter;
+} rz_tile_place_;
 RZ_INLINE rz_tile_place_ rz_tile_place(const rz_ternary *w, int64_t tile) {
     const int planes = w->layout == RZ_LAYOUT_TRIT_COLUMNS ? RZ_TRITS : 4;
     const rz_tile_place_ place = {tile / (4 * planes), (int)(tile / 4 % planes), (int)(tile % 4)};

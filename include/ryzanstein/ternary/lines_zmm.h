@@ -19,7 +19,7 @@
 
 /* y of `together` listed rows and one token. */
 RZ_INLINE void rz_listed_rows_of_token_(const rz_ternary *w, const int32_t *rows, const int32_t *later, int together,
-                               const rz_activations *x, int64_t t, float *out) {
+                                        const rz_activations *x, int64_t t, float *out) {
     const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c),
                               _mm512_set1_epi8(0x30), _mm512_set1_epi8((char)0xc0)};
     const int8_t *values = x->codes + t * x->stride;

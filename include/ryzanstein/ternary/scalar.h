@@ -123,7 +123,7 @@ static void rz_ternary_columns(const rz_ternary *w, const int32_t *columns, int6
 static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
                               const rz_activations *x, float *out, int64_t out_stride,
                               rz_output_mode store, void *scratch) {
-    int32_t(*sums)[16] = (int32_t(*)[16])scratch;
+    int32_t (*sums)[16] = (int32_t (*)[16])scratch;
     for (int64_t tile = tile_begin; tile < tile_end; tile++) {
         for (int64_t t = 0; t < x->n; t++)
             for (int row = 0; row < 16; row++) sums[t][row] = -x->sums[t];
