@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ryzanstein_llm.cli.progress import ProgressBar
-from ryzanstein_llm.errors import RyzansteinError
+from ryzanstein_llm.errors import InvalidParameterError, RyzansteinError
 
 from .settings import OPTIMIZERS, SHAPES, Budget, Settings, Shape
 
@@ -53,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--steps", type=int, help="instead of minutes")
     train.add_argument("--validation", metavar="FILE", help="of TEXTS, held out of training "
                        "(default: the end of every file)")  # fmt: skip
-    train.add_argument("--shape", choices=SHAPES, default="6m", help="sizes (default: 6m); singly:")
+    train.add_argument("--from", dest="origin", type=Path, metavar="CHECKPOINT",
+                       help="bf16/ of an earlier run, to go on from its weights with its tokenizer "
+                       "and sizes (default: random weights)")  # fmt: skip
+    train.add_argument("--shape", choices=SHAPES, help="sizes (default: 6m); singly:")
     for name in SIZES:
         train.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
     for name, text in (
@@ -111,8 +114,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     if "learning_rate" in rates:
         rates.setdefault("second_learning_rate", rates["learning_rate"] * 2 / 3)
     return Settings(
-        shape=dataclasses.replace(SHAPES[options.shape], **given(*SIZES)),
+        shape=_shape(options, given(*SIZES)),
         budget=Budget(minutes, options.steps),
+        origin=None if options.origin is None else str(options.origin.resolve()),
         ternary=not options.float,
         teachers=tuple(str(path.resolve()) for path in options.teacher),
         **rates,
@@ -127,6 +131,19 @@ def _settings(options: argparse.Namespace) -> Settings:
         ),
         **given("validation", "seed"),
     )
+
+
+def _shape(options: argparse.Namespace, sizes: dict[str, int]) -> Shape:
+    if options.origin is None:
+        return dataclasses.replace(SHAPES[options.shape or "6m"], **sizes)
+    if options.shape or sizes:
+        raise InvalidParameterError(
+            f"{', '.join(['shape'] * bool(options.shape) + list(sizes))} cannot be chosen: the "
+            f"sizes are those of {options.origin}"
+        )
+    from .origin import read_shape
+
+    return read_shape(options.origin)
 
 
 def _train(options: argparse.Namespace, bar: ProgressBar) -> int:

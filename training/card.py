@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -119,6 +120,7 @@ def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
         "vocabulary": f"{vocabulary:,}",
         "context": shape.context,
         "window": shape.context - 1,
+        "beginning": _beginning(settings),
         "tokens": f"{results['tokens'] / 1e6:.1f}",
         "epochs": f"{results['epochs']:.1f}",
         "minutes": f"{results['minutes']:.0f}",
@@ -135,6 +137,14 @@ def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
         "steps": f"{results['steps']:,}",
         "validation": settings.validation or "the end of every text",
     }
+
+
+def _beginning(settings: Settings) -> str:
+    if settings.origin is None:
+        return "From scratch"
+    path = Path(settings.origin)
+    folder = path.parent if path.name == RunDirectory(path.parent).master.name else path
+    return f"From the weights of {folder.name}"
 
 
 def _samples(name: str, samples: list[tuple[str, str]]) -> str:

@@ -50,6 +50,8 @@ class RunDirectory:
         wanted = {"settings": settings.to_dict(), "corpus": corpus_digest}
         if self._settings_file.exists():
             found = _read_json(self._settings_file)
+            # a setting that is newer than the run has its default
+            found["settings"] = Settings().to_dict() | found["settings"]
             if found != wanted:
                 raise InvalidParameterError(
                     f"{self.path}: holds a run with other {_differences(found, wanted)}; "

@@ -22,6 +22,7 @@ from .evaluation import score
 from .export import rounded_to_bfloat16, write_checkpoints
 from .machine import Machine
 from .model import BitNet, build
+from .origin import Origin, read_origin
 from .plot import plot_history
 from .schedule import learning_rate
 from .settings import Settings
@@ -94,7 +95,8 @@ class Run:
         corpus = read_corpus(texts, settings.validation)
         directory.claim(settings, corpus.digest)
         self.directory, self.machine, self.report = directory, machine, report
-        self.tokenizer = _tokenizer(directory, settings, list(corpus.training.values()))
+        origin = _origin(settings)
+        self.tokenizer = _tokenizer(directory, settings, origin, list(corpus.training.values()))
         shape = dataclasses.replace(
             settings.shape, vocabulary=self.tokenizer.get_vocab_size()
         )  # a small corpus gives fewer tokens than wanted
@@ -105,6 +107,8 @@ class Run:
         (self.validation,) = vocabulary.encode(self.tokenizer, [corpus.validation])
         windows = Windows(ids, shape.context, vocabulary.BOS_ID, vocabulary.EOS_ID, settings.seed)
         model = build(shape, settings.ternary, settings.dropout, settings.seed)
+        if origin is not None:
+            model.load_state_dict(origin.weights)
         teachers = []
         if settings.teacher_weight:  # else they lend their tokenizer only
             teachers = [_teacher(Path(path), self.settings) for path in settings.teachers]
@@ -250,15 +254,31 @@ class Run:
         )
 
 
-def _tokenizer(directory: RunDirectory, settings: Settings, texts: list[str]) -> Tokenizer:
-    """That of the directory; a new run takes its teachers' or trains one."""
+def _origin(settings: Settings) -> Origin | None:
+    if settings.origin is None:
+        return None
+    origin = read_origin(Path(settings.origin))
+    if origin.shape != settings.shape:
+        raise InvalidParameterError(
+            f"{settings.origin}: its sizes are {origin.shape}, not {settings.shape}"
+        )
+    return origin
+
+
+def _tokenizer(
+    directory: RunDirectory, settings: Settings, origin: Origin | None, texts: list[str]
+) -> Tokenizer:
+    """That of the directory; a new run takes that of its origin and teachers, or trains one."""
     file = directory.tokenizer_file
     if file.exists():
         return directory.tokenizer()
-    if settings.teachers:
-        found = {RunDirectory(Path(path)).tokenizer().to_str() for path in settings.teachers}
-        if len(found) > 1:
-            raise InvalidParameterError(f"teachers {settings.teachers} have several tokenizers")
+    found = {RunDirectory(Path(path)).tokenizer().to_str() for path in settings.teachers}
+    if origin is not None:
+        found.add(origin.tokenizer.to_str())
+    if len(found) > 1:
+        given = [*([settings.origin] if settings.origin else []), *settings.teachers]
+        raise InvalidParameterError(f"{', '.join(given)}: have several tokenizers")
+    if found:
         tokenizer = Tokenizer.from_str(found.pop())
     else:
         tokenizer = vocabulary.train(texts, settings.shape.vocabulary)

@@ -121,6 +121,8 @@ class Settings:
     ----------
     shape : Shape
     budget : Budget
+    origin : str or None
+        Checkpoint of float masters, of this shape, to begin with; None: random weights.
     ternary : bool
         False: float weights and activations, for a teacher; such a run writes no checkpoint.
     rows, accumulate : int
@@ -150,6 +152,7 @@ class Settings:
 
     shape: Shape = SHAPES["6m"]
     budget: Budget = field(default_factory=lambda: Budget(minutes=60))
+    origin: str | None = None
     ternary: bool = True
     rows: int = 16
     accumulate: int = 1

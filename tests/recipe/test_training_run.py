@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from toy_training import TALE, RunDirectory, settings, torch, train_toy
 
 from ryzanstein_llm import BitNetModel
@@ -16,10 +19,14 @@ from ryzanstein_llm.errors import (
     CheckpointNotFoundError,
     FormatError,
     InvalidParameterError,
+    TokenizerMissingError,
+    UnsupportedModelError,
 )
 from training import __main__ as command
 from training.card import fixed_prompts, write_card
-from training.settings import Budget
+from training.origin import read_origin, read_shape
+from training.settings import SHAPES, Budget, Shape
+from training.vocabulary import EOS
 
 pytestmark = pytest.mark.parity
 
@@ -37,6 +44,18 @@ def weights(run: RunDirectory) -> dict[str, torch.Tensor]:
 
 def log(run: RunDirectory) -> list[dict[str, float]]:
     return [json.loads(line) for line in run.log_file.read_text().splitlines()]
+
+
+def shape_of(run: RunDirectory) -> Shape:
+    """Sizes of its model: a small corpus gives fewer tokens than wanted."""
+    return read_shape(run.master)
+
+
+def add_head(file: Path) -> None:
+    """A head of its own for a checkpoint that has none."""
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, file)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +173,86 @@ class TestTeaching:
             train_toy(tmp_path, settings(teachers=(str(tmp_path / "absent"),)))
 
 
+class TestGoingOn:
+    """A run that begins with the weights of a checkpoint."""
+
+    def test_it_begins_with_the_weights_and_the_tokenizer(
+        self, finished: RunDirectory, tmp_path: Path
+    ) -> None:
+        still = settings(steps=1, origin=str(finished.master), shape=shape_of(finished))
+        run = train_toy(tmp_path, dataclasses.replace(still, learning_rate=0.0))
+        for file in ("packed/model.safetensors", "bf16/model.safetensors", "tokenizer.json"):
+            assert (run.path / file).read_bytes() == (finished.path / file).read_bytes()
+
+    def test_it_learns_further(self, finished: RunDirectory, tmp_path: Path) -> None:
+        onwards = settings(origin=str(finished.master), shape=shape_of(finished))
+        run = train_toy(tmp_path, onwards, stop=after(3))
+        # resumed with its own weights, not with those it began with
+        run = train_toy(tmp_path, onwards)
+        assert run.results()["bits_per_byte"] < finished.results()["bits_per_byte"]
+        assert [row["steps"] for row in log(run)] == list(range(1, 9))
+        write_card(run, "tale-teller", max_tokens=8)
+        card = (run.packed / "README.md").read_text(encoding="utf-8")
+        assert f"From the weights of {finished.path.name}" in card
+
+    def test_packed_weights_are_refused(self, finished: RunDirectory, tmp_path: Path) -> None:
+        packed = settings(origin=str(finished.packed), shape=shape_of(finished))
+        with pytest.raises(UnsupportedModelError, match="is packed"):
+            train_toy(tmp_path, packed)
+
+    def test_other_sizes_are_refused(self, finished: RunDirectory, tmp_path: Path) -> None:
+        with pytest.raises(InvalidParameterError, match="sizes are"):
+            train_toy(tmp_path, settings(origin=str(finished.master), shape=SHAPES["tiny"]))
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("hidden_act", "silu"), ("head_dim", 4), ("tie_word_embeddings", False)]
+    )
+    def test_graphs_that_the_recipe_does_not_train_are_refused(
+        self, finished: RunDirectory, tmp_path: Path, key: str, value: object
+    ) -> None:
+        shutil.copytree(finished.master, tmp_path / "changed")
+        file = tmp_path / "changed" / "config.json"
+        config = json.loads(file.read_text()) | {key: value}
+        file.write_text(json.dumps(config))
+        if key == "tie_word_embeddings":
+            add_head(tmp_path / "changed" / "model.safetensors")
+        with pytest.raises(UnsupportedModelError, match=key):
+            read_shape(tmp_path / "changed")
+
+    def test_a_tokenizer_with_other_marks_is_refused(
+        self, finished: RunDirectory, tmp_path: Path
+    ) -> None:
+        shutil.copytree(finished.master, tmp_path / "changed")
+        file = tmp_path / "changed" / "tokenizer.json"
+        file.write_text(file.read_text("utf-8").replace(EOS, "<|the_end|>"), "utf-8")
+        with pytest.raises(UnsupportedModelError, match=EOS.replace("|", r"\|")):
+            read_origin(tmp_path / "changed")
+        file.unlink()
+        with pytest.raises(TokenizerMissingError):
+            read_origin(tmp_path / "changed")
+
+    def test_it_does_not_learn_from_teachers_with_another_tokenizer(
+        self, finished: RunDirectory, tmp_path: Path
+    ) -> None:
+        (tmp_path / "teacher").mkdir()
+        small = dataclasses.replace(shape_of(finished), vocabulary=300)
+        teacher = train_toy(tmp_path / "teacher", settings(steps=1, shape=small))
+        mixed = settings(
+            origin=str(finished.master), shape=shape_of(finished), teachers=(str(teacher.path),)
+        )
+        with pytest.raises(InvalidParameterError, match="several tokenizers"):
+            train_toy(tmp_path, mixed)
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    run = train_toy(tmp_path, stop=after(2))
+    file = run.path / "settings.json"
+    begun = json.loads(file.read_text())
+    del begun["settings"]["origin"]
+    file.write_text(json.dumps(begun))
+    assert train_toy(tmp_path).results()["steps"] == 8
+
+
 class TestCard:
     def test_it_states_the_figures_of_the_library(self, finished: RunDirectory) -> None:
         found = write_card(finished, "tale-teller", data="One tale.", licence="MIT.", max_tokens=8)
@@ -226,6 +325,15 @@ class TestCommand:
         found = command._settings(command._parser().parse_args(arguments))
         assert found.second_learning_rate == pytest.approx(0.004)
         assert found.shape.kv_heads == 4
+
+    def test_going_on_takes_the_sizes_of_the_checkpoint(
+        self, finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["train", "texts", "run", "--from", str(finished.master)]
+        options = command._parser().parse_args(arguments)
+        assert command._settings(options).shape == shape_of(finished)
+        assert command.main([*arguments, "--shape", "6m", "--hidden", "64"]) == 1
+        assert "shape, hidden cannot be chosen" in capsys.readouterr().err
 
     def test_an_error_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run(tmp_path / "absent", tmp_path / "run") == 1
