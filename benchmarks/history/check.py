@@ -65,7 +65,7 @@ def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) 
     findings = []
     for name, figures in run.results.items():
         alike = [
-            entry.results[name]
+            (entry.weights, entry.results[name])
             for entry in former
             if name in entry.results
             and all(
@@ -75,16 +75,18 @@ def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) 
         ]
         now = speeds(figures)
         for figure, value in now.items():
-            values = [old[figure] for old in map(speeds, alike) if figure in old][-LAST:]
+            values = [old[figure] for _, found in alike if figure in (old := speeds(found))][-LAST:]
             if values:
                 before = median(values)
                 bad = value < (1 - most_lost) * before
                 findings.append(Finding(name, figure, before, value, len(values), bad))
         for figure in BITS:
-            found = [found[figure] for found in alike if figure in found]
-            if figure in figures and found:
-                same = found[-1] == figures[figure]
-                findings.append(Finding(name, figure, found[-1], figures[figure], 1, not same))
+            kept = [
+                old[figure] for weights, old in alike if weights == run.weights and figure in old
+            ]
+            if figure in figures and kept:
+                same = kept[-1] == figures[figure]
+                findings.append(Finding(name, figure, kept[-1], figures[figure], 1, not same))
     return findings
 
 
