@@ -13,7 +13,11 @@ from types import FrameType
 from typing import Any
 
 from ryzanstein_llm.cli.progress import ProgressBar
-from ryzanstein_llm.errors import InvalidParameterError, RyzansteinError
+from ryzanstein_llm.errors import (
+    CheckpointNotFoundError,
+    InvalidParameterError,
+    RyzansteinError,
+)
 
 from .settings import OPTIMIZERS, SHAPES, Budget, Settings, Shape
 
@@ -54,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--validation", metavar="FILE", help="of TEXTS, held out of training "
                        "(default: the end of every file)")  # fmt: skip
     train.add_argument("--from", dest="origin", type=Path, metavar="CHECKPOINT",
-                       help="bf16/ of an earlier run, to go on from its weights with its tokenizer "
-                       "and sizes (default: random weights)")  # fmt: skip
+                       help="bf16/ of an earlier run: begin with its weights, tokenizer and sizes "
+                       "(default: random weights)")  # fmt: skip
     train.add_argument("--shape", choices=SHAPES, help="sizes (default: 6m); singly:")
     for name in SIZES:
         train.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
@@ -137,12 +141,19 @@ def _shape(options: argparse.Namespace, sizes: dict[str, int]) -> Shape:
     if options.origin is None:
         return dataclasses.replace(SHAPES[options.shape or "6m"], **sizes)
     if options.shape or sizes:
+        given = ({"shape": options.shape} if options.shape else {}) | sizes
+        chosen = (f"--{name.replace('_', '-')} {value}" for name, value in given.items())
         raise InvalidParameterError(
-            f"{', '.join(['shape'] * bool(options.shape) + list(sizes))} cannot be chosen: the "
-            f"sizes are those of {options.origin}"
+            f"{', '.join(chosen)}: with --from, sizes are those of {options.origin}"
         )
+    from .directory import RunDirectory
     from .origin import read_shape
 
+    # A run that has begun needs its origin no more.
+    with contextlib.suppress(CheckpointNotFoundError):
+        begun = RunDirectory(options.directory).settings()
+        if begun.origin == str(options.origin.resolve()):
+            return begun.shape
     return read_shape(options.origin)
 
 

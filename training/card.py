@@ -72,7 +72,7 @@ def write_card(
             with contextlib.suppress(ContextOverflowError):  # of a toy; the others are answered
                 samples.append((prompt, _sampled(model, prompt, index, max_tokens)))
     files = [file for file in directory.packed.iterdir() if file.suffix != ".md"]
-    values = _values(settings, results) | {
+    values = _values(directory, settings, results) | {
         "name": name,
         "data": data,
         "licence": licence,
@@ -100,7 +100,9 @@ def _sampled(model: BitNetModel, prompt: str, seed: int, max_tokens: int) -> str
     return text
 
 
-def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
+def _values(
+    directory: RunDirectory, settings: Settings, results: dict[str, Any]
+) -> dict[str, object]:
     shape, vocabulary = settings.shape, results["vocabulary"]
     teaching = ""
     if settings.teachers:
@@ -120,7 +122,7 @@ def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
         "vocabulary": f"{vocabulary:,}",
         "context": shape.context,
         "window": shape.context - 1,
-        "beginning": _beginning(settings),
+        **_origin(directory, settings),
         "tokens": f"{results['tokens'] / 1e6:.1f}",
         "epochs": f"{results['epochs']:.1f}",
         "minutes": f"{results['minutes']:.0f}",
@@ -139,12 +141,27 @@ def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def _beginning(settings: Settings) -> str:
+def _origin(directory: RunDirectory, settings: Settings) -> dict[str, str]:
+    """What the card says of where the weights come from, and so of what they have read."""
+    alone = {"beginning": "From scratch", "read": "the texts above", "held_out": "training"}
     if settings.origin is None:
-        return "From scratch"
+        return alone
     path = Path(settings.origin)
-    folder = path.parent if path.name == RunDirectory(path.parent).master.name else path
-    return f"From the weights of {folder.name}"
+    folder = path.parent if path.suffix == ".safetensors" else path
+    run = RunDirectory(folder.parent)
+    if folder == run.master and run.results_file.exists():
+        tokens = f"{run.results()['tokens'] / 1e6:.1f} million tokens"
+        beginning = f"From the weights of {run.path.name} ({tokens})"
+        if run.corpus_digest() == directory.corpus_digest():
+            return alone | {"beginning": f"{beginning}, which had the same texts,"}
+        name = run.path.name
+    else:
+        name, beginning = folder.name, f"From the weights of {folder.name}"
+    return {
+        "beginning": beginning,
+        "read": f"the texts above and those of {name}",
+        "held_out": f"this training, but perhaps not of that of {name}",
+    }
 
 
 def _samples(name: str, samples: list[tuple[str, str]]) -> str:

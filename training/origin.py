@@ -8,9 +8,14 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from ryzanstein_llm.errors import TokenizerMissingError, UnsupportedModelError
+from ryzanstein_llm.errors import (
+    FormatError,
+    InvalidParameterError,
+    TokenizerMissingError,
+    UnsupportedModelError,
+)
 from ryzanstein_llm.formats import Checkpoint, open_checkpoint
-from ryzanstein_llm.models.bitnet import BitNetConfig
+from ryzanstein_llm.models.bitnet import BitNetConfig, refuse_unused
 from ryzanstein_llm.models.weights import to_float32
 
 from .model import BitNet, is_projection
@@ -32,7 +37,7 @@ class Origin:
 
 
 def read_shape(path: Path) -> Shape:
-    """Sizes of a checkpoint that `read_origin` would read.
+    """Sizes of a checkpoint, from its config alone.
 
     Raises
     ------
@@ -55,24 +60,15 @@ def read_origin(path: Path) -> Origin:
     TokenizerMissingError
         It has no `tokenizer.json`.
     CheckpointNotFoundError, FormatError
-        From opening it.
+        A file is missing or damaged, or a weight is NaN or infinite.
     """
     with open_checkpoint(path) as checkpoint:
         shape = _shape(checkpoint)
-        if checkpoint.tokenizer_path is None:
-            raise TokenizerMissingError(f"{path}: has no tokenizer.json")
-        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
-        ids = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
-        if ids != (BOS_ID, EOS_ID) or tokenizer.get_vocab_size() != shape.vocabulary:
-            raise UnsupportedModelError(
-                f"{checkpoint.tokenizer_path}: the recipe needs {BOS} and {EOS} as tokens {BOS_ID} "
-                f"and {EOS_ID} of {shape.vocabulary}, not {ids} of {tokenizer.get_vocab_size()}"
-            )
-        weights = {
-            name: _weight(checkpoint, name, tuple(parameter.shape))
-            for name, parameter in BitNet(shape).state_dict().items()
-        }
-    return Origin(shape, weights, tokenizer)
+        with torch.device("meta"):  # names and sizes only
+            expected = BitNet(shape).state_dict()
+        weights = {name: _weight(checkpoint, name, like) for name, like in expected.items()}
+        refuse_unused(checkpoint, set(weights))
+        return Origin(shape, weights, _tokenizer(checkpoint, shape.vocabulary))
 
 
 def _shape(checkpoint: Checkpoint) -> Shape:
@@ -86,24 +82,54 @@ def _shape(checkpoint: Checkpoint) -> Shape:
             raise UnsupportedModelError(
                 f"{checkpoint.path}: config.json: {name} {found!r}: the recipe trains {wanted!r}"
             )
-    return Shape(
-        hidden=config.hidden_size,
-        inner=config.intermediate_size,
-        layers=config.n_layers,
-        heads=config.n_heads,
-        kv_heads=config.n_kv_heads,
-        vocabulary=config.vocab_size,
-        context=config.context_length,
-        norm_eps=config.norm_eps,
-        rope_theta=config.rope_theta,
-    )
+    try:
+        return Shape(
+            hidden=config.hidden_size,
+            inner=config.intermediate_size,
+            layers=config.n_layers,
+            heads=config.n_heads,
+            kv_heads=config.n_kv_heads,
+            vocabulary=config.vocab_size,
+            context=config.context_length,
+            norm_eps=config.norm_eps,
+            rope_theta=config.rope_theta,
+        )
+    except InvalidParameterError as error:
+        raise UnsupportedModelError(f"{checkpoint.path}: config.json: {error}") from None
 
 
-def _weight(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    if is_projection(name) and name in checkpoint and checkpoint.info(name).dtype == "U8":
+def _weight(checkpoint: Checkpoint, name: str, like: torch.Tensor) -> torch.Tensor:
+    if is_projection(name) and checkpoint.info(name).dtype == "U8":
         raise UnsupportedModelError(
             f"{checkpoint.path}: tensor {name!r} is packed; training goes on from float masters, "
             "such as the folder bf16 of a run"
         )
-    tensor = checkpoint.tensor(name, dtypes=MASTERS, shape=shape)
-    return torch.from_numpy(to_float32(tensor).copy())
+    stored = to_float32(checkpoint.tensor(name, dtypes=MASTERS, shape=tuple(like.shape)))
+    weight = torch.from_numpy(stored.copy())
+    if not weight.isfinite().all():
+        file = checkpoint.info(name).file
+        raise FormatError(f"{file}: tensor {name!r}: a weight is NaN or infinite")
+    return weight
+
+
+def _tokenizer(checkpoint: Checkpoint, vocabulary: int) -> Tokenizer:
+    path = checkpoint.tokenizer_path
+    if path is None:
+        raise TokenizerMissingError(f"{checkpoint.path}: has no tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise FormatError(f"{path}: not a readable tokenizer.json: {error}") from error
+    ids = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    if ids != (BOS_ID, EOS_ID):
+        raise UnsupportedModelError(
+            f"{path}: {BOS} and {EOS} are the tokens {ids[0]} and {ids[1]}: the recipe trains with "
+            f"{BOS_ID} and {EOS_ID}"
+        )
+    if sorted(tokenizer.get_vocab().values()) != list(range(vocabulary)):
+        raise UnsupportedModelError(
+            f"{path}: its {tokenizer.get_vocab_size()} tokens are not numbered as the {vocabulary} "
+            "rows of the embedding"
+        )
+    tokenizer.no_truncation()  # texts are whole books
+    return tokenizer

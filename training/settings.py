@@ -122,7 +122,8 @@ class Settings:
     shape : Shape
     budget : Budget
     origin : str or None
-        Checkpoint of float masters, of this shape, to begin with; None: random weights.
+        Checkpoint of the masters of a ternary model of this shape, to begin with; None: random
+        weights.
     ternary : bool
         False: float weights and activations, for a teacher; such a run writes no checkpoint.
     rows, accumulate : int
@@ -193,6 +194,10 @@ class Settings:
         if self.optimizer not in OPTIMIZERS:
             raise InvalidParameterError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}"
+            )
+        if self.origin is not None and not self.ternary:
+            raise InvalidParameterError(
+                f"origin must be None for float weights, not {self.origin!r}: its are ternary"
             )
         if not self.clip > 0:
             raise InvalidParameterError(f"clip must be above 0, not {self.clip}")

@@ -73,7 +73,7 @@ def read_run(path: Path) -> Entry:
     Raises
     ------
     FormatError
-        If it is another kind of file, or a run of several models.
+        If it is another kind of file, or a run of several models, or lacks what an entry says.
     """
     found = _json(path)
     try:

@@ -26,10 +26,10 @@ OPTIONS = (
     ("top_k", int, "K", "keep the K likeliest tokens"),
     ("top_p", float, "P", "keep the likeliest tokens that sum to P"),
     ("min_p", float, "P", "drop tokens below P times the likeliest"),
-    ("typical_p", float, "P", "keep tokens of typical surprise that sum to P"),
-    ("repetition_penalty", float, "X", "above 1: fewer words that were there, prompt included"),
-    ("presence_penalty", float, "X", "above 0: fewer words that were generated before"),
-    ("frequency_penalty", float, "X", "above 0: the fewer, the oftener they were"),
+    ("typical_p", float, "P", "keep the tokens of most typical surprise that sum to P"),
+    ("repetition_penalty", float, "X", "above 1: repeat tokens of prompt and output less"),
+    ("presence_penalty", float, "X", "subtracted from the logits of generated tokens"),
+    ("frequency_penalty", float, "X", "the same, for each time they occurred"),
 )
 
 DESCRIPTION = f"""\

@@ -33,11 +33,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--context-length",
         type=int,
         metavar="N",
-        help="tokens that a text may have, at most those of the model (default: these)",
+        help="tokens that a text may have, prompt included (default: what the model has)",
     )
     parser.add_argument(
         "--kv-dtype",
-        metavar="TYPE",
+        metavar="KIND",
         help="how keys and values are kept: float32, bfloat16 or int8 (default: bfloat16)",
     )
     add_format_option(parser)

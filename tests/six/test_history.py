@@ -154,6 +154,11 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         path.write_text(text)
         with pytest.raises(FormatError, match=r"other\.json"):
             read_run(path)
+    incomplete = json.loads(run_file(tmp_path).read_text())
+    del incomplete["benchmarks"][0]["extra_info"]["weights"]
+    path.write_text(json.dumps(incomplete))
+    with pytest.raises(FormatError, match=r"other\.json.* does not say weights"):
+        read_run(path)
     assert main(["check", str(path)]) == 2
     assert "error: " in capsys.readouterr().err
     with pytest.raises(FormatError, match=r"other\.json"):
