@@ -90,13 +90,7 @@ def write_card(
 
 def _sampled(model: BitNetModel, prompt: str, seed: int, max_tokens: int) -> str:
     # As the command line would sample.
-    text: str = model.generate(
-        prompt,
-        max_tokens=max_tokens,
-        temperature=GENERATION["temperature"],
-        top_p=GENERATION["top_p"],
-        seed=seed,
-    )
+    text: str = model.generate(prompt, max_tokens=max_tokens, seed=seed, **GENERATION)
     return text
 
 
@@ -166,10 +160,10 @@ def _origin(directory: RunDirectory, settings: Settings) -> dict[str, str]:
 
 def _samples(name: str, samples: list[tuple[str, str]]) -> str:
     """A section for each prompt; the prompt is bold, the rest is the model's."""
+    sampling = ", ".join(f"{option} {value:g}" for option, value in GENERATION.items())
     parts = [
-        f"# What {name} writes\n\nTemperature {GENERATION['temperature']}, top_p "
-        f"{GENERATION['top_p']}, seeds 0, 1, 2 and so on; nothing is chosen, nothing is edited. "
-        "In bold the prompts.\n"
+        f"# What {name} writes\n\nWith {sampling}, seeds 0, 1, 2 and so on; nothing is chosen, "
+        "nothing is edited. In bold the prompts.\n"
     ]
     for prompt, text in samples:
         paragraphs = [line for line in f"**{prompt}**{text}".splitlines() if line.strip()]
