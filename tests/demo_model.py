@@ -29,22 +29,24 @@ import ryzanstein_llm
 DEMO = Path(ryzanstein_llm.__file__).parent / "demo"
 TALE = Path(__file__).parent / "data" / "validation_tale.txt"
 BOS = 0
+EXCERPT = 6
 
 # After these the best token leads by 0.05 and more for 64 steps, in the reference alone. Where
 # two tokens are closer than that, correct implementations may choose differently: see
 # `reference.steady`.
 DECIDED_PROMPTS = (
-    "Long ago, when the world was young,",
-    "Far away over the mountains",
-    "The princess opened the door",
-    'But you must tell it nothing that is false, for a lie will put it out as surely as rain."',
-    "said she, and she did not turn her head.",
+    "THE MILLER'S YOUNGEST",
+    "While the water",
+    "But there came a summer so dry that the one stream failed and then the other, and at last the "
+    "great wheel",
+    '"We cannot grind without water," said the miller,',
+    "Somebody must go",
 )
 
 # Where in the tale's tokens the steady excerpts begin: found by trying all places, and tested.
 STEADY_PLACES = (
-    14, 109, 254, 285, 293, 315, 623, 631, 641, 855,
-    861, 874, 935, 1034, 1035, 1259, 1287, 1289, 1363,
+    15, 25, 74, 168, 195, 203, 236, 305, 331, 382, 416, 454, 485, 505, 552, 593, 607, 641, 669, 707,
+    719, 788, 831, 837, 900, 918, 924, 957, 990, 1031,
 )  # fmt: skip
 
 
@@ -62,12 +64,13 @@ def tale() -> str:
 
 @cache
 def steady_excerpts() -> list[list[int]]:
-    """BOS and 8 tokens of the tale, 19 times, where nothing is near a rounding tie.
+    """Tokens of the tale, EXCERPT at a time, where nothing is near a rounding tie.
 
-    They serve both forms of the model, whose activations differ by a millionth.
+    Without BOS, for after it this model is near a tie already. They serve both forms of the model,
+    whose activations differ by a millionth.
     """
     reference, ids = BitNetReference.open(DEMO), encode(tale())
-    excerpts = [[BOS, *ids[begin : begin + 8]] for begin in STEADY_PLACES]
+    excerpts = [ids[begin : begin + EXCERPT] for begin in STEADY_PLACES]
     assert all(is_steady(reference, excerpt) for excerpt in excerpts)
     return excerpts
 
@@ -98,15 +101,15 @@ def write_demo_masters(directory: Path) -> Path:
 
 
 def find_steady_places() -> list[int]:
-    """For STEADY_PLACES: the first nineteen, no excerpt within another."""
+    """For STEADY_PLACES: the first thirty, no excerpt within another."""
     reference, ids = BitNetReference.open(DEMO), encode(tale())
     found: list[int] = []
-    for begin in range(len(ids) - 8):
-        if found and begin < found[-1] + 8:
+    for begin in range(len(ids) - EXCERPT):
+        if found and begin < found[-1] + EXCERPT:
             continue
-        if is_steady(reference, [BOS, *ids[begin : begin + 8]]):
+        if is_steady(reference, ids[begin : begin + EXCERPT]):
             found.append(begin)
-    return found[:19]
+    return found[:30]
 
 
 def find_decided_prompts(lead: float = 0.05, steps: int = 64) -> list[str]:

@@ -30,8 +30,10 @@ class FakeModel:
     made = None
 
     def __init__(
-        self, path=None, *, n_threads=None, weight_format=None, packed_cache=None, progress=None
-    ):
+        self, path=None, *, n_threads=None, context_length=None, kv_dtype=None, weight_format=None,
+        packed_cache=None, progress=None,
+    ):  # fmt: skip
+        self.context_length, self.kv_dtype = context_length, kv_dtype
         self.path, self.n_threads, self.closed = path, n_threads, False
         self.weight_format, self.packed_cache = weight_format, packed_cache
         FakeModel.made = self
@@ -107,7 +109,7 @@ class TestGenerate:
         main(["generate", "Once"])
         model = engine.made
         assert (model.path, model.n_threads, model.packed_cache) == (None, None, True)
-        assert model.weight_format is None
+        assert (model.weight_format, model.context_length, model.kv_dtype) == (None, None, None)
         assert (model.prompt, model.max_tokens, model.stop) == ("Once", 200, [])
         assert model.sampling == {"seed": 0}
         assert model.closed
@@ -116,7 +118,8 @@ class TestGenerate:
         command = (
             "generate Once --model dir --threads 3 --max-tokens 7 --temperature 0.5 --top-k 40"
             " --top-p 0.9 --min-p 0.1 --seed 11 --stop END --stop ENDE --no-cache"
-            " --weight-format 1.6bit"
+            " --weight-format 1.6bit --context-length 256 --kv-dtype int8 --typical-p 0.8"
+            " --repetition-penalty 1.1 --presence-penalty -0.5 --frequency-penalty 0.25"
         )
         assert main(command.split()) == 0
         model = engine.made
@@ -124,8 +127,11 @@ class TestGenerate:
         assert model.stop == ["END", "ENDE"]
         assert model.packed_cache is False
         assert model.weight_format == "1.6bit"
+        assert (model.context_length, model.kv_dtype) == (256, "int8")
         assert model.sampling == {
-            "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "seed": 11,
+            "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.8,
+            "repetition_penalty": 1.1, "presence_penalty": -0.5, "frequency_penalty": 0.25,
+            "seed": 11,
         }  # fmt: skip
 
     def test_greedy_is_temperature_zero(self, engine):
@@ -541,6 +547,9 @@ class TestTheRealEngine:
             (["generate", "x", "--temperature", "-1"], "temperature"),
             (["generate", "x", "--max-tokens", "-1"], "max_tokens"),
             (["generate", "x", "--stop", ""], "stop"),
+            (["generate", "x", "--repetition-penalty", "0"], "repetition_penalty"),
+            (["generate", "x", "--context-length", "513"], "context_length"),
+            (["generate", "x", "--kv-dtype", "int4"], "kv_dtype"),
             (["generate", "word " * 5000], "512"),
         ],
     )

@@ -100,9 +100,10 @@ class TestSampling:
 
     def test_defaults_of_the_checkpoint(self, model):
         params = SamplingParams.from_checkpoint(model, seed=3)
-        assert (params.temperature, params.top_p, params.seed) == (0.8, 0.95, 3)
+        stored = {"temperature": 0.7, "min_p": 0.1, "repetition_penalty": 1.1}
+        assert params == SamplingParams(**stored, seed=3)
         assert model.generate(TALE, max_tokens=9, sampling=params) == model.generate(
-            TALE, max_tokens=9, temperature=0.8, top_p=0.95, seed=3
+            TALE, max_tokens=9, **stored, seed=3
         )
 
     def test_a_checkpoint_that_does_not_sample_is_greedy(self, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -71,7 +72,7 @@ def write_card(
             with contextlib.suppress(ContextOverflowError):  # of a toy; the others are answered
                 samples.append((prompt, _sampled(model, prompt, index, max_tokens)))
     files = [file for file in directory.packed.iterdir() if file.suffix != ".md"]
-    values = _values(settings, results) | {
+    values = _values(directory, settings, results) | {
         "name": name,
         "data": data,
         "licence": licence,
@@ -89,17 +90,13 @@ def write_card(
 
 def _sampled(model: BitNetModel, prompt: str, seed: int, max_tokens: int) -> str:
     # As the command line would sample.
-    text: str = model.generate(
-        prompt,
-        max_tokens=max_tokens,
-        temperature=GENERATION["temperature"],
-        top_p=GENERATION["top_p"],
-        seed=seed,
-    )
+    text: str = model.generate(prompt, max_tokens=max_tokens, seed=seed, **GENERATION)
     return text
 
 
-def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
+def _values(
+    directory: RunDirectory, settings: Settings, results: dict[str, Any]
+) -> dict[str, object]:
     shape, vocabulary = settings.shape, results["vocabulary"]
     teaching = ""
     if settings.teachers:
@@ -119,6 +116,7 @@ def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
         "vocabulary": f"{vocabulary:,}",
         "context": shape.context,
         "window": shape.context - 1,
+        **_origin(directory, settings),
         "tokens": f"{results['tokens'] / 1e6:.1f}",
         "epochs": f"{results['epochs']:.1f}",
         "minutes": f"{results['minutes']:.0f}",
@@ -137,12 +135,35 @@ def _values(settings: Settings, results: dict[str, Any]) -> dict[str, object]:
     }
 
 
+def _origin(directory: RunDirectory, settings: Settings) -> dict[str, str]:
+    """What the card says of where the weights come from, and so of what they have read."""
+    alone = {"beginning": "From scratch", "read": "the texts above", "held_out": "training"}
+    if settings.origin is None:
+        return alone
+    path = Path(settings.origin)
+    folder = path.parent if path.suffix == ".safetensors" else path
+    run = RunDirectory(folder.parent)
+    if folder == run.master and run.results_file.exists():
+        tokens = f"{run.results()['tokens'] / 1e6:.1f} million tokens"
+        beginning = f"From the weights of {run.path.name} ({tokens})"
+        if run.corpus_digest() == directory.corpus_digest():
+            return alone | {"beginning": f"{beginning}, which had the same texts,"}
+        name = run.path.name
+    else:
+        name, beginning = folder.name, f"From the weights of {folder.name}"
+    return {
+        "beginning": beginning,
+        "read": f"the texts above and those of {name}",
+        "held_out": f"this training, but perhaps not of that of {name}",
+    }
+
+
 def _samples(name: str, samples: list[tuple[str, str]]) -> str:
     """A section for each prompt; the prompt is bold, the rest is the model's."""
+    sampling = ", ".join(f"{option} {value:g}" for option, value in GENERATION.items())
     parts = [
-        f"# What {name} writes\n\nTemperature {GENERATION['temperature']}, top_p "
-        f"{GENERATION['top_p']}, seeds 0, 1, 2 and so on; nothing is chosen, nothing is edited. "
-        "In bold the prompts.\n"
+        f"# What {name} writes\n\nWith {sampling}, seeds 0, 1, 2 and so on; nothing is chosen, "
+        "nothing is edited. In bold the prompts.\n"
     ]
     for prompt, text in samples:
         paragraphs = [line for line in f"**{prompt}**{text}".splitlines() if line.strip()]

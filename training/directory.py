@@ -11,10 +11,13 @@ import torch
 from tokenizers import Tokenizer
 
 from ryzanstein_llm.errors import CheckpointNotFoundError, FormatError, InvalidParameterError
+from ryzanstein_llm.formats.json_file import read_json_object
 
 from .settings import Settings
 
-__all__ = ["RunDirectory"]
+__all__ = ["MASTER_FOLDER", "RunDirectory"]
+
+MASTER_FOLDER = "bf16"
 
 
 class RunDirectory:
@@ -36,34 +39,53 @@ class RunDirectory:
         self.plot_file = path / "loss.png"
         self.samples_file = path / "samples.txt"
         self.results_file = path / "results.json"
-        self.packed, self.master = path / "packed", path / "bf16"
+        self.packed, self.master = path / "packed", path / MASTER_FOLDER
         self._settings_file, self._state_file = path / "settings.json", path / "state.pt"
 
-    def claim(self, settings: Settings, corpus_digest: str) -> None:
-        """Begin this run here, or go on with it.
-
-        Raises
-        ------
-        InvalidParameterError
-            Another run is here.
-        """
-        wanted = {"settings": settings.to_dict(), "corpus": corpus_digest}
-        if self._settings_file.exists():
-            found = _read_json(self._settings_file)
-            if found != wanted:
-                raise InvalidParameterError(
-                    f"{self.path}: holds a run with other {_differences(found, wanted)}; "
-                    "resume it with the same options and texts, or name a new directory"
-                )
+    def check(self, settings: Settings, corpus_digest: str) -> None:
+        """Raises `InvalidParameterError` if another run is here."""
+        if not self._settings_file.exists():
             return
+        differences = [
+            name
+            for name, value in self.settings().to_dict().items()
+            if value != settings.to_dict()[name]
+        ]
+        if self.corpus_digest() != corpus_digest:
+            differences.append("texts")
+        if differences:
+            raise InvalidParameterError(
+                f"{self.path}: holds a run with other {', '.join(differences)}; "
+                "resume it with the same options and texts, or name a new directory"
+            )
+
+    def claim(self, settings: Settings, corpus_digest: str) -> None:
+        """This run is here from now on."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write_json(self._settings_file, wanted)
+        self.write_json(
+            self._settings_file, {"settings": settings.to_dict(), "corpus": corpus_digest}
+        )
 
     def settings(self) -> Settings:
-        """Raises `CheckpointNotFoundError` where no run was begun."""
+        """
+        Raises
+        ------
+        CheckpointNotFoundError
+            No run was begun here.
+        FormatError
+            The file is damaged.
+        """
         if not self._settings_file.exists():
             raise CheckpointNotFoundError(f"{self._settings_file}: not the directory of a run")
-        return Settings.from_dict(_read_json(self._settings_file)["settings"])
+        try:
+            return Settings.from_dict(read_json_object(self._settings_file)["settings"])
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"{self._settings_file}: damaged: {error}") from error
+
+    def corpus_digest(self) -> str:
+        """Of the texts, those held out included. Errors as of `settings`."""
+        self.settings()
+        return str(read_json_object(self._settings_file).get("corpus"))
 
     def tokenizer(self) -> Tokenizer:
         """Raises `CheckpointNotFoundError` where no run was begun."""
@@ -75,7 +97,7 @@ class RunDirectory:
         """Raises `CheckpointNotFoundError` where no run was finished."""
         if not self.results_file.exists():
             raise CheckpointNotFoundError(f"{self.results_file}: the run is not finished")
-        return _read_json(self.results_file)
+        return read_json_object(self.results_file)
 
     def load_state(self) -> dict[str, Any] | None:
         """What `save_state` wrote, on the CPU; None if nothing was saved yet."""
@@ -98,19 +120,3 @@ class RunDirectory:
     @staticmethod
     def write_json(path: Path, value: dict[str, Any]) -> None:
         path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    names = [
-        name
-        for name, value in wanted["settings"].items()
-        if found.get("settings", {}).get(name) != value
-    ]
-    if found.get("corpus") != wanted["corpus"]:
-        names.append("texts")
-    return ", ".join(names)

@@ -24,7 +24,8 @@ from .vocabulary import BOS_ID, EOS_ID, tokenizer_config
 
 __all__ = ["rounded_to_bfloat16", "write_checkpoints"]
 
-GENERATION = {"temperature": 0.8, "top_p": 0.95}
+# what read best of what was tried with small models of tales; greedy ones go round in circles
+GENERATION = {"temperature": 0.7, "min_p": 0.1, "repetition_penalty": 1.1}
 
 
 def rounded_to_bfloat16(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

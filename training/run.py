@@ -18,10 +18,11 @@ from . import vocabulary
 from .continuation import continue_text
 from .corpus import read_corpus
 from .directory import RunDirectory
-from .evaluation import score
+from .evaluation import Score, score
 from .export import rounded_to_bfloat16, write_checkpoints
 from .machine import Machine
 from .model import BitNet, build
+from .origin import Origin, read_origin
 from .plot import plot_history
 from .schedule import learning_rate
 from .settings import Settings
@@ -92,28 +93,38 @@ class Run:
         report: Report,
     ) -> None:
         corpus = read_corpus(texts, settings.validation)
-        directory.claim(settings, corpus.digest)
+        directory.check(settings, corpus.digest)
+        state = directory.load_state()
         self.directory, self.machine, self.report = directory, machine, report
-        self.tokenizer = _tokenizer(directory, settings, list(corpus.training.values()))
+        origin = None if state else _origin(settings)
+        if state:
+            self.tokenizer = directory.tokenizer()
+        else:
+            self.tokenizer = _tokenizer(settings, origin, list(corpus.training.values()))
         shape = dataclasses.replace(
             settings.shape, vocabulary=self.tokenizer.get_vocab_size()
         )  # a small corpus gives fewer tokens than wanted
         self.settings = dataclasses.replace(settings, shape=shape)
-        directory.validation_file.write_text(corpus.validation, encoding="utf-8")
         self.lengths = vocabulary.byte_lengths(self.tokenizer)
         ids = vocabulary.encode(self.tokenizer, list(corpus.training.values()))
         (self.validation,) = vocabulary.encode(self.tokenizer, [corpus.validation])
         windows = Windows(ids, shape.context, vocabulary.BOS_ID, vocabulary.EOS_ID, settings.seed)
         model = build(shape, settings.ternary, settings.dropout, settings.seed)
+        if origin is not None:
+            model.load_state_dict(origin.weights)
         teachers = []
         if settings.teacher_weight:  # else they lend their tokenizer only
             teachers = [_teacher(Path(path), self.settings) for path in settings.teachers]
         self.trainer = Trainer(model.to(machine.device), teachers, windows, self.settings, machine)
+        # Only now, so that what is wrong with other files leaves no directory behind.
+        directory.claim(settings, corpus.digest)
+        self.tokenizer.save(str(directory.tokenizer_file), pretty=False)
+        directory.validation_file.write_text(corpus.validation, encoding="utf-8")
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self._looked, self._look_seconds = 0.0, 0.0  # when, and how long it took
-        if state := directory.load_state():
+        if state:
             self.trainer.restore(state["trainer"])
             self.seconds, self.history = state["seconds"], state["history"]
             self.best = state["best"]
@@ -124,6 +135,10 @@ class Run:
             f"{self.settings.tokens_per_step:,} a step"
             + (f"; resumed after {self.trainer.steps} steps" if self.trainer.steps else "")
         )
+        if origin is not None:
+            found = self._score()
+            self._keep(found)
+            report(f"begins with {found.bits_per_byte:.4f} bits a byte of validation")
 
     @property
     def share(self) -> float:
@@ -169,11 +184,7 @@ class Run:
 
     def _look(self, losses: list[float]) -> None:
         """Validate, note, keep the best, save; now and then a sample."""
-        model, trainer = self.trainer.model, self.trainer
-        with self.machine.autocast():
-            found = score(
-                model, self.validation, vocabulary.BOS_ID, self.lengths, windows=LOOK_WINDOWS
-            )
+        trainer, found = self.trainer, self._score()
         row = {
             "steps": trainer.steps,
             "tokens": trainer.tokens,
@@ -186,16 +197,10 @@ class Run:
         }
         before = self.history[-1]["share"] if self.history else 0.0
         self.history.append(row)
-        if not self.best or found.bits_per_byte < self.best["bits_per_byte"]:
-            self.best = {
-                "steps": trainer.steps,
-                "tokens": trainer.tokens,
-                "bits_per_byte": found.bits_per_byte,
-                "weights": trainer.weights(),
-            }
+        self._keep(found)
         self._save()
         if int(self.share * SAMPLES) > int(before * SAMPLES):
-            text = continue_text(model, self.tokenizer, PROMPT, seed=self.settings.seed)
+            text = continue_text(trainer.model, self.tokenizer, PROMPT, seed=self.settings.seed)
             head = (
                 f"[{row['steps']} steps, {row['epochs']:.2f} epochs: loss {row['loss']:.3f}, "
                 f"{row['bits_per_byte']:.4f} bits a byte of validation]"
@@ -203,6 +208,27 @@ class Run:
             self.report(f"{head}\n{text}\n")
             with self.directory.samples_file.open("a", encoding="utf-8") as file:
                 file.write(f"{head}\n{text}\n\n")
+
+    def _score(self) -> Score:
+        """Of a part of the validation text."""
+        with self.machine.autocast():
+            return score(
+                self.trainer.model,
+                self.validation,
+                vocabulary.BOS_ID,
+                self.lengths,
+                windows=LOOK_WINDOWS,
+            )
+
+    def _keep(self, found: Score) -> None:
+        """The weights as they are, if they are the best so far."""
+        if not self.best or found.bits_per_byte < self.best["bits_per_byte"]:
+            self.best = {
+                "steps": self.trainer.steps,
+                "tokens": self.trainer.tokens,
+                "bits_per_byte": found.bits_per_byte,
+                "weights": self.trainer.weights(),
+            }
 
     def _save(self) -> None:
         self.directory.save_state(
@@ -250,20 +276,28 @@ class Run:
         )
 
 
-def _tokenizer(directory: RunDirectory, settings: Settings, texts: list[str]) -> Tokenizer:
-    """That of the directory; a new run takes its teachers' or trains one."""
-    file = directory.tokenizer_file
-    if file.exists():
-        return directory.tokenizer()
-    if settings.teachers:
-        found = {RunDirectory(Path(path)).tokenizer().to_str() for path in settings.teachers}
-        if len(found) > 1:
-            raise InvalidParameterError(f"teachers {settings.teachers} have several tokenizers")
-        tokenizer = Tokenizer.from_str(found.pop())
-    else:
-        tokenizer = vocabulary.train(texts, settings.shape.vocabulary)
-    tokenizer.save(str(file), pretty=False)
-    return tokenizer
+def _origin(settings: Settings) -> Origin | None:
+    if settings.origin is None:
+        return None
+    origin = read_origin(Path(settings.origin))
+    if origin.shape != settings.shape:
+        raise InvalidParameterError(
+            f"{settings.origin}: its sizes are {origin.shape}, not {settings.shape}"
+        )
+    return origin
+
+
+def _tokenizer(settings: Settings, origin: Origin | None, texts: list[str]) -> Tokenizer:
+    """For a new run: that of its origin and teachers, or a new one."""
+    found = {RunDirectory(Path(path)).tokenizer().to_str() for path in settings.teachers}
+    if origin is not None:
+        found.add(origin.tokenizer.to_str())
+    if len(found) > 1:
+        given = [*([settings.origin] if settings.origin else []), *settings.teachers]
+        raise InvalidParameterError(f"{', '.join(given)}: have several tokenizers")
+    if found:
+        return Tokenizer.from_str(found.pop())
+    return vocabulary.train(texts, settings.shape.vocabulary)
 
 
 def _teacher(path: Path, student: Settings) -> BitNet:

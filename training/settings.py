@@ -121,6 +121,9 @@ class Settings:
     ----------
     shape : Shape
     budget : Budget
+    origin : str or None
+        Checkpoint of the masters of a ternary model of this shape, to begin with; None: random
+        weights.
     ternary : bool
         False: float weights and activations, for a teacher; such a run writes no checkpoint.
     rows, accumulate : int
@@ -150,6 +153,7 @@ class Settings:
 
     shape: Shape = SHAPES["6m"]
     budget: Budget = field(default_factory=lambda: Budget(minutes=60))
+    origin: str | None = None
     ternary: bool = True
     rows: int = 16
     accumulate: int = 1
@@ -190,6 +194,10 @@ class Settings:
         if self.optimizer not in OPTIMIZERS:
             raise InvalidParameterError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}"
+            )
+        if self.origin is not None and not self.ternary:
+            raise InvalidParameterError(
+                f"origin must be None for float weights, not {self.origin!r}: its are ternary"
             )
         if not self.clip > 0:
             raise InvalidParameterError(f"clip must be above 0, not {self.clip}")

@@ -57,7 +57,8 @@ class Finding:
 
 
 def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) -> list[Finding]:
-    """Each speed that both have, with the same tier and number of threads; and each digest of bits.
+    """Each speed that both have, with the same tier and number of threads; and each digest of bits,
+    of the same weights.
 
     Times are never compared. A run that is itself in the history is not compared with itself.
     """
@@ -65,7 +66,7 @@ def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) 
     findings = []
     for name, figures in run.results.items():
         alike = [
-            entry.results[name]
+            entry
             for entry in former
             if name in entry.results
             and all(
@@ -73,18 +74,19 @@ def compare(run: Entry, history: Sequence[Entry], most_lost: float = MOST_LOST) 
                 for key in ("tier", "threads", "text")
             )
         ]
-        now = speeds(figures)
+        now, before = speeds(figures), [speeds(entry.results[name]) for entry in alike]
         for figure, value in now.items():
-            values = [old[figure] for old in map(speeds, alike) if figure in old][-LAST:]
+            values = [old[figure] for old in before if figure in old][-LAST:]
             if values:
-                before = median(values)
-                bad = value < (1 - most_lost) * before
-                findings.append(Finding(name, figure, before, value, len(values), bad))
+                usual = median(values)
+                bad = value < (1 - most_lost) * usual
+                findings.append(Finding(name, figure, usual, value, len(values), bad))
         for figure in BITS:
-            found = [found[figure] for found in alike if figure in found]
-            if figure in figures and found:
-                same = found[-1] == figures[figure]
-                findings.append(Finding(name, figure, found[-1], figures[figure], 1, not same))
+            kept = [entry.results[name] for entry in alike if entry.weights == run.weights]
+            kept = [old[figure] for old in kept if figure in old]
+            if figure in figures and kept:
+                same = kept[-1] == figures[figure]
+                findings.append(Finding(name, figure, kept[-1], figures[figure], 1, not same))
     return findings
 
 

@@ -14,7 +14,7 @@ __all__ = ["FOLDER", "Entry", "FormatError", "load_entries", "read_run", "save"]
 FOLDER = Path(__file__).resolve().parent
 
 # Of `extra_info`: the same for all benchmarks of a run, and so kept once.
-SHARED = ("machine", "model", "random_weights", "parameters", "kv_dtype", "commit")
+SHARED = ("commit", "machine", "model", "weights", "random_weights", "parameters", "kv_dtype")
 
 
 class FormatError(ValueError):
@@ -33,6 +33,8 @@ class Entry:
     machine : mapping
         The machine card of `ryzanstein_llm.bench`.
     model : str
+    weights : str
+        Digest of the weight files.
     random_weights : bool
     parameters : int
     kv_dtype : str
@@ -44,6 +46,7 @@ class Entry:
     commit: str | None
     machine: Mapping[str, Any]
     model: str
+    weights: str
     random_weights: bool
     parameters: int
     kv_dtype: str
@@ -70,7 +73,7 @@ def read_run(path: Path) -> Entry:
     Raises
     ------
     FormatError
-        If it is another kind of file, or a run of several models.
+        If it is another kind of file, or a run of several models, or lacks what an entry says.
     """
     found = _json(path)
     try:
@@ -82,6 +85,8 @@ def read_run(path: Path) -> Entry:
     if not infos:
         raise FormatError(f"{path}: holds no results of the six benchmarks")
     first = next(iter(infos.values()))
+    if missing := [key for key in SHARED if key not in first]:
+        raise FormatError(f"{path}: {next(iter(infos))}: does not say {', '.join(missing)}")
     for name, info in infos.items():
         for key in SHARED:
             if info.get(key) != first.get(key):
@@ -92,11 +97,7 @@ def read_run(path: Path) -> Entry:
         name: {key: value for key, value in info.items() if key not in SHARED}
         for name, info in infos.items()
     }
-    return Entry(date, *(first[key] for key in _in_order()), results=results)
-
-
-def _in_order() -> tuple[str, ...]:
-    return ("commit", "machine", "model", "random_weights", "parameters", "kv_dtype")
+    return Entry(date, *(first[key] for key in SHARED), results=results)
 
 
 def save(entry: Entry, folder: Path = FOLDER) -> Path:

@@ -90,6 +90,12 @@ class Results:
         """Figures of one benchmark."""
         return None if self.six is None else self.six.results.get(name)
 
+    def of_demo(self, name: str) -> Found | None:
+        """Figures of one benchmark that is of the demo model whatever else was measured: the last
+        of all."""
+        found = [entry.results[name] for entry in self.history if name in entry.results]
+        return found[-1] if found else None
+
     def criteria(self) -> Iterator[Found]:
         """Of the six, in their order."""
         results = {} if self.six is None else self.six.results

@@ -105,7 +105,7 @@ def simulated(results: Results) -> str:
     """Accesses of the kernels in caches that valgrind simulates."""
     lines = []
     for tier in ("avx2", "scalar"):
-        row = results.of_six(f"test_simulated_accesses[{tier}]")
+        row = results.of_demo(f"test_simulated_accesses[{tier}]")
         if row is not None and "reads" in row:
             lines.append(
                 [
@@ -122,7 +122,7 @@ def simulated(results: Results) -> str:
 
 def caches(results: Results) -> str:
     """What a kind of cache costs and saves."""
-    row = results.of_six("test_perplexity_by_kind_of_cache")
+    row = results.of_demo("test_perplexity_by_kind_of_cache")
     if row is None:
         return ""
     exact = row["perplexities"]["float32"]

@@ -16,6 +16,7 @@ from ryzanstein_llm.bench.machine import machine_card
 from ryzanstein_llm.bench.plan import Setting
 from ryzanstein_llm.bench.runner import MeasuredRunner
 from ryzanstein_llm.bench.traffic import bytes_per_token, multiply_adds_per_token
+from ryzanstein_llm.formats import open_checkpoint
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.profiling import Limits
 from ryzanstein_llm.runner import new_cancel_flag
@@ -35,12 +36,15 @@ class Subject:
     name : str
     path : Path or None
         To open it again, in another process; None for the demo model.
+    weights : str
+        Digest of the weight files.
     random_weights : bool
     """
 
     model: BitNetModel
     name: str
     path: Path | None
+    weights: str
     random_weights: bool
     _card: dict[str, Any] = field(default_factory=machine_card)  # as it was when the run began
     _runners: dict[int, MeasuredRunner] = field(default_factory=dict)
@@ -107,6 +111,7 @@ class Subject:
         card = self._card
         return {
             "model": self.name,
+            "weights": self.weights,
             "random_weights": self.random_weights,
             "parameters": self.model.info()["parameters"],
             "kv_dtype": self.model.kv_dtype,
@@ -138,4 +143,6 @@ def open_subject(
         cached: bool = preset is None  # nothing is kept of weights that are thrown away
         model = stack.enter_context(BitNetModel(found, n_threads=n_threads, packed_cache=cached))
         name = preset or ("demo" if found is None else found.name)
-        yield Subject(model, name, found, preset is not None)
+        with open_checkpoint(found) as checkpoint:
+            weights = checkpoint.content_digest()
+        yield Subject(model, name, found, weights, preset is not None)

@@ -21,6 +21,17 @@ __all__ = ["add_parser", "run"]
 MAX_TOKENS = 200
 SEED = 0
 
+# values of SamplingParams
+OPTIONS = (
+    ("top_k", int, "K", "keep the K likeliest tokens"),
+    ("top_p", float, "P", "keep the likeliest tokens that sum to P"),
+    ("min_p", float, "P", "drop tokens below P times the likeliest"),
+    ("typical_p", float, "P", "keep the tokens of most typical surprise that sum to P"),
+    ("repetition_penalty", float, "X", "above 1: repeat tokens of prompt and output less"),
+    ("presence_penalty", float, "X", "subtracted from the logits of generated tokens"),
+    ("frequency_penalty", float, "X", "the same, for each time they occurred"),
+)
+
 DESCRIPTION = f"""\
 Print PROMPT and its continuation, as it comes, so that the text reads whole.
 
@@ -65,13 +76,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     heat.add_argument(
         "--greedy", action="store_true", help="always the likeliest token, like --temperature 0"
     )
-    sampling.add_argument("--top-k", type=int, metavar="K", help="keep the K likeliest tokens")
-    sampling.add_argument(
-        "--top-p", type=float, metavar="P", help="keep the likeliest tokens that sum to P"
-    )
-    sampling.add_argument(
-        "--min-p", type=float, metavar="P", help="drop tokens below P times the likeliest"
-    )
+    for name, kind, metavar, text in OPTIONS:
+        option = f"--{name.replace('_', '-')}"
+        sampling.add_argument(option, type=kind, metavar=metavar, help=text)
     sampling.add_argument(
         "--seed", type=int, default=SEED, metavar="S", help="(default: %(default)s)"
     )
@@ -113,9 +120,7 @@ def _sampling(model: BitNetModel, arguments: argparse.Namespace) -> SamplingPara
 
     overrides: dict[str, Any] = {
         "temperature": 0.0 if arguments.greedy else arguments.temperature,
-        "top_k": arguments.top_k,
-        "top_p": arguments.top_p,
-        "min_p": arguments.min_p,
+        **{name: getattr(arguments, name) for name, *_ in OPTIONS},
         "seed": arguments.seed,
     }
     given = {name: value for name, value in overrides.items() if value is not None}

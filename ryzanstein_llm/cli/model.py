@@ -17,7 +17,7 @@ __all__ = ["add_cache_option", "add_format_option", "add_model_options", "open_m
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--threads`, `--weight-format`, `--no-cache` and `--verbose`."""
+    """Options for what `open_model` opens, and `--verbose`."""
     parser.add_argument(
         "--model",
         metavar="PATH",
@@ -28,6 +28,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="threads to use (default: OMP_NUM_THREADS, else what this machine offers)",
+    )
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        metavar="N",
+        help="tokens that a text may have, prompt included (default: what the model has)",
+    )
+    parser.add_argument(
+        "--kv-dtype",
+        metavar="KIND",
+        help="how keys and values are kept: float32, bfloat16 or int8 (default: bfloat16)",
     )
     add_format_option(parser)
     add_cache_option(parser)
@@ -63,6 +74,8 @@ def open_model(arguments: argparse.Namespace) -> Iterator[BitNetModel]:
         model = ryzanstein_llm.BitNetModel(
             arguments.model,
             n_threads=arguments.threads,
+            context_length=arguments.context_length,
+            kv_dtype=arguments.kv_dtype,
             weight_format=arguments.weight_format,
             packed_cache=arguments.packed_cache,
             progress=bar.update,

@@ -25,7 +25,7 @@ from ..kv_cache import KVLayout
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
 from .weights import WeightLoader, format_of, layouts_of
 
-__all__ = ["BitNetConfig", "BitNetForCausalLM", "load"]
+__all__ = ["BitNetConfig", "BitNetForCausalLM", "load", "refuse_unused"]
 
 # Tokens times layers of one compute call. All layers of a token go together; a call of a prompt
 # ends soon enough for Ctrl-C.
@@ -281,15 +281,21 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
             )
         )
     final_norm = loader.vector("model.norm.weight", hidden)
-    _refuse_unused(checkpoint, loader.used)
+    refuse_unused(checkpoint, loader.used)
     screen = loader.screen(head) if hidden <= MAX_SCREEN_COLUMNS else None
     return BitNetForCausalLM(
         config, embedding, layers, final_norm, head, screen, loader.n_parameters
     )
 
 
-def _refuse_unused(checkpoint: Checkpoint, used: set[str]) -> None:
-    """A tensor this graph has no place for means another graph: refuse, rather than ignore it."""
+def refuse_unused(checkpoint: Checkpoint, used: set[str]) -> None:
+    """A tensor this graph has no place for means another graph: refuse, rather than ignore it.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The checkpoint holds a tensor whose name is not in `used`.
+    """
     harmless = ("lm_head.weight", ".rotary_emb.inv_freq")  # a tied head written twice; derived
     unused = [name for name in checkpoint.names if name not in used and not name.endswith(harmless)]
     if unused:

@@ -18,10 +18,10 @@ LATENCY = "test_single_token_latency"
 def run_file(folder: Path, day: int = 1, cpu: str = "A", **figures: Any) -> Path:
     """A file as pytest-benchmark writes it, of one benchmark."""
     info = {
-        "machine": {"cpu": cpu}, "model": "2b", "random_weights": True, "parameters": 5,
-        "kv_dtype": "bfloat16", "commit": f"{day:040x}", "tier": "avx2", "threads": 2,
-        "mbu": 0.8, "seconds": 0.0271828182845, "tokens_per_second": 40.0,
-        "limit_bytes_per_second": 40e9, **figures,
+        "machine": {"cpu": cpu}, "model": "2b", "weights": "0a", "random_weights": True,
+        "parameters": 5, "kv_dtype": "bfloat16", "commit": f"{day:040x}",
+        "tier": "avx2", "threads": 2, "mbu": 0.8, "seconds": 0.0271828182845,
+        "tokens_per_second": 40.0, "limit_bytes_per_second": 40e9, **figures,
     }  # fmt: skip
     found = {
         "datetime": f"2026-01-{day:02}T00:00:00.000001+00:00",
@@ -100,13 +100,16 @@ def test_only_like_is_compared_with_like(tmp_path: Path, other: dict[str, Any]) 
 
 def test_changed_bits_are_bad(tmp_path: Path) -> None:
     kept = history(tmp_path, {"nll": "0x1p3", "text": "a"})
-    same, changed, other = (
-        compare(read_run(run_file(tmp_path, 9, nll=nll, text=text)), kept)
-        for nll, text in (("0x1p3", "a"), ("0x1p4", "a"), ("0x1p4", "b"))
-    )
+    same, changed, other, trained_anew = (
+        compare(read_run(run_file(tmp_path, 9, nll=nll, text=text, weights=weights)), kept)
+        for nll, text, weights in (
+            ("0x1p3", "a", "0a"), ("0x1p4", "a", "0a"), ("0x1p4", "b", "0a"), ("0x1p4", "a", "0b")
+        )
+    )  # fmt: skip
     assert [(f.figure, f.bad) for f in same] == [("tokens a GB", False), ("nll", False)]
     assert [(f.figure, f.bad) for f in changed] == [("tokens a GB", False), ("nll", True)]
     assert other == []  # another text
+    assert [f.figure for f in trained_anew] == ["tokens a GB"]
 
 
 def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
@@ -151,6 +154,11 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         path.write_text(text)
         with pytest.raises(FormatError, match=r"other\.json"):
             read_run(path)
+    incomplete = json.loads(run_file(tmp_path).read_text())
+    del incomplete["benchmarks"][0]["extra_info"]["weights"]
+    path.write_text(json.dumps(incomplete))
+    with pytest.raises(FormatError, match=r"other\.json.* does not say weights"):
+        read_run(path)
     assert main(["check", str(path)]) == 2
     assert "error: " in capsys.readouterr().err
     with pytest.raises(FormatError, match=r"other\.json"):

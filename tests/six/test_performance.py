@@ -103,7 +103,7 @@ def entries(report: dict[str, Any], profiles: dict[str, Any]) -> list[Entry]:
             "fraction_of_peak": 0.72, "mbu": 0.8,
         }  # fmt: skip
     parameters = report["model"]["parameters"]
-    facts = (report["machine"], "demo", False, parameters, "bfloat16", results)
+    facts = (report["machine"], "demo", "0a", False, parameters, "bfloat16", results)
     return [Entry(f"2026-0{month}-01", f"{month}" * 40, *facts) for month in (1, 2)]
 
 
