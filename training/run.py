@@ -10,19 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
-from ryzanstein_llm.errors import InvalidParameterError
-
 from . import vocabulary
 from .continuation import continue_text
 from .corpus import read_corpus
 from .directory import RunDirectory
 from .evaluation import Score, score
 from .export import rounded_to_bfloat16, write_checkpoints
+from .heritage import origin_of, teacher_of, tokenizer_of
 from .machine import Machine
-from .model import BitNet, build
-from .origin import Origin, read_origin
+from .model import build
 from .plot import plot_history
 from .schedule import learning_rate
 from .settings import Settings
@@ -96,11 +92,11 @@ class Run:
         directory.check(settings, corpus.digest)
         state = directory.load_state()
         self.directory, self.machine, self.report = directory, machine, report
-        origin = None if state else _origin(settings)
+        origin = None if state else origin_of(settings)
         if state:
             self.tokenizer = directory.tokenizer()
         else:
-            self.tokenizer = _tokenizer(settings, origin, list(corpus.training.values()))
+            self.tokenizer = tokenizer_of(settings, origin, list(corpus.training.values()))
         shape = dataclasses.replace(
             settings.shape, vocabulary=self.tokenizer.get_vocab_size()
         )  # a small corpus gives fewer tokens than wanted
@@ -114,7 +110,7 @@ class Run:
             model.load_state_dict(origin.weights)
         teachers = []
         if settings.teacher_weight:  # else they lend their tokenizer only
-            teachers = [_teacher(Path(path), self.settings) for path in settings.teachers]
+            teachers = [teacher_of(Path(path), self.settings) for path in settings.teachers]
         self.trainer = Trainer(model.to(machine.device), teachers, windows, self.settings, machine)
         # Only now, so that what is wrong with other files leaves no directory behind.
         directory.claim(settings, corpus.digest)
@@ -274,55 +270,3 @@ class Run:
             f"{found.bits_per_byte:.4f} bits a byte, perplexity {found.perplexity:.2f} on "
             f"{found.tokens:,} held-out tokens, after {self.best['steps']} of {last['steps']} steps"
         )
-
-
-def _origin(settings: Settings) -> Origin | None:
-    if settings.origin is None:
-        return None
-    origin = read_origin(Path(settings.origin))
-    if origin.shape != settings.shape:
-        raise InvalidParameterError(
-            f"{settings.origin}: its sizes are {origin.shape}, not {settings.shape}"
-        )
-    return origin
-
-
-def _tokenizer(settings: Settings, origin: Origin | None, texts: list[str]) -> Tokenizer:
-    """For a new run: that of its origin and teachers, or a new one."""
-    found = {RunDirectory(Path(path)).tokenizer().to_str() for path in settings.teachers}
-    if origin is not None:
-        found.add(origin.tokenizer.to_str())
-    if len(found) > 1:
-        given = [*([settings.origin] if settings.origin else []), *settings.teachers]
-        raise InvalidParameterError(f"{', '.join(given)}: have several tokenizers")
-    if found:
-        return Tokenizer.from_str(found.pop())
-    return vocabulary.train(texts, settings.shape.vocabulary)
-
-
-def _teacher(path: Path, student: Settings) -> BitNet:
-    """The best model of an earlier run.
-
-    Raises
-    ------
-    InvalidParameterError
-        It has another context, or has read what the student is validated on, or nothing yet.
-    """
-    directory = RunDirectory(path)
-    settings, state = directory.settings(), directory.load_state()
-    if state is None or not state["best"]:
-        raise InvalidParameterError(f"{path}: the teacher has not been trained")
-    if settings.validation != student.validation:
-        raise InvalidParameterError(
-            f"{path}: the teacher's validation text is {settings.validation!r}, "
-            f"not {student.validation!r}"
-        )
-    if settings.shape.context != student.shape.context:
-        raise InvalidParameterError(
-            f"{path}: the teacher's context is {settings.shape.context}, "
-            f"not {student.shape.context}"
-        )
-    shape = dataclasses.replace(settings.shape, vocabulary=student.shape.vocabulary)
-    teacher = BitNet(shape, settings.ternary)
-    teacher.load_state_dict(state["best"]["weights"])
-    return teacher.eval()
