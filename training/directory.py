@@ -15,9 +15,7 @@ from ryzanstein_llm.formats.json_file import read_json_object
 
 from .settings import Settings
 
-__all__ = ["MASTER_FOLDER", "RunDirectory"]
-
-MASTER_FOLDER = "bf16"
+__all__ = ["RunDirectory"]
 
 
 class RunDirectory:
@@ -39,7 +37,7 @@ class RunDirectory:
         self.plot_file = path / "loss.png"
         self.samples_file = path / "samples.txt"
         self.results_file = path / "results.json"
-        self.packed, self.master = path / "packed", path / MASTER_FOLDER
+        self.packed, self.master = path / "packed", path / "bf16"
         self._settings_file, self._state_file = path / "settings.json", path / "state.pt"
 
     def check(self, settings: Settings, corpus_digest: str) -> None:
