@@ -23,9 +23,10 @@ MAX_THREADS = 1024
 WEIGHTS_PER_THREAD = 12_000_000
 """Weights that a thread must have to read for each token before another thread helps.
 
-With fewer, threads wait for each other longer than they compute: on two quiet cores of a Zen 5 server
-two threads decoded 0.85 x as fast as one with 6 and 16 million weights, 1.10 x with 32 million. Beside
-a busy process the loss is far greater, since a thread that has lost its core holds up the other.
+With fewer, threads wait for each other longer than they compute: on two quiet cores of a Zen 5
+server two threads decoded 0.85 x as fast as one with 6 and 16 million weights, 1.10 x with 32
+million. Beside a busy process the loss is far greater, since a thread that has lost its core
+holds up the other.
 """
 
 
