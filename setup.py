@@ -150,6 +150,7 @@ setup(
             extension("skipping"),
             extension("attention"),
             extension("decoder"),
+            extension("head_rows"),
             extension("head"),
             extension("elementwise"),
             extension("limits"),

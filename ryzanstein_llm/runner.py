@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CancelledError, ClosedError
+from .interfaces.head_query import Candidates, HeadQuery
 from .kernels.threads import release_team
 from .kernels.workspace import Workspace
 from .kv_cache import KVCache
@@ -89,20 +90,15 @@ class Runner:
         last: Float32 = logits[0]
         return last
 
-    def likeliest(
-        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, count: int, margin: float
-    ) -> tuple[NDArray[np.int64] | None, Float32]:
-        """Like `last_logits`, but only (ids, logits) of the tokens that `CausalLM.likeliest`
-        gives; (None, all logits) where the model cannot do with less."""
+    def candidates(
+        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, query: HeadQuery
+    ) -> Candidates:
+        """Append `ids` (at least one) to the cache; the head's answer after the last."""
 
-        def keep_likeliest(
-            hidden: Float32, is_last: bool
-        ) -> tuple[NDArray[np.int64] | None, Float32] | None:
-            if not is_last:
-                return None
-            return self._likeliest(hidden[-1:], count, margin)[0]
+        def keep_last(hidden: Float32, is_last: bool) -> Candidates | None:
+            return self._candidates(hidden[-1:], [query])[0] if is_last else None
 
-        (result,) = self._passes(cache, ids, cancel, keep_likeliest)
+        (result,) = self._passes(cache, ids, cancel, keep_last)
         return result
 
     def all_logits(
@@ -118,16 +114,15 @@ class Runner:
             rows = hidden[start : start + HEAD_TOKENS]
             yield self._exclusively(cancel, lambda rows=rows: self._logits(rows))  # type: ignore[misc]
 
-    def batch_likeliest(
+    def batch_candidates(
         self,
         caches: Sequence[KVCache],
         ids: Sequence[int],
         cancel: CancelFlag,
-        count: int,
-        margin: float,
-    ) -> list[tuple[NDArray[np.int64] | None, Float32]]:
-        """One more token for each of several sequences in one pass, as `likeliest` for each."""
-        return self._batch(caches, ids, cancel, lambda rows: self._likeliest(rows, count, margin))
+        queries: Sequence[HeadQuery],
+    ) -> list[Candidates]:
+        """One more token for each of several sequences in one pass, as `candidates` for each."""
+        return self._batch(caches, ids, cancel, lambda rows: self._candidates(rows, queries))
 
     def batch_logits(
         self, caches: Sequence[KVCache], ids: Sequence[int], cancel: CancelFlag
@@ -173,13 +168,8 @@ class Runner:
     def _logits(self, hidden: Float32) -> Float32:
         return self._engine.logits(hidden, self._space)
 
-    def _likeliest(
-        self, hidden: Float32, count: int, margin: float
-    ) -> list[tuple[NDArray[np.int64] | None, Float32]]:
-        found = self._engine.likeliest(hidden, self._space, count, margin)
-        if found is not None:
-            return list(found)
-        return [(None, logits) for logits in self._logits(hidden)]
+    def _candidates(self, hidden: Float32, queries: Sequence[HeadQuery]) -> list[Candidates]:
+        return self._engine.candidates(hidden, queries, self._space)
 
     def _passes(
         self,

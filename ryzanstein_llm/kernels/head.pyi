@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,22 @@ SCREEN_LAYOUT_VERSION: int
 def check_packed(
     blocks: NDArray[np.uint8], stats: NDArray[np.float32], rows: int, columns: int
 ) -> None: ...
+
+def merged(
+    found: tuple[NDArray[np.int64], NDArray[np.float32]],
+    ids: NDArray[np.integer[Any]],
+    logits: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+def screen_buffers(space: Workspace, n: int, row_tiles: int) -> ScreenBuffers: ...
+
+class ScreenBuffers:
+    row_tiles: int
+    logits: NDArray[np.float32]
+    bounds: NDArray[np.float32]
+    found: NDArray[np.int32]
+    found_logits: NDArray[np.float32]
+    sizes: NDArray[np.float32]
+    def __init__(self, n: int, row_tiles: int) -> None: ...
 
 class ScreenedHead:
     def __init__(
@@ -34,14 +50,15 @@ class ScreenedHead:
     def finite(self) -> bool: ...
     @property
     def nbytes(self) -> int: ...
-    @property
-    def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def bounds(self, space: Workspace) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
     def likeliest(
         self,
         hidden: NDArray[np.float32],
         norm: NDArray[np.float32] | None,
         eps: float,
         space: Workspace,
-        count: int = 1,
-        margin: float = 0.0,
+        count: int | Sequence[int] = 1,
+        margin: float | Sequence[float] = 0.0,
+        also: Sequence[NDArray[np.int64] | None] | None = None,
+        allowed: Sequence[NDArray[np.bool_] | None] | None = None,
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]: ...

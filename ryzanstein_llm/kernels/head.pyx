@@ -12,11 +12,13 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_SCREEN_COLUMNS, RZ_SCREEN_GROUP, RZ_SCREEN_ROWS, kernels, rz_screen, rz_screen_inputs,
     rz_screen_logits)
+from ryzanstein_llm.kernels.head_rows cimport NamedRows, named_rows_task
 from ryzanstein_llm.kernels.linear cimport Input, read_input
 from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD_NORM, OP_HEAD_RESCORE, OP_HEAD_SCREEN, Workspace
 
 from ryzanstein_llm.kernels import packing
+from ryzanstein_llm.kernels.head_rows import rows_by_token
 
 cdef extern from "ryzanstein/pack_screen.h" nogil:
     void rz_screen_codes(const float *, int64_t, int64_t, int64_t, const rz_screen_inputs *)
@@ -42,10 +44,44 @@ def check_packed(blocks, stats, rows, columns):
         raise ValueError(f"scales and norms of a screen of {rows} x {columns} are negative or NaN")
 
 
-cdef class ScreenedHead:
-    """A float head matrix with its screen.
+class ScreenBuffers:
+    """What the screen writes for n hidden states: a workspace keeps it between calls, since a megabyte of
+    new pages a token costs time.
 
-    Its buffers are kept between calls: one call at a time, whatever the workspace.
+    Attributes
+    ----------
+    logits : float32 (n, 16 * row_tiles)
+        Screened ones, in tiles of 16 rows, each of all hidden states in turn.
+    bounds : float32 (2, n, row_tiles)
+        The largest lower and the largest upper bound within a tile.
+    found, found_logits : int32 and float32 (n, 16 * row_tiles)
+        Rows in question, and their logits.
+    sizes : float32 (3, n)
+        Of the last call: sizes and rests of the hidden states (kernels.h), thresholds.
+    """
+
+    def __init__(self, n, row_tiles):
+        self.row_tiles = row_tiles
+        self.logits = np.empty((n, 16 * row_tiles), np.float32)
+        self.bounds = np.empty((2, n, row_tiles), np.float32)
+        self.found = np.empty((n, 16 * row_tiles), np.int32)
+        self.found_logits = np.empty((n, 16 * row_tiles), np.float32)
+        self.sizes = np.empty((3, n), np.float32)
+
+
+def screen_buffers(Workspace space, n, row_tiles):
+    """Those of the workspace, made larger if need be."""
+    held = space.screen_buffers
+    if held is None or held.row_tiles != row_tiles or len(held.logits) < n:
+        held = ScreenBuffers(n, row_tiles)
+        space.screen_buffers = held
+    held.sizes = np.empty((3, n), np.float32)
+    return held
+
+
+cdef class ScreenedHead:
+    """A float head matrix with its screen. Immutable: any number of threads may search it at once, each
+    with a workspace of its own.
 
     Parameters
     ----------
@@ -68,8 +104,6 @@ cdef class ScreenedHead:
     cdef const void *matrix
     cdef int code
     cdef int64_t rows, columns
-    cdef object _screened, _most, _found, _logits, _inputs
-
     def __init__(self, weights, kind, int n_threads, allocate=packing.aligned_empty, packed=None):
         if weights.shape[1] > RZ_MAX_SCREEN_COLUMNS:
             raise ValueError(f"{weights.shape[1]} columns; at most {RZ_MAX_SCREEN_COLUMNS} can be screened")
@@ -97,26 +131,31 @@ cdef class ScreenedHead:
         """Bytes of the screen: what a token reads besides the rows that stay in question."""
         return self.blocks.nbytes + self.stats.nbytes
 
-    @property
-    def bounds(self):
-        """(lower, upper) bounds of all logits of the last call: float32 (n, rows). For tests."""
-        n, sizes = self._inputs
-        logits = self._screened.reshape(-1)[:16 * n * self.screen.row_tiles].reshape(-1, n, 16)
+    def bounds(self, Workspace space):
+        """(lower, upper) bounds of all logits of the workspace's last call: float32 (n, rows). For tests."""
+        held = space.screen_buffers
+        sizes = held.sizes
+        n = sizes.shape[1]
+        logits = held.logits.reshape(-1)[:16 * n * self.screen.row_tiles].reshape(-1, n, 16)
         logits = np.ascontiguousarray(logits.transpose(1, 0, 2)).reshape(n, -1)[:, :self.rows]
         margins = self.stats[1] * sizes[0, :, None] + self.stats[2] * sizes[1, :, None]
         return logits - margins[:, :self.rows], logits + margins[:, :self.rows]
 
-    def likeliest(self, const float[:, ::1] hidden, norm, float eps, Workspace space, int64_t count=1,
-                  float margin=0.0):
+    def likeliest(self, const float[:, ::1] hidden, norm, float eps, Workspace space, count=1, margin=0.0,
+                  also=None, allowed=None):
         """The tokens that can be among the `count` likeliest, or within `margin` of the likeliest.
 
         Parameters
         ----------
         hidden : float32 (n, columns)                                             # IN
         norm : float32 (columns,) or None, with eps: the final RMSNorm            # IN
-        count : int >= 1
-        margin : float >= 0
+        count : int >= 1, or n of them
+        margin : float >= 0, or n of them
             In logits; counts only where it reaches further than `count`.
+        also : n times int64 (m,), rising ids, or None
+            Tokens whose logits are wanted in any case, and that count as none of the likeliest.
+        allowed : n times bool (rows,) or None
+            Tokens that may be among the likeliest.
 
         Returns
         -------
@@ -124,60 +163,109 @@ cdef class ScreenedHead:
             At least the wanted tokens, by rising id, with the logits of the full head.
         """
         cdef Screening job
-        cdef Step steps[6]
+        cdef Step steps[8]
         cdef Input source
         cdef float[:, ::1] normed, sizes, best_logits
-        cdef float[:, :, ::1] most
+        cdef float[:, :, ::1] bounds
         cdef float[:, ::1] screened, logits
-        cdef int32_t[:, ::1] found, counts
+        cdef int32_t[:, ::1] found, found_counts
         cdef int64_t[:, ::1] best
         cdef int8_t[:, ::1] codes
         cdef int32_t[:, ::1] words
+        cdef int64_t[::1] counts
+        cdef float[::1] margins, named_logits
+        cdef uint8_t[:, ::1] excluded
+        cdef int32_t[::1] named
+        cdef int64_t[:, ::1] shares
         cdef int64_t n = hidden.shape[0], groups = self.screen.groups, tiles = self.screen.row_tiles, i
-        if hidden.shape[1] != self.columns or count < 1 or not margin >= 0:
+        counts, margins = _each(count, n, np.int64), _each(margin, n, np.float32)
+        if hidden.shape[1] != self.columns or min(counts, default=1) < 1 or not min(margins, default=0) >= 0:
             raise ValueError(f"hidden states of {hidden.shape[1]} for {self.columns} columns, count {count}, "
                              f"margin {margin}")
         if n == 0:
             return []
-        count = min(count, self.rows)
+        counts = np.minimum(counts, self.rows)
         read_input(&source, hidden, norm, eps)
-        self._reserve(n)
+        buffers = screen_buffers(space, n, tiles)
         normed = np.array(hidden)
         codes = np.empty((n, groups * RZ_SCREEN_GROUP), np.int8)
         words = np.empty((2 * n, groups), np.int32)
-        sizes = np.empty((3, n), np.float32)
-        best, best_logits = np.full((n, count), -1, np.int64), np.empty((n, count), np.float32)  # none: no row
+        most = max(counts)
+        best, best_logits = np.full((n, most), -1, np.int64), np.empty((n, most), np.float32)  # -1: no row
         # zeros: a cancelled call finds nothing
-        counts = np.zeros((n, (tiles + RESCORE_TILES - 1) // RESCORE_TILES), np.int32)
-        screened, most, found, logits = self._screened, self._most, self._found, self._logits
-        self._inputs = n, np.asarray(sizes)
+        found_counts = np.zeros((n, (tiles + RESCORE_TILES - 1) // RESCORE_TILES), np.int32)
+        screened, bounds, sizes = buffers.logits, buffers.bounds, buffers.sizes
+        found, logits = buffers.found, buffers.found_logits
 
         job.screen, job.matrix, job.kind = &self.screen, self.matrix, self.code
         job.x, job.norm, job.eps, job.columns = &normed[0, 0], source.norm, eps, self.columns
-        job.n, job.rows, job.count, job.margin = n, self.rows, count, margin
+        job.n, job.rows, job.most = n, self.rows, most
+        job.counts, job.margins = &counts[0], &margins[0]
         job.inputs.codes, job.inputs.scales = &codes[0, 0], <float *>&words[0, 0]
         job.inputs.offsets = &words[n, 0]
         job.inputs.size, job.inputs.rest, job.thresholds = &sizes[0, 0], &sizes[1, 0], &sizes[2, 0]
         job.screened.logits = &screened[0, 0]
-        job.screened.most_lower, job.screened.most_upper = &most[0, 0, 0], &most[1, 0, 0]
+        job.screened.most_lower, job.screened.most_upper = &bounds[0, 0, 0], &bounds[1, 0, 0]
         job.best, job.best_logits = &best[0, 0], &best_logits[0, 0]
-        job.found, job.logits, job.counts, job.shares = &found[0, 0], &logits[0, 0], &counts[0, 0], counts.shape[1]
+        job.found, job.logits = &found[0, 0], &logits[0, 0]
+        job.found_counts, job.shares = &found_counts[0, 0], found_counts.shape[1]
+
+        masks = _exclusions(also, allowed, n, self.rows, 16 * tiles)
+        job.excluded, job.mask_stride = NULL, 16 * tiles
+        if masks is not None:
+            excluded = masks
+            job.excluded = &excluded[0, 0]
+        share_array = ()
+        if also is not None:
+            ids, starts, share_array = rows_by_token(also, n)
+            named, named_logits, shares = ids, np.zeros(len(ids), np.float32), share_array
         steps[0] = of(OP_HEAD_NORM, step(codes_task, &job, n))
         steps[1] = of(OP_HEAD_SCREEN, step(screen_task, &job, (tiles // 4 + SCREEN_BLOCKS - 1) // SCREEN_BLOCKS))
-        steps[2] = of(OP_HEAD_RESCORE, step(best_task, &job, n))
-        steps[3] = of(OP_HEAD_RESCORE, step(best_logit_task, &job, n * count))
-        steps[4] = of(OP_HEAD_RESCORE, step(threshold_task, &job, n))
-        steps[5] = of(OP_HEAD_RESCORE, step(rescore_task, &job, n * job.shares))
-        run_steps(steps, 6, space, n * self.rows * self.columns)
-        return [gather(&job, i) for i in range(n)]
+        steps[2] = of(OP_HEAD_RESCORE, step(exclude_task, &job, n * job.shares if job.excluded != NULL else 0))
+        steps[3] = of(OP_HEAD_RESCORE, step(best_task, &job, n))
+        steps[4] = of(OP_HEAD_RESCORE, step(best_logit_task, &job, n * most))
+        steps[5] = of(OP_HEAD_RESCORE, step(threshold_task, &job, n))
+        steps[6] = of(OP_HEAD_RESCORE, step(rescore_task, &job, n * job.shares))
+        cdef NamedRows rows = NamedRows(self.matrix, self.code, self.columns, job.x, NULL, NULL, NULL)
+        if len(share_array):
+            rows.ids, rows.logits, rows.shares = &named[0], &named_logits[0], &shares[0, 0]
+        steps[7] = of(OP_HEAD_RESCORE, step(named_rows_task, &rows, len(share_array)))
+        run_steps(steps, 8, space, n * self.rows * self.columns)
+        results = [gather(&job, i) for i in range(n)]
+        if not len(share_array):
+            return results
+        return [merged(result, ids[starts[i]:starts[i + 1]], np.asarray(named_logits)[starts[i]:starts[i + 1]])
+                for i, result in enumerate(results)]
 
-    def _reserve(self, n):
-        """Room for what is found of n hidden states, kept: a megabyte of new pages a token costs."""
-        if self._screened is None or len(self._screened) < n:
-            tiles = self.screen.row_tiles
-            screened, most = np.empty((n, 16 * tiles), np.float32), np.empty((2, n, tiles), np.float32)
-            found, logits = np.empty((n, 16 * tiles), np.int32), np.empty((n, 16 * tiles), np.float32)
-            self._screened, self._most, self._found, self._logits = screened, most, found, logits
+
+def _each(value, n, dtype):
+    """One value for each of n, contiguous."""
+    return np.array(np.broadcast_to(np.asarray(value, dtype), (n,)))
+
+
+def _exclusions(also, allowed, n, rows, stride):
+    """uint8 (n, stride), 1 where a row is none of the likeliest; None if there is no such row."""
+    named = [] if also is None else [i for i in range(n) if also[i] is not None and len(also[i])]
+    masked = [] if allowed is None else [i for i in range(n) if allowed[i] is not None]
+    if not named and not masked:
+        return None
+    excluded = np.zeros((n, stride), np.uint8)
+    for i in masked:
+        if allowed[i].shape != (rows,) or allowed[i].dtype != np.bool_:
+            raise ValueError(f"a mask of {allowed[i].dtype}{allowed[i].shape} for {rows} rows")
+        np.logical_not(allowed[i], out=excluded[i, :rows].view(np.bool_))
+    for i in named:
+        if not (also[i].min() >= 0 and also[i].max() < rows and (np.diff(also[i]) > 0).all()):
+            raise ValueError(f"ids that do not rise from 0 to {rows - 1}")
+        excluded[i, also[i]] = 1
+    return excluded
+
+
+def merged(found, ids, logits):
+    """Two sets of (ids, logits), different ones, as one by rising id."""
+    both = np.concatenate((found[0], ids.astype(np.int64)))
+    order = np.argsort(both, kind="stable")
+    return both[order], np.concatenate((found[1], logits))[order]
 
 
 cdef struct Screening:
@@ -190,17 +278,43 @@ cdef struct Screening:
     int64_t columns
     int64_t n
     int64_t rows
-    int64_t count
-    float margin
+    int64_t most           # the largest of counts
+    const int64_t *counts  # (n,)
+    const float *margins   # (n,)
+    const uint8_t *excluded  # (n, mask_stride): rows that are none of the likeliest; NULL: none
+    int64_t mask_stride
     rz_screen_inputs inputs
     rz_screen_logits screened
-    int64_t *best          # (n, count): rows whose logits are looked at first, or -1
-    float *best_logits     # (n, count)
+    int64_t *best          # (n, most): rows whose logits are looked at first, or -1
+    float *best_logits     # (n, most)
     float *thresholds      # (n,): rows with a lower upper bound are not wanted
     int32_t *found         # (n, 16 * row_tiles): rows in question, each task's from its first row on
     float *logits          # (n, 16 * row_tiles), likewise
-    int32_t *counts        # (n, shares): how many
+    int32_t *found_counts  # (n, shares): how many
     int64_t shares
+
+
+cdef bint is_excluded(const Screening *job, int64_t token, int64_t row) noexcept nogil:
+    return job.excluded != NULL and job.excluded[token * job.mask_stride + row]
+
+
+cdef void exclude_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+    """The largest lower bound of each tile, anew where rows of it are excluded."""
+    cdef const Screening *job = <const Screening *>data
+    cdef int64_t tiles = job.screen.row_tiles, token = task // job.shares, share = task % job.shares, tile, row
+    cdef const uint8_t *excluded = job.excluded + token * job.mask_stride
+    cdef const int64_t *words
+    cdef float most, lower
+    for tile in range(share * RESCORE_TILES, min((share + 1) * RESCORE_TILES, tiles)):
+        words = <const int64_t *>(excluded + 16 * tile)
+        if not (words[0] | words[1]):
+            continue
+        most = -INFINITY
+        for row in range(16 * tile, min(16 * tile + 16, job.rows)):
+            lower = screened_of(job, token, row) - margin_of(job, token, row)
+            if not excluded[row] and lower > most:
+                most = lower
+        job.screened.most_lower[token * tiles + tile] = most
 
 
 cdef void codes_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
@@ -226,25 +340,29 @@ cdef float screened_of(const Screening *job, int64_t token, int64_t row) noexcep
     return job.screened.logits[16 * (row // 16 * job.n + token) + row % 16]
 
 
+cdef float lower_of(const Screening *job, int64_t token, int64_t row) noexcept nogil:
+    """The lower bound of a row that may be among the likeliest."""
+    return -INFINITY if is_excluded(job, token, row) else screened_of(job, token, row) - margin_of(job, token, row)
+
+
 cdef void best_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
-    """`count` different rows with large lower bounds: the best row of each of the best tiles, or simply the
-    best rows where that would leave little choice."""
+    """As many different rows as are wanted, with large lower bounds: the best row of each of the best tiles,
+    or simply the best rows where that would leave little choice."""
     cdef const Screening *job = <const Screening *>data
-    cdef int64_t tiles = job.screen.row_tiles, i, row
-    cdef int64_t *best = job.best + token * job.count
+    cdef int64_t tiles = job.screen.row_tiles, count = job.counts[token], i, row
+    cdef int64_t *best = job.best + token * job.most
     cdef float *lower = job.logits + 16 * token * tiles  # not in use yet
     cdef float tile_lower[16]
-    if 4 * job.count > tiles:
+    if 4 * count > tiles:
         for row in range(job.rows):
-            lower[row] = screened_of(job, token, row) - margin_of(job, token, row)
-        largest(lower, job.rows, job.count, best)
+            lower[row] = lower_of(job, token, row)
+        largest(lower, job.rows, count, best)
         return
-    largest(job.screened.most_lower + token * tiles, tiles, job.count, best)
-    for i in range(job.count):
+    largest(job.screened.most_lower + token * tiles, tiles, count, best)
+    for i in range(count):
         if best[i] >= 0:
             for row in range(16):
-                tile_lower[row] = (screened_of(job, token, 16 * best[i] + row)
-                                   - margin_of(job, token, 16 * best[i] + row))
+                tile_lower[row] = lower_of(job, token, 16 * best[i] + row)
             row = 16 * best[i]
             largest(tile_lower, min(job.rows - row, <int64_t>16), 1, best + i)
             best[i] = best[i] + row if best[i] >= 0 else -1
@@ -285,7 +403,7 @@ cdef void best_logit_task(const void *data, Workspace space, int64_t i, int thre
     cdef int32_t row
     if job.best[i] >= 0:
         row = <int32_t>job.best[i]
-        kernels().dense_rows[job.kind](job.matrix, job.columns, &row, 1, job.x + i // job.count * job.columns,
+        kernels().dense_rows[job.kind](job.matrix, job.columns, &row, 1, job.x + i // job.most * job.columns,
                                        job.best_logits + i)
 
 
@@ -295,14 +413,14 @@ cdef void threshold_task(const void *data, Workspace space, int64_t token, int t
     cdef const Screening *job = <const Screening *>data
     cdef float threshold = INFINITY, most = -INFINITY, logit, reached
     cdef int64_t i
-    for i in range(token * job.count, (token + 1) * job.count):
+    for i in range(token * job.most, token * job.most + job.counts[token]):
         logit = job.best_logits[i] if job.best[i] >= 0 else -INFINITY
         if not logit >= threshold:
             threshold = logit if logit == logit else -INFINITY
         if logit > most:
             most = logit
-    if job.margin > 0:
-        reached = most - job.margin  # may have rounded up: by less than is taken off
+    if job.margins[token] > 0:
+        reached = most - job.margins[token]  # may have rounded up: by less than is taken off
         threshold = min(threshold, reached - (reached if reached > 0 else -reached) * <float>1.2e-7)
     job.thresholds[token] = threshold
 
@@ -318,25 +436,27 @@ cdef void rescore_task(const void *data, Workspace space, int64_t task, int thre
         if job.screened.most_upper[token * tiles + tile] < threshold:
             continue
         for row in range(16 * tile, min(16 * tile + 16, job.rows)):
+            if is_excluded(job, token, row):
+                continue
             if not screened_of(job, token, row) + margin_of(job, token, row) < threshold:
                 job.found[at + count] = <int32_t>row
                 count += 1
     kernels().dense_rows[job.kind](job.matrix, job.columns, job.found + at, count, job.x + token * job.columns,
                                    job.logits + at)
-    job.counts[task] = count
+    job.found_counts[task] = count
 
 
 cdef gather(const Screening *job, int64_t token):
     """(ids, logits) of one token."""
     cdef int64_t total = 0, share, at, i, next = 0
     for share in range(job.shares):
-        total += job.counts[token * job.shares + share]
+        total += job.found_counts[token * job.shares + share]
     ids, values = np.empty(total, np.int64), np.empty(total, np.float32)
     cdef int64_t[::1] ids_view = ids
     cdef float[::1] values_view = values
     for share in range(job.shares):
         at = 16 * (token * job.screen.row_tiles + share * RESCORE_TILES)
-        for i in range(job.counts[token * job.shares + share]):
+        for i in range(job.found_counts[token * job.shares + share]):
             ids_view[next] = job.found[at + i]
             values_view[next] = job.logits[at + i]
             next += 1

@@ -49,6 +49,7 @@ cdef class Workspace:
     cdef ThreadState *states
     cdef readonly object cancel_flag
     cdef const int *cancel
+    cdef public object screen_buffers
     cdef public double kernel_seconds
     cdef double _entered
     cdef public bint profiling

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -5,6 +7,7 @@ OPERATIONS: tuple[str, ...]
 
 class Workspace:
     kernel_seconds: float
+    screen_buffers: Any
     profiling: bool
     def __new__(cls, n_threads: int, serial_below: int = 0) -> Workspace: ...
     def use_cancel_flag(self, flag: NDArray[np.int32]) -> None: ...

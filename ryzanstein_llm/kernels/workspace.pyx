@@ -38,6 +38,8 @@ cdef class Workspace:
     kernel_seconds : float
         Time the calling thread has spent within parallel regions, waiting for the others in
         them included; what is missing to wall-clock time is Python, fork and join.
+    screen_buffers : object
+        What the screen of the head keeps here between calls; see head.pyx.
     profiling : bool
         Whether calls add up their time by operation.
     """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import FormatError
 from ..formats import Checkpoint
+from ..interfaces.head_query import Candidates, HeadQuery
 from ..kernels.packing import rotary_table
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
@@ -89,12 +90,11 @@ class CausalLM(Protocol):
         """Final norm and head: float32 (n, vocab)."""
         ...
 
-    def likeliest(
-        self, hidden: Float32, space: Workspace, count: int, margin: float
-    ) -> list[tuple[NDArray[np.int64], Float32]] | None:
-        """For each hidden state (n, hidden): ids, rising, and their logits, of at least the `count`
-        likeliest tokens and of those within `margin` of the likeliest; bits as from `logits`.
-        None if the model has no way to do with less than all."""
+    def candidates(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
+        """Final norm and head, for each hidden state (n, hidden) as far as its query asks; bits as
+        from `logits`."""
         ...
 
 

@@ -19,10 +19,12 @@ from ..kernels.attention import MAX_HEAD_DIM
 from ..kernels.decoder import DecoderLayer, decoder_layers
 from ..kernels.elementwise import inverse_square_root
 from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
-from ..kernels.linear import MAX_COLUMNS, norm_dense
+from ..kernels.linear import MAX_COLUMNS
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
+from ..interfaces.head_query import Candidates, HeadQuery
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
+from .head import FloatHead
 from .weights import WeightLoader, format_of, layouts_of
 
 __all__ = ["BitNetConfig", "BitNetForCausalLM", "load", "refuse_unused"]
@@ -161,7 +163,7 @@ class BitNetForCausalLM:
     ) -> None:
         self.config = config
         self.embedding, self.layers = embedding, layers
-        self.final_norm, self.head, self.screen = final_norm, head, screen
+        self.head = FloatHead(head, final_norm, config.norm_eps, screen)
         self.n_parameters = n_parameters
         self.score_scale = inverse_square_root(config.head_dim)
         self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
@@ -170,9 +172,9 @@ class BitNetForCausalLM:
     def weight_bytes(self) -> int:
         """Bytes of weights, in memory or mapped."""
         matrices = sum(matrix.nbytes for layer in self.layers for matrix in layer.matrices)
-        head = 0 if self.head is self.embedding else self.head.array.nbytes
-        screen = 0 if self.screen is None else self.screen.nbytes
-        return matrices + self.embedding.array.nbytes + head + screen
+        tied = self.head.matrix is self.embedding
+        head = 0 if tied else self.head.matrix.array.nbytes
+        return matrices + self.embedding.array.nbytes + head + self.head.screen_bytes
 
     @property
     def weight_format(self) -> str:
@@ -208,27 +210,12 @@ class BitNetForCausalLM:
         return hidden
 
     def logits(self, hidden: Float32, space: Workspace) -> Float32:
-        out = np.empty((len(hidden), self.config.vocab_size), np.float32)
-        norm_dense(
-            hidden,
-            self.final_norm,
-            self.config.norm_eps,
-            self.head.array,
-            self.head.dtype,
-            out,
-            space,
-        )
-        return out
+        return self.head.logits(hidden, space)
 
-    def likeliest(
-        self, hidden: Float32, space: Workspace, count: int, margin: float
-    ) -> list[tuple[NDArray[np.int64], Float32]] | None:
-        if self.screen is None or 8 * count > self.config.vocab_size:
-            return None  # with so many in question, the full head is as quick
-        found: list[tuple[NDArray[np.int64], Float32]] = self.screen.likeliest(
-            hidden, self.final_norm, self.config.norm_eps, space, count, margin
-        )
-        return found
+    def candidates(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
+        return self.head.candidates(hidden, queries, space)
 
     def _embed(self, ids: NDArray[np.int64]) -> Float32:
         rows = self.embedding.array[ids]

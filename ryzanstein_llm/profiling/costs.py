@@ -7,7 +7,7 @@ from typing import Any
 
 from ..kv_cache import KVLayout
 
-__all__ = ["Cost", "head_costs", "layer_costs", "screen_costs"]
+__all__ = ["Cost", "candidate_costs", "head_costs", "layer_costs"]
 
 Cost = tuple[float, float]  # bytes, multiply-adds
 FLOAT = 4
@@ -70,25 +70,41 @@ def layer_costs(
 
 def head_costs(graph: Any, n: int) -> dict[str, Cost]:
     """Of logits of n tokens from all rows of the head."""
-    vocabulary, hidden = graph.head.array.shape
+    vocabulary, hidden = graph.head.matrix.array.shape
     activations = n * (hidden + vocabulary) * FLOAT
     return {
         "head_norm": (2 * n * hidden * FLOAT, 0),
-        "head": (graph.head.array.nbytes + activations, n * vocabulary * hidden),
+        "head": (graph.head.matrix.array.nbytes + activations, n * vocabulary * hidden),
     }
 
 
-def screen_costs(graph: Any, n: int, rows: int) -> dict[str, Cost]:
-    """Of the screen for n tokens, and of `rows` rows in all whose stored floats were read.
+def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[int]) -> dict[str, Cost]:
+    """Of the head's answers to queries.
 
     The screen multiplies each weight once, and writes a logit a row.
+
+    Parameters
+    ----------
+    ways : str of each query
+        As `FloatHead.way` says.
+    sizes : int of each query
+        Rows whose stored floats were read: all candidates, but where all rows were computed.
     """
-    vocabulary, hidden = graph.head.array.shape
-    return {
-        "head_norm": (n * hidden * (2 * FLOAT + 1), 0),
-        "head_screen": (
-            graph.screen.nbytes + n * (hidden + FLOAT * vocabulary),
-            n * vocabulary * hidden,
-        ),
-        "head_rescore": (rows * graph.head.array.nbytes / vocabulary, rows * hidden),
-    }
+    vocabulary, hidden = graph.head.matrix.array.shape
+    full, screened = ways.count("full"), ways.count("screen")
+    costs = head_costs(graph, full) if full else {}
+    rows = sum(size for way, size in zip(ways, sizes, strict=True) if way != "full")
+    others = len(ways) - full
+    if others:
+        norm = costs.get("head_norm", (0, 0))[0]
+        costs["head_norm"] = (norm + others * hidden * (2 * FLOAT + 1), 0)
+        costs["head_rescore"] = (
+            rows * graph.head.matrix.array.nbytes / vocabulary,
+            rows * hidden,
+        )
+    if screened:
+        costs["head_screen"] = (
+            graph.head.screen_bytes + screened * (hidden + FLOAT * vocabulary),
+            screened * vocabulary * hidden,
+        )
+    return costs

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..interfaces.head_query import Candidates, HeadQuery
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
-from .costs import Cost, head_costs, layer_costs, screen_costs
+from .costs import Cost, candidate_costs, head_costs, layer_costs
 
 if TYPE_CHECKING:
     from ..models import CausalLM
@@ -110,14 +111,14 @@ class ObservedGraph:
         self._tell(work, partial(head_costs, self._graph, len(hidden)))
         return logits
 
-    def likeliest(
-        self, hidden: Float32, space: Workspace, count: int, margin: float
-    ) -> list[tuple[NDArray[np.int64], Float32]] | None:
+    def candidates(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
         with self._observed(Work("head", len(hidden), False), space) as work:
-            found = self._graph.likeliest(hidden, space, count, margin)
-        if found is not None:
-            rows = sum(len(ids) for ids, _ in found)
-            self._tell(work, partial(screen_costs, self._graph, len(hidden), rows))
+            found = self._graph.candidates(hidden, queries, space)
+        ways = [self._graph.head.way(query) for query in queries]
+        sizes = [len(each.logits) for each in found]
+        self._tell(work, partial(candidate_costs, self._graph, ways, sizes))
         return found
 
     @contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from ryzanstein_llm.kernels import cpu, packing
 from ryzanstein_llm.kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
+from ryzanstein_llm.kernels.head_rows import row_logits
 from ryzanstein_llm.kernels.linear import norm_dense
 from ryzanstein_llm.kernels.workspace import Workspace
 from ryzanstein_llm.testing import to_bf16_bits
@@ -174,8 +175,9 @@ def test_bounds_hold_for_every_row(tier, rng, rows, columns, tokens):
     kinds = kinds[::-1]
     usable = [x for x in kinds if 1e-9 < np.abs(x).max() < 1e10]
     hidden = np.stack([usable[i % len(usable)] for i in range(tokens)])
-    head.likeliest(hidden, None, 1e-5, Workspace(1))
-    lower, upper = head.bounds
+    space = Workspace(1)
+    head.likeliest(hidden, None, 1e-5, space)
+    lower, upper = head.bounds(space)
     exact = hidden.astype(np.float64) @ weights.astype(np.float64).T
     assert (lower <= exact).all()
     assert (exact <= upper).all()
@@ -194,8 +196,9 @@ def test_bounds_hold_where_the_rest_of_the_hidden_state_is_along_a_row(tier, tok
     hidden = np.full((tokens, columns), 0.49, np.float32)
     hidden[:, ::64] = 127.0  # so that a step is 1
     head = ScreenedHead(weights, "F32", 1)
-    head.likeliest(hidden, None, 1e-5, Workspace(1))
-    lower, upper = head.bounds
+    space = Workspace(1)
+    head.likeliest(hidden, None, 1e-5, space)
+    lower, upper = head.bounds(space)
     exact = hidden.astype(np.float64) @ weights.astype(np.float64).T
     assert (lower <= exact).all()
     assert (exact <= upper).all()
@@ -209,8 +212,9 @@ def test_logits_of_the_screen_are_those_of_its_codes(tier, rng):
     hidden = rng.integers(-127, 128, (9, columns)).astype(np.float32)
     hidden[:, ::64] = 127.0
     for n in (1, 2, 4, 9):
-        head.likeliest(hidden[:n], None, 1e-5, Workspace(1))
-        lower, upper = head.bounds
+        space = Workspace(1)
+        head.likeliest(hidden[:n], None, 1e-5, space)
+        lower, upper = head.bounds(space)
         middle = (lower.astype(np.float64) + upper) / 2
         meant = hidden[:n].astype(np.float64) @ stood_for(head, rows, columns).T
         size = np.linalg.norm(weights, axis=1) * np.linalg.norm(hidden[:n], axis=1)[:, None]
@@ -227,8 +231,9 @@ def test_the_largest_sums_do_not_overflow(tier, sign):
     hidden = np.full((5, columns), 1.0, np.float32)
     head = ScreenedHead(weights, "F32", 1)
     for n in (1, 5):
-        found = head.likeliest(hidden[:n], None, 1e-5, Workspace(1))
-        lower, upper = head.bounds
+        space = Workspace(1)
+        found = head.likeliest(hidden[:n], None, 1e-5, space)
+        lower, upper = head.bounds(space)
         exact = np.array([sign, -sign, 0.0]) * columns
         assert (lower <= exact).all()
         assert (exact <= upper).all()
@@ -254,8 +259,9 @@ def test_candidates_are_those_whose_bounds_reach_exact_logits(tier, rng):
     head = ScreenedHead(weights, "F32", 1)
     hidden = rng.standard_normal((6, columns)).astype(np.float32)
     for count in (1, 20):
-        found = head.likeliest(hidden, None, 1e-5, Workspace(2), count)
-        lower, upper = head.bounds
+        space = Workspace(2)
+        found = head.likeliest(hidden, None, 1e-5, space, count)
+        lower, upper = head.bounds(space)
         for token, (ids, _) in enumerate(found):
             threshold = np.sort(lower[token])[-count]
             assert set(ids) <= set(np.flatnonzero(upper[token] >= threshold))
@@ -274,9 +280,10 @@ def test_every_tier_finds_the_same_rows(rng):
         for tier in cpu.available_tiers():
             cpu.use_tier(tier)
             head = ScreenedHead(weights, "F32", 1)
-            likeliest = head.likeliest(hidden, None, 1e-5, Workspace(1), 3)
+            space = Workspace(1)
+            likeliest = head.likeliest(hidden, None, 1e-5, space, 3)
             found.append(
-                [ids.tolist() for ids, _ in likeliest] + [b.tobytes() for b in head.bounds]
+                [ids.tolist() for ids, _ in likeliest] + [b.tobytes() for b in head.bounds(space)]
             )
     finally:
         cpu.use_tier(before)
@@ -358,3 +365,99 @@ def test_weights_that_do_not_fit_their_stored_screen_are_refused(rng):
     for wrong in (weights.astype(np.float16), np.asfortranarray(weights), weights[:0]):
         with pytest.raises(ValueError, match="weights of"):
             ScreenedHead(wrong, "F32", 1, packed=packed)
+
+
+def listed(rng, rows, share):
+    """Some of the rows, in order."""
+    return np.flatnonzero(rng.random(rows) < share)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(17, 16), (1000, 67), (4096, 256)])
+@pytest.mark.parametrize("share", [0.001, 0.3, 1.0])
+def test_named_rows_are_there_and_count_as_none_of_the_likeliest(tier, rng, rows, columns, share):
+    weights = stored(rng.standard_normal((rows, columns)) * 0.05, "BF16")
+    head = ScreenedHead(weights, "BF16", 2)
+    hidden = rng.standard_normal((3, columns)).astype(np.float32)
+    also = [listed(rng, rows, share), None, np.array([0])]
+    counts = [5, 2, 1]
+    found = head.likeliest(hidden, None, 1e-5, Workspace(2), counts, 0.0, also)
+    for row, named, count, (ids, logits) in zip(hidden, also, counts, found, strict=True):
+        expected = full_head(row, None, weights, "BF16")
+        assert (np.diff(ids) > 0).all()
+        assert (logits.view(np.uint32) == expected[ids].view(np.uint32)).all()
+        named = np.array([], int) if named is None else named
+        others = np.setdiff1d(np.arange(rows), named)
+        best = others[np.argsort(-expected[others], kind="stable")[:count]]
+        assert {*named, *best} <= set(ids)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_only_allowed_rows_are_found(tier, rng, share):
+    weights = stored(rng.standard_normal((3000, 96)) * 0.05, "F16")
+    head = ScreenedHead(weights, "F16", 2)
+    hidden = rng.standard_normal((2, 96)).astype(np.float32)
+    mask = rng.random(3000) < share
+    found = head.likeliest(hidden, None, 1e-5, Workspace(2), 4, 0.0, None, [mask, None])
+    expected = full_head(hidden[0], None, weights, "F16")
+    ids, logits = found[0]
+    assert mask[ids].all()
+    assert (logits == expected[ids]).all()
+    allowed = np.flatnonzero(mask)
+    assert set(allowed[np.argsort(-expected[allowed], kind="stable")[:4]]) <= set(ids)
+    alone = head.likeliest(hidden[1:], None, 1e-5, Workspace(1), 4)[0]
+    assert all((a == b).all() for a, b in zip(found[1], alone, strict=True))
+
+
+def test_where_bounds_fail_all_allowed_rows_are_computed(tier, rng):
+    weights = rng.standard_normal((50, 32)).astype(np.float32)
+    hidden = np.full((1, 32), np.nan, np.float32)
+    mask, also = np.arange(50) % 3 == 0, np.array([1, 2])
+    ids, _ = ScreenedHead(weights, "F32", 1).likeliest(
+        hidden, None, 1e-5, Workspace(1), 1, 0.0, [also], [mask]
+    )[0]
+    assert set(ids) == {1, 2, *np.flatnonzero(mask)}
+
+
+def test_each_hidden_state_has_its_own_count_and_margin(tier, rng):
+    weights = rng.standard_normal((2000, 64)).astype(np.float32)
+    head = ScreenedHead(weights, "F32", 1)
+    hidden = rng.standard_normal((3, 64)).astype(np.float32)
+    counts, margins = [1, 30, 700], [9.0, 0.0, 0.5]
+    together = head.likeliest(hidden, None, 1e-5, Workspace(1), counts, margins)
+    for i in range(3):
+        (alone,) = head.likeliest(
+            hidden[i : i + 1], None, 1e-5, Workspace(1), counts[i], margins[i]
+        )
+        expected = full_head(hidden[i], None, weights, "F32")
+        wanted = set(np.argsort(-expected)[: counts[i]])
+        wanted |= set(np.flatnonzero(expected >= expected.max() - np.float32(margins[i])))
+        assert wanted <= set(together[i][0])
+        assert (together[i][0] == alone[0]).all()
+        assert (together[i][1] == alone[1]).all()
+
+
+@pytest.mark.parametrize("kind", ["F32", "BF16", "F16"])
+def test_logits_of_named_rows_alone(tier, rng, kind):
+    weights = stored(rng.standard_normal((500, 77)) * 0.1, kind)
+    hidden = rng.standard_normal((3, 77)).astype(np.float32)
+    norm = rng.standard_normal(77).astype(np.float32)
+    ids = [listed(rng, 500, 0.3), np.array([], int), np.array([499, 0, 7])]
+    for weight in (norm, None):
+        found = row_logits(hidden, weight, 1e-5, weights, kind, ids, Workspace(2))
+        for row, named, logits in zip(hidden, ids, found, strict=True):
+            expected = full_head(row, weight, weights, kind)[named]
+            assert (logits.view(np.uint32) == expected.view(np.uint32)).all()
+
+
+def test_rows_that_are_none_are_refused(rng):
+    weights = rng.standard_normal((50, 32)).astype(np.float32)
+    hidden, head = np.zeros((1, 32), np.float32), ScreenedHead(weights, "F32", 1)
+    for ids in (np.array([50]), np.array([-1]), np.array([3, 2]), np.array([2, 2])):
+        with pytest.raises(ValueError, match="ids that do not rise from 0 to 49"):
+            head.likeliest(hidden, None, 1e-5, Workspace(1), 1, 0.0, [ids])
+    for ids in (np.array([50]), np.array([-1])):
+        with pytest.raises(ValueError, match="beyond the 50 rows"):
+            row_logits(hidden, None, 1e-5, weights, "F32", [ids], Workspace(1))
+    for mask in (np.ones(49, bool), np.ones(50, np.uint8)):
+        with pytest.raises(ValueError, match="for 50 rows"):
+            head.likeliest(hidden, None, 1e-5, Workspace(1), 1, 0.0, None, [mask])

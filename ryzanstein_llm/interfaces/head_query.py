@@ -1,0 +1,48 @@
+"""What is asked of the output head for one hidden state, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Candidates", "HeadQuery"]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadQuery:
+    """Which logits the choice of one token needs.
+
+    Attributes
+    ----------
+    count : int >= 1, or None
+        The `count` likeliest tokens, not counting those of `also`; None: every token.
+    margin : float >= 0
+        And those whose logits are at most so far below the likeliest.
+    also : int64 array of rising ids, or None
+        And these, because their logits are changed before the choice.
+    allowed : bool array of shape (vocab_size,), or None
+        Only tokens for which this is True are asked for.
+    """
+
+    count: int | None = 1
+    margin: float = 0.0
+    also: NDArray[np.int64] | None = None
+    allowed: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """At least the tokens asked for.
+
+    Attributes
+    ----------
+    ids : int64 array of shape (n,), rising, or None
+        Whose logits these are; None: those of the whole vocabulary.
+    logits : float32 array of shape (n,)
+        Equal bit for bit to those that the full head gives.
+    """
+
+    ids: NDArray[np.int64] | None
+    logits: NDArray[np.float32]

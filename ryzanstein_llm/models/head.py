@@ -1,0 +1,129 @@
+"""The output head: from hidden states to logits, of all tokens or of those that matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats import Tensor
+from ..interfaces.head_query import Candidates, HeadQuery
+from ..kernels.head import ScreenedHead
+from ..kernels.head_rows import row_logits
+from ..kernels.linear import norm_dense
+from ..kernels.workspace import Workspace
+
+__all__ = ["FloatHead"]
+
+Float32 = NDArray[np.float32]
+
+FEW = 8
+"""Where at most a FEW-th of the vocabulary is in question, less than the full head is read."""
+
+
+class FloatHead:
+    """A final RMSNorm and a matrix of floats, with a screen that finds the likeliest tokens.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (vocab_size, hidden_size)
+    norm : float32 array of shape (hidden_size,)
+    eps : float
+        Of the norm.
+    screen : ScreenedHead or None
+        Of the same matrix.
+    """
+
+    def __init__(
+        self, matrix: Tensor, norm: Float32, eps: float, screen: ScreenedHead | None
+    ) -> None:
+        self.matrix, self.norm, self.eps, self.screen = matrix, norm, eps, screen
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the matrix."""
+        return len(self.matrix.array)
+
+    @property
+    def screen_bytes(self) -> int:
+        """Bytes of the screen, 0 without one."""
+        return 0 if self.screen is None else self.screen.nbytes
+
+    def logits(self, hidden: Float32, space: Workspace) -> Float32:
+        """Of all tokens: float32 (n, vocab_size) for hidden states float32 (n, hidden_size)."""
+        out = np.empty((len(hidden), self.vocab_size), np.float32)
+        norm_dense(
+            hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, space
+        )
+        return out
+
+    def candidates(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
+        """The answer to a query for each hidden state. Hidden states whose queries take the same
+        way are computed together; results do not depend on it."""
+        answers: dict[int, Candidates] = {}
+        ways = [self.way(query) for query in queries]
+        for way, answer in (("full", self._all), ("rows", self._rows), ("screen", self._search)):
+            members = [i for i, taken in enumerate(ways) if taken == way]
+            if members:
+                chosen = hidden if len(members) == len(queries) else hidden[members]
+                found = answer(chosen, [queries[i] for i in members], space)
+                answers.update(zip(members, found, strict=True))
+        return [answers[i] for i in range(len(queries))]
+
+    def way(self, query: HeadQuery) -> str:
+        """How a query is answered: "full" (every row), "rows" (those named), or "screen"."""
+        few = self.vocab_size // FEW
+        if query.allowed is not None and np.count_nonzero(query.allowed) <= few:
+            return "rows"
+        if self.screen is None or query.count is None:
+            return "full"
+        named = 0 if query.also is None else len(query.also)
+        return "screen" if query.count + named <= few else "full"
+
+    def _all(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
+        found = []
+        for logits, query in zip(self.logits(hidden, space), queries, strict=True):
+            if query.allowed is None:
+                found.append(Candidates(None, logits))
+            else:
+                ids = np.flatnonzero(query.allowed)
+                found.append(Candidates(ids, logits[ids]))
+        return found
+
+    def _rows(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
+        ids = [np.flatnonzero(query.allowed) for query in queries]  # type: ignore[arg-type]
+        matrix = self.matrix
+        logits = row_logits(hidden, self.norm, self.eps, matrix.array, matrix.dtype, ids, space)
+        return [Candidates(*both) for both in zip(ids, logits, strict=True)]
+
+    def _search(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
+        assert self.screen is not None
+        also = [_allowed_only(query) for query in queries]
+        found = self.screen.likeliest(
+            hidden,
+            self.norm,
+            self.eps,
+            space,
+            [query.count or 1 for query in queries],
+            [query.margin for query in queries],
+            also if any(ids is not None for ids in also) else None,
+            [query.allowed for query in queries]
+            if any(query.allowed is not None for query in queries)
+            else None,
+        )
+        return [Candidates(ids, logits) for ids, logits in found]
+
+
+def _allowed_only(query: HeadQuery) -> NDArray[np.int64] | None:
+    if query.also is None or query.allowed is None:
+        return query.also
+    return query.also[query.allowed[query.also]]
