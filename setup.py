@@ -1,13 +1,17 @@
-"""Extensions of the wheel: baseline flags, OpenMP, and which tiers the compiler can build.
+"""Extensions of the wheel: baseline flags, OpenMP, and which tiers the compiler can build; and
+the page that a package index shows.
 
 One build serves every x86-64 CPU: no -march beyond the baseline and no fast-math, ever;
 the instruction-set regions under include/ choose their own target.
 
-Environment: FORCE_SCALAR=1 builds only the portable tier.
+Environment: FORCE_SCALAR=1 builds only the portable tier. CFLAGS=-g keeps debugging information,
+which doubles the wheel. RYZANSTEIN_REPOSITORY is the public address of the repository: links of
+README.md lead there.
 """
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +23,7 @@ from setuptools.command.build_ext import build_ext
 
 KERNELS = "ryzanstein_llm/kernels"
 TIERS = ("avx2", "avxvnni", "avx512vnni")
+REPOSITORY = os.environ.get("RYZANSTEIN_REPOSITORY", "").rstrip("/")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
 GNU_FLAGS = [
@@ -41,6 +46,8 @@ class BuildKernels(build_ext):
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         flags = list(MSVC_FLAGS if msvc else GNU_FLAGS)
+        if not msvc and "-g" not in os.environ.get("CFLAGS", "").split():
+            flags.append("-g0")  # Python's own flags ask for it
         if X86_64 and not msvc:
             flags += ["-march=x86-64", "-mtune=generic"]
         macros = [("FORCE_SCALAR", "1")] if os.environ.get("FORCE_SCALAR", "0") != "0" else []
@@ -101,7 +108,33 @@ def extension(name: str, *c_sources: str) -> Extension:
     )
 
 
+def page() -> str:
+    """README.md for a package index, where relative links lead nowhere: absolute ones if the
+    address of the repository is known, else their text alone."""
+
+    def absolute(link: re.Match[str]) -> str:
+        picture, text, target = link.groups()
+        if not REPOSITORY:
+            return "" if picture else text
+        return f"{picture}[{text}]({REPOSITORY}/{'raw' if picture else 'blob'}/HEAD/{target})"
+
+    readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^\]]+)\]\((?!https?:|#)([^)\s]+)\)", absolute, readme)
+
+
 setup(
+    long_description=page(),
+    long_description_content_type="text/markdown",
+    project_urls=(
+        {
+            "Source": REPOSITORY,
+            "Documentation": f"{REPOSITORY}/blob/HEAD/API.md",
+            "Changelog": f"{REPOSITORY}/blob/HEAD/CHANGELOG.md",
+            "Issues": f"{REPOSITORY}/issues",
+        }
+        if REPOSITORY
+        else {}
+    ),
     ext_modules=cythonize(
         [
             extension(

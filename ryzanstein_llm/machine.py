@@ -16,8 +16,9 @@ def has_avx2() -> bool:
 
 
 def num_threads() -> int:
-    """Threads the next model would use: `OMP_NUM_THREADS` as it is now, else
-    min(CPUs this process may use, cgroup quota rounded down, physical cores).
+    """Threads that a large model would use now: `OMP_NUM_THREADS`, else the least of CPUs this
+    process may use, cgroup quota rounded down, and physical cores. Small models use fewer:
+    `BitNetModel.n_threads` says how many.
 
     Raises
     ------

@@ -49,8 +49,9 @@ class BitNetModel:
         A `.safetensors` file with config.json (and tokenizer.json) beside it, a checkpoint
         directory, or None for the built-in demo model. Nothing is downloaded.
     n_threads : int, optional
-        Threads, obeyed exactly. Default: `OMP_NUM_THREADS` as it is now, else min(CPUs this
-        process may use, cgroup quota rounded down, physical cores).
+        Threads, obeyed exactly. Default: `OMP_NUM_THREADS` as it is now, else the least of CPUs
+        this process may use, cgroup quota rounded down, physical cores, and what a model of this
+        size gains from: one thread for each 12 million weights.
     context_length : int, optional
         Tokens a sequence may have; default and maximum are the checkpoint's.
     kv_dtype : "float32", "bfloat16" or "int8", optional
@@ -98,7 +99,7 @@ class BitNetModel:
         packed_cache: bool | str | os.PathLike[str] = True,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
-        self.threads = choose_threads(n_threads)
+        threads = choose_threads(n_threads)
         kind = KV_DTYPES[
             check_choice("kv_dtype", DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype, KV_DTYPES)
         ]
@@ -117,13 +118,14 @@ class BitNetModel:
                 directory,
                 lambda packed, progress: load_model(
                     checkpoint,
-                    LoadOptions(self.threads.count, skipping, weight_format, progress, packed),
+                    LoadOptions(threads.count, skipping, weight_format, progress, packed),
                 ),
                 progress,
             )
             self.eos_ids, self.start_id = _special_ids(
                 checkpoint, self.tokenizer, graph.config.vocab_size
             )
+        self.threads = threads.for_model(graph.n_parameters)
         self.config = graph.config
         limit = self.config.context_length
         self.context_length = (

@@ -1,8 +1,10 @@
 """setup.py compiles again what was compiled with other tiers: sources that have not changed are
-no reason to put the kernels of an earlier build into a wheel."""
+no reason to put the kernels of an earlier build into a wheel. And it makes the page that a package
+index shows."""
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 import types
@@ -16,15 +18,21 @@ setuptools = pytest.importorskip("setuptools")
 SETUP = Path(__file__).resolve().parent.parent / "setup.py"
 
 
+def setup_script() -> tuple[dict[str, Any], dict[str, Any]]:
+    """(names of setup.py, what it gave to `setup`), without Cython."""
+    cython = types.ModuleType("Cython.Build")
+    cython.cythonize = lambda extensions, **_: extensions  # type: ignore[attr-defined]
+    modules = {"Cython": types.ModuleType("Cython"), "Cython.Build": cython}
+    with mock.patch.dict(sys.modules, modules), mock.patch.object(setuptools, "setup") as setup:
+        names = runpy.run_path(str(SETUP))
+    return names, setup.call_args.kwargs
+
+
 def forced(directory: Path, monkeypatch: pytest.MonkeyPatch, force_scalar: str) -> bool:
     """Run the command build_ext without a compiler; whether it would compile all anew."""
     monkeypatch.setenv("FORCE_SCALAR", force_scalar)
     monkeypatch.chdir(directory)
-    cython = types.ModuleType("Cython.Build")
-    cython.cythonize = lambda extensions, **_: extensions  # type: ignore[attr-defined]
-    modules = {"Cython": types.ModuleType("Cython"), "Cython.Build": cython}
-    with mock.patch.dict(sys.modules, modules), mock.patch.object(setuptools, "setup"):
-        build: Any = runpy.run_path(str(SETUP))["BuildKernels"]
+    build: Any = setup_script()[0]["BuildKernels"]
     command = build(setuptools.Distribution())
     command.ensure_finalized()
     command.extensions = []
@@ -45,3 +53,41 @@ def test_a_tree_that_was_built_before_settings_were_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert forced(tmp_path, monkeypatch, "1")
+
+
+LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
+
+
+def test_links_of_the_page_are_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RYZANSTEIN_REPOSITORY", "https://example.org/team/project/")
+    given = setup_script()[1]
+    links = LINK.findall(given["long_description"])
+    assert "https://example.org/team/project/blob/HEAD/API.md" in links
+    assert "https://example.org/team/project/raw/HEAD/benchmarks/plots/engines.svg" in links
+    assert all(link.startswith(("https://", "#")) for link in links)
+    assert given["project_urls"]["Source"] == "https://example.org/team/project"
+
+
+def test_a_page_without_an_address_has_no_dead_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RYZANSTEIN_REPOSITORY", raising=False)
+    given = setup_script()[1]
+    assert all(
+        link.startswith(("https://", "#")) for link in LINK.findall(given["long_description"])
+    )
+    assert "API.md" in given["long_description"]
+    assert given["project_urls"] == {}
+
+
+@pytest.mark.parametrize(("cflags", "stripped"), [("", True), ("-O2 -g0", True), ("-g", False)])
+def test_debugging_information_is_left_out_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cflags: str, stripped: bool
+) -> None:
+    monkeypatch.setenv("CFLAGS", cflags)
+    monkeypatch.chdir(tmp_path)
+    command: Any = setup_script()[0]["BuildKernels"](setuptools.Distribution())
+    command.ensure_finalized()
+    (extension,) = command.extensions = [setuptools.Extension("name", ["name.c"])]
+    command.compiler = mock.Mock(compiler_type="unix")
+    with mock.patch.object(setuptools.command.build_ext.build_ext, "build_extensions"):
+        command.build_extensions()
+    assert ("-g0" in extension.extra_compile_args) == stripped

@@ -167,7 +167,7 @@ def test_other_machines_libraries_change_nothing(checkpoint):
     def run(**environment: str) -> str:
         return subprocess.run(
             [sys.executable, "-W", "ignore", "-c", SCRIPT, str(checkpoint)],
-            env={**os.environ, **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
             check=True,
             capture_output=True,
             text=True,

@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from ryzanstein_llm import threads
+from ryzanstein_llm import BitNetModel, threads
 from ryzanstein_llm.cgroup import cpu_quota
 from ryzanstein_llm.errors import InvalidParameterError
-from ryzanstein_llm.threads import MAX_THREADS, choose_threads
+from ryzanstein_llm.threads import MAX_THREADS, WEIGHTS_PER_THREAD, choose_threads
 
 V2_MOUNT = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw\n"
 V1_MOUNT = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
@@ -206,6 +206,41 @@ class TestWhatIsAskedFor:
     def test_the_bounds_are_inclusive(self, machine):
         assert machine.choose(1).count == 1
         assert machine.choose(MAX_THREADS).count == MAX_THREADS
+
+
+class TestTheSizeOfTheModel:
+    def test_a_small_model_gets_a_thread_for_each_part_worth_one(self, machine):
+        choice = machine.choose()
+        assert choice.for_model(1).count == 1
+        assert choice.for_model(2 * WEIGHTS_PER_THREAD - 1).count == 1
+        assert choice.for_model(2 * WEIGHTS_PER_THREAD).count == 2
+        assert choice.for_model(5 * WEIGHTS_PER_THREAD).count == 5
+
+    def test_the_size_is_the_reason_where_it_decides(self, machine):
+        assert machine.choose().for_model(6_000_000).reason == (
+            "enough for a model of 6 million weights"
+        )
+        machine.siblings((0, 4), (1, 5), (2, 6), (3, 7))
+        assert machine.choose().for_model(2_000_000_000).reason == "4 physical cores"
+
+    def test_the_machine_remains_the_limit(self, machine):
+        choice = machine.choose()
+        assert choice.for_model(10**12) is choice
+
+    def test_a_requested_number_is_obeyed(self, machine, monkeypatch):
+        assert machine.choose(3).for_model(1).count == 3
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+        assert machine.choose().for_model(1).count == 4
+
+    def test_the_demo_model_runs_on_one_thread_unless_told(self, monkeypatch):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        with BitNetModel() as model:
+            assert model.n_threads == 1
+        with BitNetModel(n_threads=2) as model:
+            assert model.n_threads == 2
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        with BitNetModel() as model:
+            assert model.n_threads == 3
 
 
 class TestOversubscription:

@@ -67,7 +67,7 @@ def run(
     keep : path, optional
         With a preset: a directory to write to, and to leave.
     n_threads : int or several, optional
-        Default: what `BitNetModel` would choose.
+        Default: what `BitNetModel` would choose for a large model.
     tiers : str or several, optional
         Default: the one in use, in whose favourite format the weights are for all of them.
     kv_dtype : "float32", "bfloat16" or "int8", optional

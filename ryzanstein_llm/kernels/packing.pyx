@@ -209,7 +209,7 @@ def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
 
     Returns
     -------
-    (blocks, stats) : arrays of `screen_shapes(rows, columns)`
+    (blocks, stats) : 64-byte aligned arrays of `screen_shapes(rows, columns)`
         uint8 codes and scales; float32 scale d of each row, norm of its error and norm of what the codes
         stand for. d is -1 where a weight of the row is not finite.
     """
@@ -223,7 +223,7 @@ def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
     shape, stats_shape = screen_shapes(rows, columns)
     count = shape[0]
     blocks = allocate(shape[0] * shape[1]).reshape(shape)
-    stats = np.empty(stats_shape, np.float32)
+    stats = aligned_empty(4 * stats_shape[0] * stats_shape[1]).view(np.float32).reshape(stats_shape)
     cdef uint8_t[:, ::1] blocks_view = blocks
     cdef float[:, ::1] stats_view = stats
     cdef int threads = team_size(n_threads)

@@ -340,6 +340,18 @@ def test_a_stored_screen_that_cannot_be_is_refused(rng, stat, value):
         ScreenedHead(weights, "F32", 1, packed=(blocks, stats))
 
 
+def test_what_packing_gives_can_always_be_stored_and_taken_again(rng):
+    """Aligned wherever the allocator happens to put it."""
+    weights = rng.standard_normal((100, 64)).astype(np.float32)
+    held = []  # keeps memory in use, so that addresses differ
+    for size in range(1, 60):
+        held.append(np.empty(size, np.uint8))
+        blocks, stats = packing.pack_screen(weights, "F32", 1)
+        assert blocks.ctypes.data % 64 == stats.ctypes.data % 64 == 0
+        held.append(stats)
+        ScreenedHead(weights, "F32", 1, packed=(blocks, stats))
+
+
 def test_weights_that_do_not_fit_their_stored_screen_are_refused(rng):
     weights = rng.standard_normal((40, 64)).astype(np.float32)
     packed = packing.pack_screen(weights, "F32", 1)
