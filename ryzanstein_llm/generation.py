@@ -6,9 +6,6 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .errors import CancelledError
 from .kv_cache import KVCache
 from .runner import CancelFlag, Runner
@@ -114,12 +111,13 @@ class TokenLoop:
             start = time.perf_counter()
             try:
                 pending = self._tokens[self._cache.length :]
-                ids, logits = self._logits(pending)
+                query = self._sampler.query
+                found = self._runner.candidates(self._cache, pending, self._cancel, query)
             except CancelledError:
                 self.finish_reason = "cancelled"
                 return
             computed = time.perf_counter()
-            token = self._sampler(logits, ids)
+            token = self._sampler(found)
             end = time.perf_counter()
             self._runner.sampled(end - computed)
             seconds = end - start
@@ -132,10 +130,3 @@ class TokenLoop:
                 return
             self._tokens.append(token)
             yield token
-
-    def _logits(self, pending: list[int]) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
-        """(ids, their logits) as far as the sampler needs them; ids None for all."""
-        wanted = self._sampler.wanted
-        if wanted is None:
-            return None, self._runner.last_logits(self._cache, pending, self._cancel)
-        return self._runner.likeliest(self._cache, pending, self._cancel, *wanted)

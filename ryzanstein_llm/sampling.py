@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FormatError, InvalidParameterError
+from .interfaces.head_query import Candidates, HeadQuery
 from .kernels.elementwise import (
     cumulative_sum,
     enter_float_mode,
@@ -158,12 +159,16 @@ class Sampler:
         self._counts: Counter[int] = Counter()
 
     @property
-    def wanted(self) -> tuple[int, float] | None:
-        """(count, margin): the choice needs only the `count` likeliest tokens and those whose
-        logits are within `margin` of the likeliest. None: it needs all."""
+    def query(self) -> HeadQuery:
+        """The logits that the next choice needs."""
+        count, margin = self._reach()
+        also = None if count is None else self._changed()
+        return HeadQuery(count, margin, also)
+
+    def _reach(self) -> tuple[int | None, float]:
+        """(count, margin) of the query. Penalties only lower logits or raise those of `also`, so
+        the likeliest of the others reach as far as without them."""
         params = self._params
-        if self._penalizes:
-            return None
         if params.temperature < GREEDY_BELOW:
             return 1, 0.0
         if params.top_k:
@@ -172,26 +177,32 @@ class Sampler:
             # a little more than it takes: what is too much is dropped by the exact rule
             distance = -float(log(np.array([params.min_p]))[0])
             return 1, params.temperature * distance * 1.001 + 0.01
-        return None
+        return None, 0.0
 
-    def __call__(self, logits: Float32, ids: NDArray[np.int64] | None = None) -> int:
+    def _changed(self) -> NDArray[np.int64] | None:
+        """Ids whose logits the next choice changes, rising; None if there are none."""
+        changed = self._seen if self._params.repetition_penalty != 1 else self._counts.keys()
+        if not self._penalizes or not changed:
+            return None
+        return np.array(sorted(changed), np.int64)
+
+    def __call__(self, candidates: Candidates) -> int:
         """The next token id.
 
         Parameters
         ----------
-        logits : float32 (n,)
-            Not changed.
-        ids : int64 (n,), rising, optional
-            Whose logits they are, at least those `wanted`; None for the whole vocabulary.
+        candidates : Candidates
+            The answer to `query`, or to one that asks for more. Not changed.
 
         Raises
         ------
         FormatError
             If the logits are not finite: the checkpoint's weights overflow.
         """
+        logits, ids = candidates.logits, candidates.ids
         mode = enter_float_mode()  # the caller's may flush or round otherwise
         try:
-            index = self._choose(self._penalized(logits) if self._penalizes else logits)
+            index = self._choose(self._penalized(logits, ids) if self._penalizes else logits)
         finally:
             leave_float_mode(mode)
         token = index if ids is None else int(ids[index])
@@ -213,18 +224,19 @@ class Sampler:
     def _counting(self) -> bool:
         return self._params.presence_penalty != 0 or self._params.frequency_penalty != 0
 
-    def _penalized(self, logits: Float32) -> Float32:
+    def _penalized(self, logits: Float32, ids: NDArray[np.int64] | None) -> Float32:
         params = self._params
         logits = logits.copy()
         if params.repetition_penalty != 1 and self._seen:
-            ids = np.fromiter(sorted(self._seen), np.int64)
-            penalty, values = np.float32(params.repetition_penalty), logits[ids]
-            logits[ids] = np.where(values > 0, values / penalty, values * penalty)
+            at = _places(np.array(sorted(self._seen), np.int64), ids)
+            penalty, values = np.float32(params.repetition_penalty), logits[at]
+            logits[at] = np.where(values > 0, values / penalty, values * penalty)
         if self._counting and self._counts:
-            ids = np.fromiter(sorted(self._counts), np.int64)
-            counts = np.array([self._counts[token] for token in ids.tolist()], np.float32)
-            logits[ids] -= np.float32(params.presence_penalty)
-            logits[ids] -= np.float32(params.frequency_penalty) * counts
+            counted = np.array(sorted(self._counts), np.int64)
+            at = _places(counted, ids)
+            counts = np.array([self._counts[token] for token in counted.tolist()], np.float32)
+            logits[at] -= np.float32(params.presence_penalty)
+            logits[at] -= np.float32(params.frequency_penalty) * counts
         return logits
 
     def _draw(self, logits: Float32) -> int:
@@ -243,6 +255,13 @@ class Sampler:
         sums = cumulative_sum(weights)
         point = float(self._bits.random_raw() >> 11) * 2.0**-53 * float(sums[-1])
         return int(ids[min(int(np.searchsorted(sums, point, side="right")), len(ids) - 1)])
+
+
+def _places(
+    wanted: NDArray[np.int64], ids: NDArray[np.int64] | None
+) -> NDArray[np.int64] | NDArray[np.intp]:
+    """Where the logits of `wanted` are among those of `ids`, which hold them all."""
+    return wanted if ids is None else np.searchsorted(ids, wanted)
 
 
 def _check_finite(largest: np.float32) -> None:

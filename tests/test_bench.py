@@ -27,6 +27,7 @@ from ryzanstein_llm.bench.traffic import (
     multiply_adds_per_token,
 )
 from ryzanstein_llm.errors import BenchError, CheckpointNotFoundError, InvalidParameterError
+from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.models import bitnet
 from ryzanstein_llm.testing import bitnet_tensor_shapes, make_checkpoint, preset_config
@@ -207,7 +208,7 @@ def test_bytes_of_a_token_are_counted_from_the_weights(report: bench.BenchReport
         assert traffic.cache == 10 * model.info()["kv_bytes_per_token"]
         parts = (traffic.ternary, traffic.head, traffic.head_rows, traffic.cache)
         assert traffic.total == sum(parts)
-        graph.screen = None
+        graph.head.screen = None
         full = bytes_per_token(graph, layout, 10, vocabulary, Densities())
         assert (full.head, full.head_rows) == (2 * hidden * vocabulary, 0)
 
@@ -280,9 +281,10 @@ def test_one_bit_of_one_logit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(MeasuredRunner):
-        def likeliest(self, *arguments):
-            ids, logits = super().likeliest(*arguments)
-            return (ids + 1 if self._space.n_threads == 1 else ids), logits
+        def candidates(self, *arguments):
+            found = super().candidates(*arguments)
+            shift = 1 if self._space.n_threads == 1 else 0
+            return Candidates(found.ids + shift, found.logits)
 
     monkeypatch.setattr(bench.benchmark, "MeasuredRunner", Wrong)
     with pytest.raises(BenchError, match=r"output differs.*tokens"):
@@ -293,11 +295,11 @@ def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatc
 
 def test_a_batch_must_give_the_tokens_of_one_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(MeasuredRunner):
-        def batch_likeliest(self, caches, ids, *arguments):
-            found = super().batch_likeliest(caches, ids, *arguments)
+        def batch_candidates(self, caches, ids, *arguments):
+            found = super().batch_candidates(caches, ids, *arguments)
             if len(ids) == 1:
                 return found
-            return [(tokens + 1, logits) for tokens, logits in found]
+            return [Candidates(each.ids + 1, each.logits) for each in found]
 
     monkeypatch.setattr(bench.benchmark, "MeasuredRunner", Wrong)
     with pytest.raises(BenchError, match=r"sequence 0, token 0: .* in 2 sequences"):

@@ -237,7 +237,7 @@ class TestSession:
                 raise KeyboardInterrupt
 
             with monkeypatch.context() as patch:
-                patch.setattr(model.runner, "likeliest", fail)
+                patch.setattr(model.runner, "candidates", fail)
                 with pytest.raises(KeyboardInterrupt):
                     session.generate(" and then", max_tokens=5)
             assert session.tokens == tokens
@@ -278,14 +278,14 @@ class TestSession:
         self, model, monkeypatch
     ):
         computing, may_end = threading.Event(), threading.Event()
-        likeliest = model.runner.likeliest
+        candidates = model.runner.candidates
 
         def slowly(*arguments):
             computing.set()
             assert may_end.wait(60)
-            return likeliest(*arguments)
+            return candidates(*arguments)
 
-        monkeypatch.setattr(model.runner, "likeliest", slowly)
+        monkeypatch.setattr(model.runner, "candidates", slowly)
         with model.session() as session:
             stream = session.stream(TALE, max_tokens=3)
             thread = threading.Thread(target=lambda: list(stream))

@@ -84,7 +84,7 @@ def test_the_screened_head_comes_from_the_cache_too(path: Path, cache: Path) -> 
         expected = model.generate(prompt(5), **options).ids
     logits(path, cache)
     with BitNetModel(path, packed_cache=cache) as model:
-        assert not model.graph.screen.blocks.flags.writeable  # a view of the file
+        assert not model.graph.head.screen.blocks.flags.writeable  # a view of the file
         assert model.generate(prompt(5), **options).ids == expected
 
 

@@ -18,6 +18,7 @@ from spoilt import refuses
 
 from ryzanstein_llm import BitNetModel, bench, cli
 from ryzanstein_llm.errors import ClosedError, InvalidParameterError
+from ryzanstein_llm.interfaces.head_query import HeadQuery
 from ryzanstein_llm.models import bitnet
 from ryzanstein_llm.profiling import Limits, Profile
 from ryzanstein_llm.runner import new_cancel_flag
@@ -154,7 +155,7 @@ def test_the_head_is_the_screen_and_the_rows_it_leaves(model: BitNetModel) -> No
     decode = generated(model, 20, 9).decode
     screen, rows = decode.operation("head_screen"), decode.operation("head_rescore")
     assert screen.multiply_adds == 8 * VOCABULARY * HIDDEN
-    assert screen.bytes == 8 * (model.graph.screen.nbytes + HIDDEN + 4 * VOCABULARY)
+    assert screen.bytes == 8 * (model.graph.head.screen_bytes + HIDDEN + 4 * VOCABULARY)
     found = rows.multiply_adds / HIDDEN
     assert 8 <= found < 8 * VOCABULARY
     assert rows.bytes == found * 2 * HIDDEN  # bfloat16
@@ -198,7 +199,7 @@ def test_several_sequences_in_a_pass_are_decoding(model: BitNetModel) -> None:
     for length, cache in zip((10, 20, 30), caches, strict=True):
         model.forward(prompt(length), cache)
     with model.profile() as profile:
-        model.runner.batch_likeliest(caches, [5, 6, 7], new_cancel_flag(), 1, 0.0)
+        model.runner.batch_candidates(caches, [5, 6, 7], new_cancel_flag(), [HeadQuery()] * 3)
     assert (profile.decode.passes, profile.decode.tokens) == (1, 3)
     attention = profile.decode.operation("attention")
     assert attention.multiply_adds == LAYERS * 2 * (11 + 21 + 31) * Q

@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 
 from ryzanstein_llm.errors import FormatError, InvalidParameterError
+from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.kernels.elementwise import softmax_weights
 from ryzanstein_llm.sampling import Sampler, SamplingParams
+
+
+def of_all(logits: np.ndarray) -> Candidates:
+    """As of the whole vocabulary."""
+    return Candidates(None, logits)
+
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.06, 0.04], np.float32))
 
 
 def drawn(options: dict[str, Any], logits: np.ndarray = LOGITS, times: int = 4000) -> Counter[int]:
     sampler = Sampler(SamplingParams(seed=1, **options))
-    return Counter(sampler(logits) for _ in range(times))
+    return Counter(sampler(of_all(logits)) for _ in range(times))
 
 
 def test_frequencies_are_the_probabilities():
@@ -64,24 +71,24 @@ def test_logits_that_are_not_finite_are_refused(options, bad):
     logits = LOGITS.copy()
     logits[3] = bad
     with pytest.raises(FormatError, match="not finite"):
-        Sampler(SamplingParams(seed=1, **options))(logits)
+        Sampler(SamplingParams(seed=1, **options))(of_all(logits))
 
 
 def test_penalties():
     repeated = Sampler(SamplingParams(repetition_penalty=2.0), prompt=[4])
-    assert repeated(np.array([1.0, 1.5, -1.0, -2.0, 2.9], np.float32)) == 1  # 2.9 / 2 < 1.5
+    logits = np.array([1.0, 1.5, -1.0, -2.0, 2.9], np.float32)
+    assert repeated(of_all(logits)) == 1  # 2.9 / 2 < 1.5
     frequency = Sampler(SamplingParams(frequency_penalty=0.4))
     logits = np.array([1.0, 0.5, 0.0], np.float32)
-    assert [frequency(logits) for _ in range(4)] == [0, 0, 1, 0]
+    assert [frequency(of_all(logits)) for _ in range(4)] == [0, 0, 1, 0]
     presence = Sampler(SamplingParams(presence_penalty=0.6))
-    assert [presence(logits) for _ in range(3)] == [0, 1, 0]
+    assert [presence(of_all(logits)) for _ in range(3)] == [0, 1, 0]
 
 
 def test_logits_are_left_alone():
     logits = LOGITS.copy()
-    Sampler(SamplingParams(temperature=1.0, repetition_penalty=1.5, presence_penalty=1.0), [1])(
-        logits
-    )
+    params = SamplingParams(temperature=1.0, repetition_penalty=1.5, presence_penalty=1.0)
+    Sampler(params, [1])(of_all(logits))
     assert (logits == LOGITS).all()
 
 

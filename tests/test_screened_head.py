@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.sampling import Sampler, SamplingParams
 
 SAMPLINGS: list[dict[str, Any]] = [
@@ -17,13 +18,15 @@ SAMPLINGS: list[dict[str, Any]] = [
     {"temperature": 0.7, "min_p": 0.05},
     {"temperature": 2.0, "min_p": 0.2, "typical_p": 0.8},
     {"temperature": 1.0, "top_k": 100_000},
+    {"repetition_penalty": 1.2},
+    {"temperature": 0.5, "top_k": 5, "presence_penalty": 0.5},
+    {"frequency_penalty": 0.1},
+    {"temperature": 0.8, "min_p": 0.1, "repetition_penalty": 0.5, "presence_penalty": -0.2},
 ]
 NEEDS_ALL: list[dict[str, Any]] = [
     {"temperature": 1.0},
     {"temperature": 1.0, "top_p": 0.9, "min_p": 0.1},
-    {"repetition_penalty": 1.2},
-    {"temperature": 0.5, "top_k": 5, "presence_penalty": 0.5},
-    {"frequency_penalty": 0.1},
+    {"temperature": 0.7, "repetition_penalty": 1.2},
 ]
 
 
@@ -36,15 +39,15 @@ def model():
 @pytest.mark.parametrize("options", SAMPLINGS)
 def test_same_tokens_as_from_all_logits(model, options):
     params = SamplingParams(seed=11, **options)
-    assert Sampler(params).wanted is not None
+    assert Sampler(params).query.count is not None
     ids = model.tokenize("Once upon a time")
     result = model.generate(
         ids, max_tokens=40, sampling=params, ignore_eos=True, return_result=True
     )
-    sampler, cache, expected = Sampler(params), model.new_cache(), []
+    sampler, cache, expected = Sampler(params, ids), model.new_cache(), []
     pending = ids
     for _ in range(40):
-        token = sampler(model.forward(pending, cache, logits="last")[0])
+        token = sampler(Candidates(None, model.forward(pending, cache, logits="last")[0]))
         expected.append(token)
         pending = [token]
     assert result.ids == expected
@@ -52,10 +55,10 @@ def test_same_tokens_as_from_all_logits(model, options):
 
 @pytest.mark.parametrize("options", NEEDS_ALL)
 def test_what_needs_every_logit_gets_every_logit(options):
-    assert Sampler(SamplingParams(**options)).wanted is None
+    assert Sampler(SamplingParams(**options)).query.count is None
 
 
 def test_ties_go_to_the_lowest_id():
     logits = np.array([1.0, 5.0, 5.0, 2.0], np.float32)
-    assert Sampler(SamplingParams())(logits) == 1
-    assert Sampler(SamplingParams())(logits[1:], np.array([7, 9, 12])) == 7
+    assert Sampler(SamplingParams())(Candidates(None, logits)) == 1
+    assert Sampler(SamplingParams())(Candidates(np.array([7, 9, 12]), logits[1:])) == 7

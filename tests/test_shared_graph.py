@@ -8,6 +8,7 @@ import threading
 import numpy as np
 
 from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.interfaces.head_query import HeadQuery
 from ryzanstein_llm.kernels.workspace import Workspace
 
 TRIES = 2000
@@ -21,8 +22,9 @@ def test_two_workspaces_search_one_head_at_once():
         hidden = hidden.astype(np.float32)
 
         def search(row: np.ndarray, space: Workspace) -> tuple[bytes, bytes]:
-            ((ids, logits),) = graph.likeliest(row, space, 40, 0.0)
-            return ids.tobytes(), logits.tobytes()
+            (found,) = graph.candidates(row, [HeadQuery(40)], space)
+            assert found.ids is not None
+            return found.ids.tobytes(), found.logits.tobytes()
 
         expected = [search(row, Workspace(1)) for row in hidden]
         wrong = [0, 0]

@@ -82,9 +82,10 @@ class Baseline:
                 _activate(gate, layer.activation) * up, layer.ffn_sub_norm, layer.eps
             )
             x += self._product(hidden, layer.down)
-        last = _rms_norm(x[-1:], graph.final_norm, config.norm_eps)
+        last = _rms_norm(x[-1:], graph.head.norm, config.norm_eps)
         logits = np.empty((1, config.vocab_size), np.float32)
-        norm_dense(last, None, 0.0, graph.head.array, graph.head.dtype, logits, self._space)
+        matrix = graph.head.matrix
+        norm_dense(last, None, 0.0, matrix.array, matrix.dtype, logits, self._space)
         return logits[0]
 
     def _product(self, x: Float32, matrix: TernaryMatrix) -> Float32:

@@ -17,6 +17,7 @@ from ryzanstein_llm.bench.plan import Setting
 from ryzanstein_llm.bench.runner import MeasuredRunner
 from ryzanstein_llm.bench.traffic import bytes_per_token, multiply_adds_per_token
 from ryzanstein_llm.formats import open_checkpoint
+from ryzanstein_llm.interfaces.head_query import HeadQuery
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.profiling import Limits
 from ryzanstein_llm.runner import new_cancel_flag
@@ -100,7 +101,7 @@ class Subject:
         if len(ids) > 1:
             runner.last_logits(cache, ids[:-1], new_cancel_flag())
         before = runner.counters()
-        runner.likeliest(cache, ids[-1:], new_cancel_flag(), 1, 0.0)
+        runner.candidates(cache, ids[-1:], new_cancel_flag(), HeadQuery())
         counted = runner.counters() - before
         return bytes_per_token(
             self.model.graph, cache.layout, len(ids), counted.head_rows, counted.densities

@@ -219,10 +219,10 @@ class Batch:
         samplers = [Sampler(SamplingParams()) for _ in ids]
 
         def step(ids: list[int]) -> list[int]:
-            found = runner.batch_likeliest(caches, ids, new_cancel_flag(), 1, 0.0)
+            queries = [sampler.query for sampler in samplers]
+            found = runner.batch_candidates(caches, ids, new_cancel_flag(), queries)
             chosen = [
-                int(choose(logits, ids))
-                for choose, (ids, logits) in zip(samplers, found, strict=True)
+                sampler(candidates) for sampler, candidates in zip(samplers, found, strict=True)
             ]
             for tokens, token in zip(new, chosen, strict=True):
                 tokens.append(token)

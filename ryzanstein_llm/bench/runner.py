@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..interfaces.head_query import Candidates, HeadQuery
 from ..kernels.linear import TernaryMatrix, norm_project
 from ..kv_cache import KVCache
 from ..models import CausalLM
@@ -26,7 +24,7 @@ class Counters:
     kernel_seconds : float
         Time within parallel regions, as the calling thread sees it.
     head_rows : int
-        Rows of the head whose stored floats were read by `likeliest`.
+        Rows of the head whose logits `candidates` gave.
     skipping : tuple of int
         As `Workspace.skipping`.
     """
@@ -64,11 +62,11 @@ class MeasuredRunner(Runner):
         """The counts so far."""
         return Counters(self._space.kernel_seconds, self._head_rows, self._space.skipping)
 
-    def likeliest(
-        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, count: int, margin: float
-    ) -> tuple[NDArray[np.int64] | None, Float32]:
-        result = super().likeliest(cache, ids, cancel, count, margin)
-        self._head_rows += len(result[1])
+    def candidates(
+        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, query: HeadQuery
+    ) -> Candidates:
+        result = super().candidates(cache, ids, cancel, query)
+        self._head_rows += len(result.logits)
         return result
 
     def project(self, x: Float32, matrix: TernaryMatrix, out: Float32) -> None:

@@ -89,10 +89,11 @@ def bytes_per_token(
     matrices = [matrix for layer in graph.layers for matrix in layer.matrices]
     ternary = sum(matrix.read_bytes * densities.of(matrix) for matrix in matrices)
     cache = context * layout.bytes_per_position
-    if graph.screen is None:
-        return Traffic(ternary, graph.head.array.nbytes, 0, cache, densities)
-    row = graph.head.array.nbytes / len(graph.head.array)
-    return Traffic(ternary, graph.screen.nbytes, head_rows * row, cache, densities)
+    stored = graph.head.matrix.array.nbytes
+    if graph.head.screen is None:
+        return Traffic(ternary, stored, 0, cache, densities)
+    row = stored / graph.head.vocab_size
+    return Traffic(ternary, graph.head.screen_bytes, head_rows * row, cache, densities)
 
 
 def multiply_adds_per_token(graph: Any) -> int:

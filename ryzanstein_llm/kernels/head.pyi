@@ -12,7 +12,6 @@ SCREEN_LAYOUT_VERSION: int
 def check_packed(
     blocks: NDArray[np.uint8], stats: NDArray[np.float32], rows: int, columns: int
 ) -> None: ...
-
 def merged(
     found: tuple[NDArray[np.int64], NDArray[np.float32]],
     ids: NDArray[np.integer[Any]],

@@ -16,6 +16,7 @@ from ..kernels.packing import rotary_table
 from ..kernels.workspace import Workspace
 from ..kv_cache import KVLayout
 from ..packed_cache.weights import PackedWeights
+from .head import FloatHead
 
 __all__ = ["CausalLM", "ConfigReader", "LoadOptions", "RotaryTable", "Segment"]
 
@@ -56,6 +57,7 @@ class CausalLM(Protocol):
     Attributes
     ----------
     family : str
+    head : FloatHead
     config : the family's config object, with vocab_size, context_length, n_layers, hidden_size
     n_parameters, weight_bytes : int
     weight_format : str
@@ -64,6 +66,7 @@ class CausalLM(Protocol):
 
     family: str
     config: Any
+    head: FloatHead
 
     @property
     def n_parameters(self) -> int: ...

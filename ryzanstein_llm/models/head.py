@@ -53,9 +53,7 @@ class FloatHead:
     def logits(self, hidden: Float32, space: Workspace) -> Float32:
         """Of all tokens: float32 (n, vocab_size) for hidden states float32 (n, hidden_size)."""
         out = np.empty((len(hidden), self.vocab_size), np.float32)
-        norm_dense(
-            hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, space
-        )
+        norm_dense(hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, space)
         return out
 
     def candidates(
