@@ -27,13 +27,16 @@ from .style import (
     SKY,
     STYLE,
     WIDTH,
-    fit_labels,
+    colours_below,
     legend_below,
+    only_bars,
     plt,
     thousands,
 )
 
 __all__ = ["PLOTS", "draw"]
+
+MOST_RUNS = 8  # of the history: so many dates have room beside each other
 
 
 def draw(name: str, results: Results, folder: Path) -> Path:
@@ -71,7 +74,7 @@ def _bars_of_engines(axes: Any, rows: list[Found], ours: str) -> None:
     labels, places, names = [], [], []
     place = 0.0
     for count in sorted({row["threads"] for row in rows}):
-        label = axes.annotate(
+        axes.annotate(
             plural(count, "thread"), (0, place), (4, 0), textcoords="offset points", va="center",
             fontstyle="italic",
         )  # fmt: skip
@@ -84,17 +87,13 @@ def _bars_of_engines(axes: Any, rows: list[Found], ours: str) -> None:
             if not mine:
                 text += f"   ({ours} is {times(row['ahead']['median'], 1)} as fast)"
             weight = "bold" if mine else "normal"
-            label = axes.text(rate, place, text, va="center", weight=weight)
-            labels.append(label)
+            labels.append(axes.text(rate, place, text, va="center", weight=weight))
             places.append(place)
             names.append(row["engine"])
         place += 1.2
     axes.set_yticks(places, names)
     axes.set_ylim(place - 0.6, -0.5)
-    axes.tick_params(left=False, bottom=False, labelbottom=False)
-    axes.grid(visible=False)
-    axes.spines["bottom"].set_visible(False)
-    fit_labels(axes, labels)
+    only_bars(axes, labels)
 
 
 def context(results: Results) -> Any:
@@ -188,19 +187,16 @@ def operations(results: Results) -> Any:
             labels.append(axes.text(total, place, text, va="center"))
         axes.set_yticks(range(len(bars)), list(bars))
         axes.set_ylim(len(bars) - 0.4, -0.6)
-        axes.tick_params(left=False, bottom=False, labelbottom=False)
-        axes.grid(visible=False)
-        axes.spines["bottom"].set_visible(False)
-        fit_labels(axes, labels)
-    patches = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in (BLUE, GREY, ORANGE)]
-    names = ["kernels", "waiting for the other threads", "Python"]
-    legend_below(figure, 3, handles=patches, labels=names)
+        only_bars(axes, labels)
+    colours_below(
+        figure, {BLUE: "kernels", GREY: "waiting for the other threads", ORANGE: "Python"}
+    )
     return figure
 
 
 def history(results: Results) -> Any:
     """Speed in units of the limits that each run measured, run after run; the first is 1."""
-    entries = runs_alike(results)
+    entries = runs_alike(results)[-MOST_RUNS:]
     figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
     most = max(results.scaling_rows(), default=1)
     series = (

@@ -6,6 +6,7 @@ page of README.md on the web.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -13,11 +14,12 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 __all__ = [
     "BLUE", "COLOURS", "GREEN", "GREY", "MARKERS", "ORANGE", "PURPLE", "RED", "SKY", "STYLE",
-    "WIDTH", "fit_labels", "legend_below", "plt", "thousands",
+    "WIDTH", "colours_below", "legend_below", "only_bars", "plt", "thousands",
 ]  # fmt: skip
 
 # Okabe and Ito's colours: told apart by every kind of eye.
@@ -29,7 +31,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 WIDTH = 8.0  # inches
 
-STYLE = {
+STYLE: Any = {
     "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
     "text.color": "#222222", "axes.labelcolor": "#222222", "axes.edgecolor": "#888888",
     "xtick.color": "#222222", "ytick.color": "#222222", "axes.grid": True,
@@ -42,8 +44,12 @@ STYLE = {
 }  # fmt: skip
 
 
-def fit_labels(axes: Any, labels: list[Any]) -> None:
-    """Ends the axis where the longest of the texts behind its bars ends; it begins at zero."""
+def only_bars(axes: Any, labels: list[Any]) -> None:
+    """An axis for bars with their figures behind them: it begins at zero, ends where the longest
+    of the texts does, and needs no numbers of its own."""
+    axes.tick_params(left=False, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
     for label in labels:
         label.set_in_layout(False)  # else the layout makes room for them beside the axes
     axes.figure.draw_without_rendering()
@@ -58,6 +64,12 @@ def fit_labels(axes: Any, labels: list[Any]) -> None:
 def legend_below(figure: Any, columns: int, **options: Any) -> None:
     """A legend that nothing can lie under."""
     figure.legend(loc="outside lower center", ncols=columns, **options)
+
+
+def colours_below(figure: Any, names: Mapping[str, str]) -> None:
+    """A legend of names by colour."""
+    patches = [Patch(color=colour, label=name) for colour, name in names.items()]
+    legend_below(figure, len(patches), handles=patches)
 
 
 def thousands(axis: Any) -> None:

@@ -166,8 +166,8 @@ def others(results: Results) -> str:
     return markdown(header, lines)
 
 
-TABLES: dict[str, Callable[[Results], str]] = (
-    {table.__name__: table for table in (machine, decode, prefill, start, others)}
-    | PEER_TABLES
-    | SIX_TABLES
-)
+TABLES: dict[str, Callable[[Results], str]] = {
+    **{table.__name__: table for table in (machine, decode, prefill, start, others)},
+    **PEER_TABLES,
+    **SIX_TABLES,
+}

@@ -118,7 +118,7 @@ def test_placeholders_that_mean_nothing_are_errors() -> None:
 
 
 def test_blocks_of_other_documents_are_made_anew(results: Results, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="needs the extra `plots`")
     document = tmp_path / "README.md"
     document.write_text("Before.\n\n<!-- begin figures -->\nold\n<!-- end figures -->\n\nAfter.\n")
     text = rebuild(results, document, tmp_path / "plots")
