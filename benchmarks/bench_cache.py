@@ -60,22 +60,21 @@ def test_miss_rates(benchmark: Any, subject: Subject, criteria: Criteria, show: 
     """By hardware counters, with prefetch and without."""
     why = counters.why_not("L1-dcache-loads")
     if why is not None:
-        benchmark.pedantic(counters.why_not, rounds=1)
-        benchmark.extra_info |= subject.facts(counters=None, counters_missing=why)
-        criteria.not_shown("miss rates with prefetch and without", why)
-        return
+        criteria.skip(why, {"miss rates with prefetch and without": ""})
     workload = ["--amount", str(TOKENS), "--repetitions", "8"]
     workload += ["--threads", str(subject.model.n_threads)]
     workload += [] if subject.path is None else ["--model", str(subject.path)]
-    found: dict[str, Any] = {}
-    for name, switch in (("on", "1"), ("off", "0")):
-        found[name] = counters.count_events(CACHE_EVENTS, workload, {"RYZANSTEIN_PREFETCH": switch})
-        last = found[name].share("cache-misses", "cache-references")
+
+    def count(switch: str) -> Any:
+        return counters.count_events(CACHE_EVENTS, workload, {"RYZANSTEIN_PREFETCH": switch})
+
+    found = {"on": benchmark.pedantic(count, args=("1",), rounds=1), "off": count("0")}
+    for name, counts in found.items():
+        last = counts.share("cache-misses", "cache-references")
         show(
-            f"prefetch {name}: L1 hits {_percent(found[name].l1_hit_rate)}, "
+            f"prefetch {name}: L1 hits {_percent(counts.l1_hit_rate)}, "
             f"misses of cache references {_percent(last)}\n"
         )
-    benchmark.pedantic(counters.why_not, rounds=1)
     benchmark.extra_info |= subject.facts(
         counters={name: dict(counts.values) for name, counts in found.items()}
     )
@@ -91,9 +90,7 @@ def test_simulated_accesses(
     if why is None and tier not in cpu.available_tiers():
         why = f"this CPU cannot run {tier}"
     if why is not None:
-        benchmark.pedantic(cachegrind.why_not, rounds=1)
-        criteria.not_shown(f"simulated accesses, {tier}", why)
-        return
+        criteria.skip(why, {f"simulated accesses, {tier}": ""})
     workload = ["--amount", "8", "--threads", "1", "--warm-up", "0"]
     kernels, process = benchmark.pedantic(cachegrind.simulate, args=(tier, workload), rounds=1)
     show(

@@ -3,6 +3,7 @@ counters where there are any."""
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ from ryzanstein_llm.profiling import Profile
 CONTEXT, TOKENS, PROMPT = 16, 32, 512
 GIGABYTES = 40  # a second: of the criteria
 SHARE = 0.85  # of the streaming read: what a product that memory limits is expected to reach
+COUNTED = {
+    "cycles an instruction": "< 2",
+    "branch misses": "< 5 %",
+    "L1 hits": "> 85 %",
+    "L2 hits": "> 70 %",
+}
 
 
 def profiled(subject: Subject, kind: str) -> Profile:
@@ -54,40 +61,45 @@ def test_profile_of(
         mbu=nbytes / phase.seconds / before.bytes_per_second,
         fraction_of_peak=products / phase.seconds / before.multiply_adds_per_second,
     )
-    if kind == "decode":
-        gemm = max(
-            (o for o in phase.operations if o.name in ("gate_up", "gate", "up", "down")),
-            key=lambda operation: operation.seconds,
-        )
-        reached, limit = gemm.bytes_per_second / 1e9, before.bytes_per_second / 1e9
-        if reached < GIGABYTES and SHARE * limit < GIGABYTES:
-            why = (
-                f"this machine streams {limit:.1f} GB/s on these threads, and {SHARE:g} of that is "
-                f"below; {gemm.title}: {reached:.1f}, {reached / limit:.2f}"
-            )
-            criteria.not_shown("GB/s of the largest product", why, f"> {GIGABYTES} GB/s")
-        else:
-            criteria.above("GB/s of the largest product", reached, GIGABYTES, "GB/s")
     named = 100 * phase.seconds / profile.seconds
     criteria.above(f"{kind}: time that has a name, in %", named, 98, "%")
+    criteria.check()
+
+
+def test_bandwidth_of_the_largest_product(
+    benchmark: Any, subject: Subject, criteria: Criteria
+) -> None:
+    """Of the products of decoding, the one that takes longest."""
+    limit = subject.limits().bytes_per_second / 1e9
+    what, bound = "GB/s of the largest product", f"> {GIGABYTES} GB/s"
+    if subject.reference and SHARE * limit < GIGABYTES:
+        why = (
+            f"memory gives {limit:.1f} GB/s to {subject.model.n_threads} threads: "
+            f"{SHARE:g} of that is below"
+        )
+        criteria.skip(why, {what: bound})
+    found: list[Profile] = []
+    benchmark.pedantic(lambda: found.append(profiled(subject, "decode")), rounds=3, warmup_rounds=1)
+    products = [
+        max(
+            (o for o in profile.phases[0].operations if o.kind == "int8" and "head" not in o.name),
+            key=lambda operation: operation.seconds,
+        )
+        for profile in found[1:] or found
+    ]
+    reached = median(product.bytes_per_second / 1e9 for product in products)
+    benchmark.extra_info |= subject.facts(
+        product=products[0].title, gigabytes_per_second=reached, limit_bytes_per_second=1e9 * limit
+    )
+    criteria.above(what, reached, GIGABYTES, "GB/s")
     criteria.check()
 
 
 def test_hardware_counters(benchmark: Any, subject: Subject, criteria: Criteria) -> None:
     """CPI, branches and caches of decoding, without start and warm-up."""
     why = counters.why_not()
-    bounds = {
-        "cycles an instruction": "< 2",
-        "branch misses": "< 5 %",
-        "L1 hits": "> 85 %",
-        "L2 hits": "> 70 %",
-    }
     if why is not None:
-        benchmark.pedantic(counters.why_not, rounds=1)
-        benchmark.extra_info |= subject.facts(counters=None, counters_missing=why)
-        for what, bound in bounds.items():
-            criteria.not_shown(what, why, bound)
-        return
+        criteria.skip(why, COUNTED)
     events = [*counters.EVENTS, *(event for pair in counters.L2_EVENTS for event in pair)]
     workload = ["--kind", "decode", "--amount", str(TOKENS), "--repetitions", "4"]
     workload += ["--threads", str(subject.model.n_threads)]
@@ -99,7 +111,7 @@ def test_hardware_counters(benchmark: Any, subject: Subject, criteria: Criteria)
         found.l1_hit_rate,
         found.l2_hit_rate,
     )
-    for (what, bound), rate in zip(bounds.items(), rates, strict=True):
+    for (what, bound), rate in zip(COUNTED.items(), rates, strict=True):
         number = float(bound.split()[1])
         if rate is None:
             criteria.not_shown(what, "perf does not count its events on this CPU", bound)

@@ -19,6 +19,7 @@ from ryzanstein_llm.bench.machine import machine_card
 VALIDATION_TEXT = Path(__file__).resolve().parent.parent / "tests" / "data" / "validation_tale.txt"
 
 ALL_CRITERIA = pytest.StashKey[list[Criteria]]()
+SKIPPED = pytest.StashKey[list[dict[str, Any]]]()
 TABLES = pytest.StashKey[list[str]]()
 
 
@@ -33,11 +34,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ALL_CRITERIA], config.stash[TABLES] = [], []
+    config.stash[ALL_CRITERIA], config.stash[SKIPPED], config.stash[TABLES] = [], [], []
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: Any) -> None:
     machine_info["ryzanstein_llm"] = machine_card()
+
+
+def pytest_benchmark_update_json(
+    config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]
+) -> None:
+    """Skipped benchmarks have no entry of their own: their criteria are written beside."""
+    output_json["not_shown"] = config.stash[SKIPPED]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -67,13 +75,17 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 def criteria(
     request: pytest.FixtureRequest, subject: Subject, benchmark: Any
 ) -> Iterator[Criteria]:
-    """Criteria of this benchmark, which go to its `extra_info` and to the end of the output. One
-    that failed fails the benchmark."""
+    """Criteria of this benchmark, which are written to its `extra_info` and printed at the end.
+    One that failed fails the benchmark."""
     name = request.module.__name__.rpartition(".")[2].removeprefix("bench_")
     found = Criteria(name, subject.reference)
     request.config.stash[ALL_CRITERIA].append(found)
     yield found
-    benchmark.extra_info["criteria"] = found.to_list()
+    if benchmark.stats is None:  # skipped, or failed before anything was timed
+        skipped = [one for one in found.to_list() if one["status"] == "not shown"]
+        request.config.stash[SKIPPED] += skipped
+    else:
+        benchmark.extra_info["criteria"] = found.to_list()
 
 
 @pytest.fixture

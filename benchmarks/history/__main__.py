@@ -18,7 +18,7 @@ __all__ = ["COLUMNS", "figure_of", "main", "table"]
 # title, benchmark, figure, factor, digits
 COLUMNS = (
     ("ms a token", "test_single_token_latency", "seconds", 1e3, 2),
-    ("MBU", "test_single_token_latency", "mbu", 1, 3),
+    ("of bandwidth", "test_single_token_latency", "mbu", 1, 3),
     ("x baseline", "test_single_token_latency", "times_baseline", 1, 1),
     ("tokens/s", "test_generation_of_fifty_tokens", "tokens_per_second", 1, 1),
     ("prompt tokens/s", "test_prefill_and_decode_on", "prefill_tokens_per_second", 1, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Entry:
     kv_dtype : str
     results : mapping from a benchmark's name to its figures
         Its `extra_info`, less what is above.
+    not_shown : list of mapping
+        Criteria of the benchmarks that were skipped, with the reason.
     """
 
     date: str
@@ -51,6 +53,7 @@ class Entry:
     parameters: int
     kv_dtype: str
     results: Mapping[str, Mapping[str, Any]]
+    not_shown: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -97,7 +100,8 @@ def read_run(path: Path) -> Entry:
         name: {key: value for key, value in info.items() if key not in SHARED}
         for name, info in infos.items()
     }
-    return Entry(date, *(first[key] for key in SHARED), results=results)
+    skipped = found.get("not_shown", [])
+    return Entry(date, *(first[key] for key in SHARED), results=results, not_shown=skipped)
 
 
 def save(entry: Entry, folder: Path = FOLDER) -> Path:

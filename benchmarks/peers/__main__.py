@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import json
 import os
 import sys
@@ -142,6 +143,7 @@ def _compare(options: argparse.Namespace, update: Update) -> str:
         with open_checkpoint(files.checkpoint) as checkpoint:
             shapes = {key: checkpoint.config[key] for key in SHAPES}
         report = Report(
+            datetime.date.today().isoformat(),
             machine_card(),
             {"name": files.checkpoint.name, **shapes},
             {

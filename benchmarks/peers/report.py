@@ -78,6 +78,8 @@ class Report:
     """
     Attributes
     ----------
+    date : str
+        The day of the run, ISO 8601.
     machine : mapping
         `ryzanstein_llm.bench`'s machine card.
     model : mapping
@@ -88,6 +90,7 @@ class Report:
     comparison : Comparison
     """
 
+    date: str
     machine: Mapping[str, Any]
     model: Mapping[str, Any]
     options: Mapping[str, Any]
@@ -102,6 +105,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
         return {
+            "date": self.date,
             "machine": dict(self.machine),
             "model": dict(self.model),
             "options": dict(self.options),

@@ -11,24 +11,14 @@ from benchmarks.history.entries import FOLDER as HISTORY
 from benchmarks.history.entries import FormatError
 
 from .document import FOLDER, TemplateError, fill, refill
+from .pictures import PICTURES
 from .results import FOLDER as RESULTS
 from .results import ResultError, Results, keep, load_results
 
-__all__ = ["build", "main", "rebuild"]
+__all__ = ["PLOT_FOLDER", "ROOT", "build", "link", "main", "rebuild"]
 
 ROOT = FOLDER.parent.parent
 PLOT_FOLDER = ROOT / "benchmarks" / "plots"
-
-# What the pictures show, for those who do not see them.
-ALTERNATIVES = {
-    "context": "Decoded tokens a second over the length of the context, and the limit by bandwidth",
-    "threads": "Speed over the number of threads, with the ideal line",
-    "operations": "Time of each operation",
-    "roofline": "Multiply-adds a second over multiply-adds a byte, below the limits of the machine",
-    "engines": "Tokens a second of this library and of others, decoding and over a prompt",
-    "baseline": "Time of a token, here and by the baseline",
-    "history": "Speed by the limits of each run, over the runs that are kept",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,17 +44,21 @@ def rebuild(results: Results, document: Path, plots: Path) -> str:
     )
 
 
-def _pictures(results: Results, document: Path, plots: Path) -> Callable[[str], str | None]:
-    from .plots import draw  # only here: everything else does without matplotlib
-
-    def picture(name: str) -> str | None:
-        path = draw(name, results, plots)
-        if path is None:
-            return None
-        link = path.resolve().relative_to(document.resolve().parent).as_posix()
-        return f"![{ALTERNATIVES[name]}]({link})"
+def _pictures(results: Results, document: Path, plots: Path) -> Callable[[str], str]:
+    def picture(name: str) -> str:
+        try:
+            from .plots import draw  # only here: everything else does without matplotlib
+        except ImportError as error:
+            raise TemplateError(f'{error}: pip install -e ".[plots]"') from None
+        return link(draw(name, results, plots), document)
 
     return picture
+
+
+def link(picture: Path, document: Path) -> str:
+    """Markdown that shows a picture in a document."""
+    path = picture.resolve().relative_to(document.resolve().parent).as_posix()
+    return f"![{PICTURES[picture.stem].alternative}]({path})"
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -72,6 +66,9 @@ def _build(options: argparse.Namespace) -> int:
     texts = {options.output: build(results, options.output, options.plots, FOLDER / "template.md")}
     for document in options.blocks:
         texts[document] = rebuild(results, document, options.plots)
+    for name, picture in PICTURES.items():
+        if picture.lacking(results):  # of a former build
+            (options.plots / f"{name}.svg").unlink(missing_ok=True)
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path}\n")

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from .pictures import MISSING, PICTURES
 from .results import Results
 from .tables import TABLES
 
 __all__ = ["FOLDER", "TemplateError", "fill", "refill"]
 
 FOLDER = Path(__file__).resolve().parent
-MISSING = "*Not measured yet.*"
 
 PLACE = re.compile(r"^\{\{(?P<kind>plot |include |)(?P<name>[\w.]+)\}\}$", re.M)
 
@@ -23,39 +23,33 @@ class TemplateError(ValueError):
     """The template names something there is not."""
 
 
-def fill(
-    text: str,
-    results: Results,
-    plot: Callable[[str], str | None],
-    include: Callable[[str], str] | None = None,
-) -> str:
+def fill(text: str, results: Results, plot: Callable[[str], str]) -> str:
     """The document.
 
     Parameters
     ----------
     text : str
         The template.
-    plot : callable (name) -> Markdown of the picture, or None where there is nothing to draw
-    include : callable (file name) -> text, optional
-        Default: files of this folder.
+    results : Results
+    plot : callable (name) -> Markdown of the picture
+        Only called for pictures that the results have enough for.
 
     Raises
     ------
     TemplateError
         If a name is unknown, or a placeholder does not stand on a line of its own.
     """
-    read = include or (lambda name: (FOLDER / name).read_text(encoding="utf-8").strip())
 
     def found(match: re.Match[str]) -> str:
         kind, name = match["kind"].strip(), match["name"]
-        try:
-            if kind == "plot":
-                return plot(name) or MISSING
-            if kind == "include":
-                return read(name)
-            return TABLES[name](results) or MISSING
-        except (KeyError, OSError):
-            raise TemplateError(f"nothing for {match[0]}") from None
+        if kind == "plot" and name in PICTURES:
+            lacking = PICTURES[name].lacking(results)
+            return f"*{lacking}*" if lacking else plot(name)
+        if kind == "include" and (FOLDER / name).is_file():
+            return (FOLDER / name).read_text(encoding="utf-8").strip()
+        if not kind and name in TABLES:
+            return TABLES[name](results) or f"*{MISSING}*"
+        raise TemplateError(f"nothing for {match[0]}")
 
     filled = PLACE.sub(found, text)
     left = re.search(r"\{\{.*", filled)
@@ -64,7 +58,7 @@ def fill(
     return filled
 
 
-def refill(text: str, results: Results, plot: Callable[[str], str | None]) -> str:
+def refill(text: str, results: Results, plot: Callable[[str], str]) -> str:
     """A document written by hand, with what stands between `<!-- begin NAME -->` and
     `<!-- end NAME -->` made anew from `NAME.md` of this folder.
 

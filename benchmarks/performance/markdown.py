@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["kind_title", "markdown", "times"]
+__all__ = ["markdown", "times"]
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -18,8 +18,3 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def times(value: float, digits: int = 2) -> str:
     """As "2.00 x", with the right sign."""
     return f"{value:.{digits}f} \N{MULTIPLICATION SIGN}"
-
-
-def kind_title(threads: int) -> str:
-    """Of a column."""
-    return f"{threads} thread{'' if threads == 1 else 's'}"

@@ -1,101 +1,143 @@
-"""Plots for PERFORMANCE.md, drawn from the results alone. Needs the extra `plots`.
+"""The pictures of PERFORMANCE.md, drawn from the results alone. Needs the extra `plots`.
 
-On a white ground of their own, so that they can be read in a dark viewer as well; the same results
-give the same file.
+The same results give the same file.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
-
 from benchmarks.history.check import speeds
-from ryzanstein_llm.profiling.operations import TITLES
+from ryzanstein_llm.text_table import number, plural
 
-from .results import Results
+from .markdown import times
+from .operations import OTHERS, added_up
+from .pictures import runs_alike
+from .results import Found, Results
+from .roofline import roofline
+from .style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    MARKERS,
+    ORANGE,
+    RED,
+    SKY,
+    STYLE,
+    WIDTH,
+    colours_below,
+    legend_below,
+    only_bars,
+    plt,
+    thousands,
+)
 
 __all__ = ["PLOTS", "draw"]
 
-# Okabe and Ito's colours: told apart by every kind of eye.
-BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#666666",
-)  # fmt: skip
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
-
-STYLE = {
-    "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
-    "text.color": "#222222", "axes.labelcolor": "#222222", "axes.edgecolor": "#888888",
-    "xtick.color": "#222222", "ytick.color": "#222222", "axes.grid": True,
-    "grid.color": "#dddddd", "axes.axisbelow": True, "font.size": 11,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "svg.hashsalt": "ryzanstein_llm", "svg.fonttype": "path",
-}  # fmt: skip
-
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MOST_RUNS = 8  # of the history: so many dates have room beside each other
 
 
-def draw(name: str, results: Results, folder: Path) -> Path | None:
-    """Writes `<name>.svg`; None, and no file, where the results have nothing to draw."""
+def draw(name: str, results: Results, folder: Path) -> Path:
+    """Writes `<name>.svg`; the results must have enough for it (`PICTURES`)."""
     path = folder / f"{name}.svg"
-    with mpl.rc_context(STYLE):
+    folder.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(STYLE):
         figure = PLOTS[name](results)
-        if figure is None:
-            path.unlink(missing_ok=True)
-            return None
-        folder.mkdir(exist_ok=True)
-        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight", pad_inches=0.15)
+        figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
     return path
+
+
+def engines(results: Results) -> Any:
+    """Tokens a second of this library and others, decoding and over the longest prompt."""
+    assert results.peers is not None
+    rows = results.peers["rows"]
+    ours, *_ = results.peers["engines"]
+    shown = []
+    for kind, title in (("decode", "Decoding after {} tokens"), ("prefill", "Prompt of {} tokens")):
+        case = [row["case"] for row in rows if row["kind"] == kind][-1]
+        size = case.rpartition(" ")[2]
+        shown.append((title.format(size), [row for row in rows if row["case"] == case]))
+    lines = sum(len(found) + len({row["threads"] for row in found}) for _, found in shown)
+    figure, panels = plt.subplots(2, 1, figsize=(WIDTH, 1.2 + 0.27 * lines))
+    for axes, (title, found) in zip(panels, shown, strict=True):
+        axes.set_title(f"{title}, tokens a second")
+        _bars_of_engines(axes, found, ours)
+    return figure
+
+
+def _bars_of_engines(axes: Any, rows: list[Found], ours: str) -> None:
+    """A bar for each engine, under the number of threads; who is how many times as fast as whom
+    stands at the bar of the other."""
+    labels, places, names = [], [], []
+    place = 0.0
+    for count in sorted({row["threads"] for row in rows}):
+        axes.annotate(
+            plural(count, "thread"), (0, place), (4, 0), textcoords="offset points", va="center",
+            fontstyle="italic",
+        )  # fmt: skip
+        for row in (row for row in rows if row["threads"] == count):
+            place += 1
+            rate = row["rate"]["median"]
+            mine = row["ahead"] is None
+            axes.barh(place, rate, height=0.8, color=BLUE if mine else GREY)
+            text = f" {rate:,.0f}"
+            if not mine:
+                text += f"   ({ours} is {times(row['ahead']['median'], 1)} as fast)"
+            weight = "bold" if mine else "normal"
+            labels.append(axes.text(rate, place, text, va="center", weight=weight))
+            places.append(place)
+            names.append(row["engine"])
+        place += 1.2
+    axes.set_yticks(places, names)
+    axes.set_ylim(place - 0.6, -0.5)
+    only_bars(axes, labels)
 
 
 def context(results: Results) -> Any:
     """Tokens a second over the length of the context, with what bandwidth allows."""
     rows = results.rows("decode")
-    if len({row["size"] for row in rows}) < 2:
-        return None
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for colour, count in zip(COLOURS, results.threads, strict=False):
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
+    step = 0.008 * max(row["size"] for row in rows)  # ranges beside each other, not on each other
+    measured, limits = [], []
+    for place, count in enumerate(results.threads):
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         mine = sorted((row for row in rows if row["threads"] == count), key=lambda r: r["size"])
-        sizes = [row["size"] for row in mine]
+        sizes = [row["size"] + place * step for row in mine]
         rates = [row["rate"] for row in mine]
         middle = [rate["median"] for rate in rates]
         below = [rate["median"] - rate["low"] for rate in rates]
         above = [rate["high"] - rate["median"] for rate in rates]
-        axes.errorbar(
-            sizes, middle, yerr=(below, above), marker="o", color=colour, capsize=3,
-            label=f"{_threads(count)}",
+        measured.append(
+            axes.errorbar(
+                sizes, middle, yerr=(below, above), marker=marker, color=colour, capsize=4,
+                label=f"measured, {plural(count, 'thread')}",
+            )
         )  # fmt: skip
-        axes.plot(
+        limits += axes.plot(
             sizes, [row["limit"]["median"] for row in mine], "--", color=colour, alpha=0.7,
-            label=f"limit by bandwidth, {_threads(count)}",
+            label=f"limit by bandwidth, {plural(count, 'thread')}",
         )  # fmt: skip
-    axes.set(xlabel="tokens in the cache", ylabel="tokens/s, one sequence")
+    axes.set(xlabel="tokens in the cache", ylabel="tokens a second")
     axes.set_ylim(bottom=0)
-    axes.set_title("Decoding over the length of the context")
-    axes.legend()
+    thousands(axes.xaxis)
+    axes.set_title("Decoding slows down as the context grows")
+    legend_below(figure, 2, handles=[*measured, *limits])
     return figure
 
 
 def threads(results: Results) -> Any:
     """Speed-up over threads, with the ideal line."""
     rows = results.scaling_rows()
-    if len(rows) < 2:
-        return None
     counts = list(rows)
-    figure, axes = plt.subplots(figsize=(6, 4.5))
+    figure, axes = plt.subplots(figsize=(WIDTH, 5))
     axes.plot(counts, counts, "--", color=GREY, label="ideal")
     for key, label, colour, marker in (
         ("prefill_speedup", "prompt", BLUE, "o"),
         ("multiply_speedup", "int8 peak", SKY, "s"),
-        ("decode_speedup", "decode", ORANGE, "^"),
+        ("decode_speedup", "decoding", ORANGE, "^"),
         ("bandwidth_speedup", "bandwidth", RED, "D"),
     ):
         values = [row[key] for row in rows.values()]
@@ -104,194 +146,58 @@ def threads(results: Results) -> Any:
     axes.set(xlabel="threads", ylabel="times as fast as one thread")
     axes.set_ylim(bottom=0)
     axes.set_title("Scaling with threads")
-    axes.legend()
+    legend_below(figure, 5)
     return figure
 
 
 def operations(results: Results) -> Any:
     """Time of each operation, of a token decoded and of a token of a prompt."""
     phases = [(kind, results.profile(kind)) for kind in ("decode", "prefill")]
-    shown = [(kind, phase) for kind, phase in phases if phase is not None]
-    if not shown:
-        return None
+    shown = [(kind, phase, added_up(phase)) for kind, phase in phases if phase]
+    heights = [len(bars) + 2 for *_, bars in shown]
     figure, panels = plt.subplots(
-        len(shown), 1, figsize=(8, 4.2 * len(shown)), squeeze=False, layout="constrained"
-    )
-    for axes, (kind, phase) in zip(panels[:, 0], shown, strict=True):
-        found = [o for o in phase["operations"] if o["seconds"] > 0.001 * phase["seconds"]]
-        found.sort(key=lambda o: o["seconds"])
-        names = [TITLES[o["name"]] for o in found]
-        scale = 1e6 / phase["tokens"]
-        waited = [scale * o["wait_seconds"] for o in found]
-        worked = [scale * (o["seconds"] - o["wait_seconds"]) for o in found]
-        colours = [BLUE if o["calls"] else ORANGE for o in found]
-        axes.barh(names, worked, color=colours)
-        axes.barh(names, waited, left=worked, color=GREY, alpha=0.5)
-        for place, o in enumerate(found):
-            axes.text(
-                scale * o["seconds"], place, f"  {o['seconds'] / phase['seconds']:.1%}", va="center"
+        len(shown), 1, figsize=(WIDTH, 0.8 + 0.28 * sum(heights)), squeeze=False,
+        height_ratios=heights,
+    )  # fmt: skip
+    for axes, (kind, phase, bars) in zip(panels[:, 0], shown, strict=True):
+        token, rate, unit = "A decoded token", "bytes", "GB/s"
+        if kind == "prefill":
+            token, rate, unit = (
+                f"A token of a prompt of {phase['tokens']}",
+                "multiply_adds",
+                "GMAC/s",
             )
-        what = (
-            "a decoded token" if kind == "decode" else f"a token of a prompt of {phase['tokens']}"
+        milliseconds = 1e3 / phase["tokens"]
+        axes.set_title(
+            f"{token}: {milliseconds * phase['seconds']:.2f} ms on "
+            f"{plural(phase['threads'], 'thread')}"
         )
-        axes.set_title(f"Time by operation: {what}, {_threads(phase['threads'])}")
-        axes.set_xlabel("µs a token (blue: kernels, grey: waiting for threads, orange: Python)")
-        axes.grid(axis="y", visible=False)
-        axes.margins(x=0.12)
-    return figure
-
-
-def roofline(results: Results) -> Any:
-    """int8 multiply-adds a second over multiply-adds a byte, under what the machine allows."""
-    if results.bench is None:
-        return None
-    count = results.threads[-1]
-    read, multiply = results.row("read", count), results.row("multiply", count)
-    decode = results.row("decode", count)
-    if read is None or multiply is None or decode is None:
-        return None
-    bandwidth, peak = (row["rate"]["median"] / 1e9 for row in (read, multiply))
-    products = results.bench["model"]["multiply_adds"] / 1e9  # G a token
-    figure, axes = plt.subplots(figsize=(8, 5.5))
-    edges = [0.5, peak / bandwidth, 2000]
-    roof = [min(peak, bandwidth * edge) for edge in edges]
-    axes.plot(edges, roof, color="#222222", label="memory and int8 peak")
-    weights = decode["traffic"]["ternary"] + decode["traffic"]["head"]
-
-    def point(tokens: float, rate: float, weight_bytes: float, **style: Any) -> None:
-        axes.plot(tokens * products * 1e9 / weight_bytes, rate * products, **style)
-
-    ours = {"color": BLUE, "linestyle": "none", "markersize": 8}
-    for kind, marker, label in (
-        ("decode", "o", "decode"), ("batch", "^", "several sequences"), ("prefill", "s", "prompt"),
-    ):  # fmt: skip
-        for number, row in enumerate(r for r in results.rows(kind) if r["threads"] == count):
-            tokens = 1 if kind == "decode" else row["size"]
-            amount = row["traffic"]["total"] if kind == "decode" else weights
-            name = f"this library: {label}" if not number else None
-            point(tokens, row["rate"]["median"], amount, marker=marker, label=name, **ours)
-    _peers_on_roofline(results, count, point)
-    for kind, marker in (("decode", "."), ("prefill", "x")):
-        phase = results.profile(kind)
-        if phase is None or phase["threads"] != count:
-            continue
-        # of another run: under this roof only if that run had about the same
-        if not 0.85 < phase["limit_multiply_adds_per_second"] / 1e9 / peak < 1.15:
-            continue
-        gemms = [o for o in phase["operations"] if o["kind"] == "int8" and "head" not in o["name"]]
-        axes.plot(
-            [o["multiply_adds"] / o["bytes"] for o in gemms],
-            [o["multiply_adds"] / o["seconds"] / 1e9 for o in gemms],
-            marker=marker, color=SKY, linestyle="none", markersize=8,
-            label=f"products alone, {'decode' if kind == 'decode' else 'prompt'}",
-        )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set(
-        xlabel="ternary multiply-adds a byte read from memory", ylabel="ternary multiply-adds, G/s"
+        labels = []
+        for place, (title, sums) in enumerate(bars.items()):
+            total, waited, python = (
+                milliseconds * sums[f"{which}seconds"] for which in ("", "wait_", "python_")
+            )
+            left = 0.0
+            for part, colour in ((total - waited - python, BLUE), (waited, GREY), (python, ORANGE)):
+                axes.barh(place, part, left=left, height=0.75, color=colour)
+                left += part
+            text = f" {total:.2f} ms, {sums['seconds'] / phase['seconds']:.1%}"
+            if sums[rate] and title != OTHERS:
+                text += f", {number(sums[rate] / sums['seconds'] / 1e9)} {unit}"
+            labels.append(axes.text(total, place, text, va="center"))
+        axes.set_yticks(range(len(bars)), list(bars))
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        only_bars(axes, labels)
+    colours_below(
+        figure, {BLUE: "kernels", GREY: "waiting for the other threads", ORANGE: "Python"}
     )
-    axes.set_title(f"Roofline, {_threads(count)}")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
-
-
-def _peers_on_roofline(results: Results, count: int, point: Callable[..., None]) -> None:
-    """Other engines, by the size of their tensors as they state it."""
-    if results.peers is None:
-        return
-    names = [name for name in results.peers["engines"] if name != "ryzanstein_llm"]
-    for colour, name in zip((ORANGE, GREEN, PURPLE, RED), names, strict=False):
-        said = re.search(r"([\d.]+) MB", results.peers["engines"][name].get("model", ""))
-        if said is None:
-            continue
-        label = name
-        for row in results.peers["rows"]:
-            if row["engine"] != name or row["threads"] != count:
-                continue
-            tokens = 1 if row["kind"] == "decode" else int(re.findall(r"\d+", row["case"])[-1])
-            marker = "o" if row["kind"] == "decode" else "s"
-            point(
-                tokens, row["rate"]["median"], 1e6 * float(said[1]), marker=marker, color=colour,
-                linestyle="none", markersize=8, label=label,
-            )  # fmt: skip
-            label = None
-
-
-def engines(results: Results) -> Any:
-    """Tokens a second of this library and others, decoding and over a prompt."""
-    if results.peers is None:
-        return None
-    names = list(results.peers["engines"])
-    cases = {
-        kind: [row["case"] for row in results.peers["rows"] if row["kind"] == kind]
-        for kind in ("decode", "prefill")
-    }
-    if not all(cases.values()):
-        return None
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    height = 0.8 / len(names)
-    for axes, (kind, title) in zip(
-        panels, (("decode", "Decoding"), ("prefill", "Prompt")), strict=True
-    ):
-        case = cases[kind][-1]
-        counts = sorted({r["threads"] for r in results.peers["rows"] if r["case"] == case})
-        for row in results.peers["rows"]:
-            if row["case"] != case:
-                continue
-            number = names.index(row["engine"])
-            place = counts.index(row["threads"]) + height * (number - (len(names) - 1) / 2)
-            rate = row["rate"]["median"]
-            colour = COLOURS[0] if not number else (GREY, "#aaaaaa", "#cccccc")[number % 3]
-            axes.barh(place, rate, height=0.9 * height, color=colour)
-            behind = (
-                "" if row["ahead"] is None else f" ({row['ahead']['median']:.1f} times as long)"
-            )
-            axes.text(
-                rate, place, f"  {rate:,.0f}  {row['engine']}{behind}", va="center", fontsize=9
-            )
-        axes.set_yticks(range(len(counts)), [_threads(count) for count in counts])
-        axes.invert_yaxis()
-        axes.set_xlim(right=1.75 * axes.get_xlim()[1])
-        axes.set_title(f"{title} ({case}), tokens/s")
-        axes.grid(axis="y", visible=False)
-    return figure
-
-
-def baseline(results: Results) -> Any:
-    """Milliseconds a token, here and naively."""
-    bars = []
-    for title, name, key in (
-        ("a single token", "test_single_token_latency", "seconds"),
-        ("a token at position 50", "test_step_at_position_fifty", "step_seconds"),
-    ):
-        row = results.of_six(name)
-        if row is not None:
-            bars.append((title, 1e3 * row[key], 1e3 * row["baseline_seconds"]))
-    if not bars:
-        return None
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.9 * len(bars)))
-    for place, (_, ours, theirs) in enumerate(bars):
-        axes.barh(place + 0.2, theirs, height=0.36, color=GREY)
-        axes.barh(place - 0.2, ours, height=0.36, color=BLUE)
-        axes.text(theirs, place + 0.2, f"  baseline {theirs:,.0f} ms", va="center")
-        text = f"  {ours:,.1f} ms, {theirs / ours:,.0f} times as fast"
-        axes.text(ours, place - 0.2, text, va="center")
-    axes.set_yticks(range(len(bars)), [title for title, *_ in bars])
-    axes.set_xscale("log")
-    axes.set_xlim(min(ours for _, ours, _ in bars) / 3, 20 * max(theirs for *_, theirs in bars))
-    axes.set_xlabel("ms, logarithmic")
-    axes.grid(axis="y", visible=False)
-    axes.set_title("Against the baseline")
     return figure
 
 
 def history(results: Results) -> Any:
     """Speed in units of the limits that each run measured, run after run; the first is 1."""
-    six = results.six
-    entries = [entry for entry in results.history if six is not None and entry.comparable(six)]
-    if len(entries) < 2:
-        return None
-    figure, axes = plt.subplots(figsize=(7, 4))
+    entries = runs_alike(results)[-MOST_RUNS:]
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
     most = max(results.scaling_rows(), default=1)
     series = (
         ("single token, by bandwidth", "test_single_token_latency", "tokens a GB"),
@@ -312,16 +218,11 @@ def history(results: Results) -> Any:
     axes.set_xticks(range(len(entries)), labels)
     axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
     axes.set_ylabel("speed by the limit of its run, first run = 1")
-    axes.set_title("History")
-    axes.legend(loc="lower right")
+    axes.set_title("Speed of the runs that are kept")
+    legend_below(figure, 3)
     return figure
 
 
-def _threads(count: int) -> str:
-    return f"{count} thread{'' if count == 1 else 's'}"
-
-
 PLOTS: dict[str, Callable[[Results], Any]] = {
-    plot.__name__: plot
-    for plot in (context, threads, operations, roofline, engines, baseline, history)
+    plot.__name__: plot for plot in (engines, context, operations, roofline, threads, history)
 }

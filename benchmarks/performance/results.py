@@ -11,7 +11,16 @@ from typing import Any
 from benchmarks.history.entries import FOLDER as HISTORY
 from benchmarks.history.entries import Entry, load_entries
 
-__all__ = ["FOLDER", "ResultError", "Results", "keep", "kind_of", "load_results"]
+__all__ = [
+    "FOLDER",
+    "ResultError",
+    "Results",
+    "keep",
+    "kind_of",
+    "load_results",
+    "row_of",
+    "rows_of",
+]
 
 FOLDER = Path(__file__).resolve().parent.parent / "results"
 
@@ -60,10 +69,7 @@ class Results:
 
     def row(self, kind: str, threads: int, size: int | None = None) -> Found | None:
         """Of `bench`, the first of its kind, threads and size."""
-        for row in self.rows(kind):
-            if row["threads"] == threads and size in (None, row["size"]):
-                return row
-        return None
+        return None if self.bench is None else row_of(self.bench, kind, threads, size)
 
     @property
     def threads(self) -> list[int]:
@@ -98,14 +104,25 @@ class Results:
 
     def criteria(self) -> Iterator[Found]:
         """Of the six, in their order."""
-        results = {} if self.six is None else self.six.results
-        found = [one for figures in results.values() for one in figures.get("criteria", ())]
+        if self.six is None:
+            return
+        results = self.six.results.values()
+        found = [one for figures in results for one in figures.get("criteria", ())]
+        found += self.six.not_shown
         yield from sorted(found, key=lambda one: SIX.index(one["benchmark"]))
 
 
 def rows_of(report: Found, kind: str) -> list[Found]:
     """Rows of one kind of a report of bench."""
     return [row for row in report["rows"] if row["kind"] == kind]
+
+
+def row_of(report: Found, kind: str, threads: int, size: int | None = None) -> Found | None:
+    """The first of its kind, threads and size of a report of bench."""
+    for row in rows_of(report, kind):
+        if row["threads"] == threads and size in (None, row["size"]):
+            return row
+    return None
 
 
 def load_results(folder: Path = FOLDER, history: Path = HISTORY) -> Results:

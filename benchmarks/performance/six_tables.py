@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.history.__main__ import COLUMNS, figure_of
-from ryzanstein_llm.profiling.operations import TITLES
-from ryzanstein_llm.text_table import number
+from ryzanstein_llm.text_table import number, plural
 
 from .markdown import markdown, times
-from .results import Results
+from .results import Found, Results
 
 __all__ = ["SIX_TABLES"]
-
-
-def operations(results: Results) -> str:
-    """Time of each, decoding and in a prompt."""
-    decode, prompt = results.profile("decode"), results.profile("prefill")
-    if decode is None or prompt is None:
-        return ""
-    lines = []
-    for name, title in TITLES.items():
-        line = [title]
-        for phase in (decode, prompt):
-            found = next((o for o in phase["operations"] if o["name"] == name), None)
-            if found is None:
-                line += ["", "", "", ""]
-                continue
-            seconds = found["seconds"]
-            bandwidth = found["bytes"] / seconds / 1e9 if found["bytes"] else 0
-            products = found["multiply_adds"] / seconds / 1e9 if found["multiply_adds"] else 0
-            line += [
-                f"{1e6 * seconds / phase['tokens']:.1f} µs",
-                f"{seconds / phase['seconds']:.1%}",
-                number(bandwidth) if bandwidth else "",
-                number(products) if products else "",
-            ]
-        if any(line[1:]):
-            lines.append(line)
-    header = ["operation", "decode, a token", "share", "GB/s", "GMAC/s"]
-    header += [f"prompt of {prompt['tokens']}, a token", "share", "GB/s", "GMAC/s"]
-    return markdown(header, lines)
 
 
 def threads(results: Results) -> str:
@@ -48,18 +17,16 @@ def threads(results: Results) -> str:
         lines.append(
             [
                 str(count),
-                f"{number(row['prefill_tokens_per_second'])} tokens/s",
-                times(row["prefill_speedup"]),
-                f"{row['prefill_efficiency']:.0%}",
+                number(row["prefill_tokens_per_second"]),
+                f"{times(row['prefill_speedup'])} ({row['prefill_efficiency']:.0%} a core)",
                 times(row["multiply_speedup"]),
-                f"{number(row['decode_tokens_per_second'])} tokens/s",
+                number(row["decode_tokens_per_second"]),
                 times(row["decode_speedup"]),
                 times(row["bandwidth_speedup"]),
-                f"{row['decode_speedup'] / row['bandwidth_speedup']:.0%}",
             ]
         )
-    header = ["threads", "prompt", "", "efficiency", "int8 peak", "decode", ""]
-    return markdown([*header, "bandwidth", "decode of bandwidth's"], lines)
+    header = ["threads", "prompt, tokens/s", "as fast as on one", "int8 peak"]
+    return markdown([*header, "decoding, tokens/s", "as fast as on one", "bandwidth"], lines)
 
 
 def baseline(results: Results) -> str:
@@ -75,49 +42,40 @@ def baseline(results: Results) -> str:
                 [
                     title,
                     f"{1e3 * row[ours]:.1f} ms",
-                    f"{row['baseline_seconds']:.2f} s",
-                    times(row["times_baseline"], digits=0),
-                    f"{row['baseline_unpacking_seconds']:.2f} s",
+                    f"{1e3 * row['baseline_seconds']:,.0f} ms "
+                    f"(unpacking, {row['baseline_unpacking_seconds']:.2f} s, not counted)",
+                    f"{times(row['times_baseline'], digits=0)} as fast",
                 ]
             )
-    header = ("", "this library", "baseline", "times", "unpacking, not counted")
-    return markdown(header, lines)
+    return markdown(("", "this library", "baseline", "this library is"), lines)
 
 
 def prefetch(results: Results) -> str:
     """On and off."""
     lines = []
-    for kind in ("decode", "prefill"):
+    for kind, title in (("decode", "decoding"), ("prefill", "prompt")):
         row = results.of_six(f"test_prefetch_on_against_off[{kind}]")
         if row is not None:
             rates = (row["tokens_per_second"], row["tokens_per_second_without"])
-            lines.append(
-                [
-                    kind,
-                    *(f"{number(rate)} tokens/s" for rate in rates),
-                    times(row["prefetch_gain"]),
-                ]
-            )
-    return markdown(("", "prefetch on", "off", ""), lines)
+            lines.append([title, *map(number, rates), f"{times(row['prefetch_gain'])} as fast"])
+    return markdown(("tokens/s", "prefetch on", "off", "with prefetch"), lines)
 
 
 def simulated(results: Results) -> str:
-    """Accesses of the kernels in caches that valgrind simulates."""
-    lines = []
+    """A sentence: accesses of the kernels in caches that valgrind simulates."""
+    found = []
     for tier in ("avx2", "scalar"):
         row = results.of_demo(f"test_simulated_accesses[{tier}]")
         if row is not None and "reads" in row:
-            lines.append(
-                [
-                    tier,
-                    f"{row['instructions'] / 1e6:.0f} M",
-                    f"{row['reads'] / 1e6:.0f} M",
-                    f"{row['d1_hit_rate']:.1%}",
-                    f"{row['ll_hit_rate']:.1%}",
-                ]
+            found.append(
+                f"{tier} {row['reads'] / 1e6:.0f} million reads, of which the first level has "
+                f"{row['d1_hit_rate']:.1%} and the last {row['ll_hit_rate']:.1%} of the rest"
             )
-    header = ("tier", "instructions", "reads", "in the first cache", "of the rest in the last")
-    return markdown(header, lines)
+    return (
+        f"The demo model decodes in caches that valgrind simulates: {'; '.join(found)}."
+        if found
+        else ""
+    )
 
 
 def caches(results: Results) -> str:
@@ -127,38 +85,34 @@ def caches(results: Results) -> str:
         return ""
     exact = row["perplexities"]["float32"]
     lines = [
-        [kind, f"{row['kv_bytes_per_token'][kind]:,}", f"{value:.4f}", f"{value / exact - 1:+.3%}"]
+        [kind, f"{row['kv_bytes_per_token'][kind]:,}", f"{value:.4f} ({value / exact - 1:+.3%})"]
         for kind, value in row["perplexities"].items()
     ]
-    header = ("cache", "bytes a token", f"perplexity of {row['text_tokens']:,} tokens", "change")
+    header = ("cache", "bytes a token", f"demo model, perplexity of {row['text_tokens']:,} tokens")
     return markdown(header, lines)
 
 
 def criteria(results: Results) -> str:
-    """Passed, failed, or not to be shown."""
-    lines = []
+    """Passed, failed, or not to be shown: one line for those of a benchmark that came out alike."""
+    alike: dict[tuple[str, str, str], list[Found]] = {}
     for found in results.criteria():
-        value = "" if found["value"] is None else number(found["value"])
-        status = {"pass": "passed", "fail": "**failed**"}.get(found["status"], found["status"])
-        lines.append(
-            [found["benchmark"], found["what"], value, found["bound"], status, found["why"]]
-        )
-    return markdown(("benchmark", "", "measured", "criterion", "", ""), lines)
-
-
-def history(results: Results) -> str:
-    """Runs that are kept."""
+        alike.setdefault((found["benchmark"], found["status"], found["why"]), []).append(found)
     lines = []
-    for entry in results.history:
-        line = [entry.date[:10], (entry.commit or "unknown")[:7], entry.model]
-        for _, name, figure, factor, digits in COLUMNS:
-            value = figure_of(entry, name, figure)
-            line.append("" if value is None else f"{factor * value:.{digits}f}")
-        lines.append(line)
-    return markdown(("date", "commit", "model", *(column[0] for column in COLUMNS)), lines)
+    for (benchmark, status, why), group in alike.items():
+        said = [_criterion(found) for found in group if found["bound"] or status != "pass"]
+        if checks := len(group) - len(said):
+            said.append(f"{plural(checks, 'check')} that outputs are equal or finite")
+        outcome = {"pass": "passed", "fail": "**failed**"}.get(status, status)
+        lines.append([benchmark, "; ".join(said), f"{outcome}: {why}" if why else outcome])
+    return markdown(("benchmark", "criteria", "outcome"), lines)
+
+
+def _criterion(found: Found) -> str:
+    """As "tokens/s > 2 tokens/s: 47.8"."""
+    text = f"{found['what']} {found['bound']}".rstrip()
+    return text if found["value"] is None else f"{text}: {number(found['value'])}"
 
 
 SIX_TABLES = {
-    table.__name__: table
-    for table in (operations, threads, baseline, prefetch, simulated, caches, criteria, history)
+    table.__name__: table for table in (threads, baseline, prefetch, simulated, caches, criteria)
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 __all__ = ["Criteria", "Criterion"]
 
@@ -83,6 +85,13 @@ class Criteria:
     def not_shown(self, what: str, why: str, bound: str = "") -> None:
         """This machine cannot show it."""
         self._add(what, "not shown", None, bound, why)
+
+    def skip(self, why: str, bounds: Mapping[str, str]) -> NoReturn:
+        """Skips the benchmark: this machine cannot show these criteria (what is compared: bound).
+        Called before anything is timed."""
+        for what, bound in bounds.items():
+            self.not_shown(what, why, bound)
+        pytest.skip(why)
 
     def check(self) -> None:
         """Raises AssertionError if one failed."""

@@ -229,6 +229,7 @@ def test_a_report_says_what_it_compared() -> None:
         [sample("ours", 0, 1), sample("peer", 0, 3, 0.9987)],
     )
     report = Report(
+        "2026-01-02",
         {"cpu": "a CPU", "cores_allowed": 2},
         {"name": "shapes"},
         {"threads": [1]},
@@ -243,6 +244,7 @@ def test_a_report_says_what_it_compared() -> None:
     assert "thing 1.2; 7 MB" in text
     assert "resting engines took 0.0% of a core, other programs 25%" in text
     found = json.loads(json.dumps(report.to_dict()))
+    assert found["date"] == "2026-01-02"
     assert found["engines"]["peer"]["build"] == "AVX2 = 1"
     assert [row["engine"] for row in found["rows"]] == ["ours", "peer"]
     assert len(found["samples"]) == 2

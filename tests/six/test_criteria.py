@@ -50,6 +50,14 @@ def test_what_a_machine_cannot_show_is_said_and_fails_nothing() -> None:
     )
 
 
+def test_a_benchmark_that_this_machine_cannot_show_is_skipped_and_says_why() -> None:
+    found = Criteria("profile", reference=True)
+    with pytest.raises(pytest.skip.Exception, match="perf is not installed"):
+        found.skip("perf is not installed", {"L1 hits": "> 85 %", "branch misses": "< 5 %"})
+    assert statuses(found) == ["not shown", "not shown"]
+    assert "branch misses (< 5 %); perf is not installed" in list(found)[1].line()
+
+
 def test_what_must_hold_holds_for_every_model() -> None:
     found = Criteria("correctness", reference=False)
     found.holds("bits are equal", True)

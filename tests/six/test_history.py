@@ -47,7 +47,19 @@ def test_a_run_is_kept_without_its_raw_timings(tmp_path: Path) -> None:
     assert "stats" not in path.read_text()
     assert entry.results[LATENCY]["seconds"] == 0.0271828  # six digits
     assert entry.machine == {"cpu": "A"}
+    assert entry.not_shown == []
     assert "machine" not in entry.results[LATENCY]
+
+
+def test_what_was_skipped_is_kept_with_the_reason(tmp_path: Path) -> None:
+    """Its benchmark has no result of its own in the file."""
+    path = run_file(tmp_path)
+    criterion = {"benchmark": "threads", "what": "on 8 cores", "status": "not shown", "why": "2"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"not_shown": [criterion]}))
+    (tmp_path / "history").mkdir()
+    save(read_run(path), tmp_path / "history")
+    (entry,) = load_entries(tmp_path / "history")
+    assert entry.not_shown == [criterion]
 
 
 @pytest.mark.parametrize(("speed", "bad"), [(40.0, False), (36.4, False), (35.6, True)])
@@ -145,7 +157,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     capsys.readouterr()
     assert main([*command, "show"]) == 0
     table = capsys.readouterr().out
-    assert "2026-01-01  0000000     2b    A       27.18  0.800" in table
+    assert "2026-01-01  0000000     2b    A       27.18         0.800" in table
 
 
 def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,126 @@
+"""How near to the limits: multiply-adds a second over multiply-adds a byte of weights. Needs the
+extra `plots`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ryzanstein_llm.text_table import plural
+
+from .results import Results
+from .style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    WIDTH,
+    legend_below,
+    plt,
+    thousands,
+)
+
+__all__ = ["roofline"]
+
+PEER_COLOURS = (ORANGE, GREEN, PURPLE, RED)
+# The profile is of another run: under this roof only if that one's was about as high.
+ROOFS_ALIKE = 0.15
+
+
+def roofline(results: Results) -> Any:
+    """int8 multiply-adds a second over multiply-adds a byte, under what the machine allows."""
+    assert results.bench is not None
+    count = results.threads[-1]
+    read, multiply = results.row("read", count), results.row("multiply", count)
+    decode = results.row("decode", count)
+    assert read is not None
+    assert multiply is not None
+    assert decode is not None
+    bandwidth, peak = (row["rate"]["median"] / 1e9 for row in (read, multiply))
+    products = results.bench["model"]["multiply_adds"] / 1e9  # G a token
+    weights = decode["traffic"]["ternary"] + decode["traffic"]["head"]
+    figure, axes = plt.subplots(figsize=(WIDTH, 6))
+    axes.set(xscale="log", yscale="log")
+
+    def point(tokens: float, rate: float, weight_bytes: float, **style: Any) -> None:
+        axes.plot(
+            tokens * products * 1e9 / weight_bytes, rate * products, linestyle="none",
+            markersize=8, **style,
+        )  # fmt: skip
+
+    for kind, marker, label in (
+        ("decode", "o", "decoding"),
+        ("batch", "^", "several sequences"),
+        ("prefill", "s", "prompt"),
+    ):
+        for number, row in enumerate(r for r in results.rows(kind) if r["threads"] == count):
+            tokens = 1 if kind == "decode" else row["size"]
+            amount = row["traffic"]["total"] if kind == "decode" else weights
+            name = f"this library, {label}" if not number else None
+            point(tokens, row["rate"]["median"], amount, marker=marker, color=BLUE, label=name)
+    _products_alone(results, count, peak, axes)
+    _peers(results, count, point)
+    _roof(axes, bandwidth, peak)
+    axes.set(xlabel="multiply-adds for each byte of weights read", ylabel="GMAC/s")
+    thousands(axes.xaxis)
+    thousands(axes.yaxis)
+    axes.set_title(f"How near to the limits of the machine, {plural(count, 'thread')}")
+    legend_below(figure, 3)
+    return figure
+
+
+def _roof(axes: Any, bandwidth: float, peak: float) -> None:
+    """The limits, from where the points begin to where they end, each with its name."""
+    least, most = (edge * factor for edge, factor in zip(axes.get_xlim(), (0.7, 1.4), strict=True))
+    most = max(most, 4 * peak / bandwidth)
+    ridge = peak / bandwidth
+    axes.plot([least, ridge, most], [bandwidth * least, peak, peak], color="#222222")
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no lines of the grid
+    axes.text(most, 1.07 * peak, f"int8 peak, {peak:,.0f} GMAC/s", ha="right", bbox=ground)
+    axes.text(
+        least, 1.2 * bandwidth * least, f"memory, {bandwidth:.1f} GB/s",
+        rotation=math.degrees(math.atan(1.2 * bandwidth)), rotation_mode="anchor",
+        transform_rotates_text=True,
+    )  # fmt: skip
+
+
+def _products_alone(results: Results, count: int, peak: float, axes: Any) -> None:
+    """Ternary products by themselves, from the profile."""
+    for kind, marker, label in (("decode", ".", "decoding"), ("prefill", "x", "prompt")):
+        phase = results.profile(kind)
+        if phase is None or phase["threads"] != count:
+            continue
+        roof = phase["limit_multiply_adds_per_second"] / 1e9
+        if abs(roof / peak - 1) > ROOFS_ALIKE:
+            continue
+        gemms = [o for o in phase["operations"] if o["kind"] == "int8" and "head" not in o["name"]]
+        axes.plot(
+            [o["multiply_adds"] / o["bytes"] for o in gemms],
+            [o["multiply_adds"] / o["seconds"] / 1e9 for o in gemms],
+            marker=marker, color=SKY, linestyle="none", markersize=8,
+            label=f"products alone, {label}",
+        )  # fmt: skip
+
+
+def _peers(results: Results, count: int, point: Callable[..., None]) -> None:
+    """Other engines, by the size of their tensors as they state it."""
+    if results.peers is None:
+        return
+    for colour, name in zip(PEER_COLOURS, list(results.peers["engines"])[1:], strict=False):
+        said = re.search(r"([\d.]+) MB", results.peers["engines"][name].get("model", ""))
+        if said is None:
+            continue
+        label: str | None = name
+        for row in results.peers["rows"]:
+            if row["engine"] != name or row["threads"] != count:
+                continue
+            tokens, marker = 1, "o"
+            if row["kind"] == "prefill":
+                tokens, marker = int(row["case"].rpartition(" ")[2]), "s"
+            size = 1e6 * float(said[1])
+            point(tokens, row["rate"]["median"], size, marker=marker, color=colour, label=label)
+            label = None
