@@ -141,33 +141,74 @@ class SamplingParams:
 
 
 class Sampler:
-    """Chooses tokens for one request; holds its random state and what it must count.
+    """Chooses the tokens of one sequence. A choice depends only on the logits, the parameters and the
+    tokens before it, so that one that was interrupted can be made again.
 
     Parameters
     ----------
     params : SamplingParams
-    prompt : sequence of int
-        Token ids that the repetition penalty counts as seen.
     """
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
+    def __init__(self, params: SamplingParams) -> None:
         self._params = params
         seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed
-        # NumPy keeps the raw stream of PCG64 stable for ever, unlike its distributions.
-        self._bits = np.random.PCG64(seed)
-        self._seen = set(prompt) if params.repetition_penalty != 1 else set()
-        self._counts: Counter[int] = Counter()
+        self._seed = seed
+        self.forget()
 
-    @property
-    def query(self) -> HeadQuery:
-        """The logits that the next choice needs."""
+    def forget(self) -> None:
+        """Learn from the tokens anew."""
+        self._seen: set[int] = set()
+        self._counts: Counter[int] = Counter()
+        self._followed = 0
+        # NumPy keeps the raw stream of PCG64 stable for ever, unlike its distributions.
+        self._bits, self._drawn = np.random.PCG64(self._seed), 0
+
+    def query(self, tokens: Sequence[int], prompt_tokens: int) -> HeadQuery:
+        """The logits that the choice after `tokens` needs, of which so many are the prompt."""
+        self._follow(tokens, prompt_tokens)
         count, margin = self._reach()
         also = None if count is None else self._changed()
         return HeadQuery(count, margin, also)
 
+    def choose(self, candidates: Candidates, index: int) -> int:
+        """The next token id.
+
+        Parameters
+        ----------
+        candidates : Candidates
+            The answer to `query`, or to one that asks for more. Not changed.
+        index : int
+            How many tokens were chosen before.
+
+        Raises
+        ------
+        FormatError
+            If the logits are not finite: the checkpoint's weights overflow.
+        """
+        logits, ids = candidates.logits, candidates.ids
+        mode = enter_float_mode()  # the caller's may flush or round otherwise
+        try:
+            chosen = self._choose(
+                self._penalized(logits, ids) if self._penalizes else logits, index
+            )
+        finally:
+            leave_float_mode(mode)
+        return chosen if ids is None else int(ids[chosen])
+
+    def _follow(self, tokens: Sequence[int], prompt_tokens: int) -> None:
+        """Count the tokens that came since the last time."""
+        if not self._penalizes:
+            return
+        for index in range(self._followed, len(tokens)):
+            token = tokens[index]
+            self._seen.add(token)
+            if index >= prompt_tokens:
+                self._counts[token] += 1
+        self._followed = len(tokens)
+
     def _reach(self) -> tuple[int | None, float]:
-        """(count, margin) of the query. Penalties only lower logits or raise those of `also`, so
-        the likeliest of the others reach as far as without them."""
+        """(count, margin) of the query. What penalties change is in `also`, so the likeliest of
+        the others reach as far as without them."""
         params = self._params
         if params.temperature < GREEDY_BELOW:
             return 1, 0.0
@@ -186,35 +227,19 @@ class Sampler:
             return None
         return np.array(sorted(changed), np.int64)
 
-    def __call__(self, candidates: Candidates) -> int:
-        """The next token id.
+    def _random(self, index: int) -> float:
+        """The number in [0, 1) for the choice with this index."""
+        if self._drawn != index:
+            self._bits, self._drawn = np.random.PCG64(self._seed), 0
+            self._bits.advance(index)
+        self._drawn = index + 1
+        return float(self._bits.random_raw() >> 11) * 2.0**-53
 
-        Parameters
-        ----------
-        candidates : Candidates
-            The answer to `query`, or to one that asks for more. Not changed.
-
-        Raises
-        ------
-        FormatError
-            If the logits are not finite: the checkpoint's weights overflow.
-        """
-        logits, ids = candidates.logits, candidates.ids
-        mode = enter_float_mode()  # the caller's may flush or round otherwise
-        try:
-            index = self._choose(self._penalized(logits, ids) if self._penalizes else logits)
-        finally:
-            leave_float_mode(mode)
-        token = index if ids is None else int(ids[index])
-        self._seen.add(token)
-        self._counts[token] += 1
-        return token
-
-    def _choose(self, logits: Float32) -> int:
+    def _choose(self, logits: Float32, index: int) -> int:
         _check_finite(logits.max())  # NaN, if there is one
         if self._params.temperature < GREEDY_BELOW:
             return int(np.argmax(logits))  # the first of equals
-        return self._draw(logits)
+        return self._draw(logits, index)
 
     @property
     def _penalizes(self) -> bool:
@@ -239,7 +264,7 @@ class Sampler:
             logits[at] -= np.float32(params.frequency_penalty) * counts
         return logits
 
-    def _draw(self, logits: Float32) -> int:
+    def _draw(self, logits: Float32, index: int) -> int:
         params = self._params
         ids = _descending(logits, params.top_k)
         # the largest is taken off first, so that a small temperature cannot overflow
@@ -253,7 +278,7 @@ class Sampler:
         if params.typical_p < 1:
             ids, weights = _keep_typical(ids, weights, params.typical_p)
         sums = cumulative_sum(weights)
-        point = float(self._bits.random_raw() >> 11) * 2.0**-53 * float(sums[-1])
+        point = self._random(index) * float(sums[-1])
         return int(ids[min(int(np.searchsorted(sums, point, side="right")), len(ids) - 1)])
 
 

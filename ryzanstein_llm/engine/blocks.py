@@ -1,0 +1,122 @@
+"""Memory for keys and values in blocks of 256 positions, within one budget."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..interfaces.kv_layout import KVLayout
+from ..kernels.packing import aligned_empty
+
+__all__ = ["Block", "BlockPool", "PoolFullError"]
+
+
+class PoolFullError(Exception):
+    """The budget is used up by blocks that are in use. Never leaves the engine."""
+
+
+class Block:
+    """256 positions in all layers.
+
+    Attributes
+    ----------
+    memory : uint8 array of shape (block_bytes,)
+    address : int
+    users : int
+        Caches that have it in their table.
+    kept : bool
+        Whether an index of prefixes has it: then what is in it may not change.
+    """
+
+    __slots__ = ("address", "kept", "memory", "users")
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self.memory = memory
+        self.address: int = memory.ctypes.data
+        self.users = 0
+        self.kept = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether somebody else relies on what is in it."""
+        return self.users > 1 or self.kept
+
+
+class BlockPool:
+    """Gives out blocks and takes them back. One thread at a time, but for `give_back_later`.
+
+    Parameters
+    ----------
+    layout : KVLayout
+    budget : int
+        Bytes of all blocks together, at least one block.
+    """
+
+    def __init__(self, layout: KVLayout, budget: int) -> None:
+        self.layout = layout
+        self.budget = budget
+        self.capacity = max(1, budget // layout.block_bytes)
+        self.evict: Callable[[], Block | None] = lambda: None
+        """Gives up a block that only waits to be used again, the longest unused one."""
+        self._blocks = 0
+        self._returned: deque[Block] = deque()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks there are."""
+        return self._blocks * self.layout.block_bytes
+
+    def take(self) -> Block:
+        """A block with one user. What is in it is arbitrary, but finite numbers.
+
+        Raises
+        ------
+        PoolFullError
+            If the budget is used up and nothing can be evicted.
+        """
+        self._collect()
+        if self._blocks < self.capacity:
+            memory = aligned_empty(self.layout.block_bytes)
+            memory.fill(0)  # attention computes on unused positions before it drops them
+            block = Block(memory)
+            self._blocks += 1
+        else:
+            evicted = self.evict()
+            if evicted is None:
+                raise PoolFullError
+            block = evicted
+        block.users = 1
+        return block
+
+    def copy(self, block: Block) -> Block:
+        """A block of one's own with the same content. Raises `PoolFullError` as `take`."""
+        block.users += 1  # must not be evicted to make room for its copy
+        try:
+            own = self.take()
+        finally:
+            block.users -= 1
+        own.memory[:] = block.memory
+        return own
+
+    def give_back(self, block: Block) -> None:
+        """One user less; without users the memory is freed, unless the block is kept."""
+        block.users -= 1
+        if block.users == 0 and not block.kept:
+            self._blocks -= 1
+
+    def dropped(self, block: Block) -> None:
+        """The index of prefixes does not keep it any more."""
+        block.kept = False
+        if block.users == 0:
+            self._blocks -= 1
+
+    def give_back_later(self, blocks: list[Block]) -> None:
+        """`give_back` from any thread, also from a finaliser: takes no lock."""
+        self._returned.extend(blocks)
+
+    def _collect(self) -> None:
+        while self._returned:
+            self.give_back(self._returned.popleft())

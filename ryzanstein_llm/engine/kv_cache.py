@@ -1,0 +1,162 @@
+"""The key/value cache of one sequence: a table of blocks."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CacheBudgetError, ContextOverflowError, SessionBusyError
+from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
+from ..notebook import as_html
+from ..text_table import plural
+from ..validation import check_int
+from .blocks import Block, BlockPool, PoolFullError
+
+__all__ = ["KVCache"]
+
+
+class KVCache:
+    """Keys and values of the tokens a sequence has been through.
+
+    Made by `BitNetModel.new_cache()`. Blocks are taken from the model's pool as positions are used.
+
+    Attributes
+    ----------
+    length : int
+        Positions that are filled.
+    context_length : int
+        Positions it can hold at most.
+    layout : KVLayout
+    table : uint64 array of shape (blocks,)
+        Addresses of the blocks.
+    """
+
+    def __init__(self, pool: BlockPool, context_length: int) -> None:
+        self.pool = pool
+        self.context_length = context_length
+        self.length = 0
+        self.blocks: list[Block] = []
+        self.table: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._lock = threading.Lock()
+
+    @property
+    def layout(self) -> KVLayout:
+        """Where things stand in a block."""
+        return self.pool.layout
+
+    def claim(self) -> threading.Lock:
+        """For `with cache.claim():` around a pass, whose kernels have the blocks' addresses.
+
+        Raises
+        ------
+        SessionBusyError
+            If another thread is at it.
+        """
+        if self._lock.locked():
+            raise SessionBusyError("the cache is in use by another thread; give each its own")
+        return self._lock  # two that come at the same moment take turns
+
+    def reserve(self, positions: int) -> None:
+        """Make room for `positions` in all, keeping what is there. What will be written is this
+        cache's own afterwards: a block that others rely on is copied.
+
+        Raises
+        ------
+        ContextOverflowError
+            If that is more than the context length.
+        PoolFullError
+            If the pool has no block left; nothing has changed then.
+        """
+        if positions > self.context_length:
+            raise ContextOverflowError(positions, self.context_length)
+        blocks = list(self.blocks)
+        taken: list[Block] = []
+        replaced: Block | None = None
+        try:
+            last = self.length // BLOCK_POSITIONS
+            if self.length % BLOCK_POSITIONS and positions > self.length and blocks[last].shared:
+                taken.append(self.pool.copy(blocks[last]))
+                replaced, blocks[last] = blocks[last], taken[-1]
+            while len(blocks) * BLOCK_POSITIONS < positions:
+                taken.append(self.pool.take())
+                blocks.append(taken[-1])
+        except BaseException:
+            for block in taken:
+                self.pool.give_back(block)
+            raise
+        if taken:
+            self.use(blocks)
+        if replaced is not None:
+            self.pool.give_back(replaced)
+
+    def reserve_now(self, positions: int) -> None:
+        """`reserve` for a caller that cannot wait for others.
+
+        Raises
+        ------
+        ContextOverflowError, CacheBudgetError
+        """
+        try:
+            self.reserve(positions)
+        except PoolFullError:
+            needed = -(-positions // BLOCK_POSITIONS) * self.layout.block_bytes
+            raise CacheBudgetError(needed, self.pool.budget) from None
+
+    def truncate(self, length: int) -> None:
+        """Forget all positions from `length` on, and give back their blocks.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `length` is negative or beyond what is filled.
+        SessionBusyError
+            If a pass is using the cache.
+        """
+        with self.claim():
+            kept = -(-check_int("length", length, 0, self.length) // BLOCK_POSITIONS)
+            self.length = length
+            dropped = self.blocks[kept:]
+            self.use(self.blocks[:kept])
+            self.pool.give_back_later(dropped)
+
+    def cut(self, length: int) -> None:
+        """`truncate` by the thread that has the cache already."""
+        kept = -(-length // BLOCK_POSITIONS)
+        dropped = self.blocks[kept:]
+        self.length = length
+        self.use(self.blocks[:kept])
+        for block in dropped:
+            self.pool.give_back(block)
+
+    def use(self, blocks: list[Block]) -> None:
+        """These are its blocks from now on; who counts as their user is the caller's business."""
+        table = np.array([block.address for block in blocks], np.uint64)
+        self.blocks, self.table = blocks, table
+
+    def __del__(self) -> None:
+        blocks = getattr(self, "blocks", None)
+        if blocks:
+            self.pool.give_back_later(blocks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its blocks, those it shares included."""
+        return len(self.blocks) * self.layout.block_bytes
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __repr__(self) -> str:
+        return (
+            f"KVCache({self.length} of {plural(self.context_length, 'position')}, "
+            f"{self.layout.kind}, {self.nbytes / 1e6:.1f} MB)"
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a KVCache holds addresses and cannot be pickled or copied")

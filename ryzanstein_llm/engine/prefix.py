@@ -1,0 +1,212 @@
+"""Keys and values that are kept for sequences that will begin alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..interfaces.kv_layout import BLOCK_POSITIONS
+from .blocks import Block, BlockPool
+from .kv_cache import KVCache
+
+__all__ = ["PrefixIndex"]
+
+UNUSED_TAILS = 8
+"""Blocks that are not full and wait to be used again: the ends of so many sequences."""
+
+
+@dataclass(eq=False)
+class _Node:
+    """The ids of one block, after those of its parents.
+
+    Attributes
+    ----------
+    ids : int32 array of at most 256
+        Whose keys and values the block holds, from its first position on.
+    used : int
+        When it was last used; greater is later.
+    """
+
+    ids: NDArray[np.int32]
+    block: Block | None
+    parent: _Node | None
+    used: int = 0
+    children: dict[bytes, _Node] = field(default_factory=dict)
+
+    @property
+    def is_tail(self) -> bool:
+        return len(self.ids) < BLOCK_POSITIONS
+
+
+class PrefixIndex:
+    """A tree of blocks by the ids they stand for.
+
+    Full blocks are shared by all sequences that begin with the same ids. Of a block that is not
+    full, or that a sequence leaves half way, the common positions are copied, and a block that
+    nobody else needs is taken over as it is.
+
+    Parameters
+    ----------
+    pool : BlockPool
+    """
+
+    def __init__(self, pool: BlockPool) -> None:
+        self._pool = pool
+        self._root = _Node(np.empty(0, np.int32), None, None)
+        self._nodes: set[_Node] = set()
+        self._clock = 0
+        pool.evict = self._evict
+
+    def __len__(self) -> int:
+        """Blocks kept."""
+        return len(self._nodes)
+
+    def fill(self, cache: KVCache, tokens: Sequence[int]) -> int:
+        """Put into an empty cache what is kept of the beginning of `tokens`; how many positions
+        that is. Raises `PoolFullError` if a block has to be copied and there is no room."""
+        ids = np.asarray(tokens, np.int32)
+        node, blocks = self._root, []
+        self._clock += 1
+        while True:
+            start = len(blocks) * BLOCK_POSITIONS
+            child = node.children.get(ids[start : start + BLOCK_POSITIONS].tobytes())
+            if child is None or child.is_tail:
+                break
+            node = child
+            node.used = self._clock
+            assert node.block is not None
+            blocks.append(node.block)
+        for block in blocks:
+            block.users += 1
+        cache.use(blocks)
+        cache.length = start
+        closest, common = self._closest(node, ids[start:])
+        if closest is not None:
+            closest.used = self._clock
+            cache.use([*blocks, self._own(closest, common)])
+            cache.length = start + common
+        return cache.length
+
+    def keep(self, cache: KVCache, tokens: Sequence[int], *, tail: bool) -> None:
+        """Keep the cache's full blocks, which stand for the first `cache.length` of `tokens`, and
+        with `tail` also the last one that is not full. A block that is kept already takes the
+        place of the cache's own."""
+        ids = np.asarray(tokens[: cache.length], np.int32)
+        blocks, node = list(cache.blocks), self._root
+        self._clock += 1
+        for index, start in enumerate(range(0, len(ids), BLOCK_POSITIONS)):
+            part = ids[start : start + BLOCK_POSITIONS]
+            if len(part) < BLOCK_POSITIONS and not tail:
+                break
+            child = node.children.get(part.tobytes())
+            if child is None:
+                child = self._add(node, part, blocks[index])
+            elif child.block is not blocks[index]:
+                assert child.block is not None
+                child.block.users += 1
+                self._pool.give_back(blocks[index])
+                blocks[index] = child.block
+            child.used = self._clock
+            node = child
+        cache.use(blocks)
+        self._limit_tails()
+
+    def forget(self, tokens: Sequence[int]) -> None:
+        """Let go of the last block of these tokens if it is not full and nobody uses it."""
+        node, ids = self._root, np.asarray(tokens, np.int32)
+        for start in range(0, len(ids), BLOCK_POSITIONS):
+            part = ids[start : start + BLOCK_POSITIONS]
+            child = node.children.get(part.tobytes())
+            if child is None:
+                child = next((tail for tail in self._tails(node) if _common(tail.ids, part)), None)
+            if child is None:
+                return
+            node = child
+        if node.is_tail and node.block is not None and not node.block.users:
+            self._remove(node)
+
+    def held(self, tokens: Sequence[int]) -> int:
+        """Blocks that are kept for the beginning of these tokens."""
+        ids, node, count = np.asarray(tokens, np.int32), self._root, 0
+        while (child := node.children.get(_part(ids, count).tobytes())) and not child.is_tail:
+            node, count = child, count + 1
+        return count + (self._closest(node, ids[count * BLOCK_POSITIONS :])[0] is not None)
+
+    def clear(self) -> None:
+        """Let go of everything that nobody uses."""
+        while (node := self._longest_unused()) is not None:
+            self._remove(node)
+
+    def _closest(self, node: _Node, ids: NDArray[np.int32]) -> tuple[_Node | None, int]:
+        """The child that has most in common with `ids`, and how much that is."""
+        best, most = None, 0
+        for child in node.children.values():
+            common = _common(child.ids, ids)
+            if common > most:
+                best, most = child, common
+        return best, most
+
+    def _own(self, node: _Node, common: int) -> Block:
+        """A block to write to whose first `common` positions are the node's."""
+        block = node.block
+        assert block is not None
+        if node.is_tail and common == len(node.ids) and not block.users and not node.children:
+            block.users = 1
+            self._remove(node)
+            return block
+        return self._pool.copy(block)
+
+    def _add(self, parent: _Node, ids: NDArray[np.int32], block: Block) -> _Node:
+        node = _Node(ids.copy(), block, parent)
+        block.kept = True
+        parent.children[node.ids.tobytes()] = node
+        self._nodes.add(node)
+        return node
+
+    def _remove(self, node: _Node) -> None:
+        assert node.parent is not None
+        assert node.block is not None
+        del node.parent.children[node.ids.tobytes()]
+        self._nodes.discard(node)
+        self._pool.dropped(node.block)
+
+    def _evict(self) -> Block | None:
+        node = self._longest_unused()
+        if node is None:
+            return None
+        block = node.block
+        assert block is not None
+        block.users = 1  # so that its memory is not freed
+        self._remove(node)
+        return block
+
+    def _longest_unused(self) -> _Node | None:
+        return min(self._unused(), key=lambda node: node.used, default=None)
+
+    def _unused(self) -> Iterator[_Node]:
+        """Nodes that nothing depends on."""
+        for node in self._nodes:
+            if not node.children and node.block is not None and not node.block.users:
+                yield node
+
+    def _tails(self, node: _Node) -> Iterator[_Node]:
+        return (child for child in node.children.values() if child.is_tail)
+
+    def _limit_tails(self) -> None:
+        tails = [node for node in self._unused() if node.is_tail]
+        for node in sorted(tails, key=lambda node: node.used)[:-UNUSED_TAILS]:
+            self._remove(node)
+
+
+def _part(ids: NDArray[np.int32], index: int) -> NDArray[np.int32]:
+    return ids[index * BLOCK_POSITIONS : (index + 1) * BLOCK_POSITIONS]
+
+
+def _common(first: NDArray[np.int32], second: NDArray[np.int32]) -> int:
+    """How many ids both begin with."""
+    length = min(len(first), len(second))
+    differing = np.flatnonzero(first[:length] != second[:length])
+    return int(differing[0]) if len(differing) else length

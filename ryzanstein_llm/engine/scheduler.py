@@ -1,0 +1,69 @@
+"""Who is computed in the next pass. Policy alone: it knows numbers and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Need", "Scheduler"]
+
+PROMPT_ROWS = 512
+"""Rows of a pass when no one decodes. More saves little, and costs memory and time between looks at
+Ctrl-C."""
+
+SHARED_ROWS = 128
+"""Rows of prompts in a pass when others decode or read prompts too, so that nobody waits long."""
+
+DECODING_ROWS = 256
+"""Sequences that decode in one pass."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a sequence waits for.
+
+    Attributes
+    ----------
+    rows : int >= 1
+        Tokens that have to go through the model before its next token can be chosen.
+    decoding : bool
+        Whether it has a token of its own already; then `rows` is 1 unless its cache was taken.
+    """
+
+    rows: int
+    decoding: bool
+
+
+class Scheduler:
+    """Every sequence that decodes has its row in every pass; what is left goes to prompts, the
+    shortest first, and of equally short ones the one that came first.
+
+    Parameters
+    ----------
+    prompt_rows, shared_rows, decoding_rows : int, optional
+        As the constants of this module.
+    """
+
+    def __init__(
+        self,
+        prompt_rows: int = PROMPT_ROWS,
+        shared_rows: int = SHARED_ROWS,
+        decoding_rows: int = DECODING_ROWS,
+    ) -> None:
+        self._prompt_rows, self._shared_rows = prompt_rows, shared_rows
+        self._decoding_rows = decoding_rows
+
+    def plan(self, needs: Sequence[Need]) -> list[int]:
+        """Rows for each of the sequences, which are in the order in which they came; 0 for those
+        that wait for the pass after."""
+        rows = [0] * len(needs)
+        decoding = [i for i, need in enumerate(needs) if need.decoding and need.rows == 1]
+        for i in decoding[: self._decoding_rows]:
+            rows[i] = 1
+        prompts = [i for i, need in enumerate(needs) if not (need.decoding and need.rows == 1)]
+        alone = not decoding and len(prompts) == 1
+        left = self._prompt_rows if alone else self._shared_rows
+        for i in sorted(prompts, key=lambda i: (needs[i].rows, i)):
+            rows[i] = min(needs[i].rows, left)
+            left -= rows[i]
+        return rows

@@ -1,0 +1,85 @@
+"""Where the keys and values of 256 positions stand in memory: sizes and addresses alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BLOCK_POSITIONS", "KV_DTYPES", "KVLayout", "Segment"]
+
+BLOCK_POSITIONS = 256
+"""Positions of a block, as attention computes them (RZ_BLOCK_POSITIONS in kernels.h)."""
+
+Segment = tuple[int, int, NDArray[np.uint64]]
+"""What a pass computes of one sequence: rows, position of the first, addresses of its blocks."""
+
+# Accepted spellings of kv_dtype.
+KV_DTYPES = {
+    "float32": "float32",
+    "f32": "float32",
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "int8": "int8",
+}
+_ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class KVLayout:
+    """Where things stand in a block, in bytes.
+
+    A block holds, layer after layer: K as (kv_heads, head_dim, 256), V as (kv_heads, 256,
+    head_dim), and for int8 the scales of K, then of V, as float32 (kv_heads, 256).
+
+    Attributes
+    ----------
+    kind : "float32", "bfloat16" or "int8"
+    layers, kv_heads, head_dim : int
+    """
+
+    kind: str
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+    @cached_property
+    def element_size(self) -> int:
+        """Bytes of a stored number."""
+        return _ELEMENT_SIZES[self.kind]
+
+    @cached_property
+    def v_offset(self) -> int:
+        """Start of V within a layer."""
+        return self.kv_heads * self.head_dim * BLOCK_POSITIONS * self.element_size
+
+    @cached_property
+    def k_scale_offset(self) -> int:
+        """Start of K's scales within a layer (int8 only)."""
+        return 2 * self.v_offset
+
+    @cached_property
+    def v_scale_offset(self) -> int:
+        """Start of V's scales within a layer (int8 only)."""
+        return self.k_scale_offset + self._scale_bytes
+
+    @property
+    def _scale_bytes(self) -> int:
+        return 4 * self.kv_heads * BLOCK_POSITIONS if self.kind == "int8" else 0
+
+    @cached_property
+    def layer_bytes(self) -> int:
+        """Bytes of one layer in a block."""
+        return self.v_scale_offset + self._scale_bytes
+
+    @cached_property
+    def block_bytes(self) -> int:
+        """Bytes of 256 positions in all layers."""
+        return self.layers * self.layer_bytes
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Bytes a token takes in all layers."""
+        return self.block_bytes // BLOCK_POSITIONS

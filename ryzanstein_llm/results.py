@@ -1,0 +1,81 @@
+"""What a request gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .notebook import as_html
+from .text_table import beginning, number, plural
+
+__all__ = ["GenerationResult", "Timings"]
+
+
+@dataclass
+class Timings:
+    """Wall-clock seconds.
+
+    Attributes
+    ----------
+    prefill : float
+        From the start to the first token.
+    decode : list of float
+        For each later token.
+    """
+
+    prefill: float = 0.0
+    decode: list[float] = field(default_factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Rate of the tokens after the first; 0 if there are none."""
+        return len(self.decode) / sum(self.decode) if self.decode else 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class GenerationResult:
+    """What one request gave.
+
+    Attributes
+    ----------
+    text : str or None
+        The continuation, without the prompt and what followed a stop string; None if the
+        checkpoint has no tokenizer.
+    ids : list of int
+        Its tokens, without an end-of-text token.
+    finish_reason : str
+        "eos": the model ended the text; "stop": a stop string came; "length": max_tokens or the
+        end of the context; "cancelled".
+    prompt_tokens, reused_tokens : int
+        Tokens of the context before generation, and how many of them were in the cache already.
+    timings : Timings
+    """
+
+    text: str | None
+    ids: list[int]
+    finish_reason: str
+    prompt_tokens: int
+    reused_tokens: int
+    timings: Timings
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Token counts under the names of OpenAI's API."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": len(self.ids),
+            "total_tokens": self.prompt_tokens + len(self.ids),
+        }
+
+    def __repr__(self) -> str:
+        text = "no text" if self.text is None else beginning(self.text)
+        return f"GenerationResult({text}, {plural(len(self.ids), 'token')}, {self.finish_reason!r})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "tokens": f"{len(self.ids):,}, {self.finish_reason}",
+            "prompt": f"{plural(self.prompt_tokens, 'token')}, {self.reused_tokens} from the cache",
+        }
+        if self.timings.decode:
+            first, rate = 1e3 * self.timings.prefill, self.timings.tokens_per_second
+            facts["time"] = f"{number(first)} ms to the first token, then {number(rate)} tokens/s"
+        return as_html("GenerationResult", str(self.ids) if self.text is None else self.text, facts)
