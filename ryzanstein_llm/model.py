@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,8 @@ from .profiling import Profile
 from .request import Prompt, Request, make_request
 from .runner import Runner, new_cancel_flag
 from .sampling import SamplingParams
-from .session import Session, TextIterator
+from .session import Session
+from .text_iterator import Outcome, TextIterator
 from .threads import choose_threads
 from .tokenizer import Tokenizer
 from .validation import check_choice, check_int, check_token_ids
@@ -205,7 +206,8 @@ class BitNetModel:
         **sampling_options: Any,
     ) -> TextIterator:
         """Like `generate`, piece by piece: the pieces together are its text, and no piece ends
-        within a character. Arguments are checked now. `close()` ends it early."""
+        within a character. Arguments are checked now. `close()` ends it early, and
+        `cancel()` from any thread."""
         request = self.request(
             prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False
         )
@@ -416,7 +418,7 @@ class BitNetModel:
         if n_tokens > self.context_length:
             raise ContextOverflowError(n_tokens, self.context_length)
 
-    def _run_pooled(self, request: Request, outcome: Any) -> Iterator[str]:
+    def _run_pooled(self, request: Request, outcome: Outcome) -> Generator[str, None, None]:
         """Runs a request in an idle session, keeping what its cache shares with the prompt."""
         try:
             session = self._idle.pop()  # lists pop and append atomically: no lock to deadlock on
