@@ -22,6 +22,7 @@ from .formats import Checkpoint, open_checkpoint
 from .kernels import cpu
 from .kv_cache import KV_DTYPES, KVCache
 from .models import WEIGHT_FORMATS, LoadOptions, load_model
+from .notebook import as_html
 from .packed_cache import cache_directory, load_through_cache
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
@@ -30,6 +31,7 @@ from .runner import Runner, new_cancel_flag
 from .sampling import SamplingParams
 from .session import Session
 from .text_iterator import Outcome, TextIterator
+from .text_table import plural
 from .threads import choose_threads
 from .tokenizer import Tokenizer
 from .validation import check_choice, check_int, check_token_ids
@@ -385,12 +387,36 @@ class BitNetModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _facts(self) -> dict[str, str]:
+        """For people. Only the path once it is closed."""
+        path = str(self.path)
+        if self.runner.closed:
+            return {"path": path, "state": "closed"}
+        graph, config = self.graph, self.config
+        return {
+            "path": path,
+            "family": graph.family,
+            "parameters": f"{graph.n_parameters / 1e6:,.1f} M",
+            "layers": f"{config.n_layers}, hidden size {config.hidden_size:,}",
+            "context": f"{self.context_length:,} tokens, "
+            f"{self._layout.bytes_per_position / 1e3:.1f} kB each ({self.kv_dtype})",
+            "memory": f"{graph.weight_bytes / 1e6:,.1f} MB of weights ({graph.weight_format}"
+            f"{', mapped from a file' if self.packed_file else ''})",
+            "threads": f"{self.n_threads}: {self.threads.reason}",
+            "kernels": cpu.current_tier(),
+        }
+
     def __repr__(self) -> str:
-        config = self.config
+        if self.runner.closed:
+            return f"BitNetModel({str(self.path)!r}, closed)"
+        graph = self.graph
         return (
-            f"BitNetModel({str(self.path)!r}, {config.n_layers} layers of {config.hidden_size}, "
-            f"context {self.context_length}, {self.n_threads} threads, {cpu.current_tier()})"
+            f"BitNetModel({str(self.path)!r}, {graph.family}, {graph.n_parameters / 1e6:,.1f} M "
+            f"parameters, {graph.weight_bytes / 1e6:,.1f} MB, {plural(self.n_threads, 'thread')})"
         )
+
+    def _repr_html_(self) -> str:
+        return as_html("BitNetModel", self._facts())
 
     def __reduce__(self) -> Any:
         raise TypeError("a BitNetModel cannot be pickled; open it from its path in each process")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from .errors import ClosedError, SessionBusyError
 from .generation import GenerationResult, TokenLoop
 from .kv_cache import KVCache
+from .notebook import as_html
 from .runner import CancelFlag
 from .sampling import Sampler, SamplingParams
 from .stop_strings import StopStrings
 from .text_iterator import Outcome, TextIterator
+from .text_table import plural
 from .validation import check_int
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class Session:
         Raises
         ------
         SessionBusyError
-            If another thread is generating.
+            If another thread is generating, unless its stream was cancelled: then waits for it.
         """
         for stream in list(self._streams):
             stream.close()
@@ -133,7 +135,13 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Session({len(self._tokens)} tokens, {self._cache!r})"
+        if self._cache is None:
+            return "Session(closed)"
+        state = "generating" if self._busy.locked() else "idle"
+        return f"Session({plural(len(self._tokens), 'token')}, {state}, {self._cache!r})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     def __reduce__(self) -> Any:
         raise TypeError("a Session cannot be pickled; keep its tokens and generate from them")

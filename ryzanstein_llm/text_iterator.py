@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from .errors import SessionBusyError
 from .generation import GenerationResult, Timings
+from .notebook import as_html, show_growing
 from .runner import new_cancel_flag
+from .text_table import plural
 
 __all__ = ["Outcome", "TextIterator"]
 
@@ -81,6 +83,20 @@ class TextIterator(Iterator[str]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def display(self) -> GenerationResult:
+        """Show the text in a notebook as it grows, to the end, and return the result.
+
+        Begins with the next piece. About fifteen updates a second at most. IPython in a terminal
+        cannot change what it has shown: there the text is shown once, at its end.
+
+        Raises
+        ------
+        NotebookError
+            Outside IPython; iterate and print there.
+        """
+        show_growing(self)
+        return self.result
+
     @property
     def result(self) -> GenerationResult:
         """Ids, finish reason, timings.
@@ -97,10 +113,13 @@ class TextIterator(Iterator[str]):
     def __repr__(self) -> str:
         return f"TextIterator({self._state()})"
 
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
     def _state(self) -> str:
         """As "running with 3 tokens"."""
         outcome, cancelled = self._outcome, bool(self._outcome.cancel[0])
-        count = f"{outcome.tokens} token{'' if outcome.tokens == 1 else 's'}"
+        count = plural(outcome.tokens, "token")
         if outcome.result is not None and outcome.result.finish_reason != "cancelled":
             return f"finished {outcome.result.finish_reason!r} with {count}"
         if outcome.result is not None or cancelled:
