@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .perplexity import PerplexityResult
     from .sampling import SamplingParams
     from .session import Session
+    from .text_iterator import TextIterator
 
 __all__ = [
     "BitNetModel",
@@ -33,6 +34,7 @@ __all__ = [
     "PerplexityResult",
     "SamplingParams",
     "Session",
+    "TextIterator",
     "__version__",
     "cpu_info",
     "errors",
@@ -47,6 +49,7 @@ _HOMES = {
     "PerplexityResult": ".perplexity",
     "SamplingParams": ".sampling",
     "Session": ".session",
+    "TextIterator": ".text_iterator",
     "cpu_info": ".machine",
     "has_avx2": ".machine",
     "num_threads": ".machine",

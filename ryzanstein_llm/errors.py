@@ -16,6 +16,7 @@ __all__ = [
     "EmptyPromptError",
     "FormatError",
     "InvalidParameterError",
+    "NotebookError",
     "RyzansteinError",
     "SessionBusyError",
     "TokenizerMissingError",
@@ -84,6 +85,10 @@ class CancelledError(RyzansteinError, RuntimeError):
 
 class ClosedError(RyzansteinError, RuntimeError):
     """The model or session was closed."""
+
+
+class NotebookError(RyzansteinError, RuntimeError):
+    """Something only a notebook can show was asked for outside IPython."""
 
 
 class BenchError(RyzansteinError, RuntimeError):

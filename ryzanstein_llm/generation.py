@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from .errors import CancelledError
 from .kv_cache import KVCache
+from .notebook import as_html
 from .runner import CancelFlag, Runner
 from .sampling import Sampler
+from .text_table import beginning, number, plural
 
 __all__ = ["GenerationResult", "Timings", "TokenLoop"]
 
@@ -38,7 +40,7 @@ class Timings:
         return len(self.decode) / sum(self.decode) if self.decode else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GenerationResult:
     """What one request gave.
 
@@ -72,6 +74,20 @@ class GenerationResult:
             "completion_tokens": len(self.ids),
             "total_tokens": self.prompt_tokens + len(self.ids),
         }
+
+    def __repr__(self) -> str:
+        text = "no text" if self.text is None else beginning(self.text)
+        return f"GenerationResult({text}, {plural(len(self.ids), 'token')}, {self.finish_reason!r})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "tokens": f"{len(self.ids):,}, {self.finish_reason}",
+            "prompt": f"{plural(self.prompt_tokens, 'token')}, {self.reused_tokens} from the cache",
+        }
+        if self.timings.decode:
+            first, rate = 1e3 * self.timings.prefill, self.timings.tokens_per_second
+            facts["time"] = f"{number(first)} ms to the first token, then {number(rate)} tokens/s"
+        return as_html("GenerationResult", str(self.ids) if self.text is None else self.text, facts)
 
 
 class TokenLoop:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .errors import ContextOverflowError, SessionBusyError
 from .kernels.attention import BLOCK_POSITIONS
 from .kernels.packing import aligned_empty
+from .notebook import as_html
 from .validation import check_int
 
 __all__ = ["KV_DTYPES", "KVCache", "KVLayout"]
@@ -177,11 +178,18 @@ class KVCache:
     def __len__(self) -> int:
         return self.length
 
+    def _facts(self) -> dict[str, str]:
+        return {
+            "positions": f"{self.length} of {self.context_length}",
+            "kind": self.layout.kind,
+            "memory": f"{self.nbytes / 1e6:.1f} MB",
+        }
+
     def __repr__(self) -> str:
-        return (
-            f"KVCache({self.length} of {self.context_length} positions, {self.layout.kind}, "
-            f"{self.nbytes / 1e6:.1f} MB)"
-        )
+        return "KVCache({positions} positions, {kind}, {memory})".format(**self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html("KVCache", self._facts())
 
     def __reduce__(self) -> Any:
         raise TypeError("a KVCache holds addresses and cannot be pickled or copied")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +22,16 @@ from .formats import Checkpoint, open_checkpoint
 from .kernels import cpu
 from .kv_cache import KV_DTYPES, KVCache
 from .models import WEIGHT_FORMATS, LoadOptions, load_model
+from .notebook import as_html
 from .packed_cache import cache_directory, load_through_cache
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
 from .request import Prompt, Request, make_request
 from .runner import Runner, new_cancel_flag
 from .sampling import SamplingParams
-from .session import Session, TextIterator
+from .session import Session
+from .text_iterator import Outcome, TextIterator
+from .text_table import plural
 from .threads import choose_threads
 from .tokenizer import Tokenizer
 from .validation import check_choice, check_int, check_token_ids
@@ -207,7 +210,8 @@ class BitNetModel:
         **sampling_options: Any,
     ) -> TextIterator:
         """Like `generate`, piece by piece: the pieces together are its text, and no piece ends
-        within a character. Arguments are checked now. `close()` ends it early."""
+        within a character. Arguments are checked now. `close()` ends it early, and
+        `cancel()` from any thread."""
         request = self.request(
             prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False
         )
@@ -385,12 +389,36 @@ class BitNetModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _facts(self) -> dict[str, str]:
+        """For people. Only the path once it is closed."""
+        path = str(self.path)
+        if self.runner.closed:
+            return {"path": path, "state": "closed"}
+        graph, config = self.graph, self.config
+        return {
+            "path": path,
+            "family": graph.family,
+            "parameters": f"{graph.n_parameters / 1e6:,.1f} M",
+            "layers": f"{config.n_layers}, hidden size {config.hidden_size:,}",
+            "context": f"{self.context_length:,} tokens, "
+            f"{self._layout.bytes_per_position / 1e3:.1f} kB each ({self.kv_dtype})",
+            "memory": f"{graph.weight_bytes / 1e6:,.1f} MB of weights ({graph.weight_format}"
+            f"{', mapped from a file' if self.packed_file else ''})",
+            "threads": f"{self.n_threads}: {self.threads.reason}",
+            "kernels": cpu.current_tier(),
+        }
+
     def __repr__(self) -> str:
-        config = self.config
+        if self.runner.closed:
+            return f"BitNetModel({str(self.path)!r}, closed)"
+        graph = self.graph
         return (
-            f"BitNetModel({str(self.path)!r}, {config.n_layers} layers of {config.hidden_size}, "
-            f"context {self.context_length}, {self.n_threads} threads, {cpu.current_tier()})"
+            f"BitNetModel({str(self.path)!r}, {graph.family}, {graph.n_parameters / 1e6:,.1f} M "
+            f"parameters, {graph.weight_bytes / 1e6:,.1f} MB, {plural(self.n_threads, 'thread')})"
         )
+
+    def _repr_html_(self) -> str:
+        return as_html("BitNetModel", self._facts())
 
     def __reduce__(self) -> Any:
         raise TypeError("a BitNetModel cannot be pickled; open it from its path in each process")
@@ -418,7 +446,7 @@ class BitNetModel:
         if n_tokens > self.context_length:
             raise ContextOverflowError(n_tokens, self.context_length)
 
-    def _run_pooled(self, request: Request, outcome: Any) -> Iterator[str]:
+    def _run_pooled(self, request: Request, outcome: Outcome) -> Generator[str, None, None]:
         """Runs a request in an idle session, keeping what its cache shares with the prompt."""
         try:
             session = self._idle.pop()  # lists pop and append atomically: no lock to deadlock on

@@ -11,7 +11,9 @@ import numpy as np
 
 from .errors import FormatError, InvalidParameterError
 from .kernels.elementwise import negative_log_likelihood
+from .notebook import as_html
 from .runner import new_cancel_flag
+from .text_table import number, plural
 from .validation import check_int, check_token_ids
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["PerplexityResult", "perplexity"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PerplexityResult:
     """
     Attributes
@@ -43,6 +45,15 @@ class PerplexityResult:
 
     def __float__(self) -> float:
         return self.perplexity
+
+    def __repr__(self) -> str:
+        bits = "" if self.bits_per_byte is None else f"{self.bits_per_byte:.3f} bits per byte, "
+        return f"PerplexityResult({number(self.perplexity)}, {bits}{plural(self.tokens, 'token')})"
+
+    def _repr_html_(self) -> str:
+        bits = {} if self.bits_per_byte is None else {"bits per byte": f"{self.bits_per_byte:.3f}"}
+        facts = {"perplexity": number(self.perplexity), **bits, "tokens": f"{self.tokens:,}"}
+        return as_html("PerplexityResult", facts)
 
 
 def perplexity(

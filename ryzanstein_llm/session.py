@@ -4,89 +4,27 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import ClosedError, SessionBusyError
 from .generation import GenerationResult, TokenLoop
 from .kv_cache import KVCache
-from .runner import new_cancel_flag
+from .notebook import as_html
+from .runner import CancelFlag
 from .sampling import Sampler, SamplingParams
 from .stop_strings import StopStrings
+from .text_iterator import Outcome, TextIterator
+from .text_table import plural
 from .validation import check_int
 
 if TYPE_CHECKING:
     from .model import BitNetModel
     from .request import Request
 
-__all__ = ["Prompt", "Session", "TextIterator"]
+__all__ = ["Prompt", "Session"]
 
 Prompt = str | Sequence[int]
-
-
-class _Outcome:
-    """Where a running generation puts its result. Apart from the iterator, so that dropping the
-    iterator ends the generation at once and not when the garbage collector comes round."""
-
-    result: GenerationResult | None = None
-
-
-class TextIterator(Iterator[str]):
-    """Pieces of text as they come; together they are what `generate` returns.
-
-    `close()`, leaving a `with` block, or dropping it ends the generation early; `result` is there
-    once iteration has ended.
-    """
-
-    def __init__(self, pieces: Callable[[_Outcome], Iterator[str]]) -> None:
-        self._outcome = _Outcome()
-        self._pieces: Any = pieces(self._outcome)
-
-    def __next__(self) -> str:
-        try:
-            piece: str = next(self._pieces)
-        except ValueError as error:
-            raise _named(error) from None
-        return piece
-
-    def close(self) -> None:
-        """Stop generating. What came so far stays in the session.
-
-        Raises
-        ------
-        SessionBusyError
-            If another thread is computing the next piece; `Session.cancel` ends that.
-        """
-        try:
-            self._pieces.close()
-        except ValueError as error:
-            raise _named(error) from None
-
-    def __enter__(self) -> TextIterator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def result(self) -> GenerationResult:
-        """Ids, finish reason, timings.
-
-        Raises
-        ------
-        RuntimeError
-            While the iteration is not finished, or if it ended with an exception.
-        """
-        if self._outcome.result is None:
-            raise RuntimeError("the stream has not ended, or it failed")
-        return self._outcome.result
-
-
-def _named(error: ValueError) -> Exception:
-    """The error of a generator that runs in another thread, as ours; others as they are."""
-    if "already executing" in str(error):
-        return SessionBusyError("the stream is in use by another thread")
-    return error
 
 
 class Session:
@@ -102,7 +40,7 @@ class Session:
         self._cache: KVCache | None = model.new_cache()
         self._tokens: list[int] = []
         self._busy = threading.Lock()
-        self._cancel = new_cancel_flag()
+        self._cancel: CancelFlag | None = None  # of the generation that runs
         self._streams: weakref.WeakSet[TextIterator] = weakref.WeakSet()
 
     @property
@@ -155,9 +93,12 @@ class Session:
     def cancel(self) -> None:
         """End the running generation soon, also during a long prompt; from any thread.
 
-        Its `finish_reason` is "cancelled". Does nothing if none is running.
+        Its `finish_reason` is "cancelled". Does nothing if none is running, so not to a stream
+        before its first `next`: `TextIterator.cancel` ends that, too.
         """
-        self._cancel[0] = 1
+        running = self._cancel
+        if running is not None:
+            running[0] = 1
 
     def truncate(self, n: int) -> None:
         """Keep the first `n` tokens only.
@@ -180,7 +121,7 @@ class Session:
         Raises
         ------
         SessionBusyError
-            If another thread is generating.
+            If another thread is generating, unless its stream was cancelled: then waits for it.
         """
         for stream in list(self._streams):
             stream.close()
@@ -194,7 +135,13 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Session({len(self._tokens)} tokens, {self._cache!r})"
+        if self._cache is None:
+            return "Session(closed)"
+        state = "generating" if self._busy.locked() else "idle"
+        return f"Session({plural(len(self._tokens), 'token')}, {state}, {self._cache!r})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     def __reduce__(self) -> Any:
         raise TypeError("a Session cannot be pickled; keep its tokens and generate from them")
@@ -235,7 +182,7 @@ class Session:
     def _check_room(self, ids: list[int]) -> None:
         self._model.check_fits(len(self._tokens) + len(ids))
 
-    def run_from_start(self, request: Request, outcome: _Outcome) -> Iterator[str]:
+    def run_from_start(self, request: Request, outcome: Outcome) -> Generator[str, None, None]:
         """Runs a request as if the session were new, keeping the cache of a common prefix."""
         with self._claim():
             cache = self._open_cache()
@@ -249,7 +196,7 @@ class Session:
             del self._tokens[same:]
             yield from self._run(cache, request, ids[same:], outcome)
 
-    def _run_next(self, request: Request, outcome: _Outcome) -> Iterator[str]:
+    def _run_next(self, request: Request, outcome: Outcome) -> Generator[str, None, None]:
         with self._claim():
             cache = self._open_cache()
             ids = request.new_ids(bool(self._tokens))
@@ -257,8 +204,8 @@ class Session:
             yield from self._run(cache, request, ids, outcome)
 
     def _run(
-        self, cache: KVCache, request: Request, ids: list[int], outcome: _Outcome
-    ) -> Iterator[str]:
+        self, cache: KVCache, request: Request, ids: list[int], outcome: Outcome
+    ) -> Generator[str, None, None]:
         length = len(self._tokens)
         try:
             yield from self._generate(cache, request, ids, outcome)
@@ -270,13 +217,14 @@ class Session:
             del self._tokens[length:]
             raise
         finally:
+            self._cancel = None
             self._model.runner.retire()
 
     def _generate(
-        self, cache: KVCache, request: Request, ids: list[int], outcome: _Outcome
-    ) -> Iterator[str]:
+        self, cache: KVCache, request: Request, ids: list[int], outcome: Outcome
+    ) -> Generator[str, None, None]:
         self._tokens.extend(ids)
-        self._cancel[0] = 0
+        self._cancel = outcome.cancel
         # the last token's logits are wanted, so it is computed again if it is in the cache
         cache.truncate(min(cache.length, len(self._tokens) - 1))
         prompt_tokens, reused = len(self._tokens), cache.length
@@ -288,7 +236,7 @@ class Session:
             Sampler(request.sampling, self._tokens),
             max_tokens=min(request.max_tokens, room),
             eos_ids=() if request.ignore_eos else self._model.eos_ids,
-            cancel=self._cancel,
+            cancel=outcome.cancel,
         )
         text = None if self._model.tokenizer is None else self._model.tokenizer.stream()
         stops = StopStrings(request.stop)
@@ -306,6 +254,7 @@ class Session:
 
         try:
             for token in loop:
+                outcome.tokens += 1
                 if text is not None and (piece := stops.push(text.push(token))):
                     said.append(piece)
                     yield piece
@@ -319,4 +268,5 @@ class Session:
         except GeneratorExit:
             finish("cancelled")
             raise
-        finish("stop" if stops.matched is not None else loop.finish_reason)
+        reason = "stop" if stops.matched is not None else loop.finish_reason
+        finish("cancelled" if outcome.cancel[0] else reason)

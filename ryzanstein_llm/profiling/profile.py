@@ -7,8 +7,11 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..notebook import as_html
+from ..text_table import as_text, plural
 from .observed import Work
 from .operations import KINDS, TITLES, Limits, OperationTime, Phase
+from .text import blocks
 
 if TYPE_CHECKING:
     from ..runner import Runner
@@ -131,6 +134,15 @@ class Profile:
 
     def text(self, limits: Limits | None = None) -> str:
         """Tables of both phases; with `limits`, how much of them each operation reached."""
-        from .text import render
+        return as_text(blocks(self, limits))
 
-        return render(self, limits)
+    def __repr__(self) -> str:
+        if not self._start:
+            return "Profile(not started)"
+        if self._end < self._start:
+            return "Profile(running)"
+        counts = [f"{phase.name} {plural(phase.tokens, 'token')}" for phase in self.phases]
+        return f"Profile({', '.join([f'{1e3 * self.seconds:.1f} ms', *counts])})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), *(blocks(self, None) if self._end > self._start else []))
