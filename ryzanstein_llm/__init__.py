@@ -18,13 +18,14 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import errors
-    from .generation import GenerationResult
-    from .kv_cache import KVCache
+    from .results import GenerationResult
+    from .engine.kv_cache import KVCache
     from .machine import cpu_info, has_avx2, num_threads
     from .model import BitNetModel
     from .perplexity import PerplexityResult
     from .sampling import SamplingParams
     from .session import Session
+    from .text_iterator import TextIterator
 
 __all__ = [
     "BitNetModel",
@@ -33,6 +34,7 @@ __all__ = [
     "PerplexityResult",
     "SamplingParams",
     "Session",
+    "TextIterator",
     "__version__",
     "cpu_info",
     "errors",
@@ -42,11 +44,12 @@ __all__ = [
 
 _HOMES = {
     "BitNetModel": ".model",
-    "GenerationResult": ".generation",
-    "KVCache": ".kv_cache",
+    "GenerationResult": ".results",
+    "KVCache": ".engine.kv_cache",
     "PerplexityResult": ".perplexity",
     "SamplingParams": ".sampling",
     "Session": ".session",
+    "TextIterator": ".text_iterator",
     "cpu_info": ".machine",
     "has_avx2": ".machine",
     "num_threads": ".machine",

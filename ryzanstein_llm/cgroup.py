@@ -1,4 +1,4 @@
-"""The CPU quota of this process's Linux control groups (containers, systemd slices)."""
+"""What this process's Linux control groups allow (containers, systemd slices): CPU time, memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["cpu_quota"]
+__all__ = ["cpu_quota", "memory_limit"]
 
 
 def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
@@ -23,18 +23,37 @@ def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
     root : path
         Where `/proc` and `/sys` are found.
     """
-    quotas = [
-        quota
-        for mount in _mounts(root)
+    return _least("cpu", {2: _quota_v2, 1: _quota_v1}, root)
+
+
+def memory_limit(root: str | os.PathLike[str] = "/") -> float | None:
+    """Bytes of memory that the control groups allow, or None without a limit. Read as `cpu_quota`."""
+    files = {2: "memory.max", 1: "memory.limit_in_bytes"}
+    readers = {
+        version: lambda directory, name=name: _bytes(directory / name)
+        for version, name in files.items()
+    }
+    return _least("memory", readers, root)
+
+
+def _least(
+    controller: str, readers: dict[int, Reader], root: str | os.PathLike[str]
+) -> float | None:
+    limits = [
+        limit
+        for mount in _mounts(controller, root)
         for directory in _groups(mount, root)
-        if (quota := mount.read_quota(directory)) is not None
+        if (limit := readers[mount.version](directory)) is not None
     ]
-    return min(quotas, default=None)
+    return min(limits, default=None)
+
+
+Reader = Callable[[Path], float | None]
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """One mounted hierarchy that may limit CPU time."""
+    """One mounted hierarchy with the controller."""
 
     point: str
     """Where it is mounted."""
@@ -42,10 +61,10 @@ class _Mount:
     """The group that is visible there, `/` unless this is a container's view."""
     group: str
     """The process's group in this hierarchy."""
-    read_quota: Callable[[Path], float | None]
+    version: int
 
 
-def _mounts(root: str | os.PathLike[str]) -> Iterator[_Mount]:
+def _mounts(controller: str, root: str | os.PathLike[str]) -> Iterator[_Mount]:
     groups = _own_groups(root)
     for line in _read(Path(root, "proc/self/mountinfo")).splitlines():
         # 31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw
@@ -55,9 +74,11 @@ def _mounts(root: str | os.PathLike[str]) -> Iterator[_Mount]:
             continue
         top, point = _unescape(fields[3]), _unescape(fields[4])
         if source[0] == "cgroup2" and "" in groups:
-            yield _Mount(point, top, groups[""], _quota_v2)
-        elif source[0] == "cgroup" and "cpu" in source[2].split(",") and "cpu" in groups:
-            yield _Mount(point, top, groups["cpu"], _quota_v1)
+            yield _Mount(point, top, groups[""], 2)
+        elif source[0] != "cgroup" or controller not in source[2].split(","):
+            continue
+        elif controller in groups:
+            yield _Mount(point, top, groups[controller], 1)
 
 
 def _own_groups(root: str | os.PathLike[str]) -> dict[str, str]:
@@ -93,6 +114,13 @@ def _quota_v2(directory: Path) -> float | None:
 def _quota_v1(directory: Path) -> float | None:
     quota = _read(directory / "cpu.cfs_quota_us")  # -1: no limit
     return _ratio([quota, _read(directory / "cpu.cfs_period_us")])
+
+
+def _bytes(path: Path) -> float | None:
+    try:
+        return float(int(_read(path)))  # "max", or nothing, is no limit
+    except ValueError:
+        return None
 
 
 def _ratio(fields: list[str]) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "BenchError",
+    "CacheBudgetError",
     "CancelledError",
     "CheckpointNotFoundError",
     "ClosedError",
@@ -16,6 +17,7 @@ __all__ = [
     "EmptyPromptError",
     "FormatError",
     "InvalidParameterError",
+    "NotebookError",
     "RyzansteinError",
     "SessionBusyError",
     "TokenizerMissingError",
@@ -65,6 +67,30 @@ class ContextOverflowError(RyzansteinError, ValueError):
         self.needed = needed
         self.context_length = context_length
 
+    def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int]]:
+        return type(self), (self.needed, self.context_length)  # or it could not be unpickled
+
+
+class CacheBudgetError(RyzansteinError, MemoryError):
+    """Keys and values would take more memory than `prefix_cache_bytes` allows, now that others are
+    in use and cannot be given up.
+
+    Attributes
+    ----------
+    needed, budget : int
+        Bytes asked for, and bytes allowed for all caches of the model together.
+    """
+
+    def __init__(self, needed: int, budget: int) -> None:
+        super().__init__(
+            f"{needed:,} bytes of keys and values are needed, but the caches of this model may take "
+            f"{budget:,} together and the rest is in use; raise prefix_cache_bytes, or let go of caches"
+        )
+        self.needed, self.budget = needed, budget
+
+    def __reduce__(self) -> tuple[type[CacheBudgetError], tuple[int, int]]:
+        return type(self), (self.needed, self.budget)
+
 
 class EmptyPromptError(RyzansteinError, ValueError):
     """An empty prompt for a model that has no BOS, padding or EOS token to start from."""
@@ -84,6 +110,10 @@ class CancelledError(RyzansteinError, RuntimeError):
 
 class ClosedError(RyzansteinError, RuntimeError):
     """The model or session was closed."""
+
+
+class NotebookError(RyzansteinError, RuntimeError):
+    """Something only a notebook can show was asked for outside IPython."""
 
 
 class BenchError(RyzansteinError, RuntimeError):

@@ -1,132 +1,215 @@
-"""The generation loop. Token ids only: it knows no text, no tokenizer and no model family."""
+"""One request on its way: its sequence in the engine, and the text that becomes of it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from typing import Protocol
 
-from .errors import CancelledError
-from .kv_cache import KVCache
-from .runner import CancelFlag, Runner
+from .engine.engine import Engine
+from .engine.sequence import Sequence
+from .errors import ContextOverflowError
+from .options import GenerationOptions
+from .results import GenerationResult, Timings
 from .sampling import Sampler
+from .stop_strings import StopStrings
+from .vocabulary import PromptIds, Vocabulary
 
-__all__ = ["GenerationResult", "Timings", "TokenLoop"]
-
-
-@dataclass
-class Timings:
-    """Wall-clock seconds.
-
-    Attributes
-    ----------
-    prefill : float
-        From the start to the first token.
-    decode : list of float
-        For each later token.
-    """
-
-    prefill: float = 0.0
-    decode: list[float] = field(default_factory=list)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Rate of the tokens after the first; 0 if there are none."""
-        return len(self.decode) / sum(self.decode) if self.decode else 0.0
+__all__ = ["Generation", "Owner"]
 
 
-@dataclass(frozen=True)
-class GenerationResult:
-    """What one request gave.
+class Owner(Protocol):
+    """Whose tokens a generation continues."""
 
-    Attributes
-    ----------
-    text : str or None
-        The continuation, without the prompt and what followed a stop string; None if the
-        checkpoint has no tokenizer.
-    ids : list of int
-        Its tokens, without an end-of-text token.
-    finish_reason : str
-        "eos": the model ended the text; "stop": a stop string came; "length": max_tokens or the
-        end of the context; "cancelled".
-    prompt_tokens, reused_tokens : int
-        Tokens of the context before generation, and how many of them were in the cache already.
-    timings : Timings
-    """
+    def claim(self, generation: Generation) -> list[int]:
+        """The tokens before the prompt. Nobody else may continue them until `settle`.
 
-    text: str | None
-    ids: list[int]
-    finish_reason: str
-    prompt_tokens: int
-    reused_tokens: int
-    timings: Timings
+        Raises
+        ------
+        SessionBusyError, ClosedError
+        """
+        ...
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """Token counts under the names of OpenAI's API."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": len(self.ids),
-            "total_tokens": self.prompt_tokens + len(self.ids),
-        }
+    def settle(self, generation: Generation, tokens: list[int] | None) -> None:
+        """It is over; None leaves the tokens as they were. Does nothing without a claim."""
+        ...
 
 
-class TokenLoop:
-    """Prefill once, then one token at a time, until something ends it.
+class Generation:
+    """The engine tells it of each token (see `engine.sequence.Listener`); the thread that waits for
+    the text reads pieces. Begins when the first is asked for.
 
     Parameters
     ----------
-    tokens : list of int
-        The sequence so far; new ones are appended. `cache` holds a prefix of it.
-    max_tokens : int
-        New tokens at most.
-    eos_ids : collection of int
-        Tokens that end the text and are not part of it.
+    engine : Engine
+    vocabulary : Vocabulary
+    prompt : PromptIds
+    options : GenerationOptions
+    owner : Owner or None
+        None: the prompt begins a sequence.
 
     Attributes
     ----------
-    finish_reason : str
-        As in GenerationResult, once iteration has ended.
+    cancelled : bool
+    over : bool
+    result : GenerationResult or None
+        Once it is over, unless by an error.
     """
 
     def __init__(
         self,
-        runner: Runner,
-        cache: KVCache,
-        tokens: list[int],
-        sampler: Sampler,
-        *,
-        max_tokens: int,
-        eos_ids: Collection[int],
-        cancel: CancelFlag,
+        engine: Engine,
+        vocabulary: Vocabulary,
+        prompt: PromptIds,
+        options: GenerationOptions,
+        owner: Owner | None = None,
     ) -> None:
-        self._runner, self._cache, self._tokens = runner, cache, tokens
-        self._sampler, self._max_tokens, self._eos_ids = sampler, max_tokens, eos_ids
-        self._cancel = cancel
-        self.finish_reason = "length"
-        self.timings = Timings()
+        self._engine, self._vocabulary = engine, vocabulary
+        self._prompt, self._options, self._owner = prompt, options, owner
+        self._sequence: Sequence | None = None
+        self.cancelled = False
+        self.over = False
+        self.result: GenerationResult | None = None
+        self._given = 0
+        self.replay([])
 
-    def __iter__(self) -> Iterator[int]:
-        for count in range(self._max_tokens):
-            start = time.perf_counter()
-            try:
-                pending = self._tokens[self._cache.length :]
-                query = self._sampler.query
-                found = self._runner.candidates(self._cache, pending, self._cancel, query)
-            except CancelledError:
-                self.finish_reason = "cancelled"
-                return
-            computed = time.perf_counter()
-            token = self._sampler(found)
-            end = time.perf_counter()
-            self._runner.sampled(end - computed)
-            seconds = end - start
-            if count:
-                self.timings.decode.append(seconds)
-            else:
-                self.timings.prefill = seconds
-            if token in self._eos_ids:
-                self.finish_reason = "eos"
-                return
-            self._tokens.append(token)
-            yield token
+    # ---- what the engine tells -----------------------------------------------------------
+
+    def heard(self, token: int) -> bool:
+        """A token was chosen; whether a stop string is complete with it."""
+        if self._text is None:
+            return False
+        self._say(self._stops.push(self._text.push(token)))
+        return self._stops.matched is not None
+
+    def replay(self, tokens: list[int]) -> None:
+        """Begin the text anew, and hear these. Pieces that were read count as read."""
+        self._pieces: list[str] = []
+        self._text = self._vocabulary.text_stream()
+        self._stops = StopStrings(self._options.stop)
+        for token in tokens:
+            self.heard(token)
+
+    @property
+    def unread(self) -> bool:
+        """Whether a piece has not been read."""
+        return len(self._pieces) > self._given
+
+    # ---- what the reader asks ------------------------------------------------------------
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was asked of it."""
+        return self._sequence is not None
+
+    @property
+    def tokens(self) -> list[int] | None:
+        """Prompt and continuation so far; None before it begins."""
+        return None if self._sequence is None else self._sequence.tokens
+
+    @property
+    def new_tokens(self) -> int:
+        """How many were generated so far."""
+        return 0 if self._sequence is None else self._sequence.new_tokens
+
+    def run(self) -> GenerationResult:
+        """To the end. Errors as `BitNetModel.generate`."""
+        self._advance(to_end=True)
+        assert self.result is not None
+        return self.result
+
+    def next_piece(self) -> str | None:
+        """The next piece of text, None after the last."""
+        while not self.unread and not self.over:
+            self._advance(to_end=False)
+        if not self.unread:
+            return None
+        self._given += 1
+        return self._pieces[self._given - 1]
+
+    def cancel(self) -> None:
+        """End it soon; from any thread."""
+        if self.over:
+            return
+        self.cancelled = True
+        sequence = self._sequence
+        if sequence is not None:
+            self._engine.cancel(sequence)
+
+    def close(self) -> None:
+        """End it now, between two pieces. What was generated stays."""
+        if not self.over:
+            self._finish("cancelled")
+
+    def abandon(self) -> None:
+        """Give it up without a result, as if it had not been asked for."""
+        if not self.over:
+            self.over = True
+            self._let_go(None)
+
+    def _advance(self, *, to_end: bool) -> None:
+        if self.over:
+            return
+        try:
+            if not self.begun:
+                if self.cancelled:
+                    self._finish("cancelled")
+                    return
+                self._begin()
+            assert self._sequence is not None
+            self._engine.advance(self._sequence, to_end=to_end)
+            if self._sequence.ended:
+                self._flush()
+                reason = "stop" if self._stops.matched else self._sequence.finish_reason
+                self._finish("cancelled" if self.cancelled else reason or "cancelled")
+        except BaseException:
+            # an error or Ctrl-C: as if the request had not been made, so that it can be repeated
+            self.abandon()
+            raise
+
+    def _begin(self) -> None:
+        tokens = self._prompt.after([] if self._owner is None else self._owner.claim(self))
+        context = self._engine.context_length
+        if len(tokens) > context:
+            raise ContextOverflowError(len(tokens), context)
+        options = self._options
+        room = self._engine.capacity - len(tokens)
+        self._sequence = self._engine.sequence(
+            tokens,
+            Sampler(options.sampling),
+            max_tokens=room if options.max_tokens is None else min(options.max_tokens, room),
+            eos_ids=() if options.ignore_eos else self._vocabulary.eos_ids,
+            listener=self,
+        )
+        if self.cancelled:  # meanwhile
+            self._engine.cancel(self._sequence)
+
+    def _flush(self) -> None:
+        if self._text is not None:
+            self._say(self._stops.push(self._text.flush()) + self._stops.flush())
+
+    def _say(self, piece: str) -> None:
+        if piece:
+            self._pieces.append(piece)
+
+    def _finish(self, reason: str) -> None:
+        sequence = self._sequence
+        text = None if self._text is None else "".join(self._pieces)
+        if sequence is None:
+            self.result = GenerationResult(text, [], reason, 0, 0, Timings())
+            self.over = True
+            return
+        self.result = GenerationResult(
+            text=text,
+            ids=sequence.tokens[sequence.prompt_tokens :],
+            finish_reason=reason,
+            prompt_tokens=sequence.prompt_tokens,
+            reused_tokens=sequence.reused_tokens,
+            timings=sequence.timings,
+        )
+        self.over = True
+        self._let_go(sequence.tokens)
+
+    def _let_go(self, tokens: list[int] | None) -> None:
+        if self._sequence is not None:
+            self._engine.leave(self._sequence)
+        if self._owner is not None:
+            self._owner.settle(self, tokens)

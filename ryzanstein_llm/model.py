@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import logging
 import os
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import (
-    ContextOverflowError,
-    FormatError,
-    InvalidParameterError,
-    TokenizerMissingError,
-)
-from .formats import Checkpoint, open_checkpoint
+from .engine.compute import new_cancel_flag
+from .engine.engine import Engine
+from .engine.kv_cache import KVCache
+from .errors import ContextOverflowError, InvalidParameterError
+from .generation import Generation
+from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
-from .kv_cache import KV_DTYPES, KVCache
-from .models import WEIGHT_FORMATS, LoadOptions, load_model
-from .packed_cache import cache_directory, load_through_cache
+from .loading import load_checkpoint
+from .memory import cache_budget
+from .models import WEIGHT_FORMATS
+from .notebook import as_html
+from .options import GenerationArguments, GenerationOptions
+from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
-from .request import Prompt, Request, make_request
-from .runner import Runner, new_cancel_flag
-from .sampling import SamplingParams
-from .session import Session, TextIterator
+from .results import GenerationResult
+from .session import Session
+from .text_iterator import TextIterator
+from .text_table import plural
 from .threads import choose_threads
 from .tokenizer import Tokenizer
 from .validation import check_choice, check_int, check_token_ids
+from .vocabulary import Prompt, Vocabulary
 
 __all__ = ["BitNetModel"]
 
@@ -65,6 +67,11 @@ class BitNetModel:
         `skipping` may leave out, which have two bits there.
         Default: for a large model what this CPU's kernels are fastest with, else "2bit". Results
         are equal bit for bit.
+    prefix_cache_bytes : int, optional
+        Memory that keys and values of all sessions, caches and earlier prompts may take together.
+        Earlier prompts make room first, the longest unused one before the others; then requests
+        wait for each other. Default: a tenth of this machine's memory, or of what its control
+        group allows, but at least one full context.
     packed_cache : bool or path, optional
         Keep packed weights of a large model on disk, and map them at the next start. True: in the
         user's cache directory, or where `RYZANSTEIN_CACHE` says; a path: in that directory; False:
@@ -96,6 +103,7 @@ class BitNetModel:
         kv_dtype: str | None = None,
         skipping: bool | None = None,
         weight_format: str | None = None,
+        prefix_cache_bytes: int | None = None,
         packed_cache: bool | str | os.PathLike[str] = True,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
@@ -107,24 +115,20 @@ class BitNetModel:
             check_choice("weight_format", weight_format, WEIGHT_FORMATS)
         if skipping is not None and not isinstance(skipping, bool):
             raise InvalidParameterError(f"skipping must be True, False or None, not {skipping!r}")
-        directory = cache_directory(packed_cache)
-        with open_checkpoint(path) as checkpoint:
-            self.path: Path = checkpoint.path
-            self.generation_config: dict[str, Any] = checkpoint.generation_config
-            self.chat_template = checkpoint.chat_template
-            self.tokenizer = Tokenizer.from_checkpoint(checkpoint)
-            graph, self.packed_file = load_through_cache(
-                checkpoint,
-                directory,
-                lambda packed, progress: load_model(
-                    checkpoint,
-                    LoadOptions(threads.count, skipping, weight_format, progress, packed),
-                ),
-                progress,
-            )
-            self.eos_ids, self.start_id = _special_ids(
-                checkpoint, self.tokenizer, graph.config.vocab_size
-            )
+        if prefix_cache_bytes is not None:
+            check_int("prefix_cache_bytes", prefix_cache_bytes, 1, 1 << 62)
+        loaded = load_checkpoint(
+            path,
+            cache_directory(packed_cache),
+            n_threads=threads.count,
+            skipping=skipping,
+            weight_format=weight_format,
+            progress=progress,
+        )
+        graph, self.vocabulary = loaded.graph, loaded.vocabulary
+        self.path: Path = loaded.path
+        self.generation_config: dict[str, Any] = loaded.generation_config
+        self.chat_template, self.packed_file = loaded.chat_template, loaded.packed_file
         self.threads = threads.for_model(graph.n_parameters)
         self.config = graph.config
         limit = self.config.context_length
@@ -134,9 +138,10 @@ class BitNetModel:
             else check_int("context_length", context_length, 1, limit)
         )
         self._layout = graph.kv_layout(kind)
-        self.runner = Runner(graph, self.threads.count)
-        self._idle: list[Session] = []
-        _models.add(self)
+        budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
+        self.engine = Engine(
+            graph, self.threads.count, self._layout, self.context_length, budget
+        )
         log.info(
             "%s: %s, %d threads, %s",
             self.path,
@@ -147,17 +152,33 @@ class BitNetModel:
 
     # ---- text ------------------------------------------------------------------------------
 
+    @overload
     def generate(
         self,
         prompt: Prompt,
         *,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
-        sampling: SamplingParams | None = None,
+        return_result: Literal[False] = False,
+        **options: Unpack[GenerationArguments],
+    ) -> str: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        return_result: Literal[True],
+        **options: Unpack[GenerationArguments],
+    ) -> GenerationResult: ...
+    @overload
+    def generate(
+        self, prompt: Prompt, *, return_result: bool, **options: Unpack[GenerationArguments]
+    ) -> str | GenerationResult: ...
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
         return_result: bool = False,
-        **sampling_options: Any,
-    ) -> Any:
+        **options: Unpack[GenerationArguments],
+    ) -> str | GenerationResult:
         """Continue a prompt. Greedy unless told otherwise.
 
         Parameters
@@ -165,6 +186,8 @@ class BitNetModel:
         prompt : str or sequence of int
             Text (beginning-of-text is added as the tokenizer says) or token ids, taken as they
             are. Empty: beginning-of-text alone.
+        return_result : bool
+            Return a `GenerationResult` (text, ids, finish_reason, timings, usage).
         max_tokens : int >= 0, optional
             New tokens at most; None means up to the end of the context.
         stop : str or sequence of str, optional
@@ -172,11 +195,9 @@ class BitNetModel:
         ignore_eos : bool
             Go on after end-of-text tokens.
         sampling : SamplingParams, optional
-        **sampling_options
-            Fields of SamplingParams: temperature, top_k, top_p, min_p, typical_p,
-            repetition_penalty, presence_penalty, frequency_penalty, seed.
-        return_result : bool
-            Return a `GenerationResult` (text, ids, finish_reason, timings, usage).
+        temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
+        frequency_penalty, seed
+            Fields of SamplingParams.
 
         Returns
         -------
@@ -185,39 +206,22 @@ class BitNetModel:
 
         Raises
         ------
-        InvalidParameterError, ContextOverflowError, EmptyPromptError, TokenizerMissingError,
-        ClosedError
+        InvalidParameterError, ContextOverflowError, CacheBudgetError, EmptyPromptError,
+        TokenizerMissingError, ClosedError
         """
-        request = self.request(
-            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result
-        )
-        self.check_fits(len(request.first_ids))
-        stream = TextIterator(lambda outcome: self._run_pooled(request, outcome))
-        text = "".join(stream)
-        return stream.result if return_result else text
+        result = self._start(prompt, options, needs_text=not return_result).run()
+        return result if return_result else result.text or ""
 
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
-        sampling: SamplingParams | None = None,
-        **sampling_options: Any,
-    ) -> TextIterator:
+    def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
         """Like `generate`, piece by piece: the pieces together are its text, and no piece ends
-        within a character. Arguments are checked now. `close()` ends it early."""
-        request = self.request(
-            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False
-        )
-        self.check_fits(len(request.first_ids))
-        return TextIterator(lambda outcome: self._run_pooled(request, outcome))
+        within a character. Arguments are checked now. `close()` ends it early, and
+        `cancel()` from any thread."""
+        return TextIterator(self._start(prompt, options, needs_text=True))
 
     def session(self) -> Session:
         """A new, empty session: its own tokens and cache over the shared weights."""
         self._check_open()
-        return Session(self)
+        return Session(self.engine, self.vocabulary)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text, with beginning-of-text as the tokenizer says.
@@ -229,19 +233,11 @@ class BitNetModel:
         FormatError
             If the tokenizer gives an id that the model does not have.
         """
-        ids = self._tokenizer().encode(text, add_special_tokens=add_special_tokens)
-        if ids and max(ids) >= self.vocab_size:
-            raise FormatError(
-                f"{self.path}: tokenizer.json gives id {max(ids)}, but the model has "
-                f"{self.vocab_size} tokens"
-            )
-        return ids
+        return self.vocabulary.tokenize(text, add_special_tokens=add_special_tokens)
 
     def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids. Errors as `tokenize`, and InvalidParameterError for bad ids."""
-        return self._tokenizer().decode(
-            check_token_ids("ids", ids, self.vocab_size), skip_special_tokens=skip_special_tokens
-        )
+        return self.vocabulary.detokenize(ids, skip_special_tokens=skip_special_tokens)
 
     # ---- numbers ---------------------------------------------------------------------------
 
@@ -273,19 +269,17 @@ class BitNetModel:
         if not tokens:
             raise InvalidParameterError("ids must hold at least one token")
         cache = self._own_cache(cache)
-        self.check_fits(cache.length + len(tokens))
+        if cache.length + len(tokens) > self.context_length:
+            raise ContextOverflowError(cache.length + len(tokens), self.context_length)
         flag = new_cancel_flag()
-        try:
-            if which == "last":
-                return self.runner.last_logits(cache, tokens, flag)[None]
-            return np.concatenate(list(self.runner.all_logits(cache, tokens, flag)))
-        finally:
-            self.runner.retire()
+        if which == "last":
+            return self.engine.last_logits(cache, tokens, flag)[None]
+        return np.concatenate(list(self.engine.all_logits(cache, tokens, flag)))
 
     def new_cache(self) -> KVCache:
         """An empty cache for `forward`."""
         self._check_open()
-        return KVCache(self._layout, self.context_length)
+        return KVCache(self.engine.pool, self.context_length)
 
     def perplexity(
         self,
@@ -310,10 +304,7 @@ class BitNetModel:
         InvalidParameterError
             If there is nothing to score.
         """
-        try:
-            return perplexity(self, text, stride=stride, progress=progress)
-        finally:
-            self.runner.retire()
+        return perplexity(self.engine, self.vocabulary, text, stride=stride, progress=progress)
 
     def profile(self) -> Profile:
         """Where the time goes, by operation, of all that the model computes in a `with` block:
@@ -323,15 +314,29 @@ class BitNetModel:
         print(profile.text())
         """
         self._check_open()
-        return Profile(self.runner)
+        return Profile(self.engine)
 
     # ---- facts -----------------------------------------------------------------------------
 
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding; ids are 0..vocab_size-1."""
-        size: int = self.config.vocab_size
-        return size
+        return self.vocabulary.size
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The checkpoint's tokenizer, if it has one."""
+        return self.vocabulary.tokenizer
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text."""
+        return self.vocabulary.eos_ids
+
+    @property
+    def start_id(self) -> int | None:
+        """What an empty prompt begins with."""
+        return self.vocabulary.start_id
 
     @property
     def n_threads(self) -> int:
@@ -348,7 +353,7 @@ class BitNetModel:
         context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
         weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
         ThreadChoice), eos_ids, has_tokenizer."""
-        graph = self.runner.graph
+        graph = self.engine.graph
         return {
             "family": graph.family,
             "path": self.path,
@@ -371,13 +376,11 @@ class BitNetModel:
     @property
     def graph(self) -> Any:
         """The family's graph with its weights; for inspection."""
-        return self.runner.graph
+        return self.engine.graph
 
     def close(self) -> None:
         """Free weights and caches; waits for a running pass. Closing twice is fine."""
-        self.runner.close()
-        while self._idle:
-            self._idle.pop().close()
+        self.engine.close()
 
     def __enter__(self) -> BitNetModel:
         return self
@@ -385,53 +388,51 @@ class BitNetModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _facts(self) -> dict[str, str]:
+        """For people. Only the path once it is closed."""
+        path = str(self.path)
+        if self.engine.closed:
+            return {"path": path, "state": "closed"}
+        graph, config = self.graph, self.config
+        return {
+            "path": path,
+            "family": graph.family,
+            "parameters": f"{graph.n_parameters / 1e6:,.1f} M",
+            "layers": f"{config.n_layers}, hidden size {config.hidden_size:,}",
+            "context": f"{self.context_length:,} tokens, "
+            f"{self._layout.bytes_per_position / 1e3:.1f} kB each ({self.kv_dtype})",
+            "memory": f"{graph.weight_bytes / 1e6:,.1f} MB of weights ({graph.weight_format}"
+            f"{', mapped from a file' if self.packed_file else ''})",
+            "threads": f"{self.n_threads}: {self.threads.reason}",
+            "kernels": cpu.current_tier(),
+        }
+
     def __repr__(self) -> str:
-        config = self.config
+        if self.engine.closed:
+            return f"BitNetModel({str(self.path)!r}, closed)"
+        graph = self.graph
         return (
-            f"BitNetModel({str(self.path)!r}, {config.n_layers} layers of {config.hidden_size}, "
-            f"context {self.context_length}, {self.n_threads} threads, {cpu.current_tier()})"
+            f"BitNetModel({str(self.path)!r}, {graph.family}, {graph.n_parameters / 1e6:,.1f} M "
+            f"parameters, {graph.weight_bytes / 1e6:,.1f} MB, {plural(self.n_threads, 'thread')})"
         )
+
+    def _repr_html_(self) -> str:
+        return as_html("BitNetModel", self._facts())
 
     def __reduce__(self) -> Any:
         raise TypeError("a BitNetModel cannot be pickled; open it from its path in each process")
 
-    # ---- for sessions ----------------------------------------------------------------------
-
-    def request(
-        self,
-        prompt: Prompt,
-        max_tokens: int | None,
-        stop: str | Sequence[str] | None,
-        ignore_eos: bool,
-        sampling: SamplingParams | None,
-        sampling_options: dict[str, Any],
-        ids_suffice: bool,
-    ) -> Request:
-        """The checked form of `generate`'s arguments."""
+    def _start(
+        self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
+    ) -> Generation:
+        """A request of which all that can be wrong has been checked."""
         self._check_open()
-        return make_request(
-            self, prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, ids_suffice
-        )
-
-    def check_fits(self, n_tokens: int) -> None:
-        """Raise ContextOverflowError if so many tokens do not fit the context."""
-        if n_tokens > self.context_length:
-            raise ContextOverflowError(n_tokens, self.context_length)
-
-    def _run_pooled(self, request: Request, outcome: Any) -> Iterator[str]:
-        """Runs a request in an idle session, keeping what its cache shares with the prompt."""
-        try:
-            session = self._idle.pop()  # lists pop and append atomically: no lock to deadlock on
-        except IndexError:
-            session = self.session()
-        try:
-            yield from session.run_from_start(request, outcome)
-        finally:
-            # one is enough: callers in parallel share nothing anyway
-            if self._idle or self.runner.closed:
-                session.close()
-            else:
-                self._idle.append(session)
+        options = GenerationOptions.from_arguments(arguments)
+        self.vocabulary.refuse_text(needs_text or bool(options.stop))
+        ids = self.vocabulary.read_prompt(prompt)
+        if len(ids.first) > self.context_length:
+            raise ContextOverflowError(len(ids.first), self.context_length)
+        return Generation(self.engine, self.vocabulary, ids, options)
 
     def _own_cache(self, cache: KVCache | None) -> KVCache:
         if cache is None:
@@ -442,63 +443,5 @@ class BitNetModel:
             )
         return cache
 
-    def _tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise TokenizerMissingError(
-                f"{self.path}: there is no tokenizer.json beside the weights"
-            )
-        return self.tokenizer
-
     def _check_open(self) -> None:
-        _ = self.runner.graph
-
-    def _after_fork(self) -> None:
-        self._idle = []
-
-
-def _special_ids(
-    checkpoint: Checkpoint, tokenizer: Tokenizer | None, vocab_size: int
-) -> tuple[tuple[int, ...], int | None]:
-    """(all end-of-text ids, the id an empty prompt starts from).
-
-    config.json, generation_config.json and the tokenizer may name different ones: text ends at
-    any of them.
-    """
-
-    def named(key: str) -> list[int]:
-        found: list[int] = []
-        for name, source in (
-            ("config.json", checkpoint.config),
-            ("generation_config.json", checkpoint.generation_config),
-        ):
-            value = source.get(key)
-            for number in value if isinstance(value, list) else [] if value is None else [value]:
-                try:
-                    found.append(
-                        check_int(f"{checkpoint.path}: {name}: {key}", number, 0, vocab_size - 1)
-                    )
-                except InvalidParameterError as error:
-                    raise FormatError(str(error)) from None
-        return found
-
-    eos = named("eos_token_id")
-    if tokenizer is not None and tokenizer.eos_id is not None:
-        eos.append(tokenizer.eos_id)
-    bos = named("bos_token_id")
-    if not bos and tokenizer is not None and tokenizer.bos_id is not None:
-        bos = [tokenizer.bos_id]
-    start = [*bos, *named("pad_token_id"), *eos]
-    return tuple(dict.fromkeys(eos)), start[0] if start else None
-
-
-_models: weakref.WeakSet[BitNetModel] = weakref.WeakSet()
-
-
-def _reset_models() -> None:
-    # A pooled session may have been in use by a thread the child does not have.
-    for model in list(_models):
-        model._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_models)
+        _ = self.engine.graph

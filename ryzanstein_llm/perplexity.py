@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
+from .engine.compute import new_cancel_flag
+from .engine.engine import Engine
+from .engine.kv_cache import KVCache
 from .errors import FormatError, InvalidParameterError
 from .kernels.elementwise import negative_log_likelihood
-from .runner import new_cancel_flag
+from .notebook import as_html
+from .text_table import number, plural
 from .validation import check_int, check_token_ids
-
-if TYPE_CHECKING:
-    from .model import BitNetModel
+from .vocabulary import Vocabulary
 
 __all__ = ["PerplexityResult", "perplexity"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PerplexityResult:
     """
     Attributes
@@ -44,9 +46,19 @@ class PerplexityResult:
     def __float__(self) -> float:
         return self.perplexity
 
+    def __repr__(self) -> str:
+        bits = "" if self.bits_per_byte is None else f"{self.bits_per_byte:.3f} bits per byte, "
+        return f"PerplexityResult({number(self.perplexity)}, {bits}{plural(self.tokens, 'token')})"
+
+    def _repr_html_(self) -> str:
+        bits = {} if self.bits_per_byte is None else {"bits per byte": f"{self.bits_per_byte:.3f}"}
+        facts = {"perplexity": number(self.perplexity), **bits, "tokens": f"{self.tokens:,}"}
+        return as_html("PerplexityResult", facts)
+
 
 def perplexity(
-    model: BitNetModel,
+    engine: Engine,
+    vocabulary: Vocabulary,
     text: str | Sequence[int],
     *,
     stride: int | None = None,
@@ -54,16 +66,16 @@ def perplexity(
 ) -> PerplexityResult:
     """See `BitNetModel.perplexity`."""
     if isinstance(text, str):
-        ids = model.tokenize(text, add_special_tokens=False)
+        ids = vocabulary.tokenize(text, add_special_tokens=False)
     else:
-        ids = check_token_ids("text", text, model.vocab_size, or_text=True)
-    if not ids or (model.start_id is None and len(ids) < 2):
+        ids = check_token_ids("text", text, vocabulary.size, or_text=True)
+    if not ids or (vocabulary.start_id is None and len(ids) < 2):
         raise InvalidParameterError(f"perplexity needs text; {len(ids)} tokens were given")
-    start = [] if model.start_id is None else [model.start_id]
-    window = model.context_length - len(start)
-    if model.context_length < 2:
+    start = [] if vocabulary.start_id is None else [vocabulary.start_id]
+    window = engine.context_length - len(start)
+    if engine.context_length < 2:
         raise InvalidParameterError(
-            f"perplexity needs a context_length of 2 or more, not {model.context_length}"
+            f"perplexity needs a context_length of 2 or more, not {engine.context_length}"
         )
     step = window if stride is None else check_int("stride", stride, 1, window)
 
@@ -73,7 +85,7 @@ def perplexity(
         # a window's first token is predicted from nothing: it is not scored
         first = max(len(start) + done - begin, 1)
         tokens = start + ids[begin:end]
-        total += _score_window(model, tokens, first)
+        total += _score_window(engine, vocabulary.path, tokens, first)
         count += len(tokens) - first
         done = end
         begin += step
@@ -87,17 +99,17 @@ def perplexity(
     )
 
 
-def _score_window(model: BitNetModel, ids: list[int], first: int) -> float:
+def _score_window(engine: Engine, path: Path, ids: list[int], first: int) -> float:
     """Negative log likelihood in nats of ids[first:], each given all before it in the window."""
     total, position = 0.0, 0
     if len(ids) < 2:
         return total
-    cache = model.new_cache()
-    for logits in model.runner.all_logits(cache, ids[:-1], new_cancel_flag()):
+    cache = KVCache(engine.pool, engine.context_length)
+    for logits in engine.all_logits(cache, ids[:-1], new_cancel_flag()):
         targets = np.asarray(ids[position + 1 : position + 1 + len(logits)], np.int64)
         losses = negative_log_likelihood(logits, targets)
         if not np.isfinite(losses).all():
-            raise FormatError(f"{model.path}: logits are not finite: the weights overflow")
+            raise FormatError(f"{path}: logits are not finite: the weights overflow")
         for offset, loss in enumerate(losses.tolist()):
             if position + 1 + offset >= first:
                 total += loss

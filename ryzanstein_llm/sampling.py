@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from .kernels.elementwise import (
     log,
     softmax_weights,
 )
+from .notebook import as_html
 from .validation import check_float, check_int
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ GREEDY_BELOW = 1e-30
 Float32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SamplingParams:
     """How to choose the next token. The default is greedy: the likeliest, ties to the lowest id.
 
@@ -100,6 +101,19 @@ class SamplingParams:
             checked["seed"] = check_int("seed", self.seed, 0, (1 << 64) - 1)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _changed(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed().items())
+        return f"SamplingParams({changed})"
+
+    def _repr_html_(self) -> str:
+        changed = {name: repr(value) for name, value in self._changed().items()}
+        return as_html("SamplingParams", changed or "the defaults: greedy")
 
     @classmethod
     def from_checkpoint(cls, model: BitNetModel, **overrides: Any) -> SamplingParams:

@@ -1,92 +1,22 @@
-"""A session: one sequence of tokens and its cache, over weights that all sessions share."""
+"""A session: one sequence of tokens that grows, request by request."""
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Unpack, overload
 
-from .errors import ClosedError, SessionBusyError
-from .generation import GenerationResult, TokenLoop
-from .kv_cache import KVCache
-from .runner import new_cancel_flag
-from .sampling import Sampler, SamplingParams
-from .stop_strings import StopStrings
+from .engine.engine import Engine
+from .errors import ClosedError, ContextOverflowError, SessionBusyError
+from .generation import Generation
+from .notebook import as_html
+from .options import GenerationArguments, GenerationOptions
+from .results import GenerationResult
+from .text_iterator import TextIterator
+from .text_table import plural
 from .validation import check_int
+from .vocabulary import Prompt, Vocabulary
 
-if TYPE_CHECKING:
-    from .model import BitNetModel
-    from .request import Request
-
-__all__ = ["Prompt", "Session", "TextIterator"]
-
-Prompt = str | Sequence[int]
-
-
-class _Outcome:
-    """Where a running generation puts its result. Apart from the iterator, so that dropping the
-    iterator ends the generation at once and not when the garbage collector comes round."""
-
-    result: GenerationResult | None = None
-
-
-class TextIterator(Iterator[str]):
-    """Pieces of text as they come; together they are what `generate` returns.
-
-    `close()`, leaving a `with` block, or dropping it ends the generation early; `result` is there
-    once iteration has ended.
-    """
-
-    def __init__(self, pieces: Callable[[_Outcome], Iterator[str]]) -> None:
-        self._outcome = _Outcome()
-        self._pieces: Any = pieces(self._outcome)
-
-    def __next__(self) -> str:
-        try:
-            piece: str = next(self._pieces)
-        except ValueError as error:
-            raise _named(error) from None
-        return piece
-
-    def close(self) -> None:
-        """Stop generating. What came so far stays in the session.
-
-        Raises
-        ------
-        SessionBusyError
-            If another thread is computing the next piece; `Session.cancel` ends that.
-        """
-        try:
-            self._pieces.close()
-        except ValueError as error:
-            raise _named(error) from None
-
-    def __enter__(self) -> TextIterator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def result(self) -> GenerationResult:
-        """Ids, finish reason, timings.
-
-        Raises
-        ------
-        RuntimeError
-            While the iteration is not finished, or if it ended with an exception.
-        """
-        if self._outcome.result is None:
-            raise RuntimeError("the stream has not ended, or it failed")
-        return self._outcome.result
-
-
-def _named(error: ValueError) -> Exception:
-    """The error of a generator that runs in another thread, as ours; others as they are."""
-    if "already executing" in str(error):
-        return SessionBusyError("the stream is in use by another thread")
-    return error
+__all__ = ["Session"]
 
 
 class Session:
@@ -97,35 +27,56 @@ class Session:
     from one thread at a time (`cancel` may be called from any).
     """
 
-    def __init__(self, model: BitNetModel) -> None:
-        self._model = model
-        self._cache: KVCache | None = model.new_cache()
+    def __init__(self, engine: Engine, vocabulary: Vocabulary) -> None:
+        self._engine, self._vocabulary = engine, vocabulary
         self._tokens: list[int] = []
-        self._busy = threading.Lock()
-        self._cancel = new_cancel_flag()
+        self._closed = False
+        self._claims: dict[str, Generation] = {}  # at most one; `setdefault` decides who has it
         self._streams: weakref.WeakSet[TextIterator] = weakref.WeakSet()
 
     @property
     def tokens(self) -> list[int]:
         """A copy of all token ids, prompts and continuations."""
-        return list(self._tokens)
+        running = self._claims.get("running")
+        return list(self._tokens if running is None else running.tokens or self._tokens)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the cache."""
-        return 0 if self._cache is None else self._cache.nbytes
+        """Bytes of keys and values that are kept for its tokens, those shared with others
+        included."""
+        return 0 if self._closed else self._engine.held_bytes(self._tokens)
 
+    @overload
     def generate(
         self,
         prompt: Prompt,
         *,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
-        sampling: SamplingParams | None = None,
+        return_result: Literal[False] = False,
+        **options: Unpack[GenerationArguments],
+    ) -> str: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        return_result: Literal[True],
+        **options: Unpack[GenerationArguments],
+    ) -> GenerationResult: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        return_result: bool,
+        **options: Unpack[GenerationArguments],
+    ) -> str | GenerationResult: ...
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
         return_result: bool = False,
-        **sampling_options: Any,
-    ) -> Any:
+        **options: Unpack[GenerationArguments],
+    ) -> str | GenerationResult:
         """Append a prompt and generate. Parameters, return and errors as `BitNetModel.generate`.
 
         Raises
@@ -133,31 +84,24 @@ class Session:
         SessionBusyError
             If the session is generating in another thread, or a stream of it has not ended.
         """
-        stream = self._start(
-            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, return_result
-        )
-        text = "".join(stream)
-        return stream.result if return_result else text
+        result = self._start(prompt, options, needs_text=not return_result).run()
+        return result if return_result else result.text or ""
 
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
-        sampling: SamplingParams | None = None,
-        **sampling_options: Any,
-    ) -> TextIterator:
+    def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
         """Like `generate`, piece by piece. Arguments are checked now, not at the first piece."""
-        return self._start(prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, False)
+        stream = TextIterator(self._start(prompt, options, needs_text=True))
+        self._streams.add(stream)
+        return stream
 
     def cancel(self) -> None:
         """End the running generation soon, also during a long prompt; from any thread.
 
-        Its `finish_reason` is "cancelled". Does nothing if none is running.
+        Its `finish_reason` is "cancelled". Does nothing if none is running, so not to a stream
+        before its first `next`: `TextIterator.cancel` ends that, too.
         """
-        self._cancel[0] = 1
+        running = self._claims.get("running")
+        if running is not None:
+            running.cancel()
 
     def truncate(self, n: int) -> None:
         """Keep the first `n` tokens only.
@@ -167,25 +111,23 @@ class Session:
         InvalidParameterError
             If `n` is negative or more than there are.
         """
-        with self._claim():
-            cache = self._open_cache()
-            n = check_int("n", n, 0, len(self._tokens))
-            # the cache first: a short one is only slower, stale keys would be wrong
-            cache.truncate(min(n, cache.length))
-            del self._tokens[n:]
+        self._refuse_busy()
+        del self._tokens[check_int("n", n, 0, len(self._tokens)) :]
 
     def close(self) -> None:
-        """Free the cache, and end streams that have not ended. Closing twice is fine.
+        """Free its keys and values, and end streams that have not ended. Closing twice is fine.
 
         Raises
         ------
         SessionBusyError
-            If another thread is generating.
+            If another thread is generating, unless its stream was cancelled: then waits for it.
         """
         for stream in list(self._streams):
             stream.close()
-        with self._claim():
-            self._cache = None
+        self._refuse_busy()
+        if not self._closed:
+            self._closed = True
+            self._engine.forget(self._tokens)
 
     def __enter__(self) -> Session:
         return self
@@ -194,129 +136,49 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Session({len(self._tokens)} tokens, {self._cache!r})"
+        if self._closed:
+            return "Session(closed)"
+        state = "generating" if self._claims else "idle"
+        return f"Session({plural(len(self.tokens), 'token')}, {state})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     def __reduce__(self) -> Any:
         raise TypeError("a Session cannot be pickled; keep its tokens and generate from them")
 
-    def _claim(self) -> threading.Lock:
-        # A plain lock in a plain `with`: Ctrl-C cannot leave it locked.
-        if self._busy.locked():
+    # ---- as the owner of generations -------------------------------------------------------
+
+    def claim(self, generation: Generation) -> list[int]:
+        """See `generation.Owner`."""
+        if self._claims.setdefault("running", generation) is not generation:
             raise SessionBusyError(
                 "the session is in use: by another thread, which needs a session of its own, "
                 "or by a stream that has not ended; close() ends it"
             )
-        return self._busy  # two that come at the same moment take turns
-
-    def _open_cache(self) -> KVCache:
-        if self._cache is None:
+        if self._closed:
             raise ClosedError("the session is closed")
-        return self._cache
+        return self._tokens
+
+    def settle(self, generation: Generation, tokens: list[int] | None) -> None:
+        """See `generation.Owner`."""
+        if self._claims.get("running") is generation:
+            if tokens is not None:
+                self._tokens = list(tokens)
+            del self._claims["running"]
 
     def _start(
-        self,
-        prompt: Prompt,
-        max_tokens: int | None,
-        stop: str | Sequence[str] | None,
-        ignore_eos: bool,
-        sampling: SamplingParams | None,
-        sampling_options: dict[str, Any],
-        ids_suffice: bool,
-    ) -> TextIterator:
-        """Checks all arguments now; the iterator does the work."""
-        request = self._model.request(
-            prompt, max_tokens, stop, ignore_eos, sampling, sampling_options, ids_suffice
-        )
-        self._check_room(request.new_ids(bool(self._tokens)))
-        stream = TextIterator(lambda outcome: self._run_next(request, outcome))
-        self._streams.add(stream)
-        return stream
+        self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
+    ) -> Generation:
+        _ = self._engine.graph  # ClosedError
+        options = GenerationOptions.from_arguments(arguments)
+        self._vocabulary.refuse_text(needs_text or bool(options.stop))
+        ids = self._vocabulary.read_prompt(prompt)
+        needed = len(ids.after(self._tokens))
+        if needed > self._engine.context_length:
+            raise ContextOverflowError(needed, self._engine.context_length)
+        return Generation(self._engine, self._vocabulary, ids, options, self)
 
-    def _check_room(self, ids: list[int]) -> None:
-        self._model.check_fits(len(self._tokens) + len(ids))
-
-    def run_from_start(self, request: Request, outcome: _Outcome) -> Iterator[str]:
-        """Runs a request as if the session were new, keeping the cache of a common prefix."""
-        with self._claim():
-            cache = self._open_cache()
-            ids = request.first_ids
-            same = 0
-            for old, new in zip(self._tokens, ids, strict=False):
-                if old != new:
-                    break
-                same += 1
-            cache.truncate(min(same, cache.length))
-            del self._tokens[same:]
-            yield from self._run(cache, request, ids[same:], outcome)
-
-    def _run_next(self, request: Request, outcome: _Outcome) -> Iterator[str]:
-        with self._claim():
-            cache = self._open_cache()
-            ids = request.new_ids(bool(self._tokens))
-            self._check_room(ids)
-            yield from self._run(cache, request, ids, outcome)
-
-    def _run(
-        self, cache: KVCache, request: Request, ids: list[int], outcome: _Outcome
-    ) -> Iterator[str]:
-        length = len(self._tokens)
-        try:
-            yield from self._generate(cache, request, ids, outcome)
-        except GeneratorExit:
-            raise
-        except BaseException:
-            # an error or Ctrl-C: as if the request had not been made, so that it can be repeated
-            cache.truncate(min(length, cache.length))
-            del self._tokens[length:]
-            raise
-        finally:
-            self._model.runner.retire()
-
-    def _generate(
-        self, cache: KVCache, request: Request, ids: list[int], outcome: _Outcome
-    ) -> Iterator[str]:
-        self._tokens.extend(ids)
-        self._cancel[0] = 0
-        # the last token's logits are wanted, so it is computed again if it is in the cache
-        cache.truncate(min(cache.length, len(self._tokens) - 1))
-        prompt_tokens, reused = len(self._tokens), cache.length
-        room = self._model.context_length - prompt_tokens
-        loop = TokenLoop(
-            self._model.runner,
-            cache,
-            self._tokens,
-            Sampler(request.sampling, self._tokens),
-            max_tokens=min(request.max_tokens, room),
-            eos_ids=() if request.ignore_eos else self._model.eos_ids,
-            cancel=self._cancel,
-        )
-        text = None if self._model.tokenizer is None else self._model.tokenizer.stream()
-        stops = StopStrings(request.stop)
-        said: list[str] = []
-
-        def finish(reason: str) -> None:
-            outcome.result = GenerationResult(
-                text=None if text is None else "".join(said),
-                ids=self._tokens[prompt_tokens:],
-                finish_reason=reason,
-                prompt_tokens=prompt_tokens,
-                reused_tokens=reused,
-                timings=loop.timings,
-            )
-
-        try:
-            for token in loop:
-                if text is not None and (piece := stops.push(text.push(token))):
-                    said.append(piece)
-                    yield piece
-                if stops.matched is not None:
-                    break
-            if text is not None:
-                rest = stops.push(text.flush()) + stops.flush()
-                if rest:
-                    said.append(rest)
-                    yield rest
-        except GeneratorExit:
-            finish("cancelled")
-            raise
-        finish("stop" if stops.matched is not None else loop.finish_reason)
+    def _refuse_busy(self) -> None:
+        if self._claims:
+            raise SessionBusyError("the session is generating; cancel() ends that")

@@ -414,10 +414,6 @@ class TestModel:
             with pytest.raises(errors.ClosedError):
                 call()
 
-    def test_repr_names_the_checkpoint_and_its_size(self, model):
-        assert "demo" in repr(model)
-        assert "6 layers of 256" in repr(model)
-
     @pytest.mark.parametrize("attribute", ["session", "new_cache"])
     def test_pickling_says_what_to_do_instead(self, model, attribute):
         for thing in (model, getattr(model, attribute)()):

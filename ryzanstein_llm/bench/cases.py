@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from ..generation import TokenLoop
-from ..kv_cache import KVCache
+from ..engine.kv_cache import KVCache
 from ..model import BitNetModel
 from ..runner import Float32, new_cancel_flag
 from ..sampling import Sampler, SamplingParams

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..notebook import as_html
+from ..text_table import as_text, plural
 from .figures import Row, Spread
 from .schedule import Sample
 from .start import Start
@@ -20,7 +22,7 @@ LOADS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BenchReport:
     """
     Attributes
@@ -112,9 +114,22 @@ class BenchReport:
 
     def text(self) -> str:
         """Tables, each with its units."""
-        from .text import render
+        from .text import blocks
 
-        return render(self)
+        return as_text(blocks(self))
+
+    def __repr__(self) -> str:
+        counts = [
+            plural(len(self.rows), "row"),
+            plural(len(self.options["settings"]), "setting"),
+            plural(self.options["repetitions"], "repetition"),
+        ]
+        return f"BenchReport({self.model['name']!r}, {', '.join(counts)})"
+
+    def _repr_html_(self) -> str:
+        from .text import blocks
+
+        return as_html(repr(self), *blocks(self))
 
 
 def _without_tokenizer(starts: Sequence[Start]) -> Spread:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..kernels.linear import TernaryMatrix, norm_project
-from ..kv_cache import KVCache
+from ..engine.kv_cache import KVCache
 from ..models import CausalLM
 from ..runner import CancelFlag, Float32, Runner
 from .traffic import Densities

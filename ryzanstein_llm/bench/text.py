@@ -1,24 +1,24 @@
-"""A report as aligned tables."""
+"""A report as tables and facts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..text_table import aligned, number, plural
+from ..text_table import Block, Table, number, plural
 from .figures import Row, Spread
 from .report import BenchReport
 
-__all__ = ["render"]
+__all__ = ["blocks"]
 
 Column = tuple[str, Callable[[Row], str]]
 
 
-def render(report: BenchReport) -> str:
-    """The whole report; lines end in a newline."""
+def blocks(report: BenchReport) -> list[Block]:
+    """The whole report."""
     contexts = report.options["contexts"]
-    blocks = [
-        _facts(_heading(report)),
+    found = [
+        _heading(report),
         _rows("streaming read", report, "read", [("GB/s", _scaled("rate", 1e-9))]),
         _rows("int8 multiply-adds", report, "multiply", [("GMAC/s", _scaled("rate", 1e-9))]),
         _rows(
@@ -95,12 +95,12 @@ def render(report: BenchReport) -> str:
                 ("x threads", _times("scaling")),
             ],
         ),
-        _facts(_starting(report)),
+        _starting(report),
         "median (least..most) of "
         f"{plural(report.options['repetitions'], 'interleaved repetition')}; shares are of the "
-        "limit measured in the same round\n",
+        "limit measured in the same round",
     ]
-    return "\n".join(block for block in blocks if block)
+    return [block for block in found if block is not None]
 
 
 def _heading(report: BenchReport) -> dict[str, str]:
@@ -175,18 +175,14 @@ def _start_of(
     return facts
 
 
-def _facts(facts: dict[str, str]) -> str:
-    return "".join(f"{name:<14} {value}\n" for name, value in facts.items())
-
-
-def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column]) -> str:
+def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column]) -> Table | None:
     rows = [row for row in report.rows if row.kind == kind]
     if not rows:
-        return ""
+        return None
     columns = [("tier", lambda row: row.tier), ("threads", lambda row: str(row.threads)), *columns]
     lines = [[name for name, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
     kept = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    return f"{title}\n{aligned(zip(*kept, strict=True))}"
+    return Table(title, list(zip(*kept, strict=True)))
 
 
 def _scaled(attribute: str, factor: float = 1) -> Callable[[Row], str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..kernels.linear import TernaryMatrix
-from ..kv_cache import KVLayout
+from ..interfaces.kv_layout import KVLayout
 
 __all__ = ["Densities", "Traffic", "bytes_per_token", "multiply_adds_per_token"]
 

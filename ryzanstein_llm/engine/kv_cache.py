@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ..errors import CacheBudgetError, ContextOverflowError, SessionBusyError
 from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
 from ..notebook import as_html
-from ..text_table import plural
 from ..validation import check_int
 from .blocks import Block, BlockPool, PoolFullError
 
@@ -116,20 +115,25 @@ class KVCache:
             If a pass is using the cache.
         """
         with self.claim():
-            kept = -(-check_int("length", length, 0, self.length) // BLOCK_POSITIONS)
-            self.length = length
-            dropped = self.blocks[kept:]
-            self.use(self.blocks[:kept])
-            self.pool.give_back_later(dropped)
+            self.shorten(check_int("length", length, 0, self.length))
+
+    def shorten(self, length: int) -> None:
+        """`truncate` by a thread that has claimed the cache."""
+        self.pool.give_back_later(self._drop(length))
 
     def cut(self, length: int) -> None:
-        """`truncate` by the thread that has the cache already."""
+        """`shorten` by the thread that has the pool as well."""
+        for block in self._drop(length):
+            self.pool.give_back(block)
+
+    def _drop(self, length: int) -> list[Block]:
+        """Blocks that are not needed for so many positions, and not in the table any more."""
         kept = -(-length // BLOCK_POSITIONS)
         dropped = self.blocks[kept:]
         self.length = length
-        self.use(self.blocks[:kept])
-        for block in dropped:
-            self.pool.give_back(block)
+        if dropped:
+            self.use(self.blocks[:kept])
+        return dropped
 
     def use(self, blocks: list[Block]) -> None:
         """These are its blocks from now on; who counts as their user is the caller's business."""
@@ -149,14 +153,18 @@ class KVCache:
     def __len__(self) -> int:
         return self.length
 
+    def _facts(self) -> dict[str, str]:
+        return {
+            "positions": f"{self.length} of {self.context_length}",
+            "kind": self.layout.kind,
+            "memory": f"{self.nbytes / 1e6:.1f} MB",
+        }
+
     def __repr__(self) -> str:
-        return (
-            f"KVCache({self.length} of {plural(self.context_length, 'position')}, "
-            f"{self.layout.kind}, {self.nbytes / 1e6:.1f} MB)"
-        )
+        return "KVCache({positions} positions, {kind}, {memory})".format(**self._facts())
 
     def _repr_html_(self) -> str:
-        return as_html(repr(self))
+        return as_html("KVCache", self._facts())
 
     def __reduce__(self) -> Any:
         raise TypeError("a KVCache holds addresses and cannot be pickled or copied")

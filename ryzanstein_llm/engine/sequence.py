@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Collection
 from typing import Protocol
@@ -10,18 +9,23 @@ from typing import Protocol
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..results import Timings
 from ..sampling import Sampler
+from .gate import Gate
 from .kv_cache import KVCache
 from .scheduler import Need
 
 __all__ = ["Listener", "Sequence"]
 
-PATIENCE = 0.25
-"""Seconds after which a waiting thread looks for itself: a thread that was interrupted at the
-wrong moment may have failed to wake it."""
-
-
 class Listener(Protocol):
-    """Is told of each token, by whichever thread computed it."""
+    """Is told of each token, by whichever thread computed it.
+
+    Attributes
+    ----------
+    unread : bool
+        Whether there is something for whoever waits for less than the end.
+    """
+
+    @property
+    def unread(self) -> bool: ...
 
     def heard(self, token: int) -> bool:
         """A token was chosen; whether the sequence ends with it."""
@@ -35,7 +39,7 @@ class Listener(Protocol):
 class Sequence:
     """Tokens, the cache that holds most of them, and what ends it.
 
-    One thread waits for it; `cancel` may be called from any.
+    One thread waits for it.
 
     Parameters
     ----------
@@ -48,6 +52,8 @@ class Sequence:
     eos_ids : collection of int
         Tokens that end it and are not part of it.
     listener : Listener or None
+    arrival : int
+        Sequences with smaller numbers came before.
 
     Attributes
     ----------
@@ -57,8 +63,16 @@ class Sequence:
         Why it ended: "eos", "stop" (the listener said so), "length" or "cancelled"; None before.
     error : Exception or None
         What it failed with.
+    begun : bool
+        Whether its cache has what was kept of its beginning.
+    cancelled : bool
+        Whether it was asked to end.
     doubtful : bool
         Whether a thread was interrupted while it took a token.
+    gate : Gate
+        Where the thread that waits for it waits.
+    keep : bool
+        Whether its blocks are kept for others when nobody waits for it any more.
     timings : Timings
     """
 
@@ -71,8 +85,10 @@ class Sequence:
         max_tokens: int,
         eos_ids: Collection[int] = (),
         listener: Listener | None = None,
+        arrival: int = 0,
     ) -> None:
         self.cache, self.tokens, self._sampler = cache, tokens, sampler
+        self.arrival = arrival
         self.prompt_tokens, self.reused_tokens = len(tokens), 0
         self.cancelled = False
         self.finish_reason: str | None = None if max_tokens > 0 else "length"
@@ -82,13 +98,18 @@ class Sequence:
         self._end = len(tokens) + max_tokens
         self._eos_ids, self._listener = eos_ids, listener
         self._started: float | None = None
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self.gate = Gate()
+        self.keep = True
 
     @property
     def new_tokens(self) -> int:
         """How many were generated."""
         return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def unread(self) -> bool:
+        """Whether its listener has something for whoever waits for less than the end."""
+        return self._listener is not None and self._listener.unread
 
     @property
     def ended(self) -> bool:
@@ -141,21 +162,10 @@ class Sequence:
         """End with an error."""
         self.error = error
 
-    def cancel(self) -> None:
-        """End soon; a pass that only cancelled sequences wait for is given up."""
-        self.cancelled = True
-
-    def wait(self) -> None:
-        """Until `wake`, or for PATIENCE."""
-        self._gate.acquire(timeout=PATIENCE)
-
-    def wake(self) -> None:
-        """Let the thread that waits look again."""
-        if self._gate.locked():
-            try:
-                self._gate.release()
-            except RuntimeError:  # another thread was quicker
-                pass
+    def end_cancelled(self) -> None:
+        """End now, since it was cancelled."""
+        if self.finish_reason is None:
+            self.finish_reason = "cancelled"
 
     def _stop_clock(self) -> None:
         now = time.perf_counter()

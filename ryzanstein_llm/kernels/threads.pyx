@@ -5,6 +5,7 @@ libgomp keeps a team of workers per calling thread, and a forked child's first
 parallel region waits for ever for workers that fork did not copy.
 """
 from libc.stdint cimport int64_t
+from cpython.pythread cimport PyThread_get_thread_ident
 from cython.parallel cimport parallel, prange
 
 cdef extern from *:
@@ -50,6 +51,41 @@ def release_team():
     if not is_serial_after_fork():
         with nogil:
             rz_release_team()
+
+
+cdef class Turn:
+    """Who computes: `with turn as mine:` never waits, and `mine` says whether it is this thread's turn now.
+
+    Written in C so that no signal can come between taking a turn and the body of the `with`, which gives it
+    back: Ctrl-C cannot leave it taken.
+    """
+    cdef long long _owner  # thread, 0: nobody
+    cdef int _depth
+
+    def __enter__(self):
+        cdef long long thread = PyThread_get_thread_ident()
+        if self._owner == 0:
+            self._owner, self._depth = thread, 1
+            return True
+        if self._owner == thread:
+            self._depth += 1
+        return False
+
+    def __exit__(self, *error):
+        if self._owner == <long long>PyThread_get_thread_ident():
+            self._depth -= 1
+            if self._depth == 0:
+                self._owner = 0
+
+    @property
+    def taken(self):
+        """Whether it is some thread's turn."""
+        return self._owner != 0
+
+    @property
+    def mine(self):
+        """Whether it is the calling thread's turn."""
+        return self._owner == <long long>PyThread_get_thread_ident()
 
 
 def measure_team(int n_threads):

@@ -14,7 +14,7 @@ from ..formats import Checkpoint
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..kernels.packing import rotary_table
 from ..kernels.workspace import Workspace
-from ..kv_cache import KVLayout
+from ..interfaces.kv_layout import KVLayout
 from ..packed_cache.weights import PackedWeights
 from .head import FloatHead
 

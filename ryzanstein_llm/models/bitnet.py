@@ -22,7 +22,7 @@ from ..kernels.elementwise import inverse_square_root
 from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
 from ..kernels.linear import MAX_COLUMNS
 from ..kernels.workspace import Workspace
-from ..kv_cache import KVLayout
+from ..interfaces.kv_layout import KVLayout
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
 from .head import FloatHead
 from .weights import WeightLoader, format_of, layouts_of

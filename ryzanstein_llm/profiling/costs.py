@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..kv_cache import KVLayout
+from ..interfaces.kv_layout import KVLayout
 
 __all__ = ["Cost", "candidate_costs", "head_costs", "layer_costs"]
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..kernels.workspace import Workspace
-from ..kv_cache import KVLayout
+from ..interfaces.kv_layout import KVLayout
 from .costs import Cost, candidate_costs, head_costs, layer_costs
 
 if TYPE_CHECKING:
     from ..models import CausalLM
 
-__all__ = ["ObservedGraph", "Observer", "Work"]
+__all__ = ["Observable", "ObservedGraph", "Observer", "Work"]
 
 Float32 = NDArray[np.float32]
 Segment = tuple[int, int, NDArray[np.uint64]]
@@ -72,6 +72,16 @@ class Observer(Protocol):
 
     def sampled(self, seconds: float) -> None:
         """A token was chosen."""
+        ...
+
+
+class Observable(Protocol):
+    def observe(self, observer: Observer) -> None:
+        """Tell it of every computation from now on."""
+        ...
+
+    def ignore(self, observer: Observer) -> None:
+        """Tell it no more."""
         ...
 
 

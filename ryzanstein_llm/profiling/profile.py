@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .observed import Work
+from ..notebook import as_html
+from ..text_table import as_text, plural
+from .observed import Observable, Work
 from .operations import KINDS, TITLES, Limits, OperationTime, Phase
-
-if TYPE_CHECKING:
-    from ..runner import Runner
+from .text import blocks
 
 __all__ = ["Profile"]
 
@@ -40,27 +40,27 @@ class Profile:
     cancelled counts as if it had run to its end.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, observed: Observable) -> None:
+        self._observed = observed
         self._sums = {"prompt": _Sums(), "decode": _Sums()}
         self._phase = "prompt"
         self._untold: list[tuple[str, Work]] = []  # not in the sums yet
         self._start = self._end = 0.0
 
     def __enter__(self) -> Profile:
-        self._runner.observe(self)
+        self._observed.observe(self)
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end = time.perf_counter()
-        self._runner.ignore(self)
+        self._observed.ignore(self)
         self._add_up()  # what is left would keep the model's weights
 
-    # ---- what the runner tells -------------------------------------------------------------
+    # ---- what the engine tells -----------------------------------------------------------------
 
     def worked(self, work: Work) -> None:
-        """For the runner: a computation has ended."""
+        """For the engine: a computation has ended."""
         if work.stage == "layers":
             self._phase = "decode" if work.decoding else "prompt"
             self._sums[self._phase].passes += 1
@@ -68,7 +68,7 @@ class Profile:
         self._untold.append((self._phase, work))
 
     def sampled(self, seconds: float) -> None:
-        """For the runner: a token was chosen."""
+        """For the engine: a token was chosen."""
         self._sums[self._phase].add("sampling", 0, seconds)
 
     # ---- what was found --------------------------------------------------------------------
@@ -131,6 +131,15 @@ class Profile:
 
     def text(self, limits: Limits | None = None) -> str:
         """Tables of both phases; with `limits`, how much of them each operation reached."""
-        from .text import render
+        return as_text(blocks(self, limits))
 
-        return render(self, limits)
+    def __repr__(self) -> str:
+        if not self._start:
+            return "Profile(not started)"
+        if self._end < self._start:
+            return "Profile(running)"
+        counts = [f"{phase.name} {plural(phase.tokens, 'token')}" for phase in self.phases]
+        return f"Profile({', '.join([f'{1e3 * self.seconds:.1f} ms', *counts])})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), *(blocks(self, None) if self._end > self._start else []))

@@ -1,34 +1,34 @@
-"""A profile as aligned tables."""
+"""A profile as tables."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..text_table import aligned, number, plural
+from ..text_table import Block, Table, number, plural
 from .operations import Limits, OperationTime, Phase
 
 if TYPE_CHECKING:
     from .profile import Profile
 
-__all__ = ["render"]
+__all__ = ["blocks"]
 
 
-def render(profile: Profile, limits: Limits | None) -> str:
-    """All of it; lines end in a newline."""
-    blocks = [_phase(phase, limits) for phase in profile.phases]
+def blocks(profile: Profile, limits: Limits | None) -> list[Block]:
+    """All of it: a table for each phase, and what they are parts of."""
+    found: list[Block] = [_phase(phase, limits) for phase in profile.phases]
     parts = [(phase.name, phase.seconds) for phase in profile.phases]
     parts.append(("the rest", profile.rest_seconds))
     whole = ", ".join(f"{name} {_share(seconds, profile.seconds)}" for name, seconds in parts)
-    blocks.append(f"{1e3 * profile.seconds:.1f} ms in all: {whole}\n")
+    rest = f"{1e3 * profile.seconds:.1f} ms in all: {whole}"
     if limits:
-        blocks[-1] += (
-            f"limits: {limits.bytes_per_second / 1e9:.1f} GB/s from memory (what a CPU cache holds "
-            f"may come faster), {limits.multiply_adds_per_second / 1e9:.0f} int8 GMAC/s\n"
+        rest += (
+            f"\nlimits: {limits.bytes_per_second / 1e9:.1f} GB/s from memory (what a CPU cache "
+            f"holds may come faster), {limits.multiply_adds_per_second / 1e9:.0f} int8 GMAC/s"
         )
-    return "\n".join(blocks)
+    return [*found, rest]
 
 
-def _phase(phase: Phase, limits: Limits | None) -> str:
+def _phase(phase: Phase, limits: Limits | None) -> Table:
     each = 1e3 * phase.seconds / phase.tokens
     title = (
         f"{phase.name}: {phase.passes} pass{'' if phase.passes == 1 else 'es'}, "
@@ -40,7 +40,7 @@ def _phase(phase: Phase, limits: Limits | None) -> str:
     header += ["of int8 peak"] if limits else []
     lines = [header]
     lines += [_line(operation, phase, limits) for operation in phase.operations]
-    return f"{title}\n{aligned(lines)}"
+    return Table(title, lines)
 
 
 def _line(operation: OperationTime, phase: Phase, limits: Limits | None) -> list[str]:

@@ -1,0 +1,223 @@
+"""Passes of one model, one at a time, whichever thread asks.
+
+No thread of its own: the thread whose turn it is computes with its OpenMP team, and hands on. A pass
+that is cancelled or interrupted leaves caches as they were before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CancelledError, ClosedError, SessionBusyError
+from ..interfaces.kv_layout import Segment
+from ..kernels.threads import Turn, release_team
+from ..kernels.workspace import Workspace
+from ..models import CausalLM
+from ..profiling.observed import ObservedGraph, Observer
+from .gate import Gate
+from .kv_cache import KVCache
+
+__all__ = ["CancelFlag", "Compute", "Float32", "new_cancel_flag"]
+
+PASS_TOKENS = 512
+"""Tokens of a prompt that go through the model together. More saves little and costs memory and
+time between looks at Ctrl-C; results do not depend on it."""
+
+HEAD_TOKENS = 64
+"""Rows of logits made at a time when all are wanted: 64 x 128,256 floats are 33 MB."""
+
+SERIAL_BELOW = 1 << 20
+"""Multiply-adds below which a call stays serial (measured: a fork and join takes 1-3 us)."""
+
+Kept = TypeVar("Kept")
+Float32 = NDArray[np.float32]
+CancelFlag = NDArray[np.int32]
+
+
+def new_cancel_flag() -> CancelFlag:
+    """int32 (1,); non-zero asks the pass that polls it to stop."""
+    return np.zeros(1, np.int32)
+
+
+class Compute:
+    """
+    Parameters
+    ----------
+    graph : CausalLM
+    n_threads : int
+        Threads of every parallel region.
+    """
+
+    def __init__(self, graph: CausalLM, n_threads: int) -> None:
+        self._graph: CausalLM | None = graph
+        self._n_threads = n_threads
+        self._observers: tuple[Observer, ...] = ()
+        self._begin_afresh()
+        _alive.add(self)
+
+    def _begin_afresh(self) -> None:
+        """Nobody computes and nobody waits."""
+        self._space = Workspace(self._n_threads, SERIAL_BELOW)
+        self._space.profiling = bool(self._observers)
+        self._turn = Turn()
+        self._visitors: dict[Gate, None] = {}  # in the order in which they came
+
+    @property
+    def graph(self) -> CausalLM:
+        """The model; `ClosedError` after `close`."""
+        if self._graph is None:
+            raise ClosedError("the model is closed")
+        return self._graph
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._graph is None
+
+    def close(self) -> None:
+        """Wait for a running pass, then let go of the weights. Closing twice is fine."""
+        if not self.closed:
+            self.exclusively(self._close)
+
+    def _close(self) -> None:
+        self._graph = None
+
+    def exclusively(self, work: Callable[[], Kept]) -> Kept:
+        """What `work()` gives while no other thread computes with this model. Whoever computes for
+        others hands over after the pass that it is in.
+
+        Raises
+        ------
+        SessionBusyError
+            If this very thread is computing: a callback or a signal handler cannot wait for it.
+        ClosedError
+        """
+        self._refuse_nesting()
+        gate = Gate()
+        self._visitors[gate] = None
+        try:
+            while True:
+                with self._turn as mine:
+                    if mine:
+                        _ = self.graph
+                        self._tidy()
+                        return work()
+                gate.wait()
+        finally:
+            self._visitors.pop(gate, None)
+            self._hand_over()
+
+    def last_logits(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> Float32:
+        """Append `ids` (at least one) to the cache; logits after the last: float32 (vocab_size,).
+
+        Raises
+        ------
+        ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError
+        CancelledError
+            If `cancel` is set meanwhile.
+        """
+        hidden = self._append(cache, ids, cancel)[-1]
+        logits: Float32 = self.exclusively(lambda: self._model.logits(hidden[-1:], self._space))[0]
+        return logits
+
+    def all_logits(
+        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag
+    ) -> Iterator[Float32]:
+        """Append `ids` to the cache; logits after each, in blocks float32 (<= 64, vocab_size).
+
+        The whole prompt goes through before the first block comes, so a consumer that stops early
+        never leaves the cache half way. Errors as `last_logits`.
+        """
+        hidden = np.concatenate(self._append(cache, ids, cancel))
+        for start in range(0, len(hidden), HEAD_TOKENS):
+            rows = hidden[start : start + HEAD_TOKENS]
+            yield self.exclusively(lambda rows=rows: self._model.logits(rows, self._space))  # type: ignore[misc]
+
+    def _append(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> list[Float32]:
+        """Hidden states of `ids` in passes of PASS_TOKENS. The turn is given up between them, so
+        that another's token need not wait for a whole prompt."""
+        tokens = np.asarray(ids, np.int64)
+        hidden: list[Float32] = []
+        with cache.claim():
+            before = cache.length
+            try:
+                for start in range(0, len(tokens), PASS_TOKENS):
+                    part = tokens[start : start + PASS_TOKENS]
+                    hidden.append(
+                        self.exclusively(lambda part=part: self._extend(cache, part, cancel))  # type: ignore[misc]
+                    )
+                    cache.length += len(part)
+            except BaseException:  # KeyboardInterrupt too: the cache stays usable
+                cache.shorten(before)
+                raise
+        return hidden
+
+    def _extend(self, cache: KVCache, tokens: NDArray[np.int64], cancel: CancelFlag) -> Float32:
+        cache.reserve_now(cache.length + len(tokens))
+        self._space.use_cancel_flag(cancel)
+        segments: list[Segment] = [(len(tokens), cache.length, cache.table)]
+        hidden = self._model.hidden_states(tokens, segments, cache.layout, self._space)
+        if cancel[0]:
+            raise CancelledError("the pass was cancelled; the cache is as it was before it")
+        return hidden
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of every computation from now on."""
+        self._observers = (*self._observers, observer)
+        self._space.profiling = True
+
+    def ignore(self, observer: Observer) -> None:
+        """Tell it no more."""
+        self._observers = tuple(other for other in self._observers if other is not observer)
+        self._space.profiling = bool(self._observers)
+
+    @property
+    def _model(self) -> CausalLM:
+        """The graph as passes call it."""
+        return ObservedGraph(self.graph, self._observers) if self._observers else self.graph
+
+    def _refuse_nesting(self) -> None:
+        if self._turn.mine:
+            raise SessionBusyError(
+                "this thread is computing; a callback or signal handler cannot ask for more"
+            )
+
+    def _tidy(self) -> None:
+        """Between two passes, by the thread whose turn it is."""
+
+    def _next_gate(self) -> Gate | None:
+        """Where the next thread waits that would compute."""
+        return next(iter(list(self._visitors)), None)
+
+    def _hand_over(self) -> None:
+        """Wake whoever computes next. libgomp keeps a team of workers for each calling thread: who
+        hands over to another sends its own home, and so does any but the main thread that is done
+        for now."""
+        gate = self._next_gate()
+        if gate is not None:
+            gate.open()
+        if gate is not None or threading.current_thread() is not threading.main_thread():
+            release_team()
+
+    def _after_fork(self) -> None:
+        # A thread that the child does not have may have been computing.
+        self._begin_afresh()
+
+
+_alive: weakref.WeakSet[Compute] = weakref.WeakSet()
+
+
+def _reset_all() -> None:
+    for each in list(_alive):
+        each._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all)

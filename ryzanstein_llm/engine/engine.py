@@ -1,0 +1,320 @@
+"""Many sequences, one pass over the weights at a time.
+
+Of the threads that wait for tokens one leads, and computes for all of them; when it has what it waits
+for, another takes over. What a sequence gets is equal bit for bit to what it would get alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import weakref
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from ..errors import CacheBudgetError, CancelledError
+from ..interfaces.head_query import Candidates
+from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout, Segment
+from ..models import CausalLM
+from ..sampling import Sampler
+from .blocks import BlockPool, PoolFullError
+from .compute import Compute, new_cancel_flag
+from .gate import Gate
+from .kv_cache import KVCache
+from .prefix import PrefixIndex
+from .scheduler import Scheduler
+from .sequence import Sequence
+
+__all__ = ["Engine"]
+
+
+class Engine(Compute):
+    """
+    Parameters
+    ----------
+    graph : CausalLM
+    n_threads : int
+        Threads of every parallel region.
+    layout : KVLayout
+    context_length : int
+        Positions of a sequence at most.
+    budget : int
+        Bytes of all keys and values together, those that only wait to be used again included.
+    """
+
+    def __init__(
+        self, graph: CausalLM, n_threads: int, layout: KVLayout, context_length: int, budget: int
+    ) -> None:
+        self._layout, self.budget = layout, budget
+        self.context_length = context_length
+        self._scheduler = Scheduler()
+        self._arrivals = itertools.count()
+        super().__init__(graph, n_threads)
+
+    def _begin_afresh(self) -> None:
+        super()._begin_afresh()
+        self.pool = BlockPool(self._layout, self.budget)
+        self._prefixes = PrefixIndex(self.pool)
+        self._begun: weakref.WeakSet[Sequence] = weakref.WeakSet()
+        self._waiting: dict[Sequence, None] = {}  # in the order in which they came
+        self._left: deque[Sequence] = deque()  # nobody waits for them any more
+        self._computing: tuple[Sequence, ...] = ()
+        self._cancel = new_cancel_flag()
+
+    # ---- sequences -------------------------------------------------------------------------
+
+    @property
+    def capacity(self) -> int:
+        """Positions that one sequence can have: the context, as far as the budget allows."""
+        return min(self.context_length, self.pool.capacity * BLOCK_POSITIONS)
+
+    def sequence(self, tokens: list[int], sampler: Sampler, **options: Any) -> Sequence:
+        """A new sequence, with an empty cache. Options as `Sequence` has them.
+
+        Raises
+        ------
+        CacheBudgetError
+            If its prompt cannot fit the budget.
+        """
+        if len(tokens) > self.capacity:
+            blocks = -(-len(tokens) // BLOCK_POSITIONS)
+            raise CacheBudgetError(blocks * self._layout.block_bytes, self.budget)
+        cache = KVCache(self.pool, self.context_length)
+        return Sequence(cache, tokens, sampler, arrival=next(self._arrivals), **options)
+
+    def advance(self, sequence: Sequence, *, to_end: bool) -> None:
+        """Wait until the sequence has ended or, unless `to_end`, its listener has something to
+        read. Compute meanwhile, if it is this thread's turn.
+
+        Raises
+        ------
+        SessionBusyError
+            If this thread is computing: a callback or a signal handler cannot wait for it.
+        ClosedError
+            If the engine is closed.
+        Exception
+            What the sequence failed with.
+        """
+        self._refuse_nesting()
+        sequence.start_clock()
+        self._waiting[sequence] = None
+        try:
+            while not _satisfied(sequence, to_end):
+                _ = self.graph  # ClosedError
+                with self._turn as leading:
+                    if leading:
+                        self._lead(sequence, to_end)
+                        continue
+                sequence.gate.wait()
+                if sequence.cancelled and sequence not in self._computing:
+                    sequence.end_cancelled()
+        finally:
+            self._waiting.pop(sequence, None)
+            self._hand_over()
+        if sequence.error is not None:
+            raise sequence.error
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End it soon, also within a pass that only cancelled sequences wait for; from any
+        thread."""
+        sequence.cancelled = True
+        self._give_up_if_cancelled()
+        sequence.gate.open()
+
+    def leave(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Nobody will wait for it any more. What its cache holds is kept for others that begin
+        alike, as far as the budget allows."""
+        sequence.keep = keep
+        self._left.append(sequence)
+        with self._turn as mine:
+            if mine:
+                self._tidy()
+
+    def forget(self, tokens: list[int]) -> None:
+        """The end of this sequence will not be continued."""
+        with self._turn as mine:
+            if mine:
+                self._tidy()
+                self._prefixes.forget(tokens)
+
+    def held_bytes(self, tokens: list[int]) -> int:
+        """Bytes of blocks that are kept for the beginning of `tokens`."""
+        return self._prefixes.held(tokens) * self._layout.block_bytes
+
+    # ---- leading ---------------------------------------------------------------------------
+
+    def _lead(self, sequence: Sequence, to_end: bool) -> None:
+        """Compute for everybody until this sequence has what its thread waits for, or somebody
+        else needs the turn."""
+        while not (_satisfied(sequence, to_end) or self._visitors):
+            self._step()
+
+    def _step(self) -> None:
+        """One pass: schedule, compute, choose, commit. By the thread whose turn it is."""
+        self._tidy()
+        shares = self._schedule()
+        if not shares:
+            return
+        self._computing = tuple(sequence for sequence, _ in shares)
+        self._cancel[0] = 0
+        self._give_up_if_cancelled()
+        try:
+            self._commit(shares, self._compute(shares))
+        except CancelledError:
+            pass  # everybody who was in it
+        finally:
+            self._computing = ()
+
+    def _schedule(self) -> list[tuple[Sequence, int]]:
+        """(sequence, rows) of the next pass, with room in their caches."""
+        members = []
+        for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival):
+            if sequence.cancelled and not sequence.ended:
+                sequence.end_cancelled()
+                sequence.gate.open()
+            elif not sequence.ended:
+                members.append(sequence)
+        for sequence in members:
+            if not sequence.begun:
+                self._begin(sequence)
+        rows = self._scheduler.plan([sequence.need for sequence in members])
+        return [
+            (sequence, count)
+            for sequence, count in zip(members, rows, strict=True)
+            # one that came later may have lost its cache to one that came before: not `begun`
+            if count and sequence.begun and self._make_room(sequence, count, members)
+        ]
+
+    def _begin(self, sequence: Sequence) -> None:
+        """Give it what is kept of its beginning."""
+        try:
+            found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
+        except PoolFullError:  # a block would have to be copied: computed anew instead
+            found = sequence.cache.length
+        if not sequence.new_tokens:
+            sequence.reused_tokens = found
+        sequence.begun = True
+        self._begun.add(sequence)
+
+    def _make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
+        """Whether its cache has room for more rows; for that, those that came later lose theirs,
+        and the last of all waits until others have ended."""
+        cache = sequence.cache
+        cache.cut(min(cache.length, len(sequence.tokens) - 1))
+        while True:
+            try:
+                cache.reserve(cache.length + rows)
+                return True
+            except PoolFullError:
+                if self._take_from_others(sequence, members):
+                    continue
+                if not any(each.cache.blocks for each in members if each is not sequence):
+                    needed = -(-(cache.length + rows) // BLOCK_POSITIONS)
+                    error = CacheBudgetError(needed * self._layout.block_bytes, self.budget)
+                    sequence.fail(error)
+                return False
+            except MemoryError as error:
+                sequence.fail(error)
+                return False
+
+    def _take_from_others(self, sequence: Sequence, members: list[Sequence]) -> bool:
+        """Whether some other sequence could be made to give up its cache: one that nobody waits
+        for at the moment, else the one that came last, if it came after this one."""
+        idle = [each for each in self._begun if each not in self._waiting and each.cache.blocks]
+        later = [each for each in members[members.index(sequence) + 1 :] if each.cache.blocks]
+        for victim in [*idle, *reversed(later)][:1]:
+            self._prefixes.keep(victim.cache, victim.tokens, tail=True)
+            self._empty(victim)
+            return True
+        return False
+
+    def _compute(self, shares: list[tuple[Sequence, int]]) -> dict[Sequence, Candidates]:
+        """Run the pass; the head's answer for each sequence whose next token can be chosen."""
+        segments: list[Segment] = []
+        ids: list[int] = []
+        for sequence, rows in shares:
+            start = sequence.cache.length
+            ids += sequence.tokens[start : start + rows]
+            segments.append((rows, start, sequence.cache.table))
+        self._space.use_cancel_flag(self._cancel)
+        hidden = self._model.hidden_states(
+            np.asarray(ids, np.int64), segments, self._layout, self._space
+        )
+        asking, last, end = [], [], 0
+        for sequence, rows in shares:
+            end += rows
+            if sequence.cache.length + rows == len(sequence.tokens):
+                asking.append(sequence)
+                last.append(end - 1)
+        queries = [sequence.query() for sequence in asking]
+        answers = self._model.candidates(hidden[last], queries, self._space) if asking else []
+        if self._cancel[0]:
+            raise CancelledError("the pass was cancelled")
+        return dict(zip(asking, answers, strict=True))
+
+    def _commit(
+        self, shares: list[tuple[Sequence, int]], answers: dict[Sequence, Candidates]
+    ) -> None:
+        """Take what was computed: positions first, then tokens. Whoever interrupts the leader does
+        not harm the others: what they have not taken yet is computed again."""
+        for sequence, rows in shares:
+            cache = sequence.cache
+            before, cache.length = cache.length, cache.length + rows
+            if before // BLOCK_POSITIONS != cache.length // BLOCK_POSITIONS:
+                self._prefixes.keep(cache, sequence.tokens, tail=False)
+        for sequence, candidates in answers.items():
+            if sequence.cancelled:
+                continue
+            sequence.doubtful = True
+            start = time.perf_counter()
+            try:
+                sequence.choose(candidates)
+            except Exception as error:  # its own, or its listener's
+                sequence.fail(error)
+            sequence.doubtful = False
+            for observer in self._observers:
+                observer.sampled(time.perf_counter() - start)
+            sequence.gate.open()
+
+    def _tidy(self) -> None:
+        """Take the blocks of sequences that nobody waits for any more."""
+        while self._left:
+            sequence = self._left.popleft()
+            if sequence.keep and sequence.cache.blocks:
+                self._prefixes.keep(sequence.cache, sequence.tokens, tail=True)
+            self._empty(sequence)
+
+    def _empty(self, sequence: Sequence) -> None:
+        sequence.cache.cut(0)
+        sequence.begun = False
+        self._begun.discard(sequence)
+
+    def _give_up_if_cancelled(self) -> None:
+        computing = self._computing
+        if computing and all(sequence.cancelled for sequence in computing):
+            self._cancel[0] = 1
+
+    def _next_gate(self) -> Gate | None:
+        visitor = super()._next_gate()
+        if visitor is not None:
+            return visitor
+        return next((each.gate for each in list(self._waiting) if not each.ended), None)
+
+    def _close(self) -> None:
+        super()._close()
+        self._prefixes.clear()
+        for sequence in list(self._waiting):
+            sequence.gate.open()
+
+    def _after_fork(self) -> None:
+        begun = list(self._begun)
+        super()._after_fork()
+        for sequence in begun:
+            sequence.cache = KVCache(self.pool, self.context_length)
+            sequence.begun = False
+
+
+def _satisfied(sequence: Sequence, to_end: bool) -> bool:
+    return sequence.ended or (not to_end and sequence.unread)

@@ -1,0 +1,110 @@
+"""From a checkpoint on disk to a model in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import FormatError, InvalidParameterError
+from .formats import Checkpoint, open_checkpoint
+from .models import CausalLM, LoadOptions, load_model
+from .packed_cache import load_through_cache
+from .tokenizer import Tokenizer
+from .validation import check_int
+from .vocabulary import Vocabulary
+
+__all__ = ["LoadedModel", "load_checkpoint"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """
+    Attributes
+    ----------
+    path : Path
+    graph : CausalLM
+    vocabulary : Vocabulary
+    generation_config : dict
+        The checkpoint's generation_config.json, {} without one.
+    chat_template : str or None
+    packed_file : Path or None
+        What packed weights are mapped from.
+    """
+
+    path: Path
+    graph: CausalLM
+    vocabulary: Vocabulary
+    generation_config: dict[str, Any]
+    chat_template: Any
+    packed_file: Path | None
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str] | None,
+    directory: Path | None,
+    *,
+    n_threads: int,
+    skipping: bool | None,
+    weight_format: str | None,
+    progress: Callable[[int, int, str], None] | None,
+) -> LoadedModel:
+    """Open a checkpoint and load its weights, through the packed ones in `directory` unless that is
+    None. Parameters and errors as `BitNetModel` has them."""
+    with open_checkpoint(path) as checkpoint:
+        tokenizer = Tokenizer.from_checkpoint(checkpoint)
+        graph, packed_file = load_through_cache(
+            checkpoint,
+            directory,
+            lambda packed, progress: load_model(
+                checkpoint, LoadOptions(n_threads, skipping, weight_format, progress, packed)
+            ),
+            progress,
+        )
+        size = graph.config.vocab_size
+        eos_ids, start_id = _special_ids(checkpoint, tokenizer, size)
+        return LoadedModel(
+            checkpoint.path,
+            graph,
+            Vocabulary(checkpoint.path, size, tokenizer, eos_ids, start_id),
+            checkpoint.generation_config,
+            checkpoint.chat_template,
+            packed_file,
+        )
+
+
+def _special_ids(
+    checkpoint: Checkpoint, tokenizer: Tokenizer | None, vocab_size: int
+) -> tuple[tuple[int, ...], int | None]:
+    """(all end-of-text ids, the id an empty prompt starts from).
+
+    config.json, generation_config.json and the tokenizer may name different ones: text ends at
+    any of them.
+    """
+
+    def named(key: str) -> list[int]:
+        found: list[int] = []
+        for name, source in (
+            ("config.json", checkpoint.config),
+            ("generation_config.json", checkpoint.generation_config),
+        ):
+            value = source.get(key)
+            for number in value if isinstance(value, list) else [] if value is None else [value]:
+                try:
+                    found.append(
+                        check_int(f"{checkpoint.path}: {name}: {key}", number, 0, vocab_size - 1)
+                    )
+                except InvalidParameterError as error:
+                    raise FormatError(str(error)) from None
+        return found
+
+    eos = named("eos_token_id")
+    if tokenizer is not None and tokenizer.eos_id is not None:
+        eos.append(tokenizer.eos_id)
+    bos = named("bos_token_id")
+    if not bos and tokenizer is not None and tokenizer.bos_id is not None:
+        bos = [tokenizer.bos_id]
+    start = [*bos, *named("pad_token_id"), *eos]
+    return tuple(dict.fromkeys(eos)), start[0] if start else None

@@ -1,0 +1,101 @@
+"""What a caller may ask of a generation: checked once, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+
+from .errors import InvalidParameterError
+from .sampling import SamplingParams
+from .stop_strings import StopStrings
+from .validation import check_int
+
+__all__ = ["GenerationArguments", "GenerationOptions"]
+
+
+class GenerationArguments(TypedDict, total=False):
+    """Keyword arguments of `generate` and `stream`.
+
+    max_tokens : int >= 0, or None
+        New tokens at most; None means up to the end of the context.
+    stop : str or sequence of str
+        The text ends before the first of these.
+    ignore_eos : bool
+        Go on after end-of-text tokens.
+    sampling : SamplingParams
+        How to choose tokens; the other arguments, which are its fields, replace single values.
+    """
+
+    max_tokens: int | None
+    stop: str | Sequence[str] | None
+    ignore_eos: bool
+    sampling: SamplingParams | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """The checked form of `GenerationArguments`.
+
+    Attributes
+    ----------
+    max_tokens : int >= 0, or None
+    stop : tuple of str
+    ignore_eos : bool
+    sampling : SamplingParams
+
+    Raises
+    ------
+    InvalidParameterError
+        If a value is outside its range.
+    """
+
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    sampling: SamplingParams = SamplingParams()
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None:
+            count = check_int("max_tokens", self.max_tokens, 0, 1 << 31)
+            object.__setattr__(self, "max_tokens", count)
+        if not isinstance(self.ignore_eos, (bool, np.bool_)):
+            raise InvalidParameterError(
+                f"ignore_eos must be True or False, not {self.ignore_eos!r}"
+            )
+        object.__setattr__(self, "ignore_eos", bool(self.ignore_eos))
+        stop: Any = self.stop
+        stops = () if stop is None else (stop,) if isinstance(stop, str) else stop
+        if not isinstance(stops, Sequence):
+            raise InvalidParameterError(f"stop must be a str or a sequence of str, not {stop!r}")
+        StopStrings(stops)  # raises for what is not a non-empty str
+        object.__setattr__(self, "stop", tuple(stops))
+        if not isinstance(self.sampling, SamplingParams):
+            raise InvalidParameterError(f"sampling must be SamplingParams, not {self.sampling!r}")
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> GenerationOptions:
+        """From keyword arguments. Raises InvalidParameterError, also for an unknown one."""
+        own = {name: arguments[name] for name in cls.__dataclass_fields__ if name in arguments}
+        sampling = own.pop("sampling", None)
+        options = cls(**own, sampling=SamplingParams() if sampling is None else sampling)
+        others = {name: value for name, value in arguments.items() if name not in (*own, "sampling")}
+        unknown = sorted(set(others) - set(SamplingParams.__dataclass_fields__))
+        if unknown:
+            known = ", ".join([*cls.__dataclass_fields__, *SamplingParams.__dataclass_fields__])
+            raise InvalidParameterError(f"unknown option: {unknown[0]}; there are {known}")
+        if others:
+            changed = options.sampling.with_overrides(others)
+            return cls(options.max_tokens, options.stop, options.ignore_eos, changed)
+        return options

@@ -1,0 +1,118 @@
+"""The tokens of a model: text to ids and back, with their ranges checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import EmptyPromptError, FormatError, TokenizerMissingError
+from .tokenizer import TextStream, Tokenizer
+from .validation import check_token_ids
+
+__all__ = ["Prompt", "PromptIds", "Vocabulary"]
+
+Prompt = str | Sequence[int]
+
+
+@dataclass(frozen=True)
+class PromptIds:
+    """A prompt as token ids.
+
+    Attributes
+    ----------
+    first : list of int
+        At the start of a sequence, with beginning-of-text. At least one.
+    later : list of int
+        After other tokens.
+    """
+
+    first: list[int]
+    later: list[int]
+
+    def after(self, tokens: list[int]) -> list[int]:
+        """All tokens of a sequence that held `tokens` before."""
+        return [*tokens, *self.later] if tokens else list(self.first)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """
+    Attributes
+    ----------
+    path : Path
+        Of the checkpoint, for messages.
+    size : int
+        Rows of the embedding; ids are 0..size-1.
+    tokenizer : Tokenizer or None
+    eos_ids : tuple of int
+        Tokens that end a text.
+    start_id : int or None
+        What an empty prompt begins with.
+    """
+
+    path: Path
+    size: int
+    tokenizer: Tokenizer | None
+    eos_ids: tuple[int, ...]
+    start_id: int | None
+
+    def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """See `BitNetModel.tokenize`."""
+        ids = self._require_tokenizer().encode(text, add_special_tokens=add_special_tokens)
+        if ids and max(ids) >= self.size:
+            raise FormatError(
+                f"{self.path}: tokenizer.json gives id {max(ids)}, but the model has "
+                f"{self.size} tokens"
+            )
+        return ids
+
+    def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """See `BitNetModel.detokenize`."""
+        return self._require_tokenizer().decode(
+            check_token_ids("ids", ids, self.size), skip_special_tokens=skip_special_tokens
+        )
+
+    def text_stream(self) -> TextStream | None:
+        """A new incremental `detokenize`; None without a tokenizer."""
+        return None if self.tokenizer is None else self.tokenizer.stream()
+
+    def read_prompt(self, prompt: Prompt) -> PromptIds:
+        """A prompt's ids. Ids are taken as they are; an empty prompt at the start is the
+        beginning-of-text token, or what can stand for it.
+
+        Raises
+        ------
+        InvalidParameterError, TokenizerMissingError, EmptyPromptError, FormatError
+        """
+        if isinstance(prompt, str):
+            if prompt:
+                return PromptIds(
+                    self.tokenize(prompt), self.tokenize(prompt, add_special_tokens=False)
+                )
+            later: list[int] = []
+        else:
+            later = check_token_ids("prompt", prompt, self.size, or_text=True)
+            if later:
+                return PromptIds(later, later)
+        if self.start_id is None:
+            raise EmptyPromptError(
+                f"{self.path}: the prompt is empty, and the checkpoint names no BOS, "
+                "padding or EOS token to start from"
+            )
+        return PromptIds([self.start_id], later)
+
+    def refuse_text(self, needed: bool) -> None:
+        """Raise TokenizerMissingError if text is needed and there is no tokenizer."""
+        if needed and self.tokenizer is None:
+            raise TokenizerMissingError(
+                f"{self.path}: there is no tokenizer.json, so text cannot be made; "
+                "use generate(ids, return_result=True).ids"
+            )
+
+    def _require_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise TokenizerMissingError(
+                f"{self.path}: there is no tokenizer.json beside the weights"
+            )
+        return self.tokenizer
