@@ -23,7 +23,7 @@ CACHE_EVENTS = ("L1-dcache-loads", "L1-dcache-load-misses", "cache-references", 
 def test_prefetch_on_against_off(
     kind: str, benchmark: Any, subject: Subject, criteria: Criteria, show: Any
 ) -> None:
-    model, runner = subject.model, subject.runner()
+    model, engine = subject.model, subject.engine()
     case: Any = Prefill(model, min(PROMPT, model.context_length))
     if kind == "decode":
         case = Decode(Sequences(model, CONTEXT), TOKENS)
@@ -32,7 +32,7 @@ def test_prefetch_on_against_off(
     def run(on: bool) -> float:
         cpu.use_prefetch(on)
         try:
-            measured = case.measure(runner, model.n_threads)
+            measured = case.measure(engine, model.n_threads)
         finally:
             cpu.use_prefetch(True)
         outputs.append(measured.output)

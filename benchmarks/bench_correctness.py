@@ -13,9 +13,9 @@ import pytest
 from benchmarks.six.criteria import Criteria
 from benchmarks.six.subject import Subject
 from ryzanstein_llm.bench.cases import digest, prompt
+from ryzanstein_llm.engine.compute import new_cancel_flag
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.model import BitNetModel
-from ryzanstein_llm.runner import new_cancel_flag
 
 PROMPT, TOKENS = 32, 24
 # A large model scores so many tokens of the text in the scalar tier; all of it in the fastest.
@@ -32,11 +32,11 @@ def tier_kept() -> Iterator[None]:
 def run(subject: Subject, tier: str, threads: int) -> tuple[list[int], list[str], bool]:
     """(greedy tokens, digest of the logits after each, whether all logits were finite)."""
     cpu.use_tier(tier)
-    model, runner = subject.model, subject.runner(threads)
+    model, engine = subject.model, subject.engine(threads)
     cache, pending = model.new_cache(), prompt(model, PROMPT)
     tokens, digests, finite = [], [], True
     for _ in range(TOKENS):
-        logits = runner.last_logits(cache, pending, new_cancel_flag())
+        logits = engine.last_logits(cache, pending, new_cancel_flag())
         finite &= bool(np.isfinite(logits).all())
         pending = [int(logits.argmax())]
         tokens.append(pending[0])

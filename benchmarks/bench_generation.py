@@ -14,7 +14,7 @@ from benchmarks.six.rounds import in_turns, ratio, seconds_of
 from benchmarks.six.subject import Subject
 from ryzanstein_llm import GenerationResult
 from ryzanstein_llm.bench.cases import prompt
-from ryzanstein_llm.runner import new_cancel_flag
+from ryzanstein_llm.engine.compute import new_cancel_flag
 
 PROMPT = "Explain quantum computing"
 TOKENS = 50
@@ -70,18 +70,18 @@ def test_generation_of_fifty_tokens(benchmark: Any, subject: Subject, criteria: 
 def test_step_at_position_fifty(benchmark: Any, subject: Subject, criteria: Criteria) -> None:
     """One more token by the cache, against computing those before it again: by this library, and
     by the baseline."""
-    model, runner = subject.model, subject.runner()
+    model, engine = subject.model, subject.engine()
     ids = prompt(model, TOKENS + 1)
     cache = model.new_cache()
-    runner.last_logits(cache, ids[:-1], new_cancel_flag())
+    engine.last_logits(cache, ids[:-1], new_cancel_flag())
     logits = {}
 
     def step() -> None:
-        logits["step"] = runner.last_logits(cache, ids[-1:], new_cancel_flag())
+        logits["step"] = engine.last_logits(cache, ids[-1:], new_cancel_flag())
         cache.truncate(TOKENS)
 
     def again() -> None:
-        logits["again"] = runner.last_logits(model.new_cache(), ids, new_cancel_flag())
+        logits["again"] = engine.last_logits(model.new_cache(), ids, new_cancel_flag())
 
     calls = {"step": lambda: seconds_of(step), "again": lambda: seconds_of(again)}
     found = in_turns(calls, ROUNDS)

@@ -15,8 +15,8 @@ from ryzanstein_llm.bench.figures import Row, make_rows
 from ryzanstein_llm.bench.plan import Setting
 from ryzanstein_llm.bench.schedule import Sample, measure_rounds
 from ryzanstein_llm.bench.traffic import Traffic, bytes_per_token, multiply_adds_per_token
+from ryzanstein_llm.engine.compute import new_cancel_flag
 from ryzanstein_llm.kernels import cpu
-from ryzanstein_llm.runner import new_cancel_flag
 from ryzanstein_llm.text_table import aligned
 from ryzanstein_llm.threads import choose_threads
 
@@ -52,7 +52,7 @@ def measured(subject: Any) -> Rows:
         [read, decode, multiply, prompt],
         settings,
         ROUNDS,
-        lambda setting: subject.runner(setting.threads),
+        lambda setting: subject.engine(setting.threads),
         lambda _: None,
         lambda: None,
     )
@@ -98,14 +98,14 @@ def test_prefill_and_decode_on(
     if threads > cores:
         why = f"this process may use {cores} physical core{'' if cores == 1 else 's'}"
         criteria.skip(why, CRITERIA.get(threads, {}))
-    model, runner, rows = subject.model, subject.runner(threads), measured(subject)
+    model, engine, rows = subject.model, subject.engine(threads), measured(subject)
     length = min(PROMPT, model.context_length)
     ids = [5] * length
     prefill, decode = rows["prefill", threads], rows["decode", threads]
     assert prefill.limit_share is not None
     assert decode.limit_share is not None
     benchmark.pedantic(
-        lambda: runner.last_logits(model.new_cache(), ids, new_cancel_flag()),
+        lambda: engine.last_logits(model.new_cache(), ids, new_cancel_flag()),
         rounds=3, warmup_rounds=1,
     )  # fmt: skip
     facts = subject.facts(

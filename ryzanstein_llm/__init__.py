@@ -18,11 +18,11 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import errors
-    from .results import GenerationResult
     from .engine.kv_cache import KVCache
     from .machine import cpu_info, has_avx2, num_threads
     from .model import BitNetModel
     from .perplexity import PerplexityResult
+    from .results import GenerationResult
     from .sampling import SamplingParams
     from .session import Session
     from .text_iterator import TextIterator

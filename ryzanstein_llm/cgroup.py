@@ -27,13 +27,8 @@ def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
 
 
 def memory_limit(root: str | os.PathLike[str] = "/") -> float | None:
-    """Bytes of memory that the control groups allow, or None without a limit. Read as `cpu_quota`."""
-    files = {2: "memory.max", 1: "memory.limit_in_bytes"}
-    readers = {
-        version: lambda directory, name=name: _bytes(directory / name)
-        for version, name in files.items()
-    }
-    return _least("memory", readers, root)
+    """Bytes of memory that the control groups allow, or None without a limit; as `cpu_quota`."""
+    return _least("memory", {2: _memory_v2, 1: _memory_v1}, root)
 
 
 def _least(
@@ -114,6 +109,14 @@ def _quota_v2(directory: Path) -> float | None:
 def _quota_v1(directory: Path) -> float | None:
     quota = _read(directory / "cpu.cfs_quota_us")  # -1: no limit
     return _ratio([quota, _read(directory / "cpu.cfs_period_us")])
+
+
+def _memory_v2(directory: Path) -> float | None:
+    return _bytes(directory / "memory.max")
+
+
+def _memory_v1(directory: Path) -> float | None:
+    return _bytes(directory / "memory.limit_in_bytes")
 
 
 def _bytes(path: Path) -> float | None:

@@ -83,8 +83,9 @@ class CacheBudgetError(RyzansteinError, MemoryError):
 
     def __init__(self, needed: int, budget: int) -> None:
         super().__init__(
-            f"{needed:,} bytes of keys and values are needed, but the caches of this model may take "
-            f"{budget:,} together and the rest is in use; raise prefix_cache_bytes, or let go of caches"
+            f"{needed:,} bytes of keys and values are needed, but the caches of this model may "
+            f"take {budget:,} together and the rest is in use; raise prefix_cache_bytes, or close "
+            "sessions and caches"
         )
         self.needed, self.budget = needed, budget
 

@@ -69,6 +69,7 @@ class Generation:
         self.over = False
         self.result: GenerationResult | None = None
         self._given = 0
+        self._flushed = False
         self.replay([])
 
     # ---- what the engine tells -----------------------------------------------------------
@@ -112,7 +113,8 @@ class Generation:
 
     def run(self) -> GenerationResult:
         """To the end. Errors as `BitNetModel.generate`."""
-        self._advance(to_end=True)
+        while not self.over:
+            self._advance(to_end=True)
         assert self.result is not None
         return self.result
 
@@ -155,11 +157,15 @@ class Generation:
                     return
                 self._begin()
             assert self._sequence is not None
-            self._engine.advance(self._sequence, to_end=to_end)
-            if self._sequence.ended:
-                self._flush()
+            if self._flushed:  # the last piece was read
                 reason = "stop" if self._stops.matched else self._sequence.finish_reason
                 self._finish("cancelled" if self.cancelled else reason or "cancelled")
+                return
+            self._engine.advance(self._sequence, to_end=to_end)
+            if self._sequence.error is not None:
+                raise self._sequence.error
+            if self._sequence.ended:
+                self._flush()
         except BaseException:
             # an error or Ctrl-C: as if the request had not been made, so that it can be repeated
             self.abandon()
@@ -183,6 +189,7 @@ class Generation:
             self._engine.cancel(self._sequence)
 
     def _flush(self) -> None:
+        self._flushed = True
         if self._text is not None:
             self._say(self._stops.push(self._text.flush()) + self._stops.flush())
 

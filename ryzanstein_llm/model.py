@@ -33,7 +33,7 @@ from .text_table import plural
 from .threads import choose_threads
 from .tokenizer import Tokenizer
 from .validation import check_choice, check_int, check_token_ids
-from .vocabulary import Prompt, Vocabulary
+from .vocabulary import Prompt
 
 __all__ = ["BitNetModel"]
 
@@ -139,9 +139,7 @@ class BitNetModel:
         )
         self._layout = graph.kv_layout(kind)
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
-        self.engine = Engine(
-            graph, self.threads.count, self._layout, self.context_length, budget
-        )
+        self.engine = Engine(graph, self.threads.count, self._layout, self.context_length, budget)
         log.info(
             "%s: %s, %d threads, %s",
             self.path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -64,7 +64,7 @@ class GenerationOptions:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
@@ -88,14 +88,14 @@ class GenerationOptions:
     def from_arguments(cls, arguments: Mapping[str, Any]) -> GenerationOptions:
         """From keyword arguments. Raises InvalidParameterError, also for an unknown one."""
         own = {name: arguments[name] for name in cls.__dataclass_fields__ if name in arguments}
-        sampling = own.pop("sampling", None)
-        options = cls(**own, sampling=SamplingParams() if sampling is None else sampling)
-        others = {name: value for name, value in arguments.items() if name not in (*own, "sampling")}
+        if own.get("sampling", ...) is None:
+            del own["sampling"]
+        options = cls(**own)
+        others = {n: value for n, value in arguments.items() if n not in cls.__dataclass_fields__}
         unknown = sorted(set(others) - set(SamplingParams.__dataclass_fields__))
         if unknown:
             known = ", ".join([*cls.__dataclass_fields__, *SamplingParams.__dataclass_fields__])
             raise InvalidParameterError(f"unknown option: {unknown[0]}; there are {known}")
-        if others:
-            changed = options.sampling.with_overrides(others)
-            return cls(options.max_tokens, options.stop, options.ignore_eos, changed)
-        return options
+        if not others:
+            return options
+        return replace(options, sampling=options.sampling.with_overrides(others))

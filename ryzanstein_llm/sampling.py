@@ -155,8 +155,8 @@ class SamplingParams:
 
 
 class Sampler:
-    """Chooses the tokens of one sequence. A choice depends only on the logits, the parameters and the
-    tokens before it, so that one that was interrupted can be made again.
+    """Chooses the tokens of one sequence. A choice depends only on the logits, the parameters and
+    the tokens before it, so that one that was interrupted can be made again.
 
     Parameters
     ----------

@@ -39,8 +39,8 @@ class TextIterator(Iterator[str]):
         """End the generation soon, also during a long prompt; from any thread, without waiting.
 
         The thread that iterates gets the end of the iteration (before it at most one more piece, of
-        text that is there already), and a result whose `finish_reason` is "cancelled". A stream that
-        has not begun yields nothing then and leaves its session unchanged. Nothing else is
+        text that is there already), and a result whose `finish_reason` is "cancelled". A stream
+        that has not begun yields nothing then and leaves its session unchanged. Nothing else is
         cancelled: no other stream, and no later request in the same session. Does nothing after
         the end.
         """

@@ -17,8 +17,8 @@ from ryzanstein_llm import BitNetModel, bench
 from ryzanstein_llm.bench import machine, memory, start
 from ryzanstein_llm.bench.cases import Measured, prompt
 from ryzanstein_llm.bench.figures import Spread, make_rows
+from ryzanstein_llm.bench.measured_engine import MeasuredEngine
 from ryzanstein_llm.bench.plan import Setting, make_plan
-from ryzanstein_llm.bench.runner import MeasuredRunner
 from ryzanstein_llm.bench.schedule import Sample, measure_rounds
 from ryzanstein_llm.bench.traffic import (
     Densities,
@@ -96,9 +96,9 @@ def test_kernel_time_is_part_of_the_time(report: bench.BenchReport) -> None:
             assert 0 < sample.kernel_seconds < sample.seconds
 
 
-def test_the_screen_leaves_few_rows_and_a_batch_counts_none(report: bench.BenchReport) -> None:
+def test_the_screen_leaves_few_rows(report: bench.BenchReport) -> None:
     for sample in report.samples:
-        if sample.kind == "decode":
+        if sample.kind in ("decode", "batch"):
             assert sample.amount <= sample.head_rows < sample.amount * report.model["vocab_size"]
         else:
             assert sample.head_rows == 0
@@ -266,27 +266,26 @@ def test_the_check_names_what_was_compared(report: bench.BenchReport) -> None:
 
 
 def test_one_bit_of_one_logit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(MeasuredRunner):
+    class Wrong(MeasuredEngine):
         def last_logits(self, cache, ids, cancel):
             logits = super().last_logits(cache, ids, cancel)
             if self._space.n_threads == 2:
                 logits[-1] = np.nextafter(logits[-1], np.float32(np.inf))
             return logits
 
-    monkeypatch.setattr(bench.benchmark, "MeasuredRunner", Wrong)
+    monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     # the scalar run has as many threads as the most of the settings
     with pytest.raises(BenchError, match=r"output differs.* 1 of 4096 last logits, the first 4095"):
         bench.run(n_threads=[2, 1], quick=True)
 
 
 def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(MeasuredRunner):
-        def candidates(self, *arguments):
-            found = super().candidates(*arguments)
-            shift = 1 if self._space.n_threads == 1 else 0
-            return Candidates(found.ids + shift, found.logits)
+    class Wrong(MeasuredEngine):
+        def _compute(self, shares):
+            found, shift = super()._compute(shares), int(self._space.n_threads == 1)
+            return {one: Candidates(each.ids + shift, each.logits) for one, each in found.items()}
 
-    monkeypatch.setattr(bench.benchmark, "MeasuredRunner", Wrong)
+    monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     with pytest.raises(BenchError, match=r"output differs.*tokens"):
         bench.run(n_threads=[1, 2], quick=True)
     with pytest.raises(BenchError, match=r"context 16, sequence 0, token 0: .* 2 threads"):
@@ -294,14 +293,12 @@ def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_batch_must_give_the_tokens_of_one_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(MeasuredRunner):
-        def batch_candidates(self, caches, ids, *arguments):
-            found = super().batch_candidates(caches, ids, *arguments)
-            if len(ids) == 1:
-                return found
-            return [Candidates(each.ids + 1, each.logits) for each in found]
+    class Wrong(MeasuredEngine):
+        def _compute(self, shares):
+            found, shift = super()._compute(shares), int(len(shares) > 1)
+            return {one: Candidates(each.ids + shift, each.logits) for one, each in found.items()}
 
-    monkeypatch.setattr(bench.benchmark, "MeasuredRunner", Wrong)
+    monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     with pytest.raises(BenchError, match=r"sequence 0, token 0: .* in 2 sequences"):
         bench.run(n_threads=1, batches=[1, 2], quick=True)
 

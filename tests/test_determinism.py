@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from small_model import prompt, write_small_model
 
-from ryzanstein_llm import BitNetModel, runner
+from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.engine import compute
 from ryzanstein_llm.kernels import cpu
-from ryzanstein_llm.runner import new_cancel_flag
+from ryzanstein_llm.kernels.workspace import Workspace
 
 KV_DTYPES = ("float32", "bfloat16", "int8")
 WEIGHT_FORMATS = ("2bit", "1.6bit", "table")
@@ -33,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def always_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small matrices would stay on one thread."""
-    monkeypatch.setattr(runner, "SERIAL_BELOW", 0)
+    monkeypatch.setattr(compute, "SERIAL_BELOW", 0)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_weight_formats(checkpoint, expected, tier, weight_format, skipping):
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("chunk", [1, 3, 5, 255, 257])
 def test_prefill_in_chunks(checkpoint, expected, tier, chunk, kv_dtype, monkeypatch):
-    monkeypatch.setattr(runner, "PASS_TOKENS", chunk)
+    monkeypatch.setattr(compute, "PASS_TOKENS", chunk)
     length = 600 if chunk > 5 else 270  # single tokens in the scalar tier take their time
     with BitNetModel(checkpoint, n_threads=2, kv_dtype=kv_dtype) as model:
         assert (bits(model.forward(PROMPT[:length])) == expected[kv_dtype][:length]).all()
@@ -112,9 +113,15 @@ def test_sequences_in_one_pass_as_each_alone(checkpoint, expected, tier):
         caches = [model.new_cache() for _ in lengths]
         for cache, length in zip(caches, lengths, strict=True):
             model.forward(PROMPT[:length], cache, logits="last")
-        together = model.runner.batch_logits(
-            caches, [PROMPT[length] for length in lengths], new_cancel_flag()
+            cache.reserve(length + 1)
+        space = Workspace(2)
+        hidden = model.graph.hidden_states(
+            np.array([PROMPT[length] for length in lengths]),
+            [(1, cache.length, cache.table) for cache in caches],
+            caches[0].layout,
+            space,
         )
+        together = model.graph.logits(hidden, space)
     assert (bits(together) == expected["bfloat16"][lengths]).all()
 
 

@@ -15,7 +15,7 @@ from demo_model import DEMO
 from small_model import prompt, write_small_model
 
 import ryzanstein_llm
-from ryzanstein_llm import BitNetModel, SamplingParams, errors, runner
+from ryzanstein_llm import BitNetModel, SamplingParams, errors
 
 TALE = "Once upon a time"
 
@@ -237,7 +237,7 @@ class TestSession:
                 raise KeyboardInterrupt
 
             with monkeypatch.context() as patch:
-                patch.setattr(model.runner, "candidates", fail)
+                patch.setattr(model.engine, "_compute", fail)
                 with pytest.raises(KeyboardInterrupt):
                     session.generate(" and then", max_tokens=5)
             assert session.tokens == tokens
@@ -278,14 +278,14 @@ class TestSession:
         self, model, monkeypatch
     ):
         computing, may_end = threading.Event(), threading.Event()
-        candidates = model.runner.candidates
+        compute = model.engine._compute
 
         def slowly(*arguments):
             computing.set()
             assert may_end.wait(60)
-            return candidates(*arguments)
+            return compute(*arguments)
 
-        monkeypatch.setattr(model.runner, "candidates", slowly)
+        monkeypatch.setattr(model.engine, "_compute", slowly)
         with model.session() as session:
             stream = session.stream(TALE, max_tokens=3)
             thread = threading.Thread(target=lambda: list(stream))
@@ -354,29 +354,19 @@ class TestSession:
 class TestCache:
     def test_a_cache_in_use_is_not_touched(self, wordless, monkeypatch):
         """Its blocks would go while kernels have their addresses."""
-        cache, compute, seen = wordless.new_cache(), wordless.runner._exclusively, []
+        cache, compute, seen = wordless.new_cache(), wordless.engine._extend, []
 
-        def interfere(cancel, work):
+        def interfere(*arguments):
             for call in (lambda: cache.truncate(0), lambda: wordless.forward([2], cache)):
                 with pytest.raises(errors.SessionBusyError):
                     call()
                 seen.append(call)
-            return compute(cancel, work)
+            return compute(*arguments)
 
-        monkeypatch.setattr(wordless.runner, "_exclusively", interfere)
+        monkeypatch.setattr(wordless.engine, "_extend", interfere)
         wordless.forward(prompt(6), cache, "last")
         assert len(seen) == 2
         assert cache.length == 6
-
-    def test_one_pass_takes_different_caches_of_one_layout(self, wordless):
-        cache, flag = wordless.new_cache(), runner.new_cancel_flag()
-        with pytest.raises(ValueError, match="must differ"):
-            wordless.runner.batch_logits([cache, cache], [2, 3], flag)
-        with (
-            BitNetModel(wordless.path, kv_dtype="int8") as other,
-            pytest.raises(ValueError, match="layouts"),
-        ):
-            wordless.runner.batch_logits([cache, other.new_cache()], [2, 3], flag)
 
 
 class TestModel:
@@ -394,7 +384,7 @@ class TestModel:
         next(stream)
         model.close()
         stream.close()
-        assert not model._idle
+        assert model.engine.pool.nbytes == 0
 
     def test_reuse_of_a_prefix_is_seen_and_changes_nothing(self, model):
         long = TALE + " there lived in a wood a poor man who"

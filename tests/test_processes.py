@@ -61,7 +61,7 @@ def test_sources_without_compiled_kernels_say_so(tmp_path: Path) -> None:
 
 
 # Small matrices would never use a team; these scenarios are about teams.
-PARALLEL = "from ryzanstein_llm import runner; runner.SERIAL_BELOW = 0\n"
+PARALLEL = "from ryzanstein_llm.engine import compute; compute.SERIAL_BELOW = 0\n"
 
 
 def test_two_models_in_two_threads(tale):

@@ -17,11 +17,11 @@ from small_model import CONFIG, prompt, write_small_model
 from spoilt import refuses
 
 from ryzanstein_llm import BitNetModel, bench, cli
+from ryzanstein_llm.bench.cases import FirstToken
 from ryzanstein_llm.errors import ClosedError, InvalidParameterError
-from ryzanstein_llm.interfaces.head_query import HeadQuery
 from ryzanstein_llm.models import bitnet
 from ryzanstein_llm.profiling import Limits, Profile
-from ryzanstein_llm.runner import new_cancel_flag
+from ryzanstein_llm.sampling import Sampler, SamplingParams
 
 LAYERS, HIDDEN, FFN = 2, 120, 200
 Q, KV, VOCABULARY = 3 * 40, 40, 301
@@ -45,7 +45,8 @@ def model(small: Path, request: pytest.FixtureRequest) -> Iterator[BitNetModel]:
 
 
 def generated(model: BitNetModel, length: int, new: int) -> Profile:
-    """A profile of a new session that reads a prompt and generates."""
+    """A profile of a new session that reads a prompt and generates, with nothing kept before."""
+    model.engine.clear()
     with model.session() as session, model.profile() as profile:
         session.generate(prompt(length), max_tokens=new, ignore_eos=True, return_result=True)
     return profile
@@ -92,9 +93,9 @@ def test_times_are_parts_of_the_whole(model: BitNetModel) -> None:
 def test_kernels_take_what_the_workspace_counts(small: Path) -> None:
     """Two clocks of the same regions: by operation, and as a whole."""
     with BitNetModel(small, n_threads=2) as model:
-        before = model.runner._space.kernel_seconds
+        before = model.engine._space.kernel_seconds
         profile = generated(model, 300, 10)
-        regions = model.runner._space.kernel_seconds - before
+        regions = model.engine._space.kernel_seconds - before
     python = ("fork", "layers_outside", "head_outside", "sampling")
     steps = sum(
         operation.seconds
@@ -175,7 +176,7 @@ def test_all_logits_take_the_whole_head(model: BitNetModel) -> None:
 def test_what_skipping_spares_is_not_counted(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bitnet, "SKIPPING_PAYS", 1)
     with BitNetModel(small, n_threads=2) as model:
-        cache, space = model.new_cache(), model.runner._space
+        cache, space = model.new_cache(), model.engine._space
         model.forward(prompt(20), cache)
         before = space.skipping
         with model.profile() as profile:
@@ -195,11 +196,16 @@ def test_what_skipping_spares_is_not_counted(small: Path, monkeypatch: pytest.Mo
 
 
 def test_several_sequences_in_a_pass_are_decoding(model: BitNetModel) -> None:
-    caches = [model.new_cache() for _ in range(3)]
-    for length, cache in zip((10, 20, 30), caches, strict=True):
-        model.forward(prompt(length), cache)
+    engine = model.engine
+    sequences = [
+        engine.sequence(
+            prompt(length), Sampler(SamplingParams()), max_tokens=2, listener=FirstToken()
+        )
+        for length in (10, 20, 30)
+    ]
+    engine.advance(*sequences, to_end=False)
     with model.profile() as profile:
-        model.runner.batch_candidates(caches, [5, 6, 7], new_cancel_flag(), [HeadQuery()] * 3)
+        engine.advance(*sequences, to_end=True)
     assert (profile.decode.passes, profile.decode.tokens) == (1, 3)
     attention = profile.decode.operation("attention")
     assert attention.multiply_adds == LAYERS * 2 * (11 + 21 + 31) * Q
@@ -211,14 +217,14 @@ def test_several_sequences_in_a_pass_are_decoding(model: BitNetModel) -> None:
 
 def test_only_the_block_is_counted_and_nothing_stays_switched_on(model: BitNetModel) -> None:
     model.forward(prompt(10))
-    before = model.runner._space.operations
+    before = model.engine._space.operations
     with model.profile() as profile:
         model.forward(prompt(10))
-    after = model.runner._space.operations
+    after = model.engine._space.operations
     model.forward(prompt(10))
-    assert model.runner._space.operations == after != before
+    assert model.engine._space.operations == after != before
     assert profile.prompt.tokens == 10
-    assert not model.runner._space.profiling
+    assert not model.engine._space.profiling
 
 
 def test_results_do_not_depend_on_it(model: BitNetModel) -> None:
@@ -250,7 +256,7 @@ def test_passes_of_other_threads_are_counted(model: BitNetModel) -> None:
 def test_an_error_in_the_block_ends_the_profile(model: BitNetModel) -> None:
     with pytest.raises(KeyError), model.profile():
         raise KeyError
-    assert not model.runner._space.profiling
+    assert not model.engine._space.profiling
 
 
 def test_a_profile_does_not_keep_the_weights(small: Path) -> None:

@@ -14,6 +14,17 @@ from ryzanstein_llm.kernels.elementwise import softmax_weights
 from ryzanstein_llm.sampling import Sampler, SamplingParams
 
 
+def greedily(
+    params: dict[str, Any], logits: np.ndarray, prompt: list[int], count: int
+) -> list[int]:
+    """So many tokens after a prompt, each from the same logits."""
+    sampler, tokens = Sampler(SamplingParams(**params)), list(prompt)
+    for index in range(count):
+        sampler.query(tokens, len(prompt))
+        tokens.append(sampler.choose(of_all(logits), index))
+    return tokens[len(prompt) :]
+
+
 def of_all(logits: np.ndarray) -> Candidates:
     """As of the whole vocabulary."""
     return Candidates(None, logits)
@@ -24,7 +35,7 @@ LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.06, 0.04], np.float32))
 
 def drawn(options: dict[str, Any], logits: np.ndarray = LOGITS, times: int = 4000) -> Counter[int]:
     sampler = Sampler(SamplingParams(seed=1, **options))
-    return Counter(sampler(of_all(logits)) for _ in range(times))
+    return Counter(sampler.choose(of_all(logits), index) for index in range(times))
 
 
 def test_frequencies_are_the_probabilities():
@@ -71,24 +82,32 @@ def test_logits_that_are_not_finite_are_refused(options, bad):
     logits = LOGITS.copy()
     logits[3] = bad
     with pytest.raises(FormatError, match="not finite"):
-        Sampler(SamplingParams(seed=1, **options))(of_all(logits))
+        Sampler(SamplingParams(seed=1, **options)).choose(of_all(logits), 0)
 
 
 def test_penalties():
-    repeated = Sampler(SamplingParams(repetition_penalty=2.0), prompt=[4])
     logits = np.array([1.0, 1.5, -1.0, -2.0, 2.9], np.float32)
-    assert repeated(of_all(logits)) == 1  # 2.9 / 2 < 1.5
-    frequency = Sampler(SamplingParams(frequency_penalty=0.4))
+    assert greedily({"repetition_penalty": 2.0}, logits, [4], 1) == [1]  # 2.9 / 2 < 1.5
     logits = np.array([1.0, 0.5, 0.0], np.float32)
-    assert [frequency(of_all(logits)) for _ in range(4)] == [0, 0, 1, 0]
-    presence = Sampler(SamplingParams(presence_penalty=0.6))
-    assert [presence(of_all(logits)) for _ in range(3)] == [0, 1, 0]
+    assert greedily({"frequency_penalty": 0.4}, logits, [], 4) == [0, 0, 1, 0]
+    assert greedily({"presence_penalty": 0.6}, logits, [], 3) == [0, 1, 0]
+
+
+def test_a_choice_can_be_made_again():
+    """As after an interrupt: the same, whatever was drawn since."""
+    sampler = Sampler(SamplingParams(temperature=1.0, seed=3))
+    first = [sampler.choose(of_all(LOGITS), index) for index in range(50)]
+    assert [sampler.choose(of_all(LOGITS), index) for index in reversed(range(50))] == first[::-1]
+    sampler.forget()
+    assert sampler.choose(of_all(LOGITS), 49) == first[49]
 
 
 def test_logits_are_left_alone():
     logits = LOGITS.copy()
     params = SamplingParams(temperature=1.0, repetition_penalty=1.5, presence_penalty=1.0)
-    Sampler(params, [1])(of_all(logits))
+    sampler = Sampler(params)
+    sampler.query([1], 1)
+    sampler.choose(of_all(logits), 0)
     assert (logits == LOGITS).all()
 
 

@@ -39,15 +39,17 @@ def model():
 @pytest.mark.parametrize("options", SAMPLINGS)
 def test_same_tokens_as_from_all_logits(model, options):
     params = SamplingParams(seed=11, **options)
-    assert Sampler(params).query.count is not None
+    assert Sampler(params).query([], 0).count is not None
     ids = model.tokenize("Once upon a time")
     result = model.generate(
         ids, max_tokens=40, sampling=params, ignore_eos=True, return_result=True
     )
-    sampler, cache, expected = Sampler(params, ids), model.new_cache(), []
+    sampler, cache, expected = Sampler(params), model.new_cache(), []
     pending = ids
-    for _ in range(40):
-        token = sampler(Candidates(None, model.forward(pending, cache, logits="last")[0]))
+    for index in range(40):
+        sampler.query([*ids, *expected], len(ids))
+        logits = model.forward(pending, cache, logits="last")[0]
+        token = sampler.choose(Candidates(None, logits), index)
         expected.append(token)
         pending = [token]
     assert result.ids == expected
@@ -55,10 +57,10 @@ def test_same_tokens_as_from_all_logits(model, options):
 
 @pytest.mark.parametrize("options", NEEDS_ALL)
 def test_what_needs_every_logit_gets_every_logit(options):
-    assert Sampler(SamplingParams(**options)).query.count is None
+    assert Sampler(SamplingParams(**options)).query([], 0).count is None
 
 
 def test_ties_go_to_the_lowest_id():
     logits = np.array([1.0, 5.0, 5.0, 2.0], np.float32)
-    assert Sampler(SamplingParams())(Candidates(None, logits)) == 1
-    assert Sampler(SamplingParams())(Candidates(np.array([7, 9, 12]), logits[1:])) == 7
+    assert Sampler(SamplingParams()).choose(Candidates(None, logits), 0) == 1
+    assert Sampler(SamplingParams()).choose(Candidates(np.array([7, 9, 12]), logits[1:]), 0) == 7

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from small_model import prompt, write_small_model
 
-from ryzanstein_llm import BitNetModel, errors, runner
+from ryzanstein_llm import BitNetModel, errors
+from ryzanstein_llm.engine.scheduler import Scheduler
 
 TALE = "Once upon a time"
 PATIENCE = 60
@@ -62,14 +63,14 @@ def held(monkeypatch, model) -> tuple[threading.Event, threading.Event]:
     """From now on a token is not computed before the second event; the first says that one is
     about to be."""
     computing, may_end = threading.Event(), threading.Event()
-    likeliest = model.runner.likeliest
+    compute = model.engine._compute
 
     def slowly(*arguments):
         computing.set()
         assert may_end.wait(PATIENCE)
-        return likeliest(*arguments)
+        return compute(*arguments)
 
-    monkeypatch.setattr(model.runner, "likeliest", slowly)
+    monkeypatch.setattr(model.engine, "_compute", slowly)
     return computing, may_end
 
 
@@ -107,23 +108,23 @@ class TestCancel:
 
     def test_within_a_long_prompt(self, stream_of, model, monkeypatch):
         """In pieces of eight tokens it has 150 of them; none begins after the one that runs."""
-        monkeypatch.setattr(runner, "PASS_TOKENS", 8)
-        stream, passes, hidden = stream_of(prompt(1200), max_tokens=5), [], model.runner._hidden
+        monkeypatch.setattr(model.engine, "_scheduler", Scheduler(prompt_rows=8))
+        stream, passes, compute = stream_of(prompt(1200), max_tokens=5), [], model.engine._compute
 
         def cancelled_in_the_third(*arguments):
             passes.append(arguments)
             if len(passes) == 3:
                 started(stream.cancel)()
-            return hidden(*arguments)
+            return compute(*arguments)
 
-        monkeypatch.setattr(model.runner, "_hidden", cancelled_in_the_third)
+        monkeypatch.setattr(model.engine, "_compute", cancelled_in_the_third)
         assert list(stream) == []
         assert len(passes) == 3
         assert stream.result.finish_reason == "cancelled"
         assert (stream.result.ids, stream.result.prompt_tokens) == ([], 1200)
 
     def test_before_the_first_piece(self, stream_of, model, monkeypatch):
-        monkeypatch.setattr(model.runner, "likeliest", None)  # nothing is computed
+        monkeypatch.setattr(model.engine, "_compute", None)  # nothing is computed
         stream = stream_of(TALE)
         stream.cancel()
         assert list(stream) == []
@@ -192,7 +193,7 @@ class TestCancel:
         with model.session() as session:
             failed = session.stream(TALE, max_tokens=20)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(model.runner, "likeliest", None)
+                patch.setattr(model.engine, "_compute", None)
                 with pytest.raises(TypeError):
                     next(failed)
             later = session.stream(TALE, max_tokens=20)
@@ -203,7 +204,7 @@ class TestCancel:
     def test_no_later_request_of_the_pool_however_close(self, model):
         """Cancelling as one request ends and the next begins in the same pooled session."""
         usual, choose, reasons = seconds_of(model, 2), random.Random(1), set()
-        expected, (session,) = model.generate(TALE, max_tokens=6), model._idle
+        expected = model.generate(TALE, max_tokens=6)
         for _ in range(500):
             first = model.stream(TALE, max_tokens=2)
             cancelled = started(first.cancel, after=choose.uniform(0, 3 * usual))
@@ -211,7 +212,6 @@ class TestCancel:
             assert model.generate(TALE, max_tokens=6) == expected
             cancelled()
             reasons.add(first.result.finish_reason)
-        assert model._idle == [session]
         assert reasons == {"cancelled", "length"}
 
     def test_of_the_session_ends_what_runs_and_nothing_later(self, model):
@@ -256,16 +256,16 @@ class TestClose:
 
     def test_by_a_signal_handler_of_the_computing_thread_is_refused(self, model, monkeypatch):
         """It cannot wait for itself. `cancel` has worked by then."""
-        likeliest, refused = model.runner.likeliest, []
+        compute, refused = model.engine._compute, []
 
         def interrupted(*arguments):
             stream.cancel()
             with pytest.raises(errors.SessionBusyError, match="this thread"):
                 stream.close()
             refused.append(True)
-            return likeliest(*arguments)
+            return compute(*arguments)
 
-        monkeypatch.setattr(model.runner, "likeliest", interrupted)
+        monkeypatch.setattr(model.engine, "_compute", interrupted)
         stream = model.stream(TALE, max_tokens=50)
         assert list(stream) == []
         assert refused == [True]
@@ -319,5 +319,4 @@ class TestClose:
 
         for wait in [started(lambda seed=seed: visit(seed)) for seed in range(8)]:
             wait()
-        assert len(model._idle) <= 1
         assert model.generate(TALE, max_tokens=12) == whole

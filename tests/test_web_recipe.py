@@ -13,7 +13,8 @@ pytest.importorskip("starlette", reason="needs the extra `test`")
 
 from test_documents import ROOT, blocks
 
-from ryzanstein_llm import BitNetModel, runner
+from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.engine.scheduler import Scheduler
 
 TALE = "Once upon a time"
 NEVER = 1 << 30
@@ -27,9 +28,8 @@ def recipe() -> Iterator[dict[str, Any]]:
     assert example.marked
     space: dict[str, Any] = {"__name__": "recipe"}
     exec(compile("\n" * example.line + example.text, "API.md", "exec"), space)
-    with space["model"] as model:
+    with space["model"]:
         yield space
-        assert len(model._idle) <= 1
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def test_the_stream_of_a_client_that_leaves_is_cancelled_and_no_other(recipe, st
 def test_a_client_that_leaves_during_a_long_prompt(recipe, streams, monkeypatch):
     """The event loop hears of it while a worker thread computes, and no further pass begins."""
     model, passes = recipe["model"], []
-    hidden = model.runner._hidden
-    monkeypatch.setattr(runner, "PASS_TOKENS", 8)
+    compute = model.engine._compute
+    monkeypatch.setattr(model.engine, "_scheduler", Scheduler(prompt_rows=8))
 
     async def visit() -> str:
         client, loop = Client(recipe, "the fox " * 150), asyncio.get_running_loop()
@@ -127,9 +127,9 @@ def test_a_client_that_leaves_during_a_long_prompt(recipe, streams, monkeypatch)
             limit = time.monotonic() + PATIENCE
             while "cancelled" not in repr(streams[0]) and time.monotonic() < limit:
                 time.sleep(0.001)
-            return hidden(*arguments)
+            return compute(*arguments)
 
-        monkeypatch.setattr(model.runner, "_hidden", slow_pass)
+        monkeypatch.setattr(model.engine, "_compute", slow_pass)
         return await client.visit()
 
     assert asyncio.run(visit()) == ""

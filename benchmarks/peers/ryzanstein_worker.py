@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.bench.cases import FirstToken
 from ryzanstein_llm.bench.check import check_against_scalar
 from ryzanstein_llm.bench.limits import MultiplyLimit, ReadLimit
 from ryzanstein_llm.bench.machine import machine_card
+from ryzanstein_llm.bench.measured_engine import MeasuredEngine
 from ryzanstein_llm.bench.plan import Setting, make_plan
-from ryzanstein_llm.bench.runner import MeasuredRunner
-from ryzanstein_llm.generation import TokenLoop
+from ryzanstein_llm.engine.compute import new_cancel_flag
 from ryzanstein_llm.kernels import cpu
-from ryzanstein_llm.runner import new_cancel_flag
 from ryzanstein_llm.sampling import Sampler, SamplingParams
 
 from .protocol import Float32, serve
@@ -31,7 +31,7 @@ class RyzansteinWorker:
     def __init__(self, path: str) -> None:
         self._model = BitNetModel(path, n_threads=1)
         self.vocab_size = self._model.vocab_size
-        self._runners: dict[int, MeasuredRunner] = {}
+        self._engines: dict[int, MeasuredEngine] = {}
         self._limits: tuple[ReadLimit, MultiplyLimit] | None = None
         self.also: dict[str, Any] = {"check": self.check, "limits": self.limits}
         card = machine_card()
@@ -44,38 +44,31 @@ class RyzansteinWorker:
         }
 
     def prefill(self, ids: list[int], threads: int) -> tuple[float, Float32]:
-        runner = self._runner(threads)
+        engine = self._engine(threads)
         start = time.perf_counter()
-        logits = runner.last_logits(self._model.new_cache(), ids, new_cancel_flag())
+        logits = engine.last_logits(self._model.new_cache(), ids, new_cancel_flag())
         return time.perf_counter() - start, logits
 
     def decode(self, ids: list[int], tokens: int, threads: int) -> tuple[float, list[int], None]:
-        runner, cache, flag = self._runner(threads), self._model.new_cache(), new_cancel_flag()
-        runner.last_logits(cache, ids[:-1], flag)
-        loop = iter(
-            TokenLoop(
-                runner,
-                cache,
-                list(ids),
-                Sampler(SamplingParams()),
-                max_tokens=tokens + 1,
-                eos_ids=(),
-                cancel=flag,
-            )
+        engine = self._engine(threads)
+        sequence = engine.sequence(
+            list(ids), Sampler(SamplingParams()), max_tokens=tokens + 1, listener=FirstToken()
         )
-        found = [next(loop)]
+        engine.advance(sequence, to_end=False)  # the first token is not timed
         start = time.perf_counter()
-        found.extend(loop)
-        return time.perf_counter() - start, found, None
+        engine.advance(sequence, to_end=True)
+        seconds = time.perf_counter() - start
+        engine.leave(sequence, keep=False)
+        return seconds, sequence.tokens[len(ids) :], None
 
     def check(self, threads: list[int]) -> dict[str, Any]:
         """Tokens and logits of a short run with each number of threads against the scalar tier."""
         tier = cpu.current_tier()
         plan = make_plan(threads, tier, None, None, None, None, False)
 
-        def use(setting: Setting) -> MeasuredRunner:
+        def use(setting: Setting) -> MeasuredEngine:
             cpu.use_tier(setting.tier)
-            return self._runner(setting.threads)
+            return self._engine(setting.threads)
 
         try:
             return {"check": check_against_scalar(self._model, plan, use)}
@@ -88,14 +81,14 @@ class RyzansteinWorker:
             self._limits = (ReadLimit(READ_BYTES, SECONDS), MultiplyLimit(SECONDS))
         found = {}
         for limit in self._limits:
-            measured = limit.measure(self._runner(threads), threads)
+            measured = limit.measure(self._engine(threads), threads)
             found[limit.name] = measured.amount / measured.seconds
         return {"limits": found}
 
-    def _runner(self, threads: int) -> MeasuredRunner:
-        if threads not in self._runners:
-            self._runners[threads] = MeasuredRunner(self._model.graph, threads)
-        return self._runners[threads]
+    def _engine(self, threads: int) -> MeasuredEngine:
+        if threads not in self._engines:
+            self._engines[threads] = MeasuredEngine(self._model.engine, threads)
+        return self._engines[threads]
 
 
 def main() -> None:

@@ -13,14 +13,13 @@ from typing import Any
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.bench.limits import MultiplyLimit, ReadLimit
 from ryzanstein_llm.bench.machine import machine_card
+from ryzanstein_llm.bench.measured_engine import MeasuredEngine
 from ryzanstein_llm.bench.plan import Setting
-from ryzanstein_llm.bench.runner import MeasuredRunner
 from ryzanstein_llm.bench.traffic import bytes_per_token, multiply_adds_per_token
 from ryzanstein_llm.formats import open_checkpoint
-from ryzanstein_llm.interfaces.head_query import HeadQuery
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.profiling import Limits
-from ryzanstein_llm.runner import new_cancel_flag
+from ryzanstein_llm.sampling import Sampler, SamplingParams
 from ryzanstein_llm.testing import make_checkpoint, preset_config
 
 __all__ = ["REFERENCE", "Subject", "open_subject"]
@@ -48,7 +47,7 @@ class Subject:
     weights: str
     random_weights: bool
     _card: dict[str, Any] = field(default_factory=machine_card)  # as it was when the run began
-    _runners: dict[int, MeasuredRunner] = field(default_factory=dict)
+    _engines: dict[int, MeasuredEngine] = field(default_factory=dict)
     _limit_cases: tuple[ReadLimit, MultiplyLimit] | None = None
 
     @property
@@ -73,12 +72,12 @@ class Subject:
         """The tier in use, and the model's threads."""
         return Setting(cpu.current_tier(), self.model.n_threads)
 
-    def runner(self, n_threads: int | None = None) -> MeasuredRunner:
-        """A runner over the model's weights with this number of threads."""
+    def engine(self, n_threads: int | None = None) -> MeasuredEngine:
+        """An engine over the model's weights with this number of threads."""
         threads = self.model.n_threads if n_threads is None else n_threads
-        if threads not in self._runners:
-            self._runners[threads] = MeasuredRunner(self.model.graph, threads)
-        return self._runners[threads]
+        if threads not in self._engines:
+            self._engines[threads] = MeasuredEngine(self.model.engine, threads)
+        return self._engines[threads]
 
     def limits(self, n_threads: int | None = None) -> Limits:
         """What the machine can do now. The array is kept: making it is most of the work."""
@@ -97,14 +96,15 @@ class Subject:
 
     def bytes_of_token(self, ids: Sequence[int]) -> float:
         """Bytes that one more greedy token after `ids` reads: weights, head and cache."""
-        runner, cache = self.runner(), self.model.new_cache()
-        if len(ids) > 1:
-            runner.last_logits(cache, ids[:-1], new_cancel_flag())
-        before = runner.counters()
-        runner.candidates(cache, ids[-1:], new_cancel_flag(), HeadQuery())
-        counted = runner.counters() - before
+        engine = self.engine()
+        for _ in range(2):  # the second time, all but the last token is there already
+            before = engine.counters()
+            sequence = engine.sequence(list(ids), Sampler(SamplingParams()), max_tokens=1)
+            engine.advance(sequence, to_end=True)
+            engine.leave(sequence)
+            counted = engine.counters() - before
         return bytes_per_token(
-            self.model.graph, cache.layout, len(ids), counted.head_rows, counted.densities
+            self.model.graph, engine.pool.layout, len(ids), counted.head_rows, counted.densities
         ).total
 
     def facts(self, **more: Any) -> dict[str, Any]:

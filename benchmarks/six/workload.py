@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.bench.cases import Decode, Measured, Prefill, Sequences
-from ryzanstein_llm.bench.runner import MeasuredRunner
+from ryzanstein_llm.bench.measured_engine import MeasuredEngine
 from ryzanstein_llm.kernels import cpu
 
 __all__ = ["main"]
@@ -28,19 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     with BitNetModel(options.model, n_threads=options.threads) as model:
-        runner = MeasuredRunner(model.graph, model.n_threads)
+        engine = MeasuredEngine(model.engine, model.n_threads)
         case: Decode | Prefill
         if options.kind == "decode":
             case = Decode(Sequences(model, options.context), options.amount)
         else:
             case = Prefill(model, options.amount)
         for _ in range(options.warm_up):
-            case.measure(runner, model.n_threads)
+            case.measure(engine, model.n_threads)
         found: list[Measured] = []
         with _counting(options.control):
             start = time.perf_counter()
             for _ in range(options.repetitions):
-                found.append(case.measure(runner, model.n_threads))
+                found.append(case.measure(engine, model.n_threads))
             seconds = time.perf_counter() - start
         result = {
             "kind": options.kind,

@@ -19,9 +19,9 @@ from .check import check_against_scalar
 from .figures import make_rows
 from .limits import MultiplyLimit, ReadLimit
 from .machine import machine_card
+from .measured_engine import MeasuredEngine
 from .plan import BATCH_CONTEXT, Plan, Setting, make_plan
 from .report import BenchReport
-from .runner import MeasuredRunner
 from .schedule import Sample, measure_rounds
 from .start import Start, measure_start
 from .traffic import Traffic, bytes_per_token, multiply_adds_per_token
@@ -122,19 +122,18 @@ def run(
         )
         facts["name"] = preset or ("demo" if path is None else model.path.name)
         stack.callback(cpu.use_tier, cpu.current_tier())
-        stack.callback(model.runner.retire)
-        dense = _dense_runners(stack, model, path, plan, progress)
+        dense = _dense_engines(stack, model, path, plan, progress)
         path = None if path is None else Path(path)
         return _measure(model, dense, path, plan, quick, scalar_check, facts, progress)
 
 
-def _dense_runners(
+def _dense_engines(
     stack: contextlib.ExitStack,
     model: BitNetModel,
     path: str | os.PathLike[str] | None,
     plan: Plan,
     progress: Progress | None,
-) -> dict[int, MeasuredRunner]:
+) -> dict[int, MeasuredEngine]:
     """By number of threads, for a copy of the weights that is read as a whole; none where the model
     has nothing to skip."""
     layouts = {matrix.layout for layer in model.graph.layers for matrix in layer.matrices}
@@ -151,8 +150,7 @@ def _dense_runners(
             progress=progress,
         )
     )
-    stack.callback(whole.runner.retire)
-    return {s.threads: MeasuredRunner(whole.graph, s.threads) for s in plan.settings}
+    return {s.threads: MeasuredEngine(model.engine, s.threads, whole.graph) for s in plan.settings}
 
 
 @contextlib.contextmanager
@@ -181,7 +179,7 @@ def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
 
 def _measure(
     model: BitNetModel,
-    dense: dict[int, MeasuredRunner],
+    dense: dict[int, MeasuredEngine],
     path: Path | None,
     plan: Plan,
     quick: bool,
@@ -190,7 +188,7 @@ def _measure(
     progress: Progress | None,
 ) -> BenchReport:
     graph = model.graph
-    runners = {s.threads: MeasuredRunner(graph, s.threads) for s in plan.settings}
+    engines = {s.threads: MeasuredEngine(model.engine, s.threads) for s in plan.settings}
     cases = _cases(model, plan, dense)
     # both ways of starting, where there are two
     caches = [None] if model.packed_file is None else [None, model.packed_file.parent]
@@ -199,9 +197,9 @@ def _measure(
     done = 0
     starts: list[Start] = []
 
-    def use(setting: Setting) -> MeasuredRunner:
+    def use(setting: Setting) -> MeasuredEngine:
         cpu.use_tier(setting.tier)
-        return runners[setting.threads]
+        return engines[setting.threads]
 
     def step(what: str) -> None:
         nonlocal done
@@ -256,7 +254,7 @@ def _measure(
     return BenchReport(machine_card(), facts, options, check, rows, samples, starts)
 
 
-def _cases(model: BitNetModel, plan: Plan, dense: dict[int, MeasuredRunner]) -> list[Case]:
+def _cases(model: BitNetModel, plan: Plan, dense: dict[int, MeasuredEngine]) -> list[Case]:
     """Each case after the limit it is held against."""
     length = model.context_length
     contexts, prompts = plan.contexts_for(length), plan.prefill_for(length)

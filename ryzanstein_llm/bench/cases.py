@@ -14,13 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from ..generation import TokenLoop
-from ..engine.kv_cache import KVCache
+from ..engine.compute import Float32, new_cancel_flag
+from ..engine.sequence import Sequence
 from ..model import BitNetModel
-from ..runner import Float32, new_cancel_flag
 from ..sampling import Sampler, SamplingParams
+from .measured_engine import Counters, MeasuredEngine
 from .plan import BATCH_CONTEXT
-from .runner import Counters, MeasuredRunner
 
 __all__ = [
     "Batch",
@@ -45,7 +44,7 @@ class Measured:
     amount : int
         What was done in them: bytes, multiply-adds or tokens.
     counters : Counters or None
-        What the runner counted meanwhile.
+        What the engine counted meanwhile.
     output : mapping
         What was computed, under names: the same name means the same thing in every
         repetition, setting and case, and must have the same value.
@@ -73,7 +72,7 @@ class Case(Protocol):
     kind: str
     size: int
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured: ...
+    def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured: ...
 
 
 def prompt(model: BitNetModel, length: int, sequence: int = 0) -> list[int]:
@@ -88,20 +87,23 @@ def digest(logits: Float32) -> str:
 
 
 class Sequences:
-    """Caches that hold the prompts of several sequences; filled once, whoever measures."""
+    """Prompts of several sequences, whose keys and values are kept between repetitions."""
 
     def __init__(self, model: BitNetModel, context: int) -> None:
         self._model, self.context = model, context
-        self._caches: list[KVCache] = []
 
-    def first(self, count: int, runner: MeasuredRunner) -> tuple[list[KVCache], list[list[int]]]:
-        """(caches of `context` positions, tokens of which the last is not in the cache yet)."""
+    def first(self, count: int, tokens: int, engine: MeasuredEngine) -> list[Sequence]:
+        """New sequences that have a prompt of `context` + 1 positions, and the first of their
+        tokens: it is not measured, because it wakes the threads and copies blocks."""
         prompts = [prompt(self._model, self.context + 1, i) for i in range(count)]
-        for tokens in prompts[len(self._caches) :]:
-            cache = self._model.new_cache()
-            runner.last_logits(cache, tokens[:-1], new_cancel_flag())
-            self._caches.append(cache)
-        return self._caches[:count], prompts
+        sequences = [
+            engine.sequence(
+                ids, Sampler(SamplingParams()), max_tokens=tokens + 1, listener=FirstToken()
+            )
+            for ids in prompts
+        ]
+        engine.advance(*sequences, to_end=False)
+        return sequences
 
     def names(self, sequence: int, tokens: list[int]) -> dict[str, object]:
         """New tokens of a sequence under names that every case shares."""
@@ -110,9 +112,39 @@ class Sequences:
             for i, token in enumerate(tokens)
         }
 
+    def measure(self, count: int, tokens: int, engine: MeasuredEngine) -> Measured:
+        """Greedy tokens of so many sequences, one of each in a pass, by the engine that
+        `generate` uses."""
+        sequences = self.first(count, tokens, engine)
+        before, start = engine.counters(), time.perf_counter()
+        engine.advance(*sequences, to_end=True)
+        seconds, counters = time.perf_counter() - start, engine.counters() - before
+        output: dict[str, object] = {}
+        for index, sequence in enumerate(sequences):
+            if sequence.error is not None:
+                raise sequence.error
+            output |= self.names(index, sequence.tokens[sequence.prompt_tokens :])
+            engine.leave(sequence)
+        return Measured(seconds, count * tokens, counters, output)
+
+
+class FirstToken:
+    """Tells whoever waits for less than the end that there is a token."""
+
+    def __init__(self) -> None:
+        self.unread = False
+
+    def heard(self, token: int) -> bool:
+        """See `engine.sequence.Listener`."""
+        self.unread = True
+        return False
+
+    def replay(self, tokens: list[int]) -> None:
+        """See `engine.sequence.Listener`."""
+
 
 class Decode:
-    """Greedy tokens of one sequence, one at a time, by the loop that `generate` runs."""
+    """Greedy tokens of one sequence."""
 
     kind = "decode"
 
@@ -121,25 +153,8 @@ class Decode:
         self.name = f"decode at {self.size}"
         self._sequences, self._tokens = sequences, tokens
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
-        (cache,), (tokens,) = self._sequences.first(1, runner)
-        loop = iter(
-            TokenLoop(
-                runner,
-                cache,
-                tokens,
-                Sampler(SamplingParams()),
-                max_tokens=self._tokens + 1,
-                eos_ids=(),
-                cancel=new_cancel_flag(),
-            )
-        )
-        new = [next(loop)]  # not timed: wakes the threads, takes a block of cache
-        before, start = runner.counters(), time.perf_counter()
-        new.extend(loop)
-        seconds, counters = time.perf_counter() - start, runner.counters() - before
-        cache.truncate(self.size)
-        return Measured(seconds, self._tokens, counters, self._sequences.names(0, new))
+    def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured:
+        return self._sequences.measure(1, self._tokens, engine)
 
 
 class DenseDecode:
@@ -148,13 +163,13 @@ class DenseDecode:
 
     kind = "dense"
 
-    def __init__(self, decode: Decode, runners: Mapping[int, MeasuredRunner]) -> None:
+    def __init__(self, decode: Decode, engines: Mapping[int, MeasuredEngine]) -> None:
         self.size = decode.size
         self.name = f"dense {decode.name}"
-        self._decode, self._runners = decode, runners
+        self._decode, self._engines = decode, engines
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
-        return self._decode.measure(self._runners[n_threads], n_threads)
+    def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured:
+        return self._decode.measure(self._engines[n_threads], n_threads)
 
 
 class Gemm:
@@ -170,15 +185,15 @@ class Gemm:
         columns = max(matrix.columns for matrix in self._matrices)
         self._x = rng.standard_normal((tokens, columns), np.float32)
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
+    def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured:
         widths = {matrix.columns for matrix in self._matrices}
         inputs = {columns: self._x[:, :columns].copy() for columns in widths}
         heights = {matrix.rows for matrix in self._matrices}
         outputs = {rows: np.empty((self.size, rows), np.float32) for rows in heights}
-        before, start = runner.counters(), time.perf_counter()
+        before, start = engine.counters(), time.perf_counter()
         for matrix in self._matrices:
-            runner.project(inputs[matrix.columns], matrix, outputs[matrix.rows])
-        seconds, counters = time.perf_counter() - start, runner.counters() - before
+            engine.project(inputs[matrix.columns], matrix, outputs[matrix.rows])
+        seconds, counters = time.perf_counter() - start, engine.counters() - before
         last = outputs[self._matrices[-1].rows]
         return Measured(seconds, self.size, counters, {self.name: digest(last)})
 
@@ -193,10 +208,10 @@ class Prefill:
         self.name = f"prefill of {tokens}"
         self._model, self._ids = model, prompt(model, tokens)
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
-        before, start = runner.counters(), time.perf_counter()
-        logits = runner.last_logits(self._model.new_cache(), self._ids, new_cancel_flag())
-        seconds, counters = time.perf_counter() - start, runner.counters() - before
+    def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured:
+        before, start = engine.counters(), time.perf_counter()
+        logits = engine.last_logits(self._model.new_cache(), self._ids, new_cancel_flag())
+        seconds, counters = time.perf_counter() - start, engine.counters() - before
         return Measured(seconds, self.size, counters, {self.name: digest(logits)})
 
 
@@ -211,31 +226,5 @@ class Batch:
         self.name = f"{count} sequences"
         self._sequences, self._tokens = sequences, tokens
 
-    def measure(self, runner: MeasuredRunner, n_threads: int) -> Measured:
-        caches, prompts = self._sequences.first(self.size, runner)
-        ids = [tokens[-1] for tokens in prompts]
-        new: list[list[int]] = [[] for _ in ids]
-
-        samplers = [Sampler(SamplingParams()) for _ in ids]
-
-        def step(ids: list[int]) -> list[int]:
-            queries = [sampler.query for sampler in samplers]
-            found = runner.batch_candidates(caches, ids, new_cancel_flag(), queries)
-            chosen = [
-                sampler(candidates) for sampler, candidates in zip(samplers, found, strict=True)
-            ]
-            for tokens, token in zip(new, chosen, strict=True):
-                tokens.append(token)
-            return chosen
-
-        ids = step(ids)  # not timed, as in Decode
-        before, start = runner.counters(), time.perf_counter()
-        for _ in range(self._tokens):
-            ids = step(ids)
-        seconds, counters = time.perf_counter() - start, runner.counters() - before
-        for cache in caches:
-            cache.truncate(BATCH_CONTEXT)
-        output: dict[str, object] = {}
-        for index, tokens in enumerate(new):
-            output |= self._sequences.names(index, tokens)
-        return Measured(seconds, self._tokens * self.size, counters, output)
+    def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured:
+        return self._sequences.measure(self.size, self._tokens, engine)

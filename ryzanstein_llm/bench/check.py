@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.compute import new_cancel_flag
 from ..errors import BenchError
-from ..generation import TokenLoop
 from ..model import BitNetModel
-from ..runner import new_cancel_flag
 from ..sampling import Sampler, SamplingParams
 from .cases import digest, prompt
+from .measured_engine import MeasuredEngine
 from .plan import Plan, Setting
-from .runner import MeasuredRunner
 
 __all__ = ["check_against_scalar"]
 
@@ -26,14 +25,14 @@ NEW_TOKENS = 8
 
 
 def check_against_scalar(
-    model: BitNetModel, plan: Plan, use: Callable[[Setting], MeasuredRunner]
+    model: BitNetModel, plan: Plan, use: Callable[[Setting], MeasuredEngine]
 ) -> dict[str, Any]:
     """A short run under each setting must give the tokens and the last logits of the scalar one.
 
     Parameters
     ----------
     use : callable
-        Makes a setting the current one and gives its runner.
+        Makes a setting the current one and gives its engine.
 
     Returns
     -------
@@ -69,11 +68,11 @@ def check_against_scalar(
 
 
 def _short_run(
-    model: BitNetModel, runner: MeasuredRunner, ids: list[int], new: int
+    model: BitNetModel, engine: MeasuredEngine, ids: list[int], new: int
 ) -> tuple[list[int], NDArray[np.float32]]:
     """(greedy tokens, logits after the last of them)."""
-    cache, tokens, flag = model.new_cache(), list(ids), new_cancel_flag()
-    sampler = Sampler(SamplingParams())
-    loop = TokenLoop(runner, cache, tokens, sampler, max_tokens=new, eos_ids=(), cancel=flag)
-    found = list(loop)
-    return found, runner.last_logits(cache, tokens[cache.length :], flag)
+    sequence = engine.sequence(list(ids), Sampler(SamplingParams()), max_tokens=new)
+    engine.advance(sequence, to_end=True)
+    engine.leave(sequence, keep=False)
+    tokens = sequence.tokens
+    return tokens[len(ids) :], engine.last_logits(model.new_cache(), tokens, new_cancel_flag())

@@ -7,7 +7,7 @@ from ..kernels.limits import multiply_seconds, read_seconds
 from ..profiling import Limits
 from ..validation import check_float, check_int
 from .cases import Measured
-from .runner import MeasuredRunner
+from .measured_engine import MeasuredEngine
 
 __all__ = ["MultiplyLimit", "ReadLimit", "measure_limits"]
 
@@ -46,7 +46,7 @@ class ReadLimit:
         self._memory.fill(1)  # pages never written are one page of zeros, which fits a cache
         self._seconds = seconds
 
-    def measure(self, runner: MeasuredRunner | None, n_threads: int) -> Measured:
+    def measure(self, engine: MeasuredEngine | None, n_threads: int) -> Measured:
         once = read_seconds(self._memory, n_threads)  # not counted: wakes the threads
         times = max(1, round(self._seconds / once))
         total = sum(read_seconds(self._memory, n_threads) for _ in range(times))
@@ -61,7 +61,7 @@ class MultiplyLimit:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def measure(self, runner: MeasuredRunner | None, n_threads: int) -> Measured:
+    def measure(self, engine: MeasuredEngine | None, n_threads: int) -> Measured:
         rounds = 1000
         # on one thread: on a busy machine most of a short time is waiting for the others
         while (once := multiply_seconds(rounds, 1)[0]) < 0.1 * self._seconds:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from ..errors import BenchError
 from .cases import Case, Measured
+from .measured_engine import MeasuredEngine
 from .plan import Setting
-from .runner import MeasuredRunner
 from .traffic import Densities
 
 __all__ = ["Sample", "measure_rounds"]
@@ -62,7 +62,7 @@ def measure_rounds(
     cases: Sequence[Case],
     settings: Sequence[Setting],
     repetitions: int,
-    use: Callable[[Setting], MeasuredRunner],
+    use: Callable[[Setting], MeasuredEngine],
     step: Callable[[str], None],
     between: Callable[[], None],
 ) -> list[Sample]:
@@ -72,7 +72,7 @@ def measure_rounds(
     Parameters
     ----------
     use : callable
-        Makes a setting the current one and gives its runner.
+        Makes a setting the current one and gives its engine.
     step : callable
         Told what was done, for progress.
     between : callable

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..kernels.linear import TernaryMatrix
 from ..interfaces.kv_layout import KVLayout
+from ..kernels.linear import TernaryMatrix
 
 __all__ = ["Densities", "Traffic", "bytes_per_token", "multiply_adds_per_token"]
 

@@ -1,7 +1,7 @@
 """Passes of one model, one at a time, whichever thread asks.
 
-No thread of its own: the thread whose turn it is computes with its OpenMP team, and hands on. A pass
-that is cancelled or interrupted leaves caches as they were before.
+No thread of its own: the thread whose turn it is computes with its OpenMP team, and hands on. A
+pass that is cancelled or interrupted leaves caches as they were before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Many sequences, one pass over the weights at a time.
 
-Of the threads that wait for tokens one leads, and computes for all of them; when it has what it waits
-for, another takes over. What a sequence gets is equal bit for bit to what it would get alone.
+Of the threads that wait for tokens one leads, and computes for all of them; when it has what it
+waits for, another takes over. What a sequence gets is equal bit for bit to what it would get alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import time
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,10 @@ class Engine(Compute):
         cache = KVCache(self.pool, self.context_length)
         return Sequence(cache, tokens, sampler, arrival=next(self._arrivals), **options)
 
-    def advance(self, sequence: Sequence, *, to_end: bool) -> None:
-        """Wait until the sequence has ended or, unless `to_end`, its listener has something to
-        read. Compute meanwhile, if it is this thread's turn.
+    def advance(self, *sequences: Sequence, to_end: bool) -> None:
+        """Wait until each of the sequences has ended or, unless `to_end`, its listener has
+        something to read. Compute meanwhile, if it is this thread's turn. What a sequence failed
+        with is its `error`.
 
         Raises
         ------
@@ -94,27 +96,31 @@ class Engine(Compute):
             If this thread is computing: a callback or a signal handler cannot wait for it.
         ClosedError
             If the engine is closed.
-        Exception
-            What the sequence failed with.
         """
         self._refuse_nesting()
-        sequence.start_clock()
-        self._waiting[sequence] = None
+        gate = sequences[0].gate
         try:
-            while not _satisfied(sequence, to_end):
+            for sequence in sequences:
+                sequence.gate = gate
+                sequence.start_clock()
+                self._waiting[sequence] = None
+            while not _satisfied(sequences, to_end):
                 _ = self.graph  # ClosedError
                 with self._turn as leading:
                     if leading:
-                        self._lead(sequence, to_end)
-                        continue
-                sequence.gate.wait()
-                if sequence.cancelled and sequence not in self._computing:
-                    sequence.end_cancelled()
+                        self._lead(sequences, to_end)
+                if leading:
+                    if _satisfied(sequences, to_end):
+                        break
+                    self._hand_over()  # somebody else needs the turn
+                gate.wait()
+                for sequence in sequences:
+                    if sequence.cancelled and sequence not in self._computing:
+                        sequence.end_cancelled()
         finally:
-            self._waiting.pop(sequence, None)
+            for sequence in sequences:
+                self._waiting.pop(sequence, None)
             self._hand_over()
-        if sequence.error is not None:
-            raise sequence.error
 
     def cancel(self, sequence: Sequence) -> None:
         """End it soon, also within a pass that only cancelled sequences wait for; from any
@@ -139,16 +145,20 @@ class Engine(Compute):
                 self._tidy()
                 self._prefixes.forget(tokens)
 
+    def clear(self) -> None:
+        """Let go of all keys and values that only wait to be used again."""
+        self.exclusively(self._prefixes.clear)
+
     def held_bytes(self, tokens: list[int]) -> int:
         """Bytes of blocks that are kept for the beginning of `tokens`."""
         return self._prefixes.held(tokens) * self._layout.block_bytes
 
     # ---- leading ---------------------------------------------------------------------------
 
-    def _lead(self, sequence: Sequence, to_end: bool) -> None:
-        """Compute for everybody until this sequence has what its thread waits for, or somebody
-        else needs the turn."""
-        while not (_satisfied(sequence, to_end) or self._visitors):
+    def _lead(self, sequences: Iterable[Sequence], to_end: bool) -> None:
+        """Compute for everybody until these have what their thread waits for, or somebody else
+        needs the turn."""
+        while not (_satisfied(sequences, to_end) or self._visitors):
             self._step()
 
     def _step(self) -> None:
@@ -179,13 +189,20 @@ class Engine(Compute):
         for sequence in members:
             if not sequence.begun:
                 self._begin(sequence)
-        rows = self._scheduler.plan([sequence.need for sequence in members])
-        return [
-            (sequence, count)
-            for sequence, count in zip(members, rows, strict=True)
-            # one that came later may have lost its cache to one that came before: not `begun`
-            if count and sequence.begun and self._make_room(sequence, count, members)
-        ]
+        while members:
+            shares, without_room = [], []
+            rows = self._scheduler.plan([sequence.need for sequence in members])
+            for sequence, count in zip(members, rows, strict=True):
+                # one that came later may have lost its cache to one that came before: not `begun`
+                if count and sequence.begun and self._make_room(sequence, count, members):
+                    shares.append((sequence, count))
+                elif count:
+                    without_room.append(sequence)
+            if shares:
+                return shares
+            # their rows go to others
+            members = [sequence for sequence in members if sequence not in without_room]
+        return []
 
     def _begin(self, sequence: Sequence) -> None:
         """Give it what is kept of its beginning."""
@@ -222,7 +239,11 @@ class Engine(Compute):
     def _take_from_others(self, sequence: Sequence, members: list[Sequence]) -> bool:
         """Whether some other sequence could be made to give up its cache: one that nobody waits
         for at the moment, else the one that came last, if it came after this one."""
-        idle = [each for each in self._begun if each not in self._waiting and each.cache.blocks]
+        idle = [
+            each
+            for each in list(self._begun)
+            if (each.ended or each not in self._waiting) and each.cache.blocks
+        ]
         later = [each for each in members[members.index(sequence) + 1 :] if each.cache.blocks]
         for victim in [*idle, *reversed(later)][:1]:
             self._prefixes.keep(victim.cache, victim.tokens, tail=True)
@@ -282,7 +303,7 @@ class Engine(Compute):
         """Take the blocks of sequences that nobody waits for any more."""
         while self._left:
             sequence = self._left.popleft()
-            if sequence.keep and sequence.cache.blocks:
+            if sequence.keep and sequence.cache.blocks and not self.closed:
                 self._prefixes.keep(sequence.cache, sequence.tokens, tail=True)
             self._empty(sequence)
 
@@ -304,6 +325,8 @@ class Engine(Compute):
 
     def _close(self) -> None:
         super()._close()
+        for sequence in list(self._begun):
+            self._empty(sequence)
         self._prefixes.clear()
         for sequence in list(self._waiting):
             sequence.gate.open()
@@ -316,5 +339,5 @@ class Engine(Compute):
             sequence.begun = False
 
 
-def _satisfied(sequence: Sequence, to_end: bool) -> bool:
-    return sequence.ended or (not to_end and sequence.unread)
+def _satisfied(sequences: Iterable[Sequence], to_end: bool) -> bool:
+    return all(each.ended or (not to_end and each.unread) for each in sequences)

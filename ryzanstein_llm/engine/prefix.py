@@ -68,7 +68,7 @@ class PrefixIndex:
         """Put into an empty cache what is kept of the beginning of `tokens`; how many positions
         that is. Raises `PoolFullError` if a block has to be copied and there is no room."""
         ids = np.asarray(tokens, np.int32)
-        node, blocks = self._root, []
+        node, blocks = self._root, list[Block]()
         self._clock += 1
         while True:
             start = len(blocks) * BLOCK_POSITIONS
@@ -102,6 +102,8 @@ class PrefixIndex:
             if len(part) < BLOCK_POSITIONS and not tail:
                 break
             child = node.children.get(part.tobytes())
+            if child is None and blocks[index].kept:
+                break  # a sequence that was cut within a block: it is kept with more ids already
             if child is None:
                 child = self._add(node, part, blocks[index])
             elif child.block is not blocks[index]:

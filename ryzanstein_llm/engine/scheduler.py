@@ -35,8 +35,9 @@ class Need:
 
 
 class Scheduler:
-    """Every sequence that decodes has its row in every pass; what is left goes to prompts, the
-    shortest first, and of equally short ones the one that came first.
+    """Every sequence that decodes has its row in every pass. What is left goes to prompts, the
+    shortest first, and of equally short ones the one that came first; but the prompt that has
+    waited longest gets a quarter at least, however many short ones come.
 
     Parameters
     ----------
@@ -63,7 +64,11 @@ class Scheduler:
         prompts = [i for i, need in enumerate(needs) if not (need.decoding and need.rows == 1)]
         alone = not decoding and len(prompts) == 1
         left = self._prompt_rows if alone else self._shared_rows
+        if prompts:
+            rows[prompts[0]] = min(needs[prompts[0]].rows, -(-left // 4))
+            left -= rows[prompts[0]]
         for i in sorted(prompts, key=lambda i: (needs[i].rows, i)):
-            rows[i] = min(needs[i].rows, left)
-            left -= rows[i]
+            more = min(needs[i].rows - rows[i], left)
+            rows[i] += more
+            left -= more
         return rows

@@ -15,6 +15,7 @@ from .scheduler import Need
 
 __all__ = ["Listener", "Sequence"]
 
+
 class Listener(Protocol):
     """Is told of each token, by whichever thread computed it.
 

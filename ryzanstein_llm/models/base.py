@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..errors import FormatError
 from ..formats import Checkpoint
 from ..interfaces.head_query import Candidates, HeadQuery
+from ..interfaces.kv_layout import KVLayout
 from ..kernels.packing import rotary_table
 from ..kernels.workspace import Workspace
-from ..interfaces.kv_layout import KVLayout
 from ..packed_cache.weights import PackedWeights
 from .head import FloatHead
 

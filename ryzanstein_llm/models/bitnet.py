@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..interfaces.head_query import Candidates, HeadQuery
+from ..interfaces.kv_layout import KVLayout
 from ..kernels.attention import MAX_HEAD_DIM
 from ..kernels.decoder import DecoderLayer, decoder_layers
 from ..kernels.elementwise import inverse_square_root
 from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
 from ..kernels.linear import MAX_COLUMNS
 from ..kernels.workspace import Workspace
-from ..interfaces.kv_layout import KVLayout
 from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
 from .head import FloatHead
 from .weights import WeightLoader, format_of, layouts_of

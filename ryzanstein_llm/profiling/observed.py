@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..interfaces.head_query import Candidates, HeadQuery
-from ..kernels.workspace import Workspace
 from ..interfaces.kv_layout import KVLayout
+from ..kernels.workspace import Workspace
 from .costs import Cost, candidate_costs, head_costs, layer_costs
 
 if TYPE_CHECKING:

@@ -1,30 +1,30 @@
-"""A runner that keeps count of what its passes cost."""
+"""An engine that keeps count of what its passes cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..interfaces.head_query import Candidates, HeadQuery
+from ..engine.compute import Float32
+from ..engine.engine import Engine
+from ..engine.sequence import Sequence
+from ..interfaces.head_query import Candidates
 from ..kernels.linear import TernaryMatrix, norm_project
-from ..engine.kv_cache import KVCache
 from ..models import CausalLM
-from ..runner import CancelFlag, Float32, Runner
 from .traffic import Densities
 
-__all__ = ["Counters", "MeasuredRunner"]
+__all__ = ["Counters", "MeasuredEngine"]
 
 
 @dataclass(frozen=True)
 class Counters:
-    """What has added up since a runner was made; subtract an earlier one for a stretch between.
+    """What has added up since an engine was made; subtract an earlier one for a stretch between.
 
     Attributes
     ----------
     kernel_seconds : float
         Time within parallel regions, as the calling thread sees it.
     head_rows : int
-        Rows of the head whose logits `candidates` gave.
+        Rows of the head whose logits were computed to choose tokens.
     skipping : tuple of int
         As `Workspace.skipping`.
     """
@@ -50,24 +50,33 @@ class Counters:
         )
 
 
-class MeasuredRunner(Runner):
-    """Passes of a model with one number of threads. Several may share a graph, so that several
-    numbers of threads are measured on one copy of the weights."""
+class MeasuredEngine(Engine):
+    """The engine of a model with another number of threads, on the same weights and with the same
+    keys and values, so that several numbers of threads are measured on one copy of both.
 
-    def __init__(self, graph: CausalLM, n_threads: int) -> None:
-        super().__init__(graph, n_threads)
+    Parameters
+    ----------
+    engine : Engine
+        Whose keys and values it shares.
+    n_threads : int
+    graph : CausalLM, optional
+        Another copy of the weights.
+    """
+
+    def __init__(self, engine: Engine, n_threads: int, graph: CausalLM | None = None) -> None:
         self._head_rows = 0
+        model = engine.graph if graph is None else graph
+        super().__init__(model, n_threads, engine.pool.layout, engine.context_length, engine.budget)
+        self.pool, self._prefixes = engine.pool, engine._prefixes
 
     def counters(self) -> Counters:
         """The counts so far."""
         return Counters(self._space.kernel_seconds, self._head_rows, self._space.skipping)
 
-    def candidates(
-        self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag, query: HeadQuery
-    ) -> Candidates:
-        result = super().candidates(cache, ids, cancel, query)
-        self._head_rows += len(result.logits)
-        return result
+    def _compute(self, shares: list[tuple[Sequence, int]]) -> dict[Sequence, Candidates]:
+        answers = super()._compute(shares)
+        self._head_rows += sum(len(candidates.logits) for candidates in answers.values())
+        return answers
 
     def project(self, x: Float32, matrix: TernaryMatrix, out: Float32) -> None:
         """out (n, rows) = matrix @ int8(x), x (n, columns): a projection by itself."""
