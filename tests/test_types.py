@@ -1,0 +1,69 @@
+"""A user's program is checked by mypy and by pyright: what is right passes, a misspelt option or a
+wrong type does not. Both come with the extra `lint`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+RIGHT = """
+from ryzanstein_llm import BitNetModel, GenerationResult, SamplingParams
+
+model = BitNetModel(n_threads=1)
+text: str = model.generate("Once upon a time", max_tokens=5, temperature=0.7)
+result: GenerationResult = model.generate("Once", return_result=True)
+for piece in model.stream("Once", stop=["."], sampling=SamplingParams(top_k=3)):
+    print(piece.upper(), result.text)
+with model.session() as session:
+    more: str = session.generate([1, 2, 3])
+    length: int = len(session.generate("more", return_result=True).ids)
+vocabulary: int = model.vocab_size
+"""
+
+WRONG = {
+    "a misspelt option": 'model.generate("Once", temprature=1)',
+    "a misspelt option of a stream": 'model.stream("Once", max_token=1)',
+    "an option of a wrong type": 'model.generate("Once", max_tokens="5")',
+    "a text taken for a number": 'wrong: int = model.generate("Once")',
+    "a text taken for a result": 'model.generate("Once").finish_reason',
+    "a result taken for a text": 'model.generate("Once", return_result=True).upper()',
+    "a stream without its text": 'model.stream("Once", return_result=True)',
+}
+
+CHECKERS = {
+    "mypy": [sys.executable, "-m", "mypy", "--strict"],
+    "pyright": [sys.executable, "-m", "pyright", "--pythonpath", sys.executable],
+}
+
+
+def complaints(checker: str, program: Path) -> list[int]:
+    """Lines that a type checker complains of."""
+    if importlib.util.find_spec(checker) is None:
+        pytest.skip(f'{checker} is not installed: pip install -e ".[test,lint]"')
+    result = subprocess.run(
+        [*CHECKERS[checker], program.name],
+        cwd=program.parent,
+        env={**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode in (0, 1), result.stdout + result.stderr
+    found = re.findall(r"^.*?\.py:(\d+)(?::\d+)?.*?\berror\b", result.stdout, re.M)
+    return sorted({int(line) for line in found})
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_a_program_of_a_user(tmp_path, checker):
+    program = tmp_path / "program.py"
+    lines = RIGHT.strip().splitlines()
+    program.write_text("\n".join([*lines, *WRONG.values(), ""]))
+    expected = range(len(lines) + 1, len(lines) + len(WRONG) + 1)
+    assert complaints(checker, program) == list(expected)
