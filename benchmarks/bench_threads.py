@@ -17,8 +17,8 @@ from ryzanstein_llm.bench.schedule import Sample, measure_rounds
 from ryzanstein_llm.bench.traffic import Traffic, bytes_per_token, multiply_adds_per_token
 from ryzanstein_llm.engine.compute import new_cancel_flag
 from ryzanstein_llm.kernels import cpu
+from ryzanstein_llm.system.threads import choose_threads
 from ryzanstein_llm.text_table import aligned
-from ryzanstein_llm.threads import choose_threads
 
 COUNTS = (1, 2, 4, 8, 16)
 CONTEXT, TOKENS, PROMPT = 16, 16, 512

@@ -19,12 +19,12 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import errors
     from .engine.kv_cache import KVCache
-    from .machine import cpu_info, has_avx2, num_threads
     from .model import BitNetModel
     from .perplexity import PerplexityResult
     from .results import GenerationResult
     from .sampling import SamplingParams
     from .session import Session
+    from .system.machine import cpu_info, has_avx2, num_threads
     from .text_iterator import TextIterator
 
 __all__ = [
@@ -50,9 +50,9 @@ _HOMES = {
     "SamplingParams": ".sampling",
     "Session": ".session",
     "TextIterator": ".text_iterator",
-    "cpu_info": ".machine",
-    "has_avx2": ".machine",
-    "num_threads": ".machine",
+    "cpu_info": ".system.machine",
+    "has_avx2": ".system.machine",
+    "num_threads": ".system.machine",
 }
 
 # Python prints warnings of loggers nobody configured; a library stays silent.

@@ -10,8 +10,8 @@ from .errors import ContextOverflowError
 from .options import GenerationOptions
 from .results import GenerationResult, Timings
 from .sampling import Sampler
-from .stop_strings import StopStrings
-from .vocabulary import PromptIds, Vocabulary
+from .text.stop_strings import StopStrings
+from .text.vocabulary import PromptIds, Vocabulary
 
 __all__ = ["Generation", "Owner"]
 

@@ -12,9 +12,9 @@ from .errors import FormatError, InvalidParameterError
 from .formats import Checkpoint, open_checkpoint
 from .models import CausalLM, LoadOptions, load_model
 from .packed_cache import load_through_cache
-from .tokenizer import Tokenizer
+from .text.tokenizer import Tokenizer
+from .text.vocabulary import Vocabulary
 from .validation import check_int
-from .vocabulary import Vocabulary
 
 __all__ = ["LoadedModel", "load_checkpoint"]
 

@@ -19,7 +19,6 @@ from .generation import Generation
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
-from .memory import cache_budget
 from .models import WEIGHT_FORMATS
 from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
@@ -28,12 +27,13 @@ from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
 from .results import GenerationResult
 from .session import Session
+from .system.memory import cache_budget
+from .system.threads import choose_threads
+from .text.tokenizer import Tokenizer
+from .text.vocabulary import Prompt
 from .text_iterator import TextIterator
 from .text_table import plural
-from .threads import choose_threads
-from .tokenizer import Tokenizer
 from .validation import check_choice, check_int, check_token_ids
-from .vocabulary import Prompt
 
 __all__ = ["BitNetModel"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import InvalidParameterError
 from .sampling import SamplingParams
-from .stop_strings import StopStrings
+from .text.stop_strings import StopStrings
 from .validation import check_int
 
 __all__ = ["GenerationArguments", "GenerationOptions"]

@@ -15,9 +15,9 @@ from .engine.kv_cache import KVCache
 from .errors import FormatError, InvalidParameterError
 from .kernels.elementwise import negative_log_likelihood
 from .notebook import as_html
+from .text.vocabulary import Vocabulary
 from .text_table import number, plural
 from .validation import check_int, check_token_ids
-from .vocabulary import Vocabulary
 
 __all__ = ["PerplexityResult", "perplexity"]
 

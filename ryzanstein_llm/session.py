@@ -11,10 +11,10 @@ from .generation import Generation
 from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
 from .results import GenerationResult
+from .text.vocabulary import Prompt, Vocabulary
 from .text_iterator import TextIterator
 from .text_table import plural
 from .validation import check_int
-from .vocabulary import Prompt, Vocabulary
 
 __all__ = ["Session"]
 

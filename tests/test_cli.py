@@ -20,7 +20,7 @@ import ryzanstein_llm.testing
 from ryzanstein_llm import errors, sampling
 from ryzanstein_llm.cli import main, progress
 from ryzanstein_llm.cli.info import format_bytes
-from ryzanstein_llm.threads import ThreadChoice
+from ryzanstein_llm.system.threads import ThreadChoice
 
 
 class FakeModel:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ryzanstein_llm.errors import InvalidParameterError
-from ryzanstein_llm.stop_strings import StopStrings
+from ryzanstein_llm.text.stop_strings import StopStrings
 
 
 def passed(stop, pieces):

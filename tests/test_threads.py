@@ -7,10 +7,11 @@ import os
 
 import pytest
 
-from ryzanstein_llm import BitNetModel, threads
-from ryzanstein_llm.cgroup import cpu_quota
+from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import InvalidParameterError
-from ryzanstein_llm.threads import MAX_THREADS, WEIGHTS_PER_THREAD, choose_threads
+from ryzanstein_llm.system import threads
+from ryzanstein_llm.system.cgroup import cpu_quota
+from ryzanstein_llm.system.threads import MAX_THREADS, WEIGHTS_PER_THREAD, choose_threads
 
 V2_MOUNT = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw\n"
 V1_MOUNT = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"

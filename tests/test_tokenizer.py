@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer as RawTokenizer
 
-from ryzanstein_llm import tokenizer as tokenizer_module
 from ryzanstein_llm.errors import FormatError, InvalidParameterError
-from ryzanstein_llm.text_stream import _ALPHABET
-from ryzanstein_llm.tokenizer import Tokenizer
+from ryzanstein_llm.text import tokenizer as tokenizer_module
+from ryzanstein_llm.text.pipeline import _ALPHABET
+from ryzanstein_llm.text.tokenizer import Tokenizer
 
 BYTE_CHARACTERS = {byte: character for character, byte in _ALPHABET.items()}
 
@@ -303,7 +303,7 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path, content):
 
 @pytest.fixture(scope="module")
 def demo():
-    directory = Path(tokenizer_module.__file__).parent / "demo"
+    directory = Path(tokenizer_module.__file__).parent.parent / "demo"
     config = json.loads((directory / "tokenizer_config.json").read_text())
     return Tokenizer.from_file(directory / "tokenizer.json", config)
 

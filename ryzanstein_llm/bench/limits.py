@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..arena import Arena
 from ..kernels.limits import multiply_seconds, read_seconds
+from ..models.arena import Arena
 from ..profiling import Limits
 from ..validation import check_float, check_int
 from .cases import Measured

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._version import __version__
 from ..kernels import cpu
-from ..threads import choose_threads
+from ..system.threads import choose_threads
 
 __all__ = ["machine_card"]
 

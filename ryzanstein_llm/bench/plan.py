@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InvalidParameterError
 from ..kernels import cpu
-from ..threads import choose_threads
+from ..system.threads import choose_threads
 from ..validation import check_choice, check_int
 
 __all__ = ["Plan", "Setting", "make_plan"]

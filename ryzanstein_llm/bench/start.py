@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import BenchError
 from ..formats import open_checkpoint
 from ..model import BitNetModel
-from ..tokenizer import Tokenizer
+from ..text.tokenizer import Tokenizer
 from .cases import prompt
 from .memory import memory_in_use, peak_memory
 from .plan import Setting

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arena import Arena
 from ..errors import FormatError
 from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
 from ..kernels.head import ScreenedHead
 from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf, whole_layout
+from .arena import Arena
 from .base import LoadOptions
 
 __all__ = ["FLOAT_DTYPES", "WEIGHT_FORMATS", "Layouts", "WeightLoader", "format_of", "layouts_of"]

@@ -200,7 +200,7 @@ class TestPrefixes:
         assert pool.nbytes == 0
 
     def test_random_use_leaks_nothing(self):
-        """Sequences that share beginnings come, grow, are cut and go, in a pool that is too small."""
+        """Sequences that share beginnings come, grow, are cut and go; the pool is too small."""
         pool, index = make_pool(12)
         rng = np.random.default_rng(0)
         alive: list[tuple[KVCache, list[int]]] = []

@@ -58,9 +58,7 @@ def together(*works: Callable[[], None]) -> None:
 
 
 def ids_of(model: BitNetModel, tokens: list[int], new: int, **options: Any) -> list[int]:
-    result = model.generate(
-        tokens, max_tokens=new, ignore_eos=True, return_result=True, **options
-    )
+    result = model.generate(tokens, max_tokens=new, ignore_eos=True, return_result=True, **options)
     return result.ids
 
 
@@ -312,7 +310,12 @@ class TestTroubleOfOne:
         self, model, alone, monkeypatch
     ):
         """Text, sampler and tokens of the others recover, also with a random state."""
-        options = {"temperature": 1.0, "repetition_penalty": 1.2, "presence_penalty": 0.1, "seed": 2}
+        options = {
+            "temperature": 1.0,
+            "repetition_penalty": 1.2,
+            "presence_penalty": 0.1,
+            "seed": 2,
+        }
         expected = alone(prompt(40), 60, **options)
         choose, guard = Sampler.choose, threading.local()
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import InvalidParameterError
+from ..validation import check_int
 from .cgroup import cpu_quota
-from .errors import InvalidParameterError
-from .validation import check_int
 
 __all__ = ["MAX_THREADS", "ThreadChoice", "choose_threads"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import EmptyPromptError, FormatError, TokenizerMissingError
+from ..errors import EmptyPromptError, FormatError, TokenizerMissingError
+from ..validation import check_token_ids
 from .tokenizer import TextStream, Tokenizer
-from .validation import check_token_ids
 
 __all__ = ["Prompt", "PromptIds", "Vocabulary"]
 

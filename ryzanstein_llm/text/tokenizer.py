@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer as RawTokenizer
 
-from .errors import FormatError, InvalidParameterError
-from .text_stream import TextPipeline
+from ..errors import FormatError, InvalidParameterError
+from .pipeline import TextPipeline
 
 if TYPE_CHECKING:
-    from .formats import Checkpoint
+    from ..formats import Checkpoint
 
 __all__ = ["TextStream", "Tokenizer"]
 

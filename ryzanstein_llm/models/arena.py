@@ -12,7 +12,7 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.packing import aligned_empty
+from ..kernels.packing import aligned_empty
 
 __all__ = ["Arena"]
 

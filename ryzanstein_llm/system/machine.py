@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .kernels import cpu
+from ..kernels import cpu
 from .threads import choose_threads
 
 __all__ = ["cpu_info", "has_avx2", "num_threads"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
+from ..validation import check_int
 from .cgroup import memory_limit
-from .interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
-from .validation import check_int
 
 __all__ = ["cache_budget", "machine_memory"]
 
