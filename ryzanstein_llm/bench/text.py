@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..text_table import aligned, number, plural
+from ..text_table import aligned_parts, fields, number, plural
 from .figures import Row, Spread
 from .report import BenchReport
 
@@ -13,12 +13,18 @@ __all__ = ["render"]
 
 Column = tuple[str, Callable[[Row], str]]
 
+NAMES = 14
+"""Columns for the names of facts."""
+
+KEYS = ("tier", "threads", "context", "tokens", "sequences")
+"""What a row is about: in each part of a table that is too wide for one."""
+
 
 def render(report: BenchReport) -> str:
     """The whole report; lines end in a newline."""
     contexts = report.options["contexts"]
     blocks = [
-        _facts(_heading(report)),
+        fields(_heading(report), NAMES),
         _rows("streaming read", report, "read", [("GB/s", _scaled("rate", 1e-9))]),
         _rows("int8 multiply-adds", report, "multiply", [("GMAC/s", _scaled("rate", 1e-9))]),
         _rows(
@@ -28,15 +34,15 @@ def render(report: BenchReport) -> str:
             [
                 ("context", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms/token", _scaled("seconds", 1e3)),
+                ("ms/token", _median("seconds", 1e3)),
                 ("MB/token", _megabytes),
                 ("up", _density("rows")),
                 ("down", _density("columns")),
-                ("limit tokens/s", _median("limit")),
+                ("limit", _median("limit")),
                 ("MBU", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
+                ("outside", _median_percent("outside_kernels")),
                 (f"x at {contexts[0]}", _times("relative")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -46,13 +52,13 @@ def render(report: BenchReport) -> str:
             [
                 ("context", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms/token", _scaled("seconds", 1e3)),
+                ("ms/token", _median("seconds", 1e3)),
                 ("MB/token", _megabytes),
-                ("limit tokens/s", _median("limit")),
+                ("limit", _median("limit")),
                 ("MBU", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
+                ("outside", _median_percent("outside_kernels")),
                 ("skipping x", _times("relative")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -63,7 +69,7 @@ def render(report: BenchReport) -> str:
                 ("tokens", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
                 ("of int8 peak", _percent("limit_share")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -73,11 +79,11 @@ def render(report: BenchReport) -> str:
             [
                 ("tokens", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms", _scaled("seconds", 1e3)),
-                ("limit tokens/s", _median("limit")),
+                ("ms", _median("seconds", 1e3)),
+                ("limit", _median("limit")),
                 ("of int8 peak", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
-                ("x threads", _times("scaling")),
+                ("outside", _median_percent("outside_kernels")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -87,18 +93,16 @@ def render(report: BenchReport) -> str:
             [
                 ("sequences", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms/pass", _scaled("seconds", 1e3)),
-                ("limit tokens/s", _median("limit")),
+                ("ms/pass", _median("seconds", 1e3)),
+                ("limit", _median("limit")),
                 ("of int8 peak", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
+                ("outside", _median_percent("outside_kernels")),
                 ("x one", _times("relative")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
-        _facts(_starting(report)),
-        "median (least..most) of "
-        f"{plural(report.options['repetitions'], 'interleaved repetition')}; shares are of the "
-        "limit measured in the same round\n",
+        fields(_starting(report), NAMES),
+        fields(_legend(report), NAMES),
     ]
     return "\n".join(block for block in blocks if block)
 
@@ -175,8 +179,19 @@ def _start_of(
     return facts
 
 
-def _facts(facts: dict[str, str]) -> str:
-    return "".join(f"{name:<14} {value}\n" for name, value in facts.items())
+def _legend(report: BenchReport) -> dict[str, str]:
+    repetitions = plural(report.options["repetitions"], "interleaved repetition")
+    legend = {
+        "figures": f"median (least..most) of {repetitions}",
+        "limit": "tokens/s that streaming reads allow for one sequence, and int8 multiply-adds for "
+        "the rest; MBU and shares are of the limit in the same round",
+        "outside": "share of the time outside the kernels",
+        "x at, x one": "times the rate of one sequence at the shortest context",
+        "scaling": "times the rate with the fewest threads",
+    }
+    if any(row.kind == "dense" for row in report.rows):
+        legend["skipping x"] = "times the rate without skipping"
+    return legend
 
 
 def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column]) -> str:
@@ -186,23 +201,24 @@ def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column])
     columns = [("tier", lambda row: row.tier), ("threads", lambda row: str(row.threads)), *columns]
     lines = [[name for name, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
     kept = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    return f"{title}\n{aligned(zip(*kept, strict=True))}"
+    keys = sum(column[0] in KEYS for column in kept)
+    return f"{title}\n{aligned_parts(zip(*kept, strict=True), keys)}"
 
 
 def _scaled(attribute: str, factor: float = 1) -> Callable[[Row], str]:
     return lambda row: _spread(getattr(row, attribute), factor)
 
 
-def _median(attribute: str) -> Callable[[Row], str]:
-    return lambda row: number(getattr(row, attribute).median)
+def _median(attribute: str, factor: float = 1) -> Callable[[Row], str]:
+    return lambda row: number(getattr(row, attribute).median * factor)
 
 
 def _percent(attribute: str) -> Callable[[Row], str]:
-    return lambda row: _spread(getattr(row, attribute), 100, digits=1) + " %"
+    return lambda row: _spread(getattr(row, attribute), 100, digits=1) + "%"
 
 
 def _median_percent(attribute: str) -> Callable[[Row], str]:
-    return lambda row: f"{100 * getattr(row, attribute).median:.1f} %"
+    return lambda row: f"{100 * getattr(row, attribute).median:.1f}%"
 
 
 def _times(attribute: str) -> Callable[[Row], str]:

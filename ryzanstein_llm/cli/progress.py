@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TextIO
 
@@ -34,6 +33,8 @@ class ProgressBar:
             return
         self._next = now + INTERVAL
         self._drawn = True
+        import shutil  # late, as nearly all runs end without a bar
+
         columns = shutil.get_terminal_size().columns
         self._stream.write("\r" + render(done, total, what, columns - 1) + "\x1b[K")
         self._stream.flush()

@@ -22,8 +22,8 @@ def render(profile: Profile, limits: Limits | None) -> str:
     blocks.append(f"{1e3 * profile.seconds:.1f} ms in all: {whole}\n")
     if limits:
         blocks[-1] += (
-            f"limits: {limits.bytes_per_second / 1e9:.1f} GB/s from memory (what a CPU cache holds "
-            f"may come faster), {limits.multiply_adds_per_second / 1e9:.0f} int8 GMAC/s\n"
+            f"limits: {limits.bytes_per_second / 1e9:.1f} GB/s from memory (a CPU cache may give "
+            f"more),\n{limits.multiply_adds_per_second / 1e9:.0f} GMAC/s at the peak of int8\n"
         )
     return "\n".join(blocks)
 
@@ -34,29 +34,31 @@ def _phase(phase: Phase, limits: Limits | None) -> str:
         f"{phase.name}: {phase.passes} pass{'' if phase.passes == 1 else 'es'}, "
         f"{plural(phase.tokens, 'token')}, {number(each)} ms a token"
     )
-    header = ["operation", "us/token", "share", "waiting", "calls", "MB/token", "GB/s"]
-    header += ["of limit"] if limits else []
-    header += ["MMAC/token", "GMAC/s"]
-    header += ["of int8 peak"] if limits else []
-    lines = [header]
-    lines += [_line(operation, phase, limits) for operation in phase.operations]
-    return f"{title}\n{aligned(lines)}"
+    times = [["operation", "us/token", "share", "waiting", "calls"]]
+    times += [_times(operation, phase) for operation in phase.operations]
+    header = ["a token", "MB", "GB/s", *(["of limit"] if limits else [])]
+    header += ["MMAC", "GMAC/s", *(["of peak"] if limits else [])]
+    works = [header]
+    works += [_work(operation, phase, limits) for operation in phase.operations if operation.bytes]
+    return f"{title}\n{aligned(times)}\n{aligned(works)}"
 
 
-def _line(operation: OperationTime, phase: Phase, limits: Limits | None) -> list[str]:
-    seconds, tokens = operation.seconds, phase.tokens
-    line = [
+def _times(operation: OperationTime, phase: Phase) -> list[str]:
+    return [
         operation.title,
-        number(1e6 * seconds / tokens),
-        _share(seconds, phase.seconds),
-        _share(operation.wait_seconds, seconds) if operation.calls else "",
+        number(1e6 * operation.seconds / phase.tokens),
+        _share(operation.seconds, phase.seconds),
+        _share(operation.wait_seconds, operation.seconds) if operation.calls else "",
         str(operation.calls or ""),
     ]
+
+
+def _work(operation: OperationTime, phase: Phase, limits: Limits | None) -> list[str]:
     rate, products = operation.bytes_per_second, operation.multiply_adds_per_second
-    line += [number(operation.bytes / 1e6 / tokens), number(rate / 1e9)] if rate else ["", ""]
+    line = [operation.title, number(operation.bytes / 1e6 / phase.tokens), number(rate / 1e9)]
     if limits:
-        line.append(_share(rate, limits.bytes_per_second) if rate else "")
-    amount = operation.multiply_adds / 1e6 / tokens
+        line.append(_share(rate, limits.bytes_per_second))
+    amount = operation.multiply_adds / 1e6 / phase.tokens
     line += [number(amount), number(products / 1e9)] if products else ["", ""]
     if limits:
         int8 = operation.kind == "int8"
