@@ -160,7 +160,7 @@ class Command(_Page):
             if argument == "--":
                 return [*prepared, "--", *texts, *rest]
             found = _options_in(argument, known)
-            if not found and argument[:1] == "-" and " " in argument.partition("=")[0]:
+            if not found and argument[:1] == "-" and _has_blank(argument.partition("=")[0]):
                 texts.append(argument)
                 continue
             prepared.append(argument)
@@ -213,6 +213,10 @@ def _options_in(
             if takes_value(param):
                 break
     return found
+
+
+def _has_blank(text: str) -> bool:
+    return any(map(str.isspace, text))
 
 
 def takes_value(param: click.Parameter) -> bool:
