@@ -147,7 +147,7 @@ def test_what_is_wrong_stands_under_the_file_and_fits_80_columns(
     assert line.endswith(str(path))
     assert why
     for part in why:
-        assert part.startswith(" " * 24)
+        assert part.startswith(" " * 6)
         assert len(part) <= 80 or len(part.split()) == 1
     (found,) = inventory(cache)
     assert " ".join(" ".join(why).split()) == found.why

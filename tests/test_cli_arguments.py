@@ -186,7 +186,7 @@ class TestRefusals:
         [
             ("", "a command is missing; there are generate, info, bench, cache, completion"),
             ("fly", "no command 'fly'; there are generate, info, bench, cache, completion"),
-            ("generat x", "no command 'generat'; did you mean generate?"),
+            ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),
             ("generate x --tempp 1", "no option --tempp; did you mean --temp?"),
             ("generate x --max_tokens=1", "no option --max_tokens; did you mean --max-tokens?"),

@@ -125,7 +125,7 @@ def _show(directory: Path, names: Sequence[str], verify: bool = False) -> list[C
         files.append(file)
         write(f"  {format_bytes(file.nbytes):>8}  {file.state:<10}  {file.whose}\n")
         if file.why:
-            write(fields({"": file.why}, 23))
+            write(fields({"": file.why}, 5))
     write(f"  {_sum(files)}\n")
     return files
 

@@ -51,11 +51,11 @@ def read_prompt(
     if given:
         return _read_standard_input()
     if sys.stdin is None or sys.stdin.isatty():
-        problem = "a prompt is missing: give it in quotes, or with -p or -f, or pipe it in"
+        problem = "a prompt is missing: quote it, or use -p, -f or a pipe"
         raise click.UsageError(problem, context)
     prompt = _read_standard_input()
     if not prompt:
-        problem = "a prompt is missing: there is none on the command line nor on standard input"
+        problem = "a prompt is missing, and standard input is empty"
         raise click.UsageError(problem, context)
     return prompt
 
