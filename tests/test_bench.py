@@ -538,11 +538,13 @@ def test_tables_fit_80_columns_and_drop_no_column(report: bench.BenchReport) -> 
     """A table that is too wide comes in parts, each of which says what its rows are about."""
     lines = report.text().splitlines()
     assert max(map(len, lines)) <= 80
-    decode = lines[lines.index("decode, one sequence, greedy") + 1 :]
+    begin = lines.index("decode, one sequence, greedy") + 1
+    decode = lines[begin : lines.index("ternary projections alone")]
     headings = [line.split() for line in decode if line.startswith("  tier")]
-    assert headings[0][:3] == headings[1][:3] == ["tier", "threads", "context"]
+    assert len(headings) > 1
+    assert all(heading[:3] == ["tier", "threads", "context"] for heading in headings)
     for column in ("tokens/s", "ms/token", "MB/token", "limit", "MBU", "outside", "scaling"):
-        assert column in headings[0] + headings[1]
+        assert sum(column in heading for heading in headings) == 1
     row = report.row("decode at 16", threads=2)
     shares = (100 * share for share in (row.limit_share.median, row.outside_kernels.median))
     for share in shares:

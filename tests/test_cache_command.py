@@ -191,6 +191,8 @@ def test_names_choose_files(tmp_path: Path, cache: Path, monkeypatch, capsys) ->
         assert found["checkpoint"] == str(one), name
     assert main(["cache", "verify", "one", "two"]) == 0
     assert "2 files" in capsys.readouterr().out
+    monkeypatch.chdir(one)
+    assert not list(inventory(cache, [""]))
     two.rename(tmp_path / "t[w]o")
     assert [found.checkpoint for found in inventory(cache, [str(two)])] == [str(two)]
 

@@ -376,6 +376,7 @@ class TestProgressBar:
 
     def test_shows_on_a_terminal_and_is_erased(self, monkeypatch):
         monkeypatch.setattr(progress, "PATIENCE", 0)
+        monkeypatch.setenv("TERM", "xterm")
         terminal = self.Terminal()
         bar = progress.ProgressBar(terminal)
         bar.update(3, 4, "repacking")
@@ -390,6 +391,15 @@ class TestProgressBar:
         bar.update(3, 4, "repacking")
         bar.close()
         assert file.getvalue() == ""
+
+    def test_does_not_show_on_a_terminal_that_cannot_erase(self, monkeypatch):
+        monkeypatch.setattr(progress, "PATIENCE", 0)
+        monkeypatch.setenv("TERM", "dumb")
+        terminal = self.Terminal()
+        bar = progress.ProgressBar(terminal)
+        bar.update(3, 4, "repacking")
+        bar.close()
+        assert terminal.getvalue() == ""
 
     def test_does_not_show_what_is_soon_done(self):
         terminal = self.Terminal()

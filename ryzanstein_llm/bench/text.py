@@ -36,11 +36,11 @@ def render(report: BenchReport) -> str:
                 ("tokens/s", _scaled("rate")),
                 ("ms/token", _median("seconds", 1e3)),
                 ("MB/token", _megabytes),
-                ("up", _density("rows")),
-                ("down", _density("columns")),
                 ("limit", _median("limit")),
                 ("MBU", _percent("limit_share")),
                 ("outside", _median_percent("outside_kernels")),
+                ("up", _density("rows")),
+                ("down", _density("columns")),
                 (f"x at {contexts[0]}", _times("relative")),
                 ("scaling", _times("scaling")),
             ],
@@ -190,6 +190,7 @@ def _legend(report: BenchReport) -> dict[str, str]:
         "scaling": "times the rate with the fewest threads",
     }
     if any(row.kind == "dense" for row in report.rows):
+        legend["up, down"] = "share of these weights that was read; the rest was skipped"
         legend["skipping x"] = "times the rate without skipping"
     return legend
 

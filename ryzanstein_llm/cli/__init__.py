@@ -92,11 +92,11 @@ def _run(arguments: list[str]) -> int:
 def _refuse(error: click.UsageError) -> int:
     from .usage import explain
 
-    if error.ctx is not None and not isinstance(error, click.BadParameter):
-        sys.stderr.write(f"{error.ctx.get_usage()}\n")
-    return _fail(explain(error), 2)
+    # A wrong value is not a matter of form.
+    shown = None if isinstance(error, click.BadParameter) else error.ctx
+    return _fail(explain(error), 2, f"{shown.get_usage()}\n" if shown else "")
 
 
-def _fail(message: str, code: int) -> int:
-    say(f"error: {message}")
+def _fail(message: str, code: int, usage: str = "") -> int:
+    say(f"error: {message}", usage)
     return code

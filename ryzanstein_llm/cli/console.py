@@ -64,10 +64,10 @@ def write(text: str) -> None:
         sys.stdout.flush()
 
 
-def say(message: str) -> None:
-    """One line on standard error, with the program's name."""
+def say(message: str, before: str = "") -> None:
+    """One line on standard error, with the program's name; `before` are lines that go before it."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
-        sys.stderr.write(f"{PROGRAM}: {' '.join(message.split())}\n")
+        sys.stderr.write(f"{before}{PROGRAM}: {' '.join(message.split())}\n")
         sys.stderr.flush()
 
 

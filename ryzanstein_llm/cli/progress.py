@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TextIO
 
@@ -17,12 +18,13 @@ INTERVAL = 0.05
 class ProgressBar:
     """Draws what `update` is told, until `close`.
 
-    Draws nothing if `stream` is not a terminal, or if all is done within `PATIENCE`.
+    Draws nothing if `stream` is no terminal or a dumb one, which cannot erase, or if all is done
+    within `PATIENCE`.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._terminal = stream.isatty()
+        self._terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._next = time.monotonic() + PATIENCE
         self._drawn = False
 

@@ -50,10 +50,13 @@ class CachedFile:
     def is_called(self, name: str) -> bool:
         """Whether `name` is the checkpoint's path, the file's, or the file's name. A relative path
         will do, and a pattern as shells have it, in which `*` also stands for slashes."""
-        own = [str(self.path), self.path.name, *([self.checkpoint] if self.checkpoint else [])]
+        if not name:  # as a variable that is not set; its absolute path would be this directory
+            return False
+        own = [str(self.path), self.path.name, self.whose]
         asked = (name, os.path.abspath(name))
-        return any(mine == wanted or fnmatch.fnmatchcase(mine, wanted)
-                   for mine in own for wanted in asked)  # fmt: skip
+        return any(
+            mine == wanted or fnmatch.fnmatchcase(mine, wanted) for mine in own for wanted in asked
+        )
 
 
 def inventory(
