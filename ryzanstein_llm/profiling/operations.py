@@ -16,7 +16,7 @@ TITLES = {
     "o": "gemm o",
     "gate_up": "gemm gate, up; activation",
     "gate": "gemm gate",
-    "up": "gemm up, open; activation",
+    "up": "gemm up (open rows); activation",
     "down": "gemm down",
     "head_norm": "final norm",
     "head_screen": "head: screen",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..text_table import aligned, number, plural
+from ..text_table import aligned_parts, number, plural
 from .operations import Limits, OperationTime, Phase
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _phase(phase: Phase, limits: Limits | None) -> str:
     header += ["MMAC", "GMAC/s", *(["of peak"] if limits else [])]
     works = [header]
     works += [_work(operation, phase, limits) for operation in phase.operations if operation.bytes]
-    return f"{title}\n{aligned(times)}\n{aligned(works)}"
+    return f"{title}\n{aligned_parts(times, 1)}\n{aligned_parts(works, 1)}"
 
 
 def _times(operation: OperationTime, phase: Phase) -> list[str]:
