@@ -47,7 +47,21 @@ class UnsupportedIsaError(RyzansteinError, RuntimeError):
 
 
 class InvalidParameterError(RyzansteinError, ValueError):
-    """An argument is outside its documented range."""
+    """An argument is outside its documented range.
+
+    Attributes
+    ----------
+    problem : str
+        The message, without the argument's name where that comes first.
+    parameter : str or None
+        That name, so that a caller whose users know the argument by another one can say theirs;
+        None where the message begins otherwise.
+    """
+
+    def __init__(self, problem: str, parameter: str | None = None) -> None:
+        super().__init__(problem if parameter is None else f"{parameter} {problem}")
+        self.problem = problem
+        self.parameter = parameter
 
 
 class ContextOverflowError(RyzansteinError, ValueError):
@@ -61,8 +75,8 @@ class ContextOverflowError(RyzansteinError, ValueError):
 
     def __init__(self, needed: int, context_length: int) -> None:
         super().__init__(
-            f"{needed} tokens do not fit a context of {context_length} tokens; "
-            "shorten the prompt, or raise context_length if the checkpoint's is larger"
+            f"{needed} tokens do not fit a context of {context_length} tokens; shorten the "
+            "prompt, or open the model with a longer context if the checkpoint has one"
         )
         self.needed = needed
         self.context_length = context_length

@@ -32,7 +32,8 @@ def _part(block: Block) -> str:
     if isinstance(block, Table):
         header, *lines = block.lines
         rows = _row("th", header) + "".join(_row("td", line) for line in lines)
-        return f"<div>{escape(block.title)}</div>{_table(rows)}"
+        title = f"<div>{escape(block.title)}</div>" if block.title else ""
+        return title + _table(rows)
     return _table("".join(_row("td", pair, numbers=False) for pair in block.items()))
 
 

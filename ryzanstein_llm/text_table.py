@@ -1,49 +1,133 @@
-"""Reports of tables, facts and texts, as plain text; numbers of a sensible length."""
+"""Reports of tables, facts and texts, as plain text that fits a terminal; numbers of a sensible
+length."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Block", "Table", "aligned", "as_text", "beginning", "number", "plural"]
+__all__ = [
+    "WIDTH",
+    "Block",
+    "Table",
+    "aligned",
+    "aligned_parts",
+    "as_text",
+    "beginning",
+    "fields",
+    "number",
+    "plural",
+]
+
+WIDTH = 80
+"""Columns of a terminal, which reports keep to where values allow."""
+
+INDENT, GAP = "  ", "  "
+
+NAMES = 14
+"""Columns for the names of facts in a report."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table under its title. The first line has the names of the columns."""
+    """A table under its title (none if empty).
+
+    Attributes
+    ----------
+    lines : sequence of sequences of str
+        The first has the names of the columns.
+    keys : int
+        Columns at the left that say what a line is about.
+    """
 
     title: str
     lines: Sequence[Sequence[str]]
+    keys: int = 1
 
 
 Block = Table | Mapping[str, str] | str
 """A part of a report: a table, facts by name, or a text."""
 
 
-def as_text(blocks: Iterable[Block]) -> str:
-    """The parts with an empty line between them; lines end in a newline."""
-    return "\n".join(_part(block) for block in blocks)
+def as_text(blocks: Iterable[Block], width: int = WIDTH) -> str:
+    """The parts with an empty line between them, no wider than `width` where values allow; lines
+    end in a newline."""
+    return "\n".join(_part(block, width) for block in blocks)
 
 
-def _part(block: Block) -> str:
+def _part(block: Block, width: int) -> str:
     if isinstance(block, Table):
-        return f"{block.title}\n{aligned(block.lines)}"
+        title = f"{block.title}\n" if block.title else ""
+        return title + aligned_parts(block.lines, block.keys, width)
     if isinstance(block, str):
-        return f"{block}\n"
-    return "".join(f"{name:<14} {value}\n" for name, value in block.items())
+        return "".join(f"{_wrapped(line, width)}\n" for line in block.split("\n"))
+    return fields(block, NAMES, width=width)
 
 
 def aligned(lines: Iterable[Sequence[str]]) -> str:
     """Cells under each other: the first column to the left, the others to the right. Each line is
     indented by two spaces and ends in a newline."""
     table = [list(line) for line in lines]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = _widths(table)
     text = ""
     for first, *others in table:
         cells = [first.ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        text += f"  {'  '.join(cells)}".rstrip() + "\n"
+        text += f"{INDENT}{GAP.join(cells)}".rstrip() + "\n"
     return text
+
+
+def aligned_parts(lines: Iterable[Sequence[str]], keys: int, width: int = WIDTH) -> str:
+    """As `aligned`; where that is wider than `width`, several tables with an empty line between
+    them, each with as many of the columns as fit.
+
+    Parameters
+    ----------
+    keys : int
+        Columns at the left that say what a line is about, and so stand in each table.
+    """
+    table = [list(line) for line in lines]
+    widths = [len(GAP) + cells for cells in _widths(table)]
+    parts: list[list[int]] = [[]]
+    room = left = width - sum(widths[:keys])
+    for column, needed in enumerate(widths[keys:], keys):
+        if needed > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append(column)
+        left -= needed
+    return "\n".join(
+        aligned([*line[:keys], *(line[column] for column in part)] for line in table)
+        for part in parts
+    )
+
+
+def fields(facts: Mapping[str, str], names: int, *, indent: int = 0, width: int = WIDTH) -> str:
+    """A line for each name and its value; values wrap at blanks, and go on under themselves.
+
+    Parameters
+    ----------
+    names : int
+        Columns for the names; a blank follows.
+    """
+    text = ""
+    for name, value in facts.items():
+        begin = f"{' ' * indent}{name:<{names}} "
+        text += (_wrapped(value, width, begin) or begin.rstrip()) + "\n"
+    return text
+
+
+def _wrapped(text: str, width: int, begin: str = "") -> str:
+    """A text after its beginning, broken at blanks only; it goes on under itself."""
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=begin,
+        subsequent_indent=" " * len(begin),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def number(value: float, digits: int | None = None) -> str:
@@ -61,3 +145,7 @@ def beginning(text: str, length: int = 60) -> str:
 def plural(count: int, noun: str) -> str:
     """As "1 token", "2 tokens"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _widths(table: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*table, strict=True)]

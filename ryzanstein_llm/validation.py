@@ -21,13 +21,13 @@ Choice = TypeVar("Choice")
 def check_int(name: str, value: Any, low: int, high: int) -> int:
     """An integer (Python's or NumPy's, not a bool) in low..high."""
     if isinstance(value, (bool, np.bool_)):
-        raise InvalidParameterError(f"{name} must be an integer, not {value!r}")
+        raise InvalidParameterError(f"must be an integer, not {value!r}", name)
     try:
         number = operator.index(value)
     except TypeError:
-        raise InvalidParameterError(f"{name} must be an integer, not {value!r}") from None
+        raise InvalidParameterError(f"must be an integer, not {value!r}", name) from None
     if not low <= number <= high:
-        raise InvalidParameterError(f"{name} must be in {low}..{high}, not {number}")
+        raise InvalidParameterError(f"must be in {low}..{high}, not {number}", name)
     return number
 
 
@@ -35,15 +35,16 @@ def check_float(
     name: str, value: Any, low: float, high: float, *, above_low: bool = False
 ) -> float:
     """A finite number in low..high; above_low excludes low itself."""
-    if isinstance(value, (bool, str, bytes)):
-        raise InvalidParameterError(f"{name} must be a number, not {value!r}")
+    expected = f"in {'(' if above_low else '['}{low:g}, {high:g}]"
     try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidParameterError(f"{name} must be a number, not {value!r}") from None
+        problem = f"must be a number {expected}, not {value!r}"
+        raise InvalidParameterError(problem, name) from None
     if not math.isfinite(number) or not low <= number <= high or (above_low and number == low):
-        bracket = "(" if above_low else "["
-        raise InvalidParameterError(f"{name} must be in {bracket}{low:g}, {high:g}], not {value!r}")
+        raise InvalidParameterError(f"must be {expected}, not {value!r}", name)
     return number
 
 
@@ -53,7 +54,7 @@ def check_choice(name: str, value: Any, choices: Collection[Choice]) -> Choice:
         if isinstance(value, type(choice)) and value == choice:
             return choice
     listed = ", ".join(repr(choice) for choice in choices)
-    raise InvalidParameterError(f"{name} must be one of {listed}, not {value!r}")
+    raise InvalidParameterError(f"must be one of {listed}, not {value!r}", name)
 
 
 def check_token_ids(
@@ -65,14 +66,14 @@ def check_token_ids(
 ) -> list[int]:
     """Token ids as a list of ints in 0..vocab_size-1; or_text: errors say that a str would do."""
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
-        raise InvalidParameterError(f"{name} must be one-dimensional, not of shape {ids.shape}")
+        raise InvalidParameterError(f"must be one-dimensional, not of shape {ids.shape}", name)
     kinds = "str or token ids" if or_text else "token ids"
     if isinstance(ids, (str, bytes, bytearray)):  # bytes would pass for small integers
-        raise InvalidParameterError(f"{name} must be {kinds}, not {type(ids).__name__}")
+        raise InvalidParameterError(f"must be {kinds}, not {type(ids).__name__}", name)
     try:
         values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
     except TypeError:
-        raise InvalidParameterError(f"{name} must be {kinds}, not {ids!r}") from None
+        raise InvalidParameterError(f"must be {kinds}, not {ids!r}", name) from None
     return [
         check_int(f"{name}[{index}]", value, 0, vocab_size - 1)
         for index, value in enumerate(values)

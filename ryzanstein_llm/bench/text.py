@@ -13,6 +13,9 @@ __all__ = ["blocks"]
 
 Column = tuple[str, Callable[[Row], str]]
 
+KEYS = ("tier", "threads", "context", "tokens", "sequences")
+"""Names of the columns that say what a row is about."""
+
 
 def blocks(report: BenchReport) -> list[Block]:
     """The whole report."""
@@ -28,15 +31,15 @@ def blocks(report: BenchReport) -> list[Block]:
             [
                 ("context", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms/token", _scaled("seconds", 1e3)),
+                ("ms/token", _median("seconds", 1e3)),
                 ("MB/token", _megabytes),
+                ("limit", _median("limit")),
+                ("MBU", _percent("limit_share")),
+                ("outside", _median_percent("outside_kernels")),
                 ("up", _density("rows")),
                 ("down", _density("columns")),
-                ("limit tokens/s", _median("limit")),
-                ("MBU", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
                 (f"x at {contexts[0]}", _times("relative")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -46,13 +49,13 @@ def blocks(report: BenchReport) -> list[Block]:
             [
                 ("context", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms/token", _scaled("seconds", 1e3)),
+                ("ms/token", _median("seconds", 1e3)),
                 ("MB/token", _megabytes),
-                ("limit tokens/s", _median("limit")),
+                ("limit", _median("limit")),
                 ("MBU", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
+                ("outside", _median_percent("outside_kernels")),
                 ("skipping x", _times("relative")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -63,7 +66,7 @@ def blocks(report: BenchReport) -> list[Block]:
                 ("tokens", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
                 ("of int8 peak", _percent("limit_share")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -73,11 +76,11 @@ def blocks(report: BenchReport) -> list[Block]:
             [
                 ("tokens", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms", _scaled("seconds", 1e3)),
-                ("limit tokens/s", _median("limit")),
+                ("ms", _median("seconds", 1e3)),
+                ("limit", _median("limit")),
                 ("of int8 peak", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
-                ("x threads", _times("scaling")),
+                ("outside", _median_percent("outside_kernels")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _rows(
@@ -87,18 +90,16 @@ def blocks(report: BenchReport) -> list[Block]:
             [
                 ("sequences", lambda row: str(row.size)),
                 ("tokens/s", _scaled("rate")),
-                ("ms/pass", _scaled("seconds", 1e3)),
-                ("limit tokens/s", _median("limit")),
+                ("ms/pass", _median("seconds", 1e3)),
+                ("limit", _median("limit")),
                 ("of int8 peak", _percent("limit_share")),
-                ("outside kernels", _median_percent("outside_kernels")),
+                ("outside", _median_percent("outside_kernels")),
                 ("x one", _times("relative")),
-                ("x threads", _times("scaling")),
+                ("scaling", _times("scaling")),
             ],
         ),
         _starting(report),
-        "median (least..most) of "
-        f"{plural(report.options['repetitions'], 'interleaved repetition')}; shares are of the "
-        "limit measured in the same round",
+        _legend(report),
     ]
     return [block for block in found if block is not None]
 
@@ -175,6 +176,22 @@ def _start_of(
     return facts
 
 
+def _legend(report: BenchReport) -> dict[str, str]:
+    repetitions = plural(report.options["repetitions"], "interleaved repetition")
+    legend = {
+        "figures": f"median (least..most) of {repetitions}",
+        "limit": "tokens/s that streaming reads allow for one sequence, and int8 multiply-adds for "
+        "the rest; MBU and shares are of the limit in the same round",
+        "outside": "share of the time outside the kernels",
+        "x at, x one": "times the rate of one sequence at the shortest context",
+        "scaling": "times the rate with the fewest threads",
+    }
+    if any(row.kind == "dense" for row in report.rows):
+        legend["up, down"] = "share of these weights that was read; the rest was skipped"
+        legend["skipping x"] = "times the rate without skipping"
+    return legend
+
+
 def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column]) -> Table | None:
     rows = [row for row in report.rows if row.kind == kind]
     if not rows:
@@ -182,23 +199,24 @@ def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column])
     columns = [("tier", lambda row: row.tier), ("threads", lambda row: str(row.threads)), *columns]
     lines = [[name for name, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
     kept = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    return Table(title, list(zip(*kept, strict=True)))
+    keys = sum(column[0] in KEYS for column in kept)
+    return Table(title, list(zip(*kept, strict=True)), keys)
 
 
 def _scaled(attribute: str, factor: float = 1) -> Callable[[Row], str]:
     return lambda row: _spread(getattr(row, attribute), factor)
 
 
-def _median(attribute: str) -> Callable[[Row], str]:
-    return lambda row: number(getattr(row, attribute).median)
+def _median(attribute: str, factor: float = 1) -> Callable[[Row], str]:
+    return lambda row: number(getattr(row, attribute).median * factor)
 
 
 def _percent(attribute: str) -> Callable[[Row], str]:
-    return lambda row: _spread(getattr(row, attribute), 100, digits=1) + " %"
+    return lambda row: _spread(getattr(row, attribute), 100, digits=1) + "%"
 
 
 def _median_percent(attribute: str) -> Callable[[Row], str]:
-    return lambda row: f"{100 * getattr(row, attribute).median:.1f} %"
+    return lambda row: f"{100 * getattr(row, attribute).median:.1f}%"
 
 
 def _times(attribute: str) -> Callable[[Row], str]:

@@ -1,37 +1,65 @@
-"""The command line `ryzanstein-llm`: parser, exit codes, nothing of the engine.
+"""The command line `ryzanstein-llm`: commands, exit codes, nothing of the engine.
 
-Each command is a module with `add_parser(subparsers)`, which sets `run` to a
-function from the parsed arguments to an exit code. Commands import the engine when
-they run, so that `--help` and mistyped arguments answer at once. Drawing is done by
+Each command is a module with a `command`, whose function returns an exit code. Commands import the
+engine when they run, so that `--help` and mistyped arguments answer at once. Drawing is done by
 hand (`progress.py`): one bar is not worth a dependency in the base install.
 
 Exit codes: 0 done; 1 out of memory, or `bench` found outputs that differ, or `cache verify` a
-damaged file; 2 bad input, one line on standard error; 130 interrupted by Ctrl-C; 141 the reader
-of standard output went away.
+damaged file; 2 bad input, one line on standard error, and the usage before it where the command
+line has a wrong form; 130 interrupted by Ctrl-C; 141 the reader of standard output went away.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 from collections.abc import Sequence
 
+import click
+
 from ..errors import BenchError, RyzansteinError
-from . import bench, cache, generate, info
-from .console import abandon_stdout, console
+from . import bench, cache, completion, generate, info
+from .command import Program
+from .console import PROGRAM, abandon_stdout, say, standard_streams, write
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
-PROGRAM = "ryzanstein-llm"
-COMMANDS = (generate, info, bench, cache)
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        import ryzanstein_llm
+
+        write(f"{PROGRAM} {ryzanstein_llm.__version__}\n")
+        context.exit(0)
+
+
+program = Program(
+    PROGRAM,
+    help="Run ternary (BitNet b1.58) language models on the CPU.",
+    commands={
+        module.command.name or "": module.command
+        for module in (generate, info, bench, cache, completion)
+    },
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="print the version and exit",
+        )
+    ],
+    subcommand_metavar="COMMAND ...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to `sys.argv[1:]`."""
-    arguments = _parser().parse_args(argv)
-    with console(PROGRAM, arguments.verbose):
+    with standard_streams():
         try:
-            code: int = arguments.run(arguments)
+            code = _run(list(sys.argv[1:] if argv is None else argv))
             sys.stdout.flush()
             return code
         except KeyboardInterrupt:
@@ -39,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             abandon_stdout()
             return 141
+        except click.UsageError as error:
+            return _refuse(error)
         except MemoryError as error:
             return _fail(f"not enough memory: {error}", 1)
         except BenchError as error:
@@ -47,27 +77,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(str(error), 2)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Run ternary (BitNet b1.58) language models on the CPU."
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    return parser
+def _run(arguments: list[str]) -> int:
+    instruction = os.environ.get(completion.VARIABLE)
+    if instruction:
+        return completion.complete(program, instruction)
+    try:
+        with program.make_context(PROGRAM, arguments) as context:
+            code: int = program.invoke(context)
+            return code
+    except click.exceptions.Exit as end:
+        return end.exit_code
 
 
-class _Version(argparse.Action):
-    """`action="version"` would need the version, so the engine, before anything is parsed."""
+def _refuse(error: click.UsageError) -> int:
+    from .usage import explain
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import ryzanstein_llm
-
-        sys.stdout.write(f"{PROGRAM} {ryzanstein_llm.__version__}\n")
-        parser.exit(0)
+    # A wrong value is not a matter of form.
+    shown = None if isinstance(error, click.BadParameter) else error.ctx
+    return _fail(explain(error), 2, f"{shown.get_usage()}\n" if shown else "")
 
 
-def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"{PROGRAM}: error: {' '.join(message.split())}\n")
+def _fail(message: str, code: int, usage: str = "") -> int:
+    say(f"error: {message}", usage)
     return code

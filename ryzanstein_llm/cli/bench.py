@@ -2,103 +2,139 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import sys
+from typing import Any
 
+import click
+
+from .command import Command, exclude, integer, option, spellings, verbose_option
 from .console import write
-from .model import add_cache_option, add_format_option
+from .model import cache_option, format_option, kv_option, path_option
 from .progress import ProgressBar
 
-__all__ = ["add_parser", "run"]
+__all__ = ["command"]
 
 SPARSE_GATES = 0.2
+MEASURED = "What is measured"
+
+HELP = """\
+Measure memory bandwidth and int8 peak, decoding, prompts, several sequences in one pass, load time
+and memory, interleaved in one run. The outputs of all settings and of the scalar tier are compared:
+exit code 1, and no figures, if one differs.
+"""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "bench",
-        help="measure speed against the limits of this machine",
-        description="Measure memory bandwidth and int8 peak, decoding, prompts, several sequences "
-        "in one pass, load time and memory, interleaved in one run, and compare the outputs of "
-        "all settings and of the scalar tier. Exit code 1, and no figures, if an output differs.",
-    )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--model",
-        metavar="PATH",
-        help="a .safetensors file or a checkpoint directory (default: the built-in demo model)",
-    )
-    source.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="random weights in the shapes of this model: bitnet-b1.58-2B-4T, tales-6m or tiny",
-    )
-    parser.add_argument(
-        "--sparse",
-        action="store_true",
-        help=f"with --preset: weights that make about {SPARSE_GATES:.0%} of gates positive".replace(
-            "%", "%%"
-        ),
-    )
-    parser.add_argument(
-        "--keep", metavar="DIR", help="with --preset: write the weights here, and leave them"
-    )
-    several = (
-        ("--threads", int, "N", "numbers of threads (default: as other commands choose)"),
-        (
-            "--tiers",
-            str,
-            "TIER",
-            "kernel tiers, as info lists them, on weights kept as the tier in use likes them "
-            "(default: that one; RYZANSTEIN_ISA measures another with what it likes)",
-        ),
-        (
-            "--contexts",
-            int,
-            "N",
-            "positions in the cache when decoding begins (default: 16, 1024 and nearly all)",
-        ),
-        ("--prefill", int, "N", "lengths of prompts (default: 32, 128, 512)"),
-        ("--batches", int, "N", "sequences in one pass (default: 1, 2, 4, 8, 16)"),
-    )
-    for name, kind, metavar, text in several:
-        parser.add_argument(name, type=kind, nargs="+", metavar=metavar, help=text)
-    parser.add_argument("--kv-dtype", metavar="KIND", help="float32, bfloat16 (default) or int8")
-    parser.add_argument("--repetitions", type=int, metavar="N", help="rounds (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="try the benchmark, not the machine")
-    parser.add_argument(
-        "--no-scalar-check", action="store_true", help="do not compare with the scalar tier"
-    )
-    add_format_option(parser)
-    add_cache_option(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object with all repetitions")
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="show what is done")
-    parser.set_defaults(run=run)
+@click.command(
+    "bench",
+    cls=Command,
+    short_help="measure speed against the limits of this machine",
+    help=HELP,
+)
+@path_option
+@option(
+    "--preset",
+    metavar="NAME",
+    section="Model",
+    help="random weights in the shapes of this model: bitnet-b1.58-2B-4T, tales-6m or tiny",
+)
+@option(
+    "--sparse",
+    "sparse_gates",
+    is_flag=True,
+    section="Model",
+    help=f"with --preset: weights that make about {SPARSE_GATES:.0%} of gates positive",
+)
+@option(
+    "--keep",
+    type=click.Path(),
+    metavar="DIR",
+    section="Model",
+    help="with --preset: write the weights here, and leave them",
+)
+@kv_option
+@format_option
+@cache_option
+@option(
+    "-t",
+    "--threads",
+    "n_threads",
+    type=integer,
+    several=True,
+    metavar="N...",
+    section=MEASURED,
+    help="numbers of threads (default: as other commands choose)",
+)
+@option(
+    "--tiers",
+    several=True,
+    metavar="TIER...",
+    section=MEASURED,
+    help="kernel tiers, as info lists them, on weights kept as the tier in use likes them "
+    "(default: that one; RYZANSTEIN_ISA measures another with what it likes)",
+)
+@option(
+    "--contexts",
+    type=integer,
+    several=True,
+    metavar="N...",
+    section=MEASURED,
+    help="positions in the cache when decoding begins (default: 16, 1024 and nearly all)",
+)
+@option(
+    "--prefill",
+    type=integer,
+    several=True,
+    metavar="N...",
+    section=MEASURED,
+    help="lengths of prompts (default: 32, 128, 512)",
+)
+@option(
+    "--batches",
+    type=integer,
+    several=True,
+    metavar="N...",
+    section=MEASURED,
+    help="sequences in one pass (default: 1, 2, 4, 8, 16)",
+)
+@option("--repetitions", type=integer, metavar="N", section=MEASURED, help="rounds (default: 5)")
+@option("--quick", is_flag=True, section=MEASURED, help="try the benchmark, not the machine")
+@option(
+    "--no-scalar-check",
+    is_flag=True,
+    section=MEASURED,
+    help="do not compare with the scalar tier",
+)
+@option("--json", "as_json", is_flag=True, help="one JSON object with all repetitions")
+@verbose_option
+@click.pass_context
+def command(context: click.Context, /, **given: Any) -> int:
+    exclude(context, "path", "preset")
+    for name in ("sparse_gates", "keep"):
+        if name in spellings(context) and given["preset"] is None:
+            raise click.UsageError(f"{spellings(context)[name]} needs --preset", context)
+    import json
 
-
-def run(arguments: argparse.Namespace) -> int:
     from .. import bench
 
     with contextlib.closing(ProgressBar(sys.stderr)) as bar:
         report = bench.run(
-            arguments.model,
-            preset=arguments.preset,
-            sparse_gates=SPARSE_GATES if arguments.sparse else None,
-            keep=arguments.keep,
-            n_threads=arguments.threads,
-            tiers=arguments.tiers,
-            kv_dtype=arguments.kv_dtype,
-            weight_format=arguments.weight_format,
-            contexts=arguments.contexts,
-            prefill=arguments.prefill,
-            batches=arguments.batches,
-            repetitions=arguments.repetitions,
-            quick=arguments.quick,
-            scalar_check=not arguments.no_scalar_check,
-            packed_cache=arguments.packed_cache,
+            given["path"],
+            preset=given["preset"],
+            sparse_gates=SPARSE_GATES if given["sparse_gates"] else None,
+            keep=given["keep"],
+            n_threads=list(given["n_threads"]) or None,
+            tiers=list(given["tiers"]) or None,
+            kv_dtype=given["kv_dtype"],
+            weight_format=given["weight_format"],
+            contexts=list(given["contexts"]) or None,
+            prefill=list(given["prefill"]) or None,
+            batches=list(given["batches"]) or None,
+            repetitions=given["repetitions"],
+            quick=given["quick"],
+            scalar_check=not given["no_scalar_check"],
+            packed_cache=not given["no_cache"],
             progress=bar.update,
         )
-    write(json.dumps(report.to_dict()) + "\n" if arguments.json else report.text())
+    write(json.dumps(report.to_dict()) + "\n" if given["as_json"] else report.text())
     return 0

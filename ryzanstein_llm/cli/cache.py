@@ -2,65 +2,164 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from ..errors import InvalidParameterError
+from .command import Command, option, verbose_option
 from .console import write
 from .info import format_bytes
 
-__all__ = ["add_parser", "run"]
+if TYPE_CHECKING:
+    from pathlib import Path
 
-DESCRIPTION = """\
-Large models are packed once, and the packed weights kept in a file that later
-starts map into memory. The directory is $RYZANSTEIN_CACHE (0 or off: no cache),
-else $XDG_CACHE_HOME/ryzanstein_llm, else ~/.cache/ryzanstein_llm.
+    from ..packed_cache.inventory import CachedFile
 
-list shows the files; verify reads all of them and their checkpoints and compares
-digests, exit code 1 if one is damaged; clear deletes them.
+__all__ = ["command"]
+
+ACTIONS = {"list": ("files",), "verify": ("files",), "clear": ("deleted", "kept")}
+"""And the lists that their JSON has."""
+
+HELP = """\
+Show, check or delete packed weights on disk.
+
+Large models are packed once, and the packed weights kept in a file that later starts map into
+memory. The directory is $RYZANSTEIN_CACHE (0 or off: no cache), else
+$XDG_CACHE_HOME/ryzanstein_llm, else ~/.cache/ryzanstein_llm.
+
+\b
+list    shows the files; also what cache alone does
+verify  reads them and their checkpoints, and compares digests; exit code 1 if
+        one is damaged
+clear   shows what it would delete, asks, and deletes it
+
+NAME, or several, leaves out all other files: the path of a checkpoint or the name of a file, as
+list shows it, or a pattern such as "*/2B-4T".
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "cache",
-        help="show, check or delete packed weights on disk",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "action",
-        nargs="?",
-        choices=("list", "verify", "clear"),
-        default="list",
-        help="(default: %(default)s)",
-    )
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="show what is done")
-    parser.set_defaults(run=run)
+@click.command(
+    "cache",
+    cls=Command,
+    short_help="show, check or delete packed weights on disk",
+    help=HELP,
+)
+@click.argument(
+    "words",
+    metavar="[list|verify|clear] [NAME]...",
+    nargs=-1,
+    shell_complete=lambda context, param, begin: [a for a in ACTIONS if a.startswith(begin)],
+)
+@option("-y", "--yes", is_flag=True, help="with clear: delete without asking")
+@option("--json", "as_json", is_flag=True, help="one JSON object")
+@verbose_option
+@click.pass_context
+def command(context: click.Context, words: tuple[str, ...], yes: bool, as_json: bool) -> int:
+    action, *names = words or ("list",)
+    if action not in ACTIONS:
+        from .usage import nearest
 
-
-def run(arguments: argparse.Namespace) -> int:
+        hint = nearest(action, ACTIONS) or f"there are {', '.join(ACTIONS)}"
+        raise click.UsageError(f"no action {action!r}; {hint}", context)
+    if yes and action != "clear":
+        raise click.UsageError(f"--yes is for clear, not for {action}", context)
+    if action == "clear" and not yes and (as_json or sys.stdin is None or not sys.stdin.isatty()):
+        why = "with --json it cannot" if as_json else "standard input is not a terminal"
+        raise InvalidParameterError(f"cache clear asks before it deletes, but {why}: give --yes")
     from ..packed_cache import cache_directory
-    from ..packed_cache.inventory import clear, inventory
 
     directory = cache_directory()
     if directory is None:
-        write("off (RYZANSTEIN_CACHE)\n")
+        if as_json:
+            _write_json(None, **{group: [] for group in ACTIONS[action]})
+        else:
+            write("off (RYZANSTEIN_CACHE)\n")
         return 0
+    if action == "clear":
+        return _clear(directory, names, yes, as_json)
+    return _list(directory, names, action == "verify", as_json)
+
+
+def _list(directory: Path, names: Sequence[str], verify: bool, as_json: bool) -> int:
+    from ..packed_cache.inventory import inventory
+
+    _check_found(directory, names)
+    if as_json:
+        files = list(inventory(directory, names, verify=verify))
+        _write_json(directory, files=files)
+    else:
+        files = _show(directory, names, verify)
+    return 1 if verify and any(file.state == "damaged" for file in files) else 0
+
+
+def _clear(directory: Path, names: Sequence[str], yes: bool, as_json: bool) -> int:
+    from ..packed_cache.inventory import clear, inventory
+
+    _check_found(directory, names)
+    files = list(inventory(directory, names)) if as_json else _show(directory, names)
+    if files and not (yes or _ask(len(files))):
+        write("  nothing deleted\n")
+        return 0
+    deleted, kept = clear(directory, files)
+    if as_json:
+        _write_json(directory, deleted=deleted, kept=kept)
+        return 0
+    if kept:
+        write(f"  {_sum(kept)} being written, and not deleted\n")
+    if deleted:
+        write(f"  {_sum(deleted)} deleted\n")
+    return 0
+
+
+def _show(directory: Path, names: Sequence[str], verify: bool = False) -> list[CachedFile]:
+    """Each file as soon as it has been looked at."""
+    from ..packed_cache.inventory import inventory
+    from ..text_table import fields
+
     write(f"{directory}\n")
-    if arguments.action == "clear":
-        count, freed = clear(directory)
-        write(f"  {_files(count)} deleted, {format_bytes(freed)}\n")
-        return 0
-    count = total = 0
-    damaged = False
-    for found in inventory(directory, verify=arguments.action == "verify"):
-        why = f" ({found.why})" if found.why else ""
-        whose = found.checkpoint or found.path.name
-        write(f"  {format_bytes(found.nbytes):>8}  {found.state:<8}  {whose}{why}\n")
-        count, total = count + 1, total + found.nbytes
-        damaged = damaged or found.state == "damaged"
-    write(f"  {_files(count)}, {format_bytes(total)}\n")
-    return 1 if damaged and arguments.action == "verify" else 0
+    files = []
+    for file in inventory(directory, names, verify=verify):
+        files.append(file)
+        write(f"  {format_bytes(file.nbytes):>8}  {file.state:<10}  {file.whose}\n")
+        if file.why:
+            write(fields({"": file.why}, 5))
+    write(f"  {_sum(files)}\n")
+    return files
 
 
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"
+def _sum(files: Sequence[CachedFile]) -> str:
+    from ..text_table import plural
+
+    return f"{plural(len(files), 'file')}, {format_bytes(sum(file.nbytes for file in files))}"
+
+
+def _check_found(directory: Path, names: Sequence[str]) -> None:
+    from ..packed_cache.inventory import inventory
+
+    for name in names:
+        if not any(inventory(directory, [name])):
+            raise InvalidParameterError(f"{directory} holds no packed weights called {name!r}")
+
+
+def _ask(count: int) -> bool:
+    sys.stderr.write(f"delete {'it' if count == 1 else 'them'}? [y/N] ")
+    sys.stderr.flush()
+    try:
+        answer = sys.stdin.buffer.readline()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
+    return answer.strip().lower() in (b"y", b"yes")
+
+
+def _write_json(directory: Path | None, **groups: Sequence[CachedFile]) -> None:
+    import json
+    from dataclasses import asdict
+
+    found: dict[str, Any] = {"directory": directory}
+    for name, files in groups.items():
+        found[name] = [asdict(file) for file in files]
+    write(json.dumps(found, default=str) + "\n")

@@ -9,24 +9,45 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["abandon_stdout", "console", "write"]
+__all__ = ["PROGRAM", "abandon_stdout", "log_messages", "say", "standard_streams", "write"]
+
+PROGRAM = "ryzanstein-llm"
 
 
 @contextlib.contextmanager
-def console(program: str, verbose: int) -> Iterator[None]:
-    """While a command runs: show log messages, and never fail on a character.
+def standard_streams() -> Iterator[None]:
+    """For the time of a command: streams that never fail on a character, also where there are
+    none, as in a process that was started with them closed."""
+    with contextlib.ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.callback(setattr, sys, name, None)
+                setattr(sys, name, nowhere)
+            _replace_unencodable(getattr(sys, name))
+        try:
+            yield
+        finally:
+            # A full disk: or else Python tries again when it exits, and complains.
+            try:
+                sys.stdout.flush()
+            except (OSError, ValueError):
+                abandon_stdout()
+
+
+@contextlib.contextmanager
+def log_messages(verbose: int) -> Iterator[None]:
+    """Show log messages of the library on standard error.
 
     Parameters
     ----------
     verbose : int
-        0 shows the library's warnings, 1 its information, 2 and more its debugging.
+        0 shows warnings, 1 also information, 2 and more also debugging.
     """
-    for stream in (sys.stdout, sys.stderr):
-        _replace_unencodable(stream)
     log = logging.getLogger("ryzanstein_llm")
     level = log.level
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{program}: %(levelname)s: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(levelname)s: %(message)s"))
     log.addHandler(handler)
     log.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG))
     try:
@@ -41,6 +62,13 @@ def write(text: str) -> None:
     if text:
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+def say(message: str, before: str = "") -> None:
+    """One line on standard error, with the program's name; `before` are lines that go before it."""
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        sys.stderr.write(f"{before}{PROGRAM}: {' '.join(message.split())}\n")
+        sys.stderr.flush()
 
 
 def abandon_stdout() -> None:

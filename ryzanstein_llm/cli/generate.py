@@ -2,109 +2,205 @@
 
 from __future__ import annotations
 
-import argparse
+import collections
 import contextlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidParameterError
-from .console import write
-from .model import add_model_options, open_model
+import click
+
+from .command import Command, decimal, exclude, integer, option
+from .console import say, write
+from .model import model_options, open_model
+from .prompt import read_prompt
 
 if TYPE_CHECKING:
-    from .. import BitNetModel
+    from .. import BitNetModel, GenerationResult
+    from ..profiling import Profile
     from ..sampling import SamplingParams
 
-__all__ = ["add_parser", "run"]
+__all__ = ["command"]
 
 MAX_TOKENS = 200
+UNLIMITED = -1
 SEED = 0
+RANDOM = "random"
 
-# values of SamplingParams
-OPTIONS = (
-    ("top_k", int, "K", "keep the K likeliest tokens"),
-    ("top_p", float, "P", "keep the likeliest tokens that sum to P"),
-    ("min_p", float, "P", "drop tokens below P times the likeliest"),
-    ("typical_p", float, "P", "keep the tokens of most typical surprise that sum to P"),
-    ("repetition_penalty", float, "X", "above 1: repeat tokens of prompt and output less"),
-    ("presence_penalty", float, "X", "subtracted from the logits of generated tokens"),
-    ("frequency_penalty", float, "X", "the same, for each time they occurred"),
-)
+HELP = f"""\
+Continue PROMPT, and print both as one text while it is computed.
 
-DESCRIPTION = f"""\
-Print PROMPT and its continuation, as it comes, so that the text reads whole.
+Without PROMPT, -p or -f the prompt is what comes through a pipe.
 
-Sampling follows the checkpoint's generation_config.json where no option says
-otherwise. The seed is {SEED} unless --seed is given: the same command prints the
-same text again.
+Sampling follows the checkpoint's generation_config.json where no option says otherwise. The seed is
+{SEED} unless another is given: the same command prints the same text again.
 """
+EPILOG = "llama.cpp's --n-predict, --ctx-size, --temp and --repeat-penalty work as well."
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "generate",
-        help="continue a text",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "prompt", metavar="PROMPT", help="text to continue, in quotes; - reads standard input"
-    )
-    add_model_options(parser)
-    parser.add_argument(
-        "--max-tokens",
-        type=int,
-        default=MAX_TOKENS,
-        metavar="N",
-        help="tokens to add at most; fewer where the context ends (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--stop",
-        action="append",
-        metavar="TEXT",
-        help="end before TEXT; may be given several times",
-    )
-    parser.add_argument(
-        "--profile",
-        action="store_true",
-        help="then show on standard error where the time went, by operation",
-    )
-    sampling = parser.add_argument_group("sampling")
-    heat = sampling.add_mutually_exclusive_group()
-    heat.add_argument("--temperature", type=float, metavar="T", help="0 is greedy")
-    heat.add_argument(
-        "--greedy", action="store_true", help="always the likeliest token, like --temperature 0"
-    )
-    for name, kind, metavar, text in OPTIONS:
-        option = f"--{name.replace('_', '-')}"
-        sampling.add_argument(option, type=kind, metavar=metavar, help=text)
-    sampling.add_argument(
-        "--seed", type=int, default=SEED, metavar="S", help="(default: %(default)s)"
-    )
-    parser.set_defaults(run=run)
+def _seed(text: str) -> int | str:
+    if text in (RANDOM, "-1"):  # the latter as in llama.cpp
+        return RANDOM
+    try:
+        return int(text)
+    except ValueError:
+        raise click.BadParameter(f"must be an integer or {RANDOM}, not {text!r}") from None
 
 
-def run(arguments: argparse.Namespace) -> int:
-    prompt = _read_stdin() if arguments.prompt == "-" else arguments.prompt
-    with open_model(arguments) as model:
-        stream = model.stream(
-            prompt,
-            max_tokens=arguments.max_tokens,
-            sampling=_sampling(model, arguments),
-            stop=arguments.stop or [],
-        )
+# by the fields of SamplingParams: spellings, kind, what stands for the value, help
+SAMPLING: dict[str, tuple[str, Callable[[str], object], str, str]] = {
+    "temperature": ("--temperature --temp", decimal, "T", "0 is greedy"),
+    "top_k": ("--top-k", integer, "K", "keep the K likeliest tokens"),
+    "top_p": ("--top-p", decimal, "P", "keep the likeliest tokens that sum to P"),
+    "min_p": ("--min-p", decimal, "P", "drop tokens below P times the likeliest"),
+    "typical_p": ("--typical-p", decimal, "P", "keep tokens of typical surprise that sum to P"),
+    "repetition_penalty": (
+        "--repetition-penalty --repeat-penalty",
+        decimal,
+        "X",
+        "above 1: repeat tokens of prompt and output less",
+    ),
+    "presence_penalty": (
+        "--presence-penalty",
+        decimal,
+        "X",
+        "subtracted from the logits of generated tokens",
+    ),
+    "frequency_penalty": (
+        "--frequency-penalty",
+        decimal,
+        "X",
+        "the same, for each time they occurred",
+    ),
+    "seed": (
+        "-s --seed",
+        _seed,
+        "S",
+        f"a number (default: {SEED}); {RANDOM}: draw one, and say which",
+    ),
+}
+
+
+def _sampling_options(function: Callable[..., int]) -> Callable[..., int]:
+    for field, (spellings, kind, metavar, text) in reversed(SAMPLING.items()):
+        function = option(
+            *spellings.split(),
+            field,
+            type=kind,
+            default=SEED if field == "seed" else None,
+            metavar=metavar,
+            section="Sampling",
+            help=text,
+        )(function)
+    return option(
+        "--greedy",
+        is_flag=True,
+        section="Sampling",
+        help="always the likeliest token, like --temperature 0",
+    )(function)
+
+
+@click.command("generate", cls=Command, short_help="continue a text", help=HELP, epilog=EPILOG)
+@click.argument("words", metavar="[PROMPT]", nargs=-1)
+@option("-p", "--prompt", "text", metavar="TEXT", section="Prompt", help="in place of PROMPT")
+@option(
+    "-f",
+    "--file",
+    type=click.Path(),
+    metavar="PATH",
+    section="Prompt",
+    help="read the prompt from a file; - here, or as PROMPT, is standard input",
+)
+@option(
+    "-n",
+    "--max-tokens",
+    "--n-predict",
+    type=integer,
+    default=MAX_TOKENS,
+    metavar="N",
+    section="Output",
+    help=f"tokens to add at most (default: {MAX_TOKENS}); {UNLIMITED}: until the context is full",
+)
+@option(
+    "--stop",
+    multiple=True,
+    metavar="TEXT",
+    section="Output",
+    help="end before TEXT; may be given several times",
+)
+@option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    section="Output",
+    help="at the end, one JSON object instead of text",
+)
+@option(
+    "--profile",
+    is_flag=True,
+    section="Output",
+    help="show on standard error where the time went, by operation",
+)
+@_sampling_options
+@model_options
+@click.pass_context
+def command(context: click.Context, /, **given: Any) -> int:
+    exclude(context, "temperature", "greedy")
+    prompt = read_prompt(context, given["words"], given["text"], given["file"])
+    stop = list(given["stop"])
+    options = _sampling(given)
+    max_tokens = _check(given["max_tokens"], stop, options)
+    with open_model(given) as model:
+        from ..sampling import SamplingParams
+
+        sampling = SamplingParams.from_checkpoint(model, **options)
+        stream = model.stream(prompt, max_tokens=max_tokens, sampling=sampling, stop=stop)
         with contextlib.ExitStack() as stack:
-            profile = stack.enter_context(model.profile()) if arguments.profile else None
-            _print(prompt, stack.enter_context(contextlib.closing(stream)))
-    if profile is not None:
-        sys.stderr.write(f"\n{profile.text()}")
+            profile = stack.enter_context(model.profile()) if given["profile"] else None
+            pieces = stack.enter_context(contextlib.closing(stream))
+            # Everything waits for the first piece: where the prompt is refused, nothing is printed.
+            first = next(pieces, "")
+            if given["seed"] == RANDOM:
+                say(f"seed {options['seed']}")
+            if given["as_json"]:
+                collections.deque(pieces, maxlen=0)
+            else:
+                _print(prompt, first, pieces)
+        if given["as_json"]:
+            import json
+
+            facts = _facts(model, prompt, stream.result, sampling, profile)
+            write(json.dumps(facts) + "\n")
+        elif profile is not None:
+            sys.stderr.write(f"\n{profile.text()}")
     return 0
 
 
-def _print(prompt: str, pieces: Iterator[str]) -> None:
-    # The prompt waits for the first piece: where it is refused, nothing is printed.
-    last = first = next(pieces, "")
+def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of SamplingParams that the command line decides, the seed among them."""
+    options = {name: given[name] for name in SAMPLING if given[name] is not None}
+    if given["greedy"]:
+        options["temperature"] = 0.0
+    if given["seed"] == RANDOM:
+        options["seed"] = int.from_bytes(os.urandom(4), "little")
+    return options
+
+
+def _check(max_tokens: int, stop: list[str], options: Mapping[str, Any]) -> int | None:
+    """Refuse what can be refused before a model is loaded; tokens at most, None for no limit."""
+    from ..sampling import SamplingParams
+    from ..text.stop_strings import StopStrings
+    from ..validation import check_int
+
+    StopStrings(stop)
+    SamplingParams(**options)
+    check_int("max_tokens", max_tokens, UNLIMITED, 1 << 31)
+    return None if max_tokens == UNLIMITED else max_tokens
+
+
+def _print(prompt: str, first: str, pieces: Iterator[str]) -> None:
+    last = first
     write(prompt + first)
     try:
         for piece in pieces:
@@ -115,21 +211,26 @@ def _print(prompt: str, pieces: Iterator[str]) -> None:
             write("\n")
 
 
-def _sampling(model: BitNetModel, arguments: argparse.Namespace) -> SamplingParams:
-    from ..sampling import SamplingParams
+def _facts(
+    model: BitNetModel,
+    prompt: str,
+    result: GenerationResult,
+    sampling: SamplingParams,
+    profile: Profile | None,
+) -> dict[str, Any]:
+    from dataclasses import asdict
 
-    overrides: dict[str, Any] = {
-        "temperature": 0.0 if arguments.greedy else arguments.temperature,
-        **{name: getattr(arguments, name) for name, *_ in OPTIONS},
-        "seed": arguments.seed,
+    timings = result.timings
+    chosen = asdict(sampling)
+    facts = {
+        "model": str(model.path),
+        "prompt": prompt,
+        "text": result.text,
+        "ids": result.ids,
+        "finish_reason": result.finish_reason,
+        "usage": result.usage,
+        "timings": asdict(timings) | {"tokens_per_second": timings.tokens_per_second},
+        "seed": chosen.pop("seed"),
+        "sampling": chosen,
     }
-    given = {name: value for name, value in overrides.items() if value is not None}
-    return SamplingParams.from_checkpoint(model, **given)
-
-
-def _read_stdin() -> str:
-    """Standard input as UTF-8, whatever the locale, without the newline that `echo` adds."""
-    try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise InvalidParameterError(f"standard input is not UTF-8: {error}") from None
+    return facts if profile is None else facts | {"profile": profile.to_dict()}

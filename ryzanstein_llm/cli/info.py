@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+import click
+
+from .command import Command, option
 from .console import write
-from .model import add_model_options, open_model
+from .model import model_options, open_model
 
-__all__ = ["add_parser", "run"]
-
-
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "info",
-        help="describe the CPU, the threads and a model",
-        description="Print CPU features and kernel tier, threads and why, model and memory.",
-    )
-    add_model_options(parser)
-    parser.set_defaults(run=run)
+__all__ = ["command", "format_bytes"]
 
 
-def run(arguments: argparse.Namespace) -> int:
-    # The CPU comes before the model is opened: it is what one wants to see if that fails.
+@click.command(
+    "info",
+    cls=Command,
+    short_help="describe the CPU, the threads and a model",
+    help="Print CPU features and kernel tier, threads and why, model and memory.",
+)
+@option("--json", "as_json", is_flag=True, section="Output", help="one JSON object")
+@model_options
+def command(**given: Any) -> int:
     import ryzanstein_llm
 
-    _print_section("CPU", _describe_cpu(ryzanstein_llm.cpu_info()))
-    with open_model(arguments) as model:
+    cpu = ryzanstein_llm.cpu_info()
+    # The CPU comes before the model is opened: it is what one wants to see if that fails.
+    if not given["as_json"]:
+        _print_section("CPU", _describe_cpu(cpu))
+    with open_model(given) as model:
         facts = model.info()
+        if given["as_json"]:
+            import json
+            from dataclasses import asdict
+
+            facts["threads"] = asdict(facts["threads"])
+            resident, peak = _resident_bytes() or (None, None)
+            found = {
+                "version": ryzanstein_llm.__version__,
+                "cpu": cpu,
+                "model": facts,
+                "process": {"resident_bytes": resident, "peak_bytes": peak},
+            }
+            write(json.dumps(found, default=str) + "\n")
+            return 0
         _print_section("threads", _describe_threads(facts["threads"]))
         _print_section("model", _describe_model(facts))
         _print_section("memory", _describe_memory(facts))
@@ -89,8 +104,12 @@ def _describe_memory(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _print_section(title: str, facts: Mapping[str, str]) -> None:
-    lines = [f"  {name:<15} {value}" for name, value in facts.items()]
-    write("\n".join([title, *lines]) + "\n")
+    import shutil
+
+    from ..text_table import WIDTH, fields
+
+    width = min(WIDTH, shutil.get_terminal_size().columns)
+    write(f"{title}\n{fields(facts, 15, indent=2, width=width)}")
 
 
 def format_bytes(count: int) -> str:
@@ -107,10 +126,11 @@ def _words(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values)
 
 
-def _resident_bytes(status: Path = Path("/proc/self/status")) -> tuple[int, int] | None:
+def _resident_bytes() -> tuple[int, int] | None:
     """Resident memory of this process now and at its highest; None where unknown."""
     try:
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        with open("/proc/self/status", encoding="ascii") as status:
+            lines = dict(line.split(":", 1) for line in status)
         return int(lines["VmRSS"].split()[0]) * 1024, int(lines["VmHWM"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None

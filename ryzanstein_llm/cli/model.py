@@ -2,82 +2,111 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
+
+from .command import integer, option, verbose_option
 from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from .. import BitNetModel
 
-__all__ = ["add_cache_option", "add_format_option", "add_model_options", "open_model"]
+__all__ = ["cache_option", "format_option", "kv_option", "model_options", "open_model"]
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+SECTION = "Model"
+KV_KINDS = ("float32", "bfloat16", "int8")
+FORMATS = ("2bit", "1.6bit", "table")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def model_options(function: Decorated) -> Decorated:
     """Options for what `open_model` opens, and `--verbose`."""
-    parser.add_argument(
-        "--model",
-        metavar="PATH",
-        help="a .safetensors file or a checkpoint directory (default: the built-in demo model)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="threads to use (default: OMP_NUM_THREADS, else what this machine offers)",
-    )
-    parser.add_argument(
-        "--context-length",
-        type=int,
-        metavar="N",
-        help="tokens that a text may have, prompt included (default: what the model has)",
-    )
-    parser.add_argument(
-        "--kv-dtype",
-        metavar="KIND",
-        help="how keys and values are kept: float32, bfloat16 or int8 (default: bfloat16)",
-    )
-    add_format_option(parser)
-    add_cache_option(parser)
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="show what is done")
+    for decorate in reversed(
+        (
+            path_option,
+            option(
+                "-t",
+                "--threads",
+                "n_threads",
+                type=integer,
+                metavar="N",
+                section=SECTION,
+                help="threads to use (default: OMP_NUM_THREADS, else what this machine has)",
+            ),
+            option(
+                "-c",
+                "--context-length",
+                "--ctx-size",
+                "context_length",
+                type=integer,
+                metavar="N",
+                section=SECTION,
+                help="tokens of a text at most, prompt included (default: the model's)",
+            ),
+            kv_option,
+            format_option,
+            cache_option,
+            verbose_option,
+        )
+    ):
+        function = decorate(function)
+    return function
 
 
-def add_format_option(parser: argparse.ArgumentParser) -> None:
-    """`--weight-format`."""
-    parser.add_argument(
-        "--weight-format",
-        metavar="FORMAT",
-        help="how ternary weights are kept in memory: 2bit, 1.6bit or table (default: what this "
-        "CPU is fastest with)",
-    )
+path_option = option(
+    "-m",
+    "--model",
+    "path",
+    type=click.Path(),
+    metavar="PATH",
+    section=SECTION,
+    help="a .safetensors file or a checkpoint directory (default: the built-in demo model)",
+)
 
+kv_option = option(
+    "--kv-dtype",
+    metavar="KIND",
+    section=SECTION,
+    shell_complete=lambda context, param, begin: [k for k in KV_KINDS if k.startswith(begin)],
+    help="how keys and values are kept: float32, bfloat16 (default) or int8",
+)
 
-def add_cache_option(parser: argparse.ArgumentParser) -> None:
-    """`--no-cache`."""
-    parser.add_argument(
-        "--no-cache",
-        dest="packed_cache",
-        action="store_false",
-        help="neither use nor keep packed weights on disk (see the command cache)",
-    )
+format_option = option(
+    "--weight-format",
+    metavar="FORMAT",
+    section=SECTION,
+    shell_complete=lambda context, param, begin: [f for f in FORMATS if f.startswith(begin)],
+    help="how ternary weights are kept in memory: 2bit, 1.6bit or table "
+    "(default: what this CPU is fastest with)",
+)
+
+cache_option = option(
+    "--no-cache",
+    is_flag=True,
+    section=SECTION,
+    help="neither use nor keep packed weights on disk (see the command cache)",
+)
 
 
 @contextlib.contextmanager
-def open_model(arguments: argparse.Namespace) -> Iterator[BitNetModel]:
-    """The model that the options name, with a progress bar while it loads; closed afterwards."""
+def open_model(given: Mapping[str, Any]) -> Iterator[BitNetModel]:
+    """The model that the values of `model_options` name, with a progress bar while it loads; closed
+    afterwards."""
     import ryzanstein_llm
 
     with contextlib.closing(ProgressBar(sys.stderr)) as bar:
         model = ryzanstein_llm.BitNetModel(
-            arguments.model,
-            n_threads=arguments.threads,
-            context_length=arguments.context_length,
-            kv_dtype=arguments.kv_dtype,
-            weight_format=arguments.weight_format,
-            packed_cache=arguments.packed_cache,
+            given["path"],
+            n_threads=given["n_threads"],
+            context_length=given["context_length"],
+            kv_dtype=given["kv_dtype"],
+            weight_format=given["weight_format"],
+            packed_cache=not given["no_cache"],
             progress=bar.update,
         )
     with model:

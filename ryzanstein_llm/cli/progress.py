@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import time
 from typing import TextIO
 
@@ -18,12 +18,13 @@ INTERVAL = 0.05
 class ProgressBar:
     """Draws what `update` is told, until `close`.
 
-    Draws nothing if `stream` is not a terminal, or if all is done within `PATIENCE`.
+    Draws nothing if `stream` is no terminal or a dumb one, which cannot erase, or if all is done
+    within `PATIENCE`.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._terminal = stream.isatty()
+        self._terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._next = time.monotonic() + PATIENCE
         self._drawn = False
 
@@ -34,6 +35,8 @@ class ProgressBar:
             return
         self._next = now + INTERVAL
         self._drawn = True
+        import shutil  # late, as nearly all runs end without a bar
+
         columns = shutil.get_terminal_size().columns
         self._stream.write("\r" + render(done, total, what, columns - 1) + "\x1b[K")
         self._stream.flush()

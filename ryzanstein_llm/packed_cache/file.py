@@ -28,7 +28,7 @@ from ..formats.safetensors_file import SafetensorsFile
 from ..formats.safetensors_writer import TensorPlan, encode_header, padded, write_data
 from ..kernels.head import SCREEN_LAYOUT_VERSION
 from ..kernels.linear import TERNARY_LAYOUT_VERSION
-from .place import cached_path
+from .place import LOCK, cached_path
 from .weights import ALIGNMENT, DTYPES, PackedWeights
 
 __all__ = ["PackedFile", "data_digest", "key_of", "open_trusted"]
@@ -56,7 +56,7 @@ class PackedFile:
     def __init__(self, checkpoint: Checkpoint, directory: Path) -> None:
         self.checkpoint = checkpoint
         self.path = cached_path(directory, checkpoint.files[0])
-        self.lock_path = self.path.with_name(self.path.name + ".lock")
+        self.lock_path = self.path.with_name(self.path.name + LOCK)
 
     def stamp(self) -> tuple[int, ...] | None:
         """What changes when the file is replaced; None if there is none."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import CheckpointNotFoundError, RyzansteinError
@@ -13,7 +14,7 @@ from ..formats import open_checkpoint
 from ..formats.safetensors_file import SafetensorsFile
 from .file import data_digest, key_of, open_trusted
 from .lock import exclusive
-from .place import SUFFIX, is_cache_name
+from .place import LOCK, SUFFIX, is_cache_name
 
 __all__ = ["CachedFile", "clear", "inventory"]
 
@@ -30,7 +31,7 @@ class CachedFile:
     state : str
         `current`: the next start takes it. `stale`: the checkpoint, or this library, is another
         now. `orphaned`: the checkpoint is gone. `damaged`: it is not whole, not ours, or its bytes
-        are not those that were written.
+        are not those that were written. `unfinished`: a process is writing it, or has died of it.
     why : str
         What is stale or damaged.
     """
@@ -41,49 +42,95 @@ class CachedFile:
     state: str
     why: str = ""
 
+    @property
+    def whose(self) -> str:
+        """The checkpoint, or the name of the file where that is not known."""
+        return self.checkpoint or self.path.name
 
-def inventory(directory: Path, *, verify: bool = False) -> Iterator[CachedFile]:
+    def is_called(self, name: str) -> bool:
+        """Whether `name` is the checkpoint's path, the file's, or the file's name. A relative path
+        will do, and a pattern as shells have it, in which `*` also stands for slashes."""
+        if not name:  # as a variable that is not set; its absolute path would be this directory
+            return False
+        own = [str(self.path), self.path.name, self.whose]
+        asked = (name, os.path.abspath(name))
+        return any(
+            mine == wanted or fnmatch.fnmatchcase(mine, wanted) for mine in own for wanted in asked
+        )
+
+
+def inventory(
+    directory: Path, names: Collection[str] = (), *, verify: bool = False
+) -> Iterator[CachedFile]:
     """The files of packed weights in a directory, by name; none if it is not there.
 
     Parameters
     ----------
+    names : collection of str
+        Only files that one of these names, see `CachedFile.is_called`; empty for all.
     verify : bool
         Read every byte of each file and of its checkpoint, and compare digests with those that
         were taken when the file was written. Takes about a second a gigabyte.
     """
+    chosen = set()
     for path in _files(directory):
-        if not path.name.endswith(SUFFIX):
+        if path.name.endswith(LOCK):
             continue
-        nbytes = path.lstat().st_size
         try:
-            file = open_trusted(path)
-        except RyzansteinError as error:
-            yield CachedFile(path, nbytes, None, "damaged", str(error))
+            nbytes = path.lstat().st_size
+        except FileNotFoundError:  # another process has deleted it
             continue
-        state, why = _state(file, verify)
-        yield CachedFile(path, nbytes, file.metadata.get("checkpoint"), state, why)
+        owner, file = _owner(path), None
+        found = CachedFile(path, nbytes, None, "unfinished")
+        if path == owner:
+            try:
+                file = open_trusted(path)
+                found = replace(found, checkpoint=file.metadata.get("checkpoint"))
+            except RyzansteinError as error:
+                found = replace(found, state="damaged", why=str(error))
+        # what is unfinished sorts after the file it would become, and goes with it
+        if names and owner not in chosen and not any(map(found.is_called, names)):
+            continue
+        chosen.add(owner)
+        if file is not None:
+            state, why = _state(file, verify)
+            found = replace(found, state=state, why=why)
+        yield found
 
 
-def clear(directory: Path) -> tuple[int, int]:
-    """Delete files of packed weights, and what belongs to them, but those that are being written.
-    Processes that have one mapped keep it.
+def clear(
+    directory: Path, files: Iterable[CachedFile]
+) -> tuple[list[CachedFile], list[CachedFile]]:
+    """Delete files of a directory, and locks that belong to none, but nothing that is being
+    written. Processes that have a file mapped keep it.
 
     Returns
     -------
-    (files, bytes) that were deleted; locks and leftovers are not counted as files
+    (those that were deleted, those that are being written)
     """
-    count = freed = 0
+    deleted: list[CachedFile] = []
+    kept: list[CachedFile] = []
+    for file in files:
+        (deleted if _delete(file.path) else kept).append(file)
     for path in list(_files(directory)):
-        owner = path.name.partition(SUFFIX)[0] + SUFFIX
-        lock = path.with_name(owner + ".lock")
-        with contextlib.suppress(FileNotFoundError), exclusive(lock, 0) as held:
-            if not held:
-                continue
-            freed += path.lstat().st_size
-            count += path.name == owner
-            path.unlink()
+        if path.name.endswith(LOCK) and not _owner(path).exists():
+            _delete(path)
+    return deleted, kept
+
+
+def _delete(path: Path) -> bool:
+    """Delete a file of the cache and its lock, unless another process holds that."""
+    lock = path.with_name(_owner(path).name + LOCK)
+    with exclusive(lock, 0) as held:
+        if held:
+            path.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)  # the one that is held: others make a new one
-    return count, freed
+        return held
+
+
+def _owner(path: Path) -> Path:
+    """The file of packed weights that a lock, or what is unfinished, belongs to."""
+    return path.with_name(path.name.partition(SUFFIX)[0] + SUFFIX)
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ..errors import InvalidParameterError
 
-__all__ = ["SUFFIX", "cache_directory", "cached_path", "is_cache_name"]
+__all__ = ["LOCK", "SUFFIX", "cache_directory", "cached_path", "is_cache_name"]
 
 SUFFIX = ".packed.safetensors"
+LOCK = ".lock"
 FOLDER = "ryzanstein_llm"
 OFF = ("0", "off")
 
-_NAME = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}(\.lock|\.[0-9a-f]+\.partial)?")
+_NAME = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}({re.escape(LOCK)}|\.[0-9a-f]+\.partial)?")
 
 
 def cache_directory(choice: bool | str | os.PathLike[str] = True) -> Path | None:

@@ -14,49 +14,54 @@ __all__ = ["blocks"]
 
 
 def blocks(profile: Profile, limits: Limits | None) -> list[Block]:
-    """All of it: a table for each phase, and what they are parts of."""
-    found: list[Block] = [_phase(phase, limits) for phase in profile.phases]
+    """All of it: tables for each phase, and what they are parts of."""
+    found: list[Block] = []
+    for phase in profile.phases:
+        found += _phase(phase, limits)
     parts = [(phase.name, phase.seconds) for phase in profile.phases]
     parts.append(("the rest", profile.rest_seconds))
     whole = ", ".join(f"{name} {_share(seconds, profile.seconds)}" for name, seconds in parts)
     rest = f"{1e3 * profile.seconds:.1f} ms in all: {whole}"
     if limits:
         rest += (
-            f"\nlimits: {limits.bytes_per_second / 1e9:.1f} GB/s from memory (what a CPU cache "
-            f"holds may come faster), {limits.multiply_adds_per_second / 1e9:.0f} int8 GMAC/s"
+            f"\nlimits: {limits.bytes_per_second / 1e9:.1f} GB/s from memory (a CPU cache may give "
+            f"more), {limits.multiply_adds_per_second / 1e9:.0f} GMAC/s at the peak of int8"
         )
     return [*found, rest]
 
 
-def _phase(phase: Phase, limits: Limits | None) -> Table:
+def _phase(phase: Phase, limits: Limits | None) -> list[Block]:
+    """Where its time went, and what the operations that read weights or the cache did in it."""
     each = 1e3 * phase.seconds / phase.tokens
     title = (
         f"{phase.name}: {phase.passes} pass{'' if phase.passes == 1 else 'es'}, "
         f"{plural(phase.tokens, 'token')}, {number(each)} ms a token"
     )
-    header = ["operation", "us/token", "share", "waiting", "calls", "MB/token", "GB/s"]
-    header += ["of limit"] if limits else []
-    header += ["MMAC/token", "GMAC/s"]
-    header += ["of int8 peak"] if limits else []
-    lines = [header]
-    lines += [_line(operation, phase, limits) for operation in phase.operations]
-    return Table(title, lines)
+    times = [["operation", "us/token", "share", "waiting", "calls"]]
+    times += [_times(operation, phase) for operation in phase.operations]
+    header = ["a token", "MB", "GB/s", *(["of limit"] if limits else [])]
+    header += ["MMAC", "GMAC/s", *(["of peak"] if limits else [])]
+    works = [header]
+    works += [_work(operation, phase, limits) for operation in phase.operations if operation.bytes]
+    return [Table(title, times), Table("", works)]
 
 
-def _line(operation: OperationTime, phase: Phase, limits: Limits | None) -> list[str]:
-    seconds, tokens = operation.seconds, phase.tokens
-    line = [
+def _times(operation: OperationTime, phase: Phase) -> list[str]:
+    return [
         operation.title,
-        number(1e6 * seconds / tokens),
-        _share(seconds, phase.seconds),
-        _share(operation.wait_seconds, seconds) if operation.calls else "",
+        number(1e6 * operation.seconds / phase.tokens),
+        _share(operation.seconds, phase.seconds),
+        _share(operation.wait_seconds, operation.seconds) if operation.calls else "",
         str(operation.calls or ""),
     ]
+
+
+def _work(operation: OperationTime, phase: Phase, limits: Limits | None) -> list[str]:
     rate, products = operation.bytes_per_second, operation.multiply_adds_per_second
-    line += [number(operation.bytes / 1e6 / tokens), number(rate / 1e9)] if rate else ["", ""]
+    line = [operation.title, number(operation.bytes / 1e6 / phase.tokens), number(rate / 1e9)]
     if limits:
-        line.append(_share(rate, limits.bytes_per_second) if rate else "")
-    amount = operation.multiply_adds / 1e6 / tokens
+        line.append(_share(rate, limits.bytes_per_second))
+    amount = operation.multiply_adds / 1e6 / phase.tokens
     line += [number(amount), number(products / 1e9)] if products else ["", ""]
     if limits:
         int8 = operation.kind == "int8"

@@ -89,10 +89,14 @@ def _validated(stop: str | Iterable[str] | None) -> list[str]:
     try:
         texts = [stop] if isinstance(stop, str) else list(stop)
     except TypeError:
-        raise InvalidParameterError(f"stop must be a str or a list of str, not {stop!r}") from None
+        raise InvalidParameterError(
+            f"must be a str or a list of str, not {stop!r}", "stop"
+        ) from None
     for text in texts:
         if not isinstance(text, str):
-            raise InvalidParameterError(f"stop holds {text!r}, which is not a str")
+            raise InvalidParameterError(f"holds {text!r}, which is not a str", "stop")
         if not text:
-            raise InvalidParameterError("stop holds an empty string, which would match everywhere")
+            raise InvalidParameterError(
+                "holds an empty string, which would match everywhere", "stop"
+            )
     return texts

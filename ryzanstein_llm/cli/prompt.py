@@ -1,0 +1,84 @@
+"""Where the prompt comes from: the command line, a file, or standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ..errors import InvalidParameterError
+from .command import spellings
+
+__all__ = ["read_prompt"]
+
+
+def read_prompt(
+    context: click.Context, words: Sequence[str], text: str | None, file: str | None
+) -> str:
+    """The one prompt that was given.
+
+    Parameters
+    ----------
+    words : sequence of str
+        What stands on the command line without an option; "-" is standard input.
+    text : str, optional
+        The value of `--prompt`.
+    file : str, optional
+        That of `--file`.
+
+    Raises
+    ------
+    click.UsageError
+        If there is none, or more than one.
+    InvalidParameterError
+        If the file cannot be read, or is not UTF-8.
+    """
+    if len(words) > 1:
+        raise click.UsageError(
+            'a prompt of several words needs quotes: "Once upon a time"', context
+        )
+    given = [f"PROMPT ({word!r})" for word in words]
+    given += [spellings(context)[name] for name in ("text", "file") if name in spellings(context)]
+    if len(given) > 1:
+        raise click.UsageError(f"{given[0]} and {given[1]} exclude each other", context)
+    if text is not None:
+        return text
+    if file is not None and file != "-":
+        return _read_file(file, given[0])
+    if words and words[0] != "-":
+        return words[0]
+    if given:
+        return _read_standard_input()
+    if sys.stdin is None or sys.stdin.isatty():
+        problem = "a prompt is missing: quote it, or use -p, -f or a pipe"
+        raise click.UsageError(problem, context)
+    prompt = _read_standard_input()
+    if not prompt:
+        problem = "a prompt is missing, and standard input is empty"
+        raise click.UsageError(problem, context)
+    return prompt
+
+
+def _read_file(path: str, spelling: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return _decoded(file.read(), path)
+    except OSError as error:
+        raise InvalidParameterError(f"{path}: {error.strerror or error}", spelling) from None
+
+
+def _read_standard_input() -> str:
+    if sys.stdin is None:
+        raise InvalidParameterError("standard input is closed")
+    return _decoded(sys.stdin.buffer.read(), "standard input")
+
+
+def _decoded(raw: bytes, source: str) -> str:
+    """UTF-8, whatever the locale, without a byte order mark; lines end in a newline alone, and the
+    last newline, which editors and `echo` add, is not part of the prompt."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidParameterError(f"{source} is not UTF-8: {error}") from None
+    return text.replace("\r\n", "\n").removesuffix("\n")

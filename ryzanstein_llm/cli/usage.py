@@ -1,0 +1,48 @@
+"""What is wrong with a command line, in a sentence of ours: click's differ between its versions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import click
+
+from .command import Program, spellings, takes_value
+
+__all__ = ["explain", "nearest"]
+
+
+def explain(error: click.UsageError) -> str:
+    """The sentence for an error that click, or a command, found."""
+    context = error.ctx
+    if isinstance(error, click.NoSuchOption):
+        hint = "" if context is None else _nearest_option(context, error.option_name)
+        return f"no option {error.option_name}{hint and '; '}{hint}"
+    if isinstance(error, click.BadOptionUsage):
+        params = [] if context is None else context.command.params
+        values = any(error.option_name in param.opts and takes_value(param) for param in params)
+        return f"{error.option_name} {'needs a' if values else 'takes no'} value"
+    if isinstance(error, click.BadParameter) and error.param is not None and context is not None:
+        name = spellings(context).get(error.param.name or "", error.param.human_readable_name)
+        return f"{name} {error.message or 'is missing'}"
+    return error.message
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """As "did you mean list?"; empty if nothing is like it."""
+    names = list(names)
+    begin = [known for known in names if len(name) > 1 and known.startswith(name)]
+    close = begin or difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _nearest_option(context: click.Context, name: str) -> str:
+    own = [known for param in context.command.params for known in param.opts if known[0] == "-"]
+    if name.startswith("--") and len(name) > 3 and (hint := nearest(name, own)):
+        return hint
+    program = context.find_root().command
+    assert isinstance(program, Program)
+    for command in program.commands.values():
+        if any(name in param.opts for param in command.params):
+            return f"did you mean {context.find_root().info_name} {command.name} {name}?"
+    return ""
