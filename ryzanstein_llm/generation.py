@@ -81,13 +81,15 @@ class Generation:
         self._say(self._stops.push(self._text.push(token)))
         return self._stops.matched is not None
 
-    def replay(self, tokens: list[int]) -> None:
-        """Begin the text anew, and hear these. Pieces that were read count as read."""
+    def replay(self, tokens: list[int]) -> bool:
+        """Begin the text anew, and hear these; whether a stop string is complete. Pieces that were
+        read count as read."""
         self._pieces: list[str] = []
         self._text = self._vocabulary.text_stream()
         self._stops = StopStrings(self._options.stop)
         for token in tokens:
             self.heard(token)
+        return self._stops.matched is not None
 
     @property
     def unread(self) -> bool:
@@ -177,7 +179,7 @@ class Generation:
         if len(tokens) > context:
             raise ContextOverflowError(len(tokens), context)
         options = self._options
-        room = self._engine.capacity - len(tokens)
+        room = self._engine.store.capacity - len(tokens)
         self._sequence = self._engine.sequence(
             tokens,
             Sampler(options.sampling),

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
+from .engine.store import Store
 from .errors import ContextOverflowError, InvalidParameterError
+from .facts import facts_for_people, model_facts, one_line
 from .generation import Generation
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
@@ -25,14 +27,12 @@ from .options import GenerationArguments, GenerationOptions
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
-from .results import GenerationResult
 from .session import Session
 from .system.memory import cache_budget
 from .system.threads import choose_threads
 from .text.tokenizer import Tokenizer
 from .text.vocabulary import Prompt
-from .text_iterator import TextIterator
-from .text_table import plural
+from .text_source import TextSource
 from .validation import check_choice, check_int, check_token_ids
 
 __all__ = ["BitNetModel"]
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel:
+class BitNetModel(TextSource):
     """A ternary language model.
 
     Parameters
@@ -139,7 +139,8 @@ class BitNetModel:
         )
         self._layout = graph.kv_layout(kind)
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
-        self.engine = Engine(graph, self.threads.count, self._layout, self.context_length, budget)
+        store = Store(self._layout, self.context_length, budget)
+        self.engine = Engine(graph, self.threads.count, store)
         log.info(
             "%s: %s, %d threads, %s",
             self.path,
@@ -149,72 +150,6 @@ class BitNetModel:
         )
 
     # ---- text ------------------------------------------------------------------------------
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        return_result: Literal[False] = False,
-        **options: Unpack[GenerationArguments],
-    ) -> str: ...
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        return_result: Literal[True],
-        **options: Unpack[GenerationArguments],
-    ) -> GenerationResult: ...
-    @overload
-    def generate(
-        self, prompt: Prompt, *, return_result: bool, **options: Unpack[GenerationArguments]
-    ) -> str | GenerationResult: ...
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        return_result: bool = False,
-        **options: Unpack[GenerationArguments],
-    ) -> str | GenerationResult:
-        """Continue a prompt. Greedy unless told otherwise.
-
-        Parameters
-        ----------
-        prompt : str or sequence of int
-            Text (beginning-of-text is added as the tokenizer says) or token ids, taken as they
-            are. Empty: beginning-of-text alone.
-        return_result : bool
-            Return a `GenerationResult` (text, ids, finish_reason, timings, usage).
-        max_tokens : int >= 0, optional
-            New tokens at most; None means up to the end of the context.
-        stop : str or sequence of str, optional
-            The text ends before the first of these.
-        ignore_eos : bool
-            Go on after end-of-text tokens.
-        sampling : SamplingParams, optional
-        temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
-        frequency_penalty, seed
-            Fields of SamplingParams.
-
-        Returns
-        -------
-        str or GenerationResult
-            The continuation only, without the prompt.
-
-        Raises
-        ------
-        InvalidParameterError, ContextOverflowError, CacheBudgetError, EmptyPromptError,
-        TokenizerMissingError, ClosedError
-        """
-        result = self._start(prompt, options, needs_text=not return_result).run()
-        return result if return_result else result.text or ""
-
-    def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
-        """Like `generate`, piece by piece: the pieces together are its text, and no piece ends
-        within a character. Arguments are checked now. `close()` ends it early, and
-        `cancel()` from any thread."""
-        return TextIterator(self._start(prompt, options, needs_text=True))
 
     def session(self) -> Session:
         """A new, empty session: its own tokens and cache over the shared weights."""
@@ -277,7 +212,7 @@ class BitNetModel:
     def new_cache(self) -> KVCache:
         """An empty cache for `forward`."""
         self._check_open()
-        return KVCache(self.engine.pool, self.context_length)
+        return self.engine.store.new_cache()
 
     def perplexity(
         self,
@@ -351,25 +286,14 @@ class BitNetModel:
         context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
         weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
         ThreadChoice), eos_ids, has_tokenizer."""
-        graph = self.engine.graph
-        return {
-            "family": graph.family,
-            "path": self.path,
-            "n_layers": self.config.n_layers,
-            "hidden_size": self.config.hidden_size,
-            "vocab_size": self.vocab_size,
-            "context_length": self.context_length,
-            "parameters": graph.n_parameters,
-            "weight_bytes": graph.weight_bytes,
-            "weight_format": graph.weight_format,
-            "packed_file": self.packed_file,
-            "kv_bytes_per_token": self._layout.bytes_per_position,
-            "kv_dtype": self.kv_dtype,
-            "tier": cpu.current_tier(),
-            "threads": self.threads,
-            "eos_ids": self.eos_ids,
-            "has_tokenizer": self.tokenizer is not None,
-        }
+        return model_facts(
+            self.engine.graph,
+            self.vocabulary,
+            self._layout,
+            self.threads,
+            self.context_length,
+            self.packed_file,
+        )
 
     @property
     def graph(self) -> Any:
@@ -386,36 +310,17 @@ class BitNetModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _facts(self) -> dict[str, str]:
+    def _table(self) -> dict[str, str]:
         """For people. Only the path once it is closed."""
-        path = str(self.path)
         if self.engine.closed:
-            return {"path": path, "state": "closed"}
-        graph, config = self.graph, self.config
-        return {
-            "path": path,
-            "family": graph.family,
-            "parameters": f"{graph.n_parameters / 1e6:,.1f} M",
-            "layers": f"{config.n_layers}, hidden size {config.hidden_size:,}",
-            "context": f"{self.context_length:,} tokens, "
-            f"{self._layout.bytes_per_position / 1e3:.1f} kB each ({self.kv_dtype})",
-            "memory": f"{graph.weight_bytes / 1e6:,.1f} MB of weights ({graph.weight_format}"
-            f"{', mapped from a file' if self.packed_file else ''})",
-            "threads": f"{self.n_threads}: {self.threads.reason}",
-            "kernels": cpu.current_tier(),
-        }
+            return {"path": str(self.path), "state": "closed"}
+        return facts_for_people(self.info())
 
     def __repr__(self) -> str:
-        if self.engine.closed:
-            return f"BitNetModel({str(self.path)!r}, closed)"
-        graph = self.graph
-        return (
-            f"BitNetModel({str(self.path)!r}, {graph.family}, {graph.n_parameters / 1e6:,.1f} M "
-            f"parameters, {graph.weight_bytes / 1e6:,.1f} MB, {plural(self.n_threads, 'thread')})"
-        )
+        return f"BitNetModel({one_line(str(self.path), self._table(), self.n_threads)})"
 
     def _repr_html_(self) -> str:
-        return as_html("BitNetModel", self._facts())
+        return as_html("BitNetModel", self._table())
 
     def __reduce__(self) -> Any:
         raise TypeError("a BitNetModel cannot be pickled; open it from its path in each process")

@@ -11,7 +11,6 @@ import numpy as np
 
 from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
-from .engine.kv_cache import KVCache
 from .errors import FormatError, InvalidParameterError
 from .kernels.elementwise import negative_log_likelihood
 from .notebook import as_html
@@ -104,7 +103,7 @@ def _score_window(engine: Engine, path: Path, ids: list[int], first: int) -> flo
     total, position = 0.0, 0
     if len(ids) < 2:
         return total
-    cache = KVCache(engine.pool, engine.context_length)
+    cache = engine.store.new_cache()
     for logits in engine.all_logits(cache, ids[:-1], new_cancel_flag()):
         targets = np.asarray(ids[position + 1 : position + 1 + len(logits)], np.int64)
         losses = negative_log_likelihood(logits, targets)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Unpack
 
 from .engine.engine import Engine
 from .errors import ClosedError, ContextOverflowError, SessionBusyError
 from .generation import Generation
 from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
-from .results import GenerationResult
 from .text.vocabulary import Prompt, Vocabulary
 from .text_iterator import TextIterator
+from .text_source import TextSource
 from .text_table import plural
 from .validation import check_int
 
 __all__ = ["Session"]
 
 
-class Session:
+class Session(TextSource):
     """One conversation with a model. Made by `BitNetModel.session()`.
 
     A prompt is appended to what the session holds already, and the continuation after it.
@@ -44,52 +44,11 @@ class Session:
     def nbytes(self) -> int:
         """Bytes of keys and values that are kept for its tokens, those shared with others
         included."""
-        return 0 if self._closed else self._engine.held_bytes(self._tokens)
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        return_result: Literal[False] = False,
-        **options: Unpack[GenerationArguments],
-    ) -> str: ...
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        return_result: Literal[True],
-        **options: Unpack[GenerationArguments],
-    ) -> GenerationResult: ...
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        return_result: bool,
-        **options: Unpack[GenerationArguments],
-    ) -> str | GenerationResult: ...
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        return_result: bool = False,
-        **options: Unpack[GenerationArguments],
-    ) -> str | GenerationResult:
-        """Append a prompt and generate. Parameters, return and errors as `BitNetModel.generate`.
-
-        Raises
-        ------
-        SessionBusyError
-            If the session is generating in another thread, or a stream of it has not ended.
-        """
-        result = self._start(prompt, options, needs_text=not return_result).run()
-        return result if return_result else result.text or ""
+        return 0 if self._closed else self._engine.store.held_bytes(self._tokens)
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
-        """Like `generate`, piece by piece. Arguments are checked now, not at the first piece."""
-        stream = TextIterator(self._start(prompt, options, needs_text=True))
+        """See `TextSource.stream`."""
+        stream = super().stream(prompt, **options)
         self._streams.add(stream)
         return stream
 

@@ -153,6 +153,76 @@ def test_kernels_know_neither_models_nor_files() -> None:
     assert not outside
 
 
+# From top to bottom: each imports only what stands below it, types too.
+FLOORS = (
+    "__main__", "cli", "bench", "testing", "progress", "model", "session", "text_source",
+    "text_iterator", "generation", "perplexity", "facts", "engine", "loading", "profiling",
+    "options", "results", "text", "sampling", "models", "packed_cache", "formats", "system",
+    "kernels", "notebook", "text_table", "interfaces", "validation", "errors", "_version",
+)  # fmt: skip
+
+
+def own_imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports, as `engine.blocks`."""
+    found = set()
+    for module, name in imports(path):
+        if module.split(".")[0] != "ryzanstein_llm":
+            continue
+        inside = module.split(".")[1:]
+        below = PACKAGE.joinpath(*inside, name)
+        if name and (below.with_suffix(".py").exists() or (below / "__init__.py").exists()):
+            inside = [*inside, name]
+        found.add(".".join(inside))
+    return found - {"", module_name(path)}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_every_part_has_its_floor() -> None:
+    parts = {
+        path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in python_sources()[:-1]
+    }
+    assert parts - {"__init__"} == set(FLOORS)
+
+
+def test_imports_go_downward_only() -> None:
+    upward = []
+    for path in PACKAGE.rglob("*.py"):
+        name = module_name(path)
+        part = name.split(".")[0]
+        for imported in own_imports(path) if name else ():
+            other = imported.split(".")[0]
+            if other != part and FLOORS.index(other) < FLOORS.index(part):
+                upward.append(f"{name} imports {imported}")
+    assert not upward
+
+
+def test_no_circle_of_imports() -> None:
+    """Not within a folder either, nor of types alone."""
+    found = {module_name(path): own_imports(path) for path in PACKAGE.rglob("*.py")}
+    graph = {name: below & set(found) for name, below in found.items()}  # no compiled modules
+    order: list[str] = []
+    while ready := [name for name, below in graph.items() if below <= set(order)]:
+        order += ready
+        for name in ready:
+            del graph[name]
+    assert not {name: below - set(order) for name, below in graph.items()}
+
+
+def test_files_are_short_enough_to_read_whole() -> None:
+    python = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "kernels"]
+    kernels = [*cython_sources(), *HEADERS.rglob("*.h")]
+    long = [*(p for p in python if lines(p) > 350), *(p for p in kernels if lines(p) > 420)]
+    assert not [f"{path.relative_to(ROOT)}: {lines(path)} lines" for path in long]
+
+
+def lines(path: Path) -> int:
+    return path.read_text(encoding="utf-8").count("\n")
+
+
 def test_the_top_needs_only_its_dependencies() -> None:
     """PyTorch and transformers are never imported by the library; IPython by what notebooks show,
     and there only in the function that needs it."""

@@ -384,7 +384,7 @@ class TestModel:
         next(stream)
         model.close()
         stream.close()
-        assert model.engine.pool.nbytes == 0
+        assert model.engine.store.pool.nbytes == 0
 
     def test_reuse_of_a_prefix_is_seen_and_changes_nothing(self, model):
         long = TALE + " there lived in a wood a poor man who"

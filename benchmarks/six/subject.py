@@ -104,7 +104,7 @@ class Subject:
             engine.leave(sequence)
             counted = engine.counters() - before
         return bytes_per_token(
-            self.model.graph, engine.pool.layout, len(ids), counted.head_rows, counted.densities
+            self.model.graph, engine.store.layout, len(ids), counted.head_rows, counted.densities
         ).total
 
     def facts(self, **more: Any) -> dict[str, Any]:

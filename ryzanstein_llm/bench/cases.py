@@ -139,8 +139,9 @@ class FirstToken:
         self.unread = True
         return False
 
-    def replay(self, tokens: list[int]) -> None:
+    def replay(self, tokens: list[int]) -> bool:
         """See `engine.sequence.Listener`."""
+        return False
 
 
 class Decode:

@@ -66,8 +66,7 @@ class MeasuredEngine(Engine):
     def __init__(self, engine: Engine, n_threads: int, graph: CausalLM | None = None) -> None:
         self._head_rows = 0
         model = engine.graph if graph is None else graph
-        super().__init__(model, n_threads, engine.pool.layout, engine.context_length, engine.budget)
-        self.pool, self._prefixes = engine.pool, engine._prefixes
+        super().__init__(model, n_threads, engine.store)
 
     def counters(self) -> Counters:
         """The counts so far."""

@@ -11,6 +11,7 @@ from ..text_table import as_text, plural
 from .figures import Row, Spread
 from .schedule import Sample
 from .start import Start
+from .text import blocks
 
 __all__ = ["BenchReport"]
 
@@ -114,8 +115,6 @@ class BenchReport:
 
     def text(self) -> str:
         """Tables, each with its units."""
-        from .text import blocks
-
         return as_text(blocks(self))
 
     def __repr__(self) -> str:
@@ -127,8 +126,6 @@ class BenchReport:
         return f"BenchReport({self.model['name']!r}, {', '.join(counts)})"
 
     def _repr_html_(self) -> str:
-        from .text import blocks
-
         return as_html(repr(self), *blocks(self))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ..text_table import Block, Table, number, plural
 from .figures import Row, Spread
-from .report import BenchReport
+from .start import Start
 
 __all__ = ["blocks"]
 
@@ -17,7 +17,32 @@ KEYS = ("tier", "threads", "context", "tokens", "sequences")
 """Names of the columns that say what a row is about."""
 
 
-def blocks(report: BenchReport) -> list[Block]:
+class Report(Protocol):
+    """What a `BenchReport` has to tell."""
+
+    @property
+    def machine(self) -> dict[str, Any]: ...
+    @property
+    def model(self) -> dict[str, Any]: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+    @property
+    def check(self) -> dict[str, Any] | None: ...
+    @property
+    def rows(self) -> Sequence[Row]: ...
+    @property
+    def starts(self) -> Sequence[Start]: ...
+    @property
+    def load_seconds(self) -> Spread: ...
+    @property
+    def load_seconds_without_tokenizer(self) -> Spread: ...
+    @property
+    def mapped_load_seconds(self) -> Spread | None: ...
+    @property
+    def mapped_load_seconds_without_tokenizer(self) -> Spread | None: ...
+
+
+def blocks(report: Report) -> list[Block]:
     """The whole report."""
     contexts = report.options["contexts"]
     found = [
@@ -104,7 +129,7 @@ def blocks(report: BenchReport) -> list[Block]:
     return [block for block in found if block is not None]
 
 
-def _heading(report: BenchReport) -> dict[str, str]:
+def _heading(report: Report) -> dict[str, str]:
     machine, model, options = report.machine, report.model, report.options
     weights = f"{model['parameters']:,} parameters"
     if model["random_weights"]:
@@ -141,7 +166,7 @@ def _heading(report: BenchReport) -> dict[str, str]:
     return facts
 
 
-def _starting(report: BenchReport) -> dict[str, str]:
+def _starting(report: Report) -> dict[str, str]:
     facts = _start_of(
         "load", "packing its weights", report, False,
         report.load_seconds, report.load_seconds_without_tokenizer,
@@ -155,7 +180,7 @@ def _starting(report: BenchReport) -> dict[str, str]:
 
 
 def _start_of(
-    name: str, how: str, report: BenchReport, mapped: bool, load: Spread, without_tokenizer: Spread
+    name: str, how: str, report: Report, mapped: bool, load: Spread, without_tokenizer: Spread
 ) -> dict[str, str]:
     """Lines about starts of one kind, whose names begin or end alike."""
     starts = [start for start in report.starts if start.mapped is mapped]
@@ -176,7 +201,7 @@ def _start_of(
     return facts
 
 
-def _legend(report: BenchReport) -> dict[str, str]:
+def _legend(report: Report) -> dict[str, str]:
     repetitions = plural(report.options["repetitions"], "interleaved repetition")
     legend = {
         "figures": f"median (least..most) of {repetitions}",
@@ -192,7 +217,7 @@ def _legend(report: BenchReport) -> dict[str, str]:
     return legend
 
 
-def _rows(title: str, report: BenchReport, kind: str, columns: Sequence[Column]) -> Table | None:
+def _rows(title: str, report: Report, kind: str, columns: Sequence[Column]) -> Table | None:
     rows = [row for row in report.rows if row.kind == kind]
     if not rows:
         return None

@@ -60,7 +60,7 @@ list shows it, or a pattern such as "*/2B-4T".
 def command(context: click.Context, words: tuple[str, ...], yes: bool, as_json: bool) -> int:
     action, *names = words or ("list",)
     if action not in ACTIONS:
-        from .usage import nearest
+        from .nearest import nearest
 
         hint = nearest(action, ACTIONS) or f"there are {', '.join(ACTIONS)}"
         raise click.UsageError(f"no action {action!r}; {hint}", context)

@@ -109,7 +109,7 @@ class Program(_Page, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            from .usage import nearest
+            from .nearest import nearest
 
             hint = nearest(args[0], self.commands) or self._listed()
             raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)

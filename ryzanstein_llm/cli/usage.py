@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 import click
 
 from .command import Program, spellings, takes_value
+from .nearest import nearest
 
-__all__ = ["explain", "nearest"]
+__all__ = [
+    "explain",
+]
 
 
 def explain(error: click.UsageError) -> str:
@@ -26,14 +26,6 @@ def explain(error: click.UsageError) -> str:
         name = spellings(context).get(error.param.name or "", error.param.human_readable_name)
         return f"{name} {error.message or 'is missing'}"
     return error.message
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """As "did you mean list?"; empty if nothing is like it."""
-    names = list(names)
-    begin = [known for known in names if len(name) > 1 and known.startswith(name)]
-    close = begin or difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]}?" if close else ""
 
 
 def _nearest_option(context: click.Context, name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from ..interfaces.kv_layout import KVLayout
 from ..kernels.packing import aligned_empty
 
-__all__ = ["Block", "BlockPool", "PoolFullError"]
+__all__ = ["Block", "BlockPool", "PoolFullError", "Table"]
 
 
 class PoolFullError(Exception):
@@ -45,6 +47,13 @@ class Block:
         return self.users > 1 or self.kept
 
 
+class Table(Protocol):
+    """Whatever has blocks, and takes more."""
+
+    blocks: list[Block]
+    taken: list[Block]
+
+
 class BlockPool:
     """Gives out blocks and takes them back. One thread at a time, but for `give_back_later`.
 
@@ -61,6 +70,12 @@ class BlockPool:
         self.capacity = max(1, budget // layout.block_bytes)
         self.evict: Callable[[], Block | None] = lambda: None
         """Gives up a block that only waits to be used again, the longest unused one."""
+        self.kept: Callable[[], Iterable[Block]] = tuple
+        """Blocks that the index of prefixes has."""
+        self.tables: weakref.WeakSet[Table] = weakref.WeakSet()
+        """Whose blocks count as used."""
+        self.pinned: Block | None = None
+        """What may not be evicted now."""
         self._blocks = 0
         self._returned: deque[Block] = deque()
 
@@ -86,6 +101,9 @@ class BlockPool:
         else:
             evicted = self.evict()
             if evicted is None:
+                self._recount()
+                evicted = self.evict()
+            if evicted is None:
                 raise PoolFullError
             block = evicted
         block.users = 1
@@ -93,11 +111,11 @@ class BlockPool:
 
     def copy(self, block: Block) -> Block:
         """A block of one's own with the same content. Raises `PoolFullError` as `take`."""
-        block.users += 1  # must not be evicted to make room for its copy
+        self.pinned = block  # must not be evicted to make room for its copy
         try:
             own = self.take()
         finally:
-            block.users -= 1
+            self.pinned = None
         own.memory[:] = block.memory
         return own
 
@@ -120,3 +138,13 @@ class BlockPool:
     def _collect(self) -> None:
         while self._returned:
             self.give_back(self._returned.popleft())
+
+    def _recount(self) -> None:
+        """Find blocks that nobody has any more. Ctrl-C between two lines may lose one: users are
+        counted up before and down after a table changes, so a block in use never looks free."""
+        users = Counter(id(b) for table in self.tables for b in (*table.blocks, *table.taken))
+        users.update(id(block) for block in self._returned)
+        kept = list(self.kept())
+        for block in kept:
+            block.users = users[id(block)]
+        self._blocks = len({*users, *map(id, kept)})

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import itertools
 import time
-import weakref
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from ..errors import CacheBudgetError, CancelledError
+from ..errors import CancelledError
 from ..interfaces.head_query import Candidates
-from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout, Segment
+from ..interfaces.kv_layout import Segment
 from ..models import CausalLM
 from ..sampling import Sampler
-from .blocks import BlockPool, PoolFullError
 from .compute import Compute, new_cancel_flag
 from .gate import Gate
-from .kv_cache import KVCache
-from .prefix import PrefixIndex
 from .scheduler import Scheduler
 from .sequence import Sequence
+from .store import Store
 
 __all__ = ["Engine"]
 
@@ -38,38 +34,28 @@ class Engine(Compute):
     graph : CausalLM
     n_threads : int
         Threads of every parallel region.
-    layout : KVLayout
-    context_length : int
-        Positions of a sequence at most.
-    budget : int
-        Bytes of all keys and values together, those that only wait to be used again included.
+    store : Store
+        Keeps keys and values.
     """
 
-    def __init__(
-        self, graph: CausalLM, n_threads: int, layout: KVLayout, context_length: int, budget: int
-    ) -> None:
-        self._layout, self.budget = layout, budget
-        self.context_length = context_length
+    def __init__(self, graph: CausalLM, n_threads: int, store: Store) -> None:
+        self.store = store
         self._scheduler = Scheduler()
         self._arrivals = itertools.count()
         super().__init__(graph, n_threads)
 
     def _begin_afresh(self) -> None:
         super()._begin_afresh()
-        self.pool = BlockPool(self._layout, self.budget)
-        self._prefixes = PrefixIndex(self.pool)
-        self._begun: weakref.WeakSet[Sequence] = weakref.WeakSet()
-        self._waiting: dict[Sequence, None] = {}  # in the order in which they came
-        self._left: deque[Sequence] = deque()  # nobody waits for them any more
+        self._waiting: dict[Sequence, None] = {}
         self._computing: tuple[Sequence, ...] = ()
         self._cancel = new_cancel_flag()
 
     # ---- sequences -------------------------------------------------------------------------
 
     @property
-    def capacity(self) -> int:
-        """Positions that one sequence can have: the context, as far as the budget allows."""
-        return min(self.context_length, self.pool.capacity * BLOCK_POSITIONS)
+    def context_length(self) -> int:
+        """Positions of a sequence at most."""
+        return self.store.context_length
 
     def sequence(self, tokens: list[int], sampler: Sampler, **options: Any) -> Sequence:
         """A new sequence, with an empty cache. Options as `Sequence` has them.
@@ -79,11 +65,10 @@ class Engine(Compute):
         CacheBudgetError
             If its prompt cannot fit the budget.
         """
-        if len(tokens) > self.capacity:
-            blocks = -(-len(tokens) // BLOCK_POSITIONS)
-            raise CacheBudgetError(blocks * self._layout.block_bytes, self.budget)
-        cache = KVCache(self.pool, self.context_length)
-        return Sequence(cache, tokens, sampler, arrival=next(self._arrivals), **options)
+        if len(tokens) > self.store.capacity:
+            raise self.store.refuse(len(tokens))
+        arrival = next(self._arrivals)
+        return Sequence(self.store.new_cache(), tokens, sampler, arrival=arrival, **options)
 
     def advance(self, *sequences: Sequence, to_end: bool) -> None:
         """Wait until each of the sequences has ended or, unless `to_end`, its listener has
@@ -132,8 +117,8 @@ class Engine(Compute):
     def leave(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Nobody will wait for it any more. What its cache holds is kept for others that begin
         alike, as far as the budget allows."""
-        sequence.keep = keep
-        self._left.append(sequence)
+        sequence.keep = keep and not self.closed
+        self.store.leave(sequence)
         with self._turn as mine:
             if mine:
                 self._tidy()
@@ -143,15 +128,11 @@ class Engine(Compute):
         with self._turn as mine:
             if mine:
                 self._tidy()
-                self._prefixes.forget(tokens)
+                self.store.forget(tokens)
 
     def clear(self) -> None:
         """Let go of all keys and values that only wait to be used again."""
-        self.exclusively(self._prefixes.clear)
-
-    def held_bytes(self, tokens: list[int]) -> int:
-        """Bytes of blocks that are kept for the beginning of `tokens`."""
-        return self._prefixes.held(tokens) * self._layout.block_bytes
+        self.exclusively(self.store.clear)
 
     # ---- leading ---------------------------------------------------------------------------
 
@@ -178,23 +159,30 @@ class Engine(Compute):
             self._computing = ()
 
     def _schedule(self) -> list[tuple[Sequence, int]]:
-        """(sequence, rows) of the next pass, with room in their caches."""
+        """Who is in the next pass, and with how many rows."""
         members = []
         for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival):
-            if sequence.cancelled and not sequence.ended:
+            if sequence.cancelled:
                 sequence.end_cancelled()
+            elif sequence.doubtful:
+                sequence.recover()
+            if sequence.ended:
                 sequence.gate.open()
-            elif not sequence.ended:
+            else:
                 members.append(sequence)
         for sequence in members:
             if not sequence.begun:
-                self._begin(sequence)
+                self.store.begin(sequence)
+        return self._share_pass(members)
+
+    def _share_pass(self, members: list[Sequence]) -> list[tuple[Sequence, int]]:
+        """(sequence, rows) of the next pass, with room in their caches."""
         while members:
             shares, without_room = [], []
             rows = self._scheduler.plan([sequence.need for sequence in members])
             for sequence, count in zip(members, rows, strict=True):
                 # one that came later may have lost its cache to one that came before: not `begun`
-                if count and sequence.begun and self._make_room(sequence, count, members):
+                if count and sequence.begun and self.store.make_room(sequence, count, members):
                     shares.append((sequence, count))
                 elif count:
                     without_room.append(sequence)
@@ -203,53 +191,6 @@ class Engine(Compute):
             # their rows go to others
             members = [sequence for sequence in members if sequence not in without_room]
         return []
-
-    def _begin(self, sequence: Sequence) -> None:
-        """Give it what is kept of its beginning."""
-        try:
-            found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
-        except PoolFullError:  # a block would have to be copied: computed anew instead
-            found = sequence.cache.length
-        if not sequence.new_tokens:
-            sequence.reused_tokens = found
-        sequence.begun = True
-        self._begun.add(sequence)
-
-    def _make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
-        """Whether its cache has room for more rows; for that, those that came later lose theirs,
-        and the last of all waits until others have ended."""
-        cache = sequence.cache
-        cache.cut(min(cache.length, len(sequence.tokens) - 1))
-        while True:
-            try:
-                cache.reserve(cache.length + rows)
-                return True
-            except PoolFullError:
-                if self._take_from_others(sequence, members):
-                    continue
-                if not any(each.cache.blocks for each in members if each is not sequence):
-                    needed = -(-(cache.length + rows) // BLOCK_POSITIONS)
-                    error = CacheBudgetError(needed * self._layout.block_bytes, self.budget)
-                    sequence.fail(error)
-                return False
-            except MemoryError as error:
-                sequence.fail(error)
-                return False
-
-    def _take_from_others(self, sequence: Sequence, members: list[Sequence]) -> bool:
-        """Whether some other sequence could be made to give up its cache: one that nobody waits
-        for at the moment, else the one that came last, if it came after this one."""
-        idle = [
-            each
-            for each in list(self._begun)
-            if (each.ended or each not in self._waiting) and each.cache.blocks
-        ]
-        later = [each for each in members[members.index(sequence) + 1 :] if each.cache.blocks]
-        for victim in [*idle, *reversed(later)][:1]:
-            self._prefixes.keep(victim.cache, victim.tokens, tail=True)
-            self._empty(victim)
-            return True
-        return False
 
     def _compute(self, shares: list[tuple[Sequence, int]]) -> dict[Sequence, Candidates]:
         """Run the pass; the head's answer for each sequence whose next token can be chosen."""
@@ -261,7 +202,7 @@ class Engine(Compute):
             segments.append((rows, start, sequence.cache.table))
         self._space.use_cancel_flag(self._cancel)
         hidden = self._model.hidden_states(
-            np.asarray(ids, np.int64), segments, self._layout, self._space
+            np.asarray(ids, np.int64), segments, self.store.layout, self._space
         )
         asking, last, end = [], [], 0
         for sequence, rows in shares:
@@ -281,10 +222,7 @@ class Engine(Compute):
         """Take what was computed: positions first, then tokens. Whoever interrupts the leader does
         not harm the others: what they have not taken yet is computed again."""
         for sequence, rows in shares:
-            cache = sequence.cache
-            before, cache.length = cache.length, cache.length + rows
-            if before // BLOCK_POSITIONS != cache.length // BLOCK_POSITIONS:
-                self._prefixes.keep(cache, sequence.tokens, tail=False)
+            self.store.advance(sequence, rows)
         for sequence, candidates in answers.items():
             if sequence.cancelled:
                 continue
@@ -300,17 +238,7 @@ class Engine(Compute):
             sequence.gate.open()
 
     def _tidy(self) -> None:
-        """Take the blocks of sequences that nobody waits for any more."""
-        while self._left:
-            sequence = self._left.popleft()
-            if sequence.keep and sequence.cache.blocks and not self.closed:
-                self._prefixes.keep(sequence.cache, sequence.tokens, tail=True)
-            self._empty(sequence)
-
-    def _empty(self, sequence: Sequence) -> None:
-        sequence.cache.cut(0)
-        sequence.begun = False
-        self._begun.discard(sequence)
+        self.store.tidy()
 
     def _give_up_if_cancelled(self) -> None:
         computing = self._computing
@@ -325,18 +253,15 @@ class Engine(Compute):
 
     def _close(self) -> None:
         super()._close()
-        for sequence in list(self._begun):
-            self._empty(sequence)
-        self._prefixes.clear()
+        self.store.close()
         for sequence in list(self._waiting):
             sequence.gate.open()
 
     def _after_fork(self) -> None:
-        begun = list(self._begun)
+        former = self.store
+        self.store = Store(former.layout, former.context_length, former.pool.budget)
+        former.move_to(self.store)
         super()._after_fork()
-        for sequence in begun:
-            sequence.cache = KVCache(self.pool, self.context_length)
-            sequence.begun = False
 
 
 def _satisfied(sequences: Iterable[Sequence], to_end: bool) -> bool:

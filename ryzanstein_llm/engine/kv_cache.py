@@ -38,8 +38,10 @@ class KVCache:
         self.context_length = context_length
         self.length = 0
         self.blocks: list[Block] = []
+        self.taken: list[Block] = []  # while more are reserved
         self.table: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._lock = threading.Lock()
+        pool.tables.add(self)
 
     @property
     def layout(self) -> KVLayout:
@@ -72,7 +74,7 @@ class KVCache:
         if positions > self.context_length:
             raise ContextOverflowError(positions, self.context_length)
         blocks = list(self.blocks)
-        taken: list[Block] = []
+        taken = self.taken = list[Block]()
         replaced: Block | None = None
         try:
             last = self.length // BLOCK_POSITIONS
@@ -83,11 +85,13 @@ class KVCache:
                 taken.append(self.pool.take())
                 blocks.append(taken[-1])
         except BaseException:
+            self.taken = []
             for block in taken:
                 self.pool.give_back(block)
             raise
         if taken:
             self.use(blocks)
+            self.taken = []
         if replaced is not None:
             self.pool.give_back(replaced)
 

@@ -59,6 +59,7 @@ class PrefixIndex:
         self._nodes: set[_Node] = set()
         self._clock = 0
         pool.evict = self._evict
+        pool.kept = self._blocks
 
     def __len__(self) -> int:
         """Blocks kept."""
@@ -96,6 +97,7 @@ class PrefixIndex:
         place of the cache's own."""
         ids = np.asarray(tokens[: cache.length], np.int32)
         blocks, node = list(cache.blocks), self._root
+        doubles: list[Block] = []
         self._clock += 1
         for index, start in enumerate(range(0, len(ids), BLOCK_POSITIONS)):
             part = ids[start : start + BLOCK_POSITIONS]
@@ -109,11 +111,13 @@ class PrefixIndex:
             elif child.block is not blocks[index]:
                 assert child.block is not None
                 child.block.users += 1
-                self._pool.give_back(blocks[index])
+                doubles.append(blocks[index])
                 blocks[index] = child.block
             child.used = self._clock
             node = child
         cache.use(blocks)
+        for block in doubles:
+            self._pool.give_back(block)
         self._limit_tails()
 
     def forget(self, tokens: Sequence[int]) -> None:
@@ -145,7 +149,7 @@ class PrefixIndex:
     def _closest(self, node: _Node, ids: NDArray[np.int32]) -> tuple[_Node | None, int]:
         """The child that has most in common with `ids`, and how much that is."""
         best, most = None, 0
-        for child in node.children.values():
+        for child in list(node.children.values()):  # `held` may be called by another thread
             common = _common(child.ids, ids)
             if common > most:
                 best, most = child, common
@@ -191,11 +195,16 @@ class PrefixIndex:
     def _unused(self) -> Iterator[_Node]:
         """Nodes that nothing depends on."""
         for node in self._nodes:
-            if not node.children and node.block is not None and not node.block.users:
-                yield node
+            block = node.block
+            if block is None or block.users or node.children or block is self._pool.pinned:
+                continue
+            yield node
 
     def _tails(self, node: _Node) -> Iterator[_Node]:
         return (child for child in node.children.values() if child.is_tail)
+
+    def _blocks(self) -> list[Block]:
+        return [node.block for node in self._nodes if node.block is not None]
 
     def _limit_tails(self) -> None:
         tails = [node for node in self._unused() if node.is_tail]

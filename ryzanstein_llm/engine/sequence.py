@@ -32,8 +32,8 @@ class Listener(Protocol):
         """A token was chosen; whether the sequence ends with it."""
         ...
 
-    def replay(self, tokens: list[int]) -> None:
-        """Forget all that was heard, and hear these."""
+    def replay(self, tokens: list[int]) -> bool:
+        """Forget all that was heard, and hear these; whether the sequence ends with the last."""
         ...
 
 
@@ -131,8 +131,6 @@ class Sequence:
 
     def query(self) -> HeadQuery:
         """The logits that the choice of its next token needs."""
-        if self.doubtful:
-            self._recover()
         return self._sampler.query(self.tokens, self.prompt_tokens)
 
     def choose(self, candidates: Candidates) -> None:
@@ -146,18 +144,23 @@ class Sequence:
         stop = self._listener is not None and self._listener.heard(token)
         self._stop_clock()
         self.tokens.append(token)
+        self._end_if(stop)
+
+    def recover(self) -> None:
+        """After a thread was interrupted while it took a token: sampler and listener learn anew
+        what came before."""
+        self._sampler.forget()
+        ended = False
+        if self._listener is not None:
+            ended = self._listener.replay(self.tokens[self.prompt_tokens :])
+        self.doubtful = False
+        self._end_if(ended)
+
+    def _end_if(self, stop: bool) -> None:
         if stop:
             self.finish_reason = "stop"
         elif len(self.tokens) >= self._end:
             self.finish_reason = "length"
-
-    def _recover(self) -> None:
-        """The thread that computed it was interrupted while it took a token: sampler and listener
-        learn anew what came before."""
-        self._sampler.forget()
-        if self._listener is not None:
-            self._listener.replay(self.tokens[self.prompt_tokens :])
-        self.doubtful = False
 
     def fail(self, error: Exception) -> None:
         """End with an error."""

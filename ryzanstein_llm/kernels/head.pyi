@@ -12,21 +12,6 @@ SCREEN_LAYOUT_VERSION: int
 def check_packed(
     blocks: NDArray[np.uint8], stats: NDArray[np.float32], rows: int, columns: int
 ) -> None: ...
-def merged(
-    found: tuple[NDArray[np.int64], NDArray[np.float32]],
-    ids: NDArray[np.integer[Any]],
-    logits: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
-def screen_buffers(space: Workspace, n: int, row_tiles: int) -> ScreenBuffers: ...
-
-class ScreenBuffers:
-    row_tiles: int
-    logits: NDArray[np.float32]
-    bounds: NDArray[np.float32]
-    found: NDArray[np.int32]
-    found_logits: NDArray[np.float32]
-    sizes: NDArray[np.float32]
-    def __init__(self, n: int, row_tiles: int) -> None: ...
 
 class ScreenedHead:
     def __init__(

@@ -19,6 +19,7 @@ from ryzanstein_llm.kernels.workspace cimport OP_HEAD_NORM, OP_HEAD_RESCORE, OP_
 
 from ryzanstein_llm.kernels import packing
 from ryzanstein_llm.kernels.head_rows import rows_by_token
+from ryzanstein_llm.kernels.screening import exclusions, merged, one_each, screen_buffers
 
 cdef extern from "ryzanstein/pack_screen.h" nogil:
     void rz_screen_codes(const float *, int64_t, int64_t, int64_t, const rz_screen_inputs *)
@@ -42,41 +43,6 @@ def check_packed(blocks, stats, rows, columns):
                              f"{rows} x {columns}")
     if not (stats >= 0).all():  # false for NaN, which comparisons of bounds would let through
         raise ValueError(f"scales and norms of a screen of {rows} x {columns} are negative or NaN")
-
-
-class ScreenBuffers:
-    """What the screen writes for n hidden states: a workspace keeps it between calls, since a megabyte of
-    new pages a token costs time.
-
-    Attributes
-    ----------
-    logits : float32 (n, 16 * row_tiles)
-        Screened ones, in tiles of 16 rows, each of all hidden states in turn.
-    bounds : float32 (2, n, row_tiles)
-        The largest lower and the largest upper bound within a tile.
-    found, found_logits : int32 and float32 (n, 16 * row_tiles)
-        Rows in question, and their logits.
-    sizes : float32 (3, n)
-        Of the last call: sizes and rests of the hidden states (kernels.h), thresholds.
-    """
-
-    def __init__(self, n, row_tiles):
-        self.row_tiles = row_tiles
-        self.logits = np.empty((n, 16 * row_tiles), np.float32)
-        self.bounds = np.empty((2, n, row_tiles), np.float32)
-        self.found = np.empty((n, 16 * row_tiles), np.int32)
-        self.found_logits = np.empty((n, 16 * row_tiles), np.float32)
-        self.sizes = np.empty((3, n), np.float32)
-
-
-def screen_buffers(Workspace space, n, row_tiles):
-    """Those of the workspace, made larger if need be."""
-    held = space.screen_buffers
-    if held is None or held.row_tiles != row_tiles or len(held.logits) < n:
-        held = ScreenBuffers(n, row_tiles)
-        space.screen_buffers = held
-    held.sizes = np.empty((3, n), np.float32)
-    return held
 
 
 cdef class ScreenedHead:
@@ -178,7 +144,7 @@ cdef class ScreenedHead:
         cdef int32_t[::1] named
         cdef int64_t[:, ::1] shares
         cdef int64_t n = hidden.shape[0], groups = self.screen.groups, tiles = self.screen.row_tiles, i
-        counts, margins = _each(count, n, np.int64), _each(margin, n, np.float32)
+        counts, margins = one_each(count, n, np.int64), one_each(margin, n, np.float32)
         if hidden.shape[1] != self.columns or min(counts, default=1) < 1 or not min(margins, default=0) >= 0:
             raise ValueError(f"hidden states of {hidden.shape[1]} for {self.columns} columns, count {count}, "
                              f"margin {margin}")
@@ -210,7 +176,7 @@ cdef class ScreenedHead:
         job.found, job.logits = &found[0, 0], &logits[0, 0]
         job.found_counts, job.shares = &found_counts[0, 0], found_counts.shape[1]
 
-        masks = _exclusions(also, allowed, n, self.rows, 16 * tiles)
+        masks = exclusions(also, allowed, n, self.rows, 16 * tiles)
         job.excluded, job.mask_stride = NULL, 16 * tiles
         if masks is not None:
             excluded = masks
@@ -236,36 +202,6 @@ cdef class ScreenedHead:
             return results
         return [merged(result, ids[starts[i]:starts[i + 1]], np.asarray(named_logits)[starts[i]:starts[i + 1]])
                 for i, result in enumerate(results)]
-
-
-def _each(value, n, dtype):
-    """One value for each of n, contiguous."""
-    return np.array(np.broadcast_to(np.asarray(value, dtype), (n,)))
-
-
-def _exclusions(also, allowed, n, rows, stride):
-    """uint8 (n, stride), 1 where a row is none of the likeliest; None if there is no such row."""
-    named = [] if also is None else [i for i in range(n) if also[i] is not None and len(also[i])]
-    masked = [] if allowed is None else [i for i in range(n) if allowed[i] is not None]
-    if not named and not masked:
-        return None
-    excluded = np.zeros((n, stride), np.uint8)
-    for i in masked:
-        if allowed[i].shape != (rows,) or allowed[i].dtype != np.bool_:
-            raise ValueError(f"a mask of {allowed[i].dtype}{allowed[i].shape} for {rows} rows")
-        np.logical_not(allowed[i], out=excluded[i, :rows].view(np.bool_))
-    for i in named:
-        if not (also[i].min() >= 0 and also[i].max() < rows and (np.diff(also[i]) > 0).all()):
-            raise ValueError(f"ids that do not rise from 0 to {rows - 1}")
-        excluded[i, also[i]] = 1
-    return excluded
-
-
-def merged(found, ids, logits):
-    """Two sets of (ids, logits), different ones, as one by rising id."""
-    both = np.concatenate((found[0], ids.astype(np.int64)))
-    order = np.argsort(both, kind="stable")
-    return both[order], np.concatenate((found[1], logits))[order]
 
 
 cdef struct Screening:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..notebook import as_html
-from ..text_table import as_text, plural
+from ..text_table import Block, as_text, plural
 from .observed import Observable, Work
 from .operations import KINDS, TITLES, Limits, OperationTime, Phase
 from .text import blocks
@@ -131,7 +131,10 @@ class Profile:
 
     def text(self, limits: Limits | None = None) -> str:
         """Tables of both phases; with `limits`, how much of them each operation reached."""
-        return as_text(blocks(self, limits))
+        return as_text(self._blocks(limits))
+
+    def _blocks(self, limits: Limits | None) -> list[Block]:
+        return blocks(self.phases, self.seconds, self.rest_seconds, limits)
 
     def __repr__(self) -> str:
         if not self._start:
@@ -142,4 +145,4 @@ class Profile:
         return f"Profile({', '.join([f'{1e3 * self.seconds:.1f} ms', *counts])})"
 
     def _repr_html_(self) -> str:
-        return as_html(repr(self), *(blocks(self, None) if self._end > self._start else []))
+        return as_html(repr(self), *(self._blocks(None) if self._end > self._start else []))

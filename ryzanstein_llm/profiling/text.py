@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from ..text_table import Block, Table, number, plural
 from .operations import Limits, OperationTime, Phase
 
-if TYPE_CHECKING:
-    from .profile import Profile
-
 __all__ = ["blocks"]
 
 
-def blocks(profile: Profile, limits: Limits | None) -> list[Block]:
+def blocks(
+    phases: Sequence[Phase], seconds: float, rest_seconds: float, limits: Limits | None
+) -> list[Block]:
     """All of it: tables for each phase, and what they are parts of."""
     found: list[Block] = []
-    for phase in profile.phases:
+    for phase in phases:
         found += _phase(phase, limits)
-    parts = [(phase.name, phase.seconds) for phase in profile.phases]
-    parts.append(("the rest", profile.rest_seconds))
-    whole = ", ".join(f"{name} {_share(seconds, profile.seconds)}" for name, seconds in parts)
-    rest = f"{1e3 * profile.seconds:.1f} ms in all: {whole}"
+    parts = [(phase.name, phase.seconds) for phase in phases]
+    parts.append(("the rest", rest_seconds))
+    whole = ", ".join(f"{name} {_share(part, seconds)}" for name, part in parts)
+    rest = f"{1e3 * seconds:.1f} ms in all: {whole}"
     if limits:
         rest += (
             f"\nlimits: {limits.bytes_per_second / 1e9:.1f} GB/s from memory (a CPU cache may give "

@@ -89,6 +89,20 @@ class TestPool:
         gc.collect()
         KVCache(pool, CONTEXT).reserve(1)  # would not fit otherwise
 
+    def test_users_that_an_interrupt_lost_count_of_are_found_again(self):
+        """Counted too high they would use up the budget for ever."""
+        pool, index = make_pool(2)
+        tokens = ids(512)
+        done(index, filled(pool, index, tokens), tokens)
+        for node in index._nodes:
+            node.block.users += 1
+        lost = pool._blocks
+        pool._blocks = 2
+        cache = KVCache(pool, CONTEXT)
+        cache.reserve(512)
+        assert (pool.nbytes, lost) == (2 * LAYOUT.block_bytes, 2)
+        assert len(index) == 0
+
 
 class TestPrefixes:
     def test_nothing_is_known_at_first(self):

@@ -167,16 +167,16 @@ class TestPrefixes:
                 )
 
         talk(0)
-        before = model.engine.pool.nbytes
+        before = model.engine.store.pool.nbytes
         for seed in range(1000):
             talk(seed)
-        assert model.engine.pool.nbytes <= before
+        assert model.engine.store.pool.nbytes <= before
 
 
 class TestBudget:
     def test_what_can_never_fit_is_refused_before_any_work(self, path):
         with BitNetModel(path) as model:
-            block = model.engine.pool.layout.block_bytes
+            block = model.engine.store.pool.layout.block_bytes
         with BitNetModel(path, prefix_cache_bytes=2 * block) as model:
             with pytest.raises(errors.CacheBudgetError) as caught:
                 ids_of(model, prompt(513), 1)
@@ -193,14 +193,14 @@ class TestBudget:
         cases = [prompt(length) for length in (100, 300, 400, 500, 250, 260, 30, 511)]
         expected = [alone(tokens, 40) for tokens in cases]
         with BitNetModel(path, n_threads=2) as model:
-            budget = blocks * model.engine.pool.layout.block_bytes
+            budget = blocks * model.engine.store.pool.layout.block_bytes
         found: dict[int, list[int]] = {}
         with BitNetModel(path, n_threads=2, prefix_cache_bytes=budget) as model:
 
             def work(index: int) -> None:
                 for _ in range(2):
                     found[index] = ids_of(model, cases[index], 40)
-                    assert model.engine.pool.nbytes <= budget
+                    assert model.engine.store.pool.nbytes <= budget
 
             together(*[lambda index=index: work(index) for index in range(len(cases))])
         assert [found[index] for index in range(len(cases))] == expected
@@ -208,7 +208,7 @@ class TestBudget:
     def test_a_stream_that_nobody_reads_gives_way_and_goes_on_later(self, path, alone):
         expected = alone(prompt(250), 30)
         with BitNetModel(path) as model:
-            budget = 2 * model.engine.pool.layout.block_bytes
+            budget = 2 * model.engine.store.pool.layout.block_bytes
         with BitNetModel(path, prefix_cache_bytes=budget) as model:
             engine = model.engine
             paused = engine.sequence(prompt(250), Sampler(SamplingParams()), max_tokens=30)
@@ -220,7 +220,7 @@ class TestBudget:
 
     def test_caches_of_the_caller_count_and_are_not_taken(self, path):
         with BitNetModel(path) as model:
-            budget = 2 * model.engine.pool.layout.block_bytes
+            budget = 2 * model.engine.store.pool.layout.block_bytes
         with BitNetModel(path, prefix_cache_bytes=budget) as model:
             cache = model.new_cache()
             model.forward(prompt(BLOCK_POSITIONS + 1), cache)
@@ -244,8 +244,9 @@ class _Reads:
         self.count += 1
         return False
 
-    def replay(self, tokens: list[int]) -> None:
+    def replay(self, tokens: list[int]) -> bool:
         self.count = len(tokens)
+        return False
 
 
 class TestTroubleOfOne:

@@ -1,0 +1,146 @@
+"""Which sequence has which blocks: what is kept of its beginning, room, and who gives way."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+
+from ..errors import CacheBudgetError
+from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
+from .blocks import BlockPool, PoolFullError
+from .kv_cache import KVCache
+from .prefix import PrefixIndex
+from .sequence import Sequence
+
+__all__ = ["Store"]
+
+
+class Store:
+    """Keys and values of all sequences of a model. By the thread whose turn it is, but for `leave`
+    and `held_bytes`.
+
+    Parameters
+    ----------
+    layout : KVLayout
+    context_length : int
+        Positions of a sequence at most.
+    budget : int
+        Bytes of all blocks together, those that only wait to be used again included.
+    """
+
+    def __init__(self, layout: KVLayout, context_length: int, budget: int) -> None:
+        self.layout, self.context_length = layout, context_length
+        self.pool = BlockPool(layout, budget)
+        self._prefixes = PrefixIndex(self.pool)
+        self._left: deque[Sequence] = deque()  # nobody waits for them any more
+        self._begun: weakref.WeakSet[Sequence] = weakref.WeakSet()
+
+    @property
+    def capacity(self) -> int:
+        """Positions that one sequence can have: the context, as far as the budget allows."""
+        return min(self.context_length, self.pool.capacity * BLOCK_POSITIONS)
+
+    def new_cache(self) -> KVCache:
+        """An empty cache."""
+        return KVCache(self.pool, self.context_length)
+
+    def refuse(self, positions: int) -> CacheBudgetError:
+        """The error for so many positions that do not fit."""
+        blocks = -(-positions // BLOCK_POSITIONS)
+        return CacheBudgetError(blocks * self.layout.block_bytes, self.pool.budget)
+
+    def begin(self, sequence: Sequence) -> None:
+        """Give a sequence what is kept of its beginning."""
+        try:
+            found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
+        except PoolFullError:  # a block would have to be copied: computed anew instead
+            found = sequence.cache.length
+        if not sequence.new_tokens:
+            sequence.reused_tokens = found
+        sequence.begun = True
+        self._begun.add(sequence)
+
+    def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
+        """Whether a sequence has room for more rows. For that, sequences that nobody waits for lose
+        their blocks, then those of `members` that came later, the last one first. A sequence that
+        could have no room even so fails.
+
+        Parameters
+        ----------
+        members : list of Sequence
+            All that are waited for, in the order in which they came.
+        """
+        cache = sequence.cache
+        cache.cut(min(cache.length, len(sequence.tokens) - 1))
+        while True:
+            try:
+                cache.reserve(cache.length + rows)
+                return True
+            except PoolFullError:
+                if self._take_from_others(sequence, members):
+                    continue
+                if not any(each.cache.blocks for each in members if each is not sequence):
+                    sequence.fail(self.refuse(cache.length + rows))
+                return False
+            except MemoryError as error:
+                sequence.fail(error)
+                return False
+
+    def advance(self, sequence: Sequence, rows: int) -> None:
+        """So many more positions are filled; full blocks can be shared from now on."""
+        cache = sequence.cache
+        before, cache.length = cache.length, cache.length + rows
+        if before // BLOCK_POSITIONS != cache.length // BLOCK_POSITIONS:
+            self._prefixes.keep(cache, sequence.tokens, tail=False)
+
+    def leave(self, sequence: Sequence) -> None:
+        """Nobody will wait for a sequence any more; its blocks are taken by `tidy`. From any
+        thread."""
+        self._left.append(sequence)
+
+    def tidy(self) -> None:
+        """Take the blocks of sequences that were left, and keep what others may use."""
+        while self._left:
+            sequence = self._left.popleft()
+            if sequence.keep and sequence.cache.blocks:
+                self._prefixes.keep(sequence.cache, sequence.tokens, tail=True)
+            self._empty(sequence)
+
+    def forget(self, tokens: list[int]) -> None:
+        """Let go of the end of a sequence that will not be continued."""
+        self._prefixes.forget(tokens)
+
+    def clear(self) -> None:
+        """Let go of all that only waits to be used again."""
+        self._prefixes.clear()
+
+    def close(self) -> None:
+        """Let go of everything; sequences may not be computed any more."""
+        for sequence in [*self._begun, *self._left]:
+            self._empty(sequence)
+            sequence.keep = False
+        self.clear()
+
+    def held_bytes(self, tokens: list[int]) -> int:
+        """Bytes that are kept for the beginning of `tokens`. From any thread."""
+        return self._prefixes.held(tokens) * self.layout.block_bytes
+
+    def move_to(self, other: Store) -> None:
+        """All sequences go on with empty caches of another store."""
+        for sequence in list(self._begun):
+            sequence.cache = other.new_cache()
+            sequence.begun = False
+
+    def _take_from_others(self, sequence: Sequence, members: list[Sequence]) -> bool:
+        idle = [each for each in self._begun if each not in members and each.cache.blocks]
+        later = [each for each in members[members.index(sequence) + 1 :] if each.cache.blocks]
+        for victim in [*idle, *reversed(later)][:1]:
+            self._prefixes.keep(victim.cache, victim.tokens, tail=True)
+            self._empty(victim)
+            return True
+        return False
+
+    def _empty(self, sequence: Sequence) -> None:
+        sequence.cache.cut(0)
+        sequence.begun = False
+        self._begun.discard(sequence)
