@@ -32,7 +32,7 @@ class Session(TextSource):
         self._tokens: list[int] = []
         self._closed = False
         self._claims: dict[str, Generation] = {}  # at most one; `setdefault` decides who has it
-        self._streams: weakref.WeakSet[TextIterator] = weakref.WeakSet()
+        self._streams: list[weakref.ref[TextIterator]] = []
 
     @property
     def tokens(self) -> list[int]:
@@ -49,7 +49,8 @@ class Session(TextSource):
     def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
         """See `TextSource.stream`."""
         stream = super().stream(prompt, **options)
-        self._streams.add(stream)
+        self._streams = [each for each in self._streams if each() is not None]
+        self._streams.append(weakref.ref(stream))
         return stream
 
     def cancel(self) -> None:
@@ -81,8 +82,10 @@ class Session(TextSource):
         SessionBusyError
             If another thread is generating, unless its stream was cancelled: then waits for it.
         """
-        for stream in list(self._streams):
-            stream.close()
+        for reference in self._streams:
+            stream = reference()
+            if stream is not None:
+                stream.close()
         self._refuse_busy()
         if not self._closed:
             self._closed = True

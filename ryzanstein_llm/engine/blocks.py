@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -55,7 +55,13 @@ class Table(Protocol):
 
 
 class BlockPool:
-    """Gives out blocks and takes them back. One thread at a time, but for `give_back_later`.
+    """Gives out blocks and takes them back. By one thread at a time, but for `register`.
+
+    Who uses a block is counted up before and down after a table changes, so that a block in use
+    never looks free, wherever Ctrl-C comes between. A table that is dropped without giving back
+    its blocks, or an interrupt, leaves counts that are too high: they are counted anew when the
+    budget is used up. There are no finalisers and no weak sets, because Python would swallow a
+    Ctrl-C that comes while these run.
 
     Parameters
     ----------
@@ -72,17 +78,20 @@ class BlockPool:
         """Gives up a block that only waits to be used again, the longest unused one."""
         self.kept: Callable[[], Iterable[Block]] = tuple
         """Blocks that the index of prefixes has."""
-        self.tables: weakref.WeakSet[Table] = weakref.WeakSet()
-        """Whose blocks count as used."""
         self.pinned: Block | None = None
         """What may not be evicted now."""
         self._blocks = 0
-        self._returned: deque[Block] = deque()
+        self._tables: dict[int, weakref.ref[Table]] = {}  # by id; some may have been dropped
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all blocks there are."""
-        return self._blocks * self.layout.block_bytes
+        """Bytes of all blocks there are; from any thread."""
+        users, kept = self._survey()
+        return len({*users, *map(id, kept)}) * self.layout.block_bytes
+
+    def register(self, table: Table) -> None:
+        """The blocks of this table count as used as long as it lives; from any thread."""
+        self._tables[id(table)] = weakref.ref(table)
 
     def take(self) -> Block:
         """A block with one user. What is in it is arbitrary, but finite numbers.
@@ -92,7 +101,8 @@ class BlockPool:
         PoolFullError
             If the budget is used up and nothing can be evicted.
         """
-        self._collect()
+        if self._blocks >= self.capacity:
+            self._recount()
         if self._blocks < self.capacity:
             memory = aligned_empty(self.layout.block_bytes)
             memory.fill(0)  # attention computes on unused positions before it drops them
@@ -100,9 +110,6 @@ class BlockPool:
             self._blocks += 1
         else:
             evicted = self.evict()
-            if evicted is None:
-                self._recount()
-                evicted = self.evict()
             if evicted is None:
                 raise PoolFullError
             block = evicted
@@ -131,20 +138,20 @@ class BlockPool:
         if block.users == 0:
             self._blocks -= 1
 
-    def give_back_later(self, blocks: list[Block]) -> None:
-        """`give_back` from any thread, also from a finaliser: takes no lock."""
-        self._returned.extend(blocks)
-
-    def _collect(self) -> None:
-        while self._returned:
-            self.give_back(self._returned.popleft())
-
     def _recount(self) -> None:
-        """Find blocks that nobody has any more. Ctrl-C between two lines may lose one: users are
-        counted up before and down after a table changes, so a block in use never looks free."""
-        users = Counter(id(b) for table in self.tables for b in (*table.blocks, *table.taken))
-        users.update(id(block) for block in self._returned)
-        kept = list(self.kept())
+        """Count blocks and users anew."""
+        users, kept = self._survey()
         for block in kept:
             block.users = users[id(block)]
         self._blocks = len({*users, *map(id, kept)})
+
+    def _survey(self) -> tuple[Counter[int], list[Block]]:
+        """(users of blocks by id, from the tables that are alive; blocks that are kept)."""
+        users: Counter[int] = Counter()
+        for key, reference in list(self._tables.items()):
+            table = reference()
+            if table is None:
+                self._tables.pop(key, None)
+            else:
+                users.update(id(block) for block in (*table.blocks, *table.taken))
+        return users, list(self.kept())

@@ -41,7 +41,7 @@ class KVCache:
         self.taken: list[Block] = []  # while more are reserved
         self.table: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._lock = threading.Lock()
-        pool.tables.add(self)
+        pool.register(self)
 
     @property
     def layout(self) -> KVLayout:
@@ -122,8 +122,9 @@ class KVCache:
             self.shorten(check_int("length", length, 0, self.length))
 
     def shorten(self, length: int) -> None:
-        """`truncate` by a thread that has claimed the cache."""
-        self.pool.give_back_later(self._drop(length))
+        """`truncate` by a thread that has claimed the cache, but not the pool: the blocks are found
+        to be free when others need them."""
+        self._drop(length)
 
     def cut(self, length: int) -> None:
         """`shorten` by the thread that has the pool as well."""
@@ -143,11 +144,6 @@ class KVCache:
         """These are its blocks from now on; who counts as their user is the caller's business."""
         table = np.array([block.address for block in blocks], np.uint64)
         self.blocks, self.table = blocks, table
-
-    def __del__(self) -> None:
-        blocks = getattr(self, "blocks", None)
-        if blocks:
-            self.pool.give_back_later(blocks)
 
     @property
     def nbytes(self) -> int:

@@ -33,7 +33,7 @@ class Store:
         self.pool = BlockPool(layout, budget)
         self._prefixes = PrefixIndex(self.pool)
         self._left: deque[Sequence] = deque()  # nobody waits for them any more
-        self._begun: weakref.WeakSet[Sequence] = weakref.WeakSet()
+        self._begun: dict[int, weakref.ref[Sequence]] = {}  # by arrival; some may have been dropped
 
     @property
     def capacity(self) -> int:
@@ -58,7 +58,7 @@ class Store:
         if not sequence.new_tokens:
             sequence.reused_tokens = found
         sequence.begun = True
-        self._begun.add(sequence)
+        self._begun[sequence.arrival] = weakref.ref(sequence)
 
     def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
         """Whether a sequence has room for more rows. For that, sequences that nobody waits for lose
@@ -116,7 +116,7 @@ class Store:
 
     def close(self) -> None:
         """Let go of everything; sequences may not be computed any more."""
-        for sequence in [*self._begun, *self._left]:
+        for sequence in [*self._alive(), *self._left]:
             self._empty(sequence)
             sequence.keep = False
         self.clear()
@@ -127,12 +127,12 @@ class Store:
 
     def move_to(self, other: Store) -> None:
         """All sequences go on with empty caches of another store."""
-        for sequence in list(self._begun):
+        for sequence in self._alive():
             sequence.cache = other.new_cache()
             sequence.begun = False
 
     def _take_from_others(self, sequence: Sequence, members: list[Sequence]) -> bool:
-        idle = [each for each in self._begun if each not in members and each.cache.blocks]
+        idle = [each for each in self._alive() if each not in members and each.cache.blocks]
         later = [each for each in members[members.index(sequence) + 1 :] if each.cache.blocks]
         for victim in [*idle, *reversed(later)][:1]:
             self._prefixes.keep(victim.cache, victim.tokens, tail=True)
@@ -140,7 +140,15 @@ class Store:
             return True
         return False
 
+    def _alive(self) -> list[Sequence]:
+        """Sequences that may have blocks."""
+        found = [(arrival, reference()) for arrival, reference in list(self._begun.items())]
+        for arrival, sequence in found:
+            if sequence is None:
+                self._begun.pop(arrival, None)
+        return [sequence for _, sequence in found if sequence is not None]
+
     def _empty(self, sequence: Sequence) -> None:
         sequence.cache.cut(0)
         sequence.begun = False
-        self._begun.discard(sequence)
+        self._begun.pop(sequence.arrival, None)
