@@ -20,7 +20,7 @@ from ..models import CausalLM
 from ..sampling import Sampler
 from .compute import Compute, new_cancel_flag
 from .gate import Gate
-from .scheduler import Scheduler
+from .scheduler import SHARED_ROWS, Scheduler
 from .sequence import Sequence
 from .store import Store
 
@@ -48,6 +48,7 @@ class Engine(Compute):
         super()._begin_afresh()
         self._waiting: dict[Sequence, None] = {}
         self._computing: tuple[Sequence, ...] = ()
+        self._letting_in = False
         self._cancel = new_cancel_flag()
 
     # ---- sequences -------------------------------------------------------------------------
@@ -146,8 +147,10 @@ class Engine(Compute):
         """One pass: schedule, compute, choose, commit. By the thread whose turn it is."""
         self._tidy()
         shares = self._schedule()
-        if not shares:
-            return
+        if shares:
+            self._run(shares)
+
+    def _run(self, shares: list[tuple[Sequence, int]]) -> None:
         self._computing = tuple(sequence for sequence, _ in shares)
         self._cancel[0] = 0
         self._give_up_if_cancelled()
@@ -175,17 +178,26 @@ class Engine(Compute):
                 self.store.begin(sequence)
         return self._share_pass(members)
 
-    def _share_pass(self, members: list[Sequence]) -> list[tuple[Sequence, int]]:
-        """(sequence, rows) of the next pass, with room in their caches."""
+    def _share_pass(
+        self, members: list[Sequence], others: tuple[Sequence, ...] = ()
+    ) -> list[tuple[Sequence, int]]:
+        """(sequence, rows) of the next pass, with room in their caches, which those of `others`
+        need not make."""
         while members:
             shares, without_room = [], []
             rows = self._scheduler.plan([sequence.need for sequence in members])
             for sequence, count in zip(members, rows, strict=True):
                 # one that came later may have lost its cache to one that came before: not `begun`
-                if count and sequence.begun and self.store.make_room(sequence, count, members):
+                if (
+                    count
+                    and sequence.begun
+                    and self.store.make_room(sequence, count, [*others, *members])
+                ):
                     shares.append((sequence, count))
                 elif count:
                     without_room.append(sequence)
+                    if sequence.ended:  # it can never have room
+                        sequence.gate.open()
             if shares:
                 return shares
             # their rows go to others
@@ -201,8 +213,13 @@ class Engine(Compute):
             ids += sequence.tokens[start : start + rows]
             segments.append((rows, start, sequence.cache.table))
         self._space.use_cancel_flag(self._cancel)
+        long = len(ids) > SHARED_ROWS and not self._letting_in
         hidden = self._model.hidden_states(
-            np.asarray(ids, np.int64), segments, self.store.layout, self._space
+            np.asarray(ids, np.int64),
+            segments,
+            self.store.layout,
+            self._space,
+            self._let_in if long else None,
         )
         asking, last, end = [], [], 0
         for sequence, rows in shares:
@@ -215,6 +232,38 @@ class Engine(Compute):
         if self._cancel[0]:
             raise CancelledError("the pass was cancelled")
         return dict(zip(asking, answers, strict=True))
+
+    def _let_in(self) -> None:
+        """Between two layers of a long prompt: sequences that came meanwhile and have little to
+        read get their first token now, in a pass of their own."""
+        if len(self._waiting) <= len(self._computing):
+            return
+        outer = self._computing
+        newcomers = [
+            sequence
+            for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival)
+            if sequence not in outer
+            and not (sequence.ended or sequence.new_tokens or sequence.doubtful)
+        ]
+        for sequence in newcomers:
+            if not sequence.begun:
+                self.store.begin(sequence)
+        newcomers = [each for each in newcomers if each.need.rows <= SHARED_ROWS]
+        shares = [
+            (sequence, rows)
+            for sequence, rows in self._share_pass(newcomers, outer)
+            if rows == sequence.need.rows
+        ]
+        if not shares:
+            return
+        self._letting_in = True
+        try:
+            self._run(shares)
+        finally:
+            self._letting_in = False
+            self._computing = outer
+            self._cancel[0] = 0
+            self._give_up_if_cancelled()
 
     def _commit(
         self, shares: list[tuple[Sequence, int]], answers: dict[Sequence, Candidates]

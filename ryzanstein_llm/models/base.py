@@ -84,9 +84,11 @@ class CausalLM(Protocol):
         segments: Sequence[Segment],
         layout: KVLayout,
         space: Workspace,
+        between: Callable[[], None] | None = None,
     ) -> Float32:
         """Last hidden states (n, hidden), before the final norm, of n tokens that belong to the
-        sequences of `segments` in turn; appends their keys and values to the caches."""
+        sequences of `segments` in turn; appends their keys and values to the caches. `between` is
+        called between compute calls, and may run a pass over other caches."""
         ...
 
     def logits(self, hidden: Float32, space: Workspace) -> Float32:

@@ -6,7 +6,7 @@ before o_proj and before down_proj, and ternary weights in all seven projections
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,6 +191,7 @@ class BitNetForCausalLM:
         segments: Sequence[Segment],
         layout: KVLayout,
         space: Workspace,
+        between: Callable[[], None] | None = None,
     ) -> Float32:
         config, n = self.config, len(ids)
         q_width = config.n_heads * config.head_dim
@@ -203,6 +204,8 @@ class BitNetForCausalLM:
         gated = np.empty((n, config.intermediate_size), np.float32)
         together = max(1, TOGETHER // n)
         for first in range(0, config.n_layers, together):
+            if between is not None and first:
+                between()
             decoder_layers(
                 hidden, self.layers[first : first + together], first, segments, layout,
                 config.n_heads, rotary, self.score_scale, qkv, attended, gated, space,

@@ -105,6 +105,7 @@ class ObservedGraph:
         segments: Sequence[Segment],
         layout: KVLayout,
         space: Workspace,
+        between: Callable[[], None] | None = None,  # not called: its pass would count twice
     ) -> Float32:
         decoding = all(rows == 1 for rows, _, _ in segments)
         before = space.skipping

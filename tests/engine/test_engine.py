@@ -429,6 +429,36 @@ def test_a_short_prompt_does_not_wait_for_a_long_one(path):
         assert order == ["short", "long"]
 
 
+def test_a_short_prompt_is_read_between_two_layers_of_a_long_one(path, alone):
+    """The long one goes on from where it was, with the same bits."""
+    expected = alone(prompt(500), 5), alone(prompt(20), 5)
+    with BitNetModel(path, n_threads=2) as model:
+        engine, found, reached = model.engine, {}, threading.Event()
+        let_in = engine._let_in
+
+        def when_it_is_there() -> None:
+            reached.set()
+            limit = time.monotonic() + PATIENCE
+            while len(engine._waiting) < 2 and time.monotonic() < limit:
+                time.sleep(0.001)
+            let_in()
+            assert len(engine._waiting) == 2
+            found["within"] = max(each.new_tokens for each in engine._waiting)
+
+        engine._let_in = when_it_is_there
+
+        def short() -> None:
+            assert reached.wait(PATIENCE)
+            found["short"] = ids_of(model, prompt(20), 5)
+
+        def long() -> None:
+            found["long"] = ids_of(model, prompt(500), 5)
+
+        together(long, short)
+        assert found["within"] == 1
+        assert (found["long"], found["short"]) == expected
+
+
 def test_logits_that_are_not_finite_fail_their_own_sequence_alone(tmp_path):
     directory = write_small_model(tmp_path / "model")
     with BitNetModel(directory) as model:
