@@ -15,8 +15,8 @@ from ryzanstein_llm.errors import (
     UnsupportedModelError,
 )
 from ryzanstein_llm.formats import Checkpoint, open_checkpoint
-from ryzanstein_llm.models.bitnet import BitNetConfig, refuse_unused
-from ryzanstein_llm.models.weights import to_float32
+from ryzanstein_llm.models.bitnet import BitNetConfig
+from ryzanstein_llm.models.weights import refuse_unused, to_float32
 
 from .model import BitNet, is_projection
 from .settings import Shape
@@ -67,7 +67,7 @@ def read_origin(path: Path) -> Origin:
         with torch.device("meta"):  # names and sizes only
             expected = BitNet(shape).state_dict()
         weights = {name: _weight(checkpoint, name, like) for name, like in expected.items()}
-        refuse_unused(checkpoint, set(weights))
+        refuse_unused(checkpoint, set(weights), "bitnet")
         return Origin(shape, weights, _tokenizer(checkpoint, shape.vocabulary))
 
 

@@ -69,7 +69,7 @@ class Baseline:
 
     def _forward(self, ids: NDArray[np.int64]) -> Float32:
         graph, config = self._graph, self._graph.config
-        x = _floats(graph.embedding.array[ids], graph.embedding.dtype)
+        x = graph.embedding.rows(np.asarray(ids, np.int64))
         rotary = _rotary(len(ids), config.head_dim, config.rope_theta)
         for layer in graph.layers:
             normed = _rms_norm(x, layer.input_norm, layer.eps)
@@ -99,12 +99,6 @@ class Baseline:
         out = np.empty((len(x), matrix.rows), np.float32)
         norm_dense(codes, None, 0.0, weights, "F32", out, self._space)
         return out * (scale * np.float32(matrix.scale))
-
-
-def _floats(rows: NDArray[Any], dtype: str) -> Float32:
-    if dtype == "BF16":
-        return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return rows.astype(np.float32)
 
 
 def _rms_norm(x: Float32, weights: Float32 | None, eps: float) -> Float32:

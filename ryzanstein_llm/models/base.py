@@ -1,4 +1,4 @@
-"""What every family offers to the engine, and what families share in reading configs."""
+"""What every family offers to the engine, and how its weights are to be kept."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError
-from ..formats import Checkpoint
 from ..interfaces.head_query import Candidates, HeadQuery
-from ..interfaces.kv_layout import KVLayout
-from ..kernels.packing import rotary_table
+from ..interfaces.kv_layout import KVLayout, Segment
 from ..kernels.workspace import Workspace
 from ..packed_cache.weights import PackedWeights
 from .head import FloatHead
 
-__all__ = ["CausalLM", "ConfigReader", "LoadOptions", "RotaryTable", "Segment"]
+__all__ = ["CausalLM", "LoadOptions"]
 
-# rows in this pass, position of the first, block addresses of the cache
-Segment = tuple[int, int, NDArray[np.uint64]]
 Float32 = NDArray[np.float32]
 
 
@@ -101,71 +96,3 @@ class CausalLM(Protocol):
         """Final norm and head, for each hidden state (n, hidden) as far as its query asks; bits as
         from `logits`."""
         ...
-
-
-class RotaryTable:
-    """Cosines and sines by position, grown as positions are reached."""
-
-    def __init__(self, theta: float, head_dim: int, context_length: int) -> None:
-        self._theta, self._head_dim, self._context_length = theta, head_dim, context_length
-        self._tables = rotary_table(theta, head_dim, 0, min(1024, context_length))
-
-    def upto(self, positions: int) -> tuple[Float32, Float32]:
-        """(cos, sin), float32 (at least `positions`, head_dim // 2) each."""
-        have = len(self._tables[0])
-        if positions > have:
-            end = min(max(2 * have, positions), max(self._context_length, positions))
-            cosines, sines = rotary_table(self._theta, self._head_dim, have, end)
-            self._tables = (
-                np.concatenate((self._tables[0], cosines)),
-                np.concatenate((self._tables[1], sines)),
-            )
-        return self._tables
-
-
-@dataclass(frozen=True)
-class ConfigReader:
-    """Typed access to config.json; errors name the file, the key and the value."""
-
-    checkpoint: Checkpoint
-
-    def value(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or the default where it is absent or null."""
-        found = self.checkpoint.config.get(key)
-        return default if found is None else found
-
-    def wrong(self, key: str, value: Any, expected: str) -> FormatError:
-        """The exception for a value that makes no sense."""
-        return FormatError(
-            f"{self.checkpoint.path}: config.json: {key} must be {expected}, not {value!r}"
-        )
-
-    def integer(
-        self, key: str, default: int | None = None, *, low: int = 1, high: int = 1 << 24
-    ) -> int:
-        """An integer in low..high; required if there is no default."""
-        value = self.value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.wrong(key, value, f"an integer in {low}..{high}")
-        return value
-
-    def positive(self, key: str, default: float | None = None, *, source: Any = None) -> float:
-        """A finite number above 0; `source` is a nested object to read instead."""
-        value = self.value(key, default) if source is None else source
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e30:
-            raise self.wrong(key, value, "a positive number")
-        return float(value)
-
-    def boolean(self, key: str, default: bool) -> bool:
-        """true or false."""
-        value = self.value(key, default)
-        if not isinstance(value, bool):
-            raise self.wrong(key, value, "true or false")
-        return value
-
-    def section(self, key: str) -> dict[str, Any]:
-        """A nested object, {} where absent or null."""
-        value = self.value(key, {})
-        if not isinstance(value, dict):
-            raise self.wrong(key, value, "an object")
-        return value

@@ -6,32 +6,23 @@ before o_proj and before down_proj, and ternary weights in all seven projections
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import UnsupportedModelError
-from ..formats import Checkpoint, Tensor
-from ..interfaces.head_query import Candidates, HeadQuery
-from ..interfaces.kv_layout import KVLayout
+from ..formats import Checkpoint
 from ..kernels.attention import MAX_HEAD_DIM
-from ..kernels.decoder import DecoderLayer, decoder_layers
-from ..kernels.elementwise import inverse_square_root
-from ..kernels.head import MAX_SCREEN_COLUMNS, ScreenedHead
+from ..kernels.decoder import DecoderLayer
+from ..kernels.head import MAX_SCREEN_COLUMNS
 from ..kernels.linear import MAX_COLUMNS
-from ..kernels.workspace import Workspace
-from .base import ConfigReader, Float32, LoadOptions, RotaryTable, Segment
+from .base import LoadOptions
+from .config import ConfigReader
+from .decoder import Decoder
+from .embedding import FloatEmbedding
 from .head import FloatHead
-from .weights import WeightLoader, format_of, layouts_of
+from .weights import WeightLoader, layouts_of, refuse_unused
 
-__all__ = ["BitNetConfig", "BitNetForCausalLM", "load", "refuse_unused"]
-
-# Tokens times layers of one compute call. All layers of a token go together; a call of a prompt
-# ends soon enough for Ctrl-C.
-TOGETHER = 64
+__all__ = ["BitNetConfig", "load"]
 
 # Rows of `up` and columns of `down` of so many weights, about 512 bytes, are long enough to be
 # worth leaving out; shorter runs of memory cost as much to jump over as to read.
@@ -146,88 +137,7 @@ class BitNetConfig:
         )
 
 
-class BitNetForCausalLM:
-    """The graph. See `base.CausalLM` for the interface."""
-
-    family = "bitnet"
-
-    def __init__(
-        self,
-        config: BitNetConfig,
-        embedding: Tensor,
-        layers: list[DecoderLayer],
-        final_norm: Float32,
-        head: Tensor,
-        screen: ScreenedHead | None,
-        n_parameters: int,
-    ) -> None:
-        self.config = config
-        self.embedding, self.layers = embedding, layers
-        self.head = FloatHead(head, final_norm, config.norm_eps, screen)
-        self.n_parameters = n_parameters
-        self.score_scale = inverse_square_root(config.head_dim)
-        self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of weights, in memory or mapped."""
-        matrices = sum(matrix.nbytes for layer in self.layers for matrix in layer.matrices)
-        tied = self.head.matrix is self.embedding
-        head = 0 if tied else self.head.matrix.array.nbytes
-        return matrices + self.embedding.array.nbytes + head + self.head.screen_bytes
-
-    @property
-    def weight_format(self) -> str:
-        """How ternary weights are kept."""
-        return format_of(self.layers[0].q)
-
-    def kv_layout(self, kind: str) -> KVLayout:
-        config = self.config
-        return KVLayout(kind, config.n_layers, config.n_kv_heads, config.head_dim)
-
-    def hidden_states(
-        self,
-        ids: NDArray[np.int64],
-        segments: Sequence[Segment],
-        layout: KVLayout,
-        space: Workspace,
-        between: Callable[[], None] | None = None,
-    ) -> Float32:
-        config, n = self.config, len(ids)
-        q_width = config.n_heads * config.head_dim
-        kv_width = config.n_kv_heads * config.head_dim
-        rotary = self.rotary.upto(max(position + rows for rows, position, _ in segments))
-
-        hidden = self._embed(ids)  # (n, hidden): the residual stream
-        qkv = np.empty((n, q_width + 2 * kv_width), np.float32)
-        attended = np.empty((n, q_width), np.float32)
-        gated = np.empty((n, config.intermediate_size), np.float32)
-        together = max(1, TOGETHER // n)
-        for first in range(0, config.n_layers, together):
-            if between is not None and first:
-                between()
-            decoder_layers(
-                hidden, self.layers[first : first + together], first, segments, layout,
-                config.n_heads, rotary, self.score_scale, qkv, attended, gated, space,
-            )  # fmt: skip
-        return hidden
-
-    def logits(self, hidden: Float32, space: Workspace) -> Float32:
-        return self.head.logits(hidden, space)
-
-    def candidates(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
-    ) -> list[Candidates]:
-        return self.head.candidates(hidden, queries, space)
-
-    def _embed(self, ids: NDArray[np.int64]) -> Float32:
-        rows = self.embedding.array[ids]
-        if self.embedding.dtype == "BF16":
-            return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        return rows.astype(np.float32)
-
-
-def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
+def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
     """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
     config = BitNetConfig.from_checkpoint(checkpoint)
     layouts = layouts_of(options.weight_format, config.hidden_size)
@@ -271,25 +181,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> BitNetForCausalLM:
             )
         )
     final_norm = loader.vector("model.norm.weight", hidden)
-    refuse_unused(checkpoint, loader.used)
+    refuse_unused(checkpoint, loader.used, "bitnet")
     screen = loader.screen(head) if hidden <= MAX_SCREEN_COLUMNS else None
-    return BitNetForCausalLM(
-        config, embedding, layers, final_norm, head, screen, loader.n_parameters
+    return Decoder(
+        "bitnet",
+        config,
+        FloatEmbedding(embedding),
+        layers,
+        FloatHead(head, final_norm, config.norm_eps, screen),
+        loader.n_parameters,
     )
-
-
-def refuse_unused(checkpoint: Checkpoint, used: set[str]) -> None:
-    """A tensor this graph has no place for means another graph: refuse, rather than ignore it.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The checkpoint holds a tensor whose name is not in `used`.
-    """
-    harmless = ("lm_head.weight", ".rotary_emb.inv_freq")  # a tied head written twice; derived
-    unused = [name for name in checkpoint.names if name not in used and not name.endswith(harmless)]
-    if unused:
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: {len(unused)} tensors have no place in a bitnet model, "
-            f"the first is {unused[0]!r}"
-        )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError
+from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
 from ..kernels.head import ScreenedHead
@@ -18,7 +19,15 @@ from ..kernels.packing import pack_float, pack_hf, whole_layout
 from .arena import Arena
 from .base import LoadOptions
 
-__all__ = ["FLOAT_DTYPES", "WEIGHT_FORMATS", "Layouts", "WeightLoader", "format_of", "layouts_of"]
+__all__ = [
+    "FLOAT_DTYPES",
+    "WEIGHT_FORMATS",
+    "Layouts",
+    "WeightLoader",
+    "format_of",
+    "layouts_of",
+    "refuse_unused",
+]
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 
@@ -212,3 +221,20 @@ def to_float32(tensor: Tensor) -> NDArray[np.float32]:
     if tensor.dtype == "BF16":
         return (tensor.array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return np.ascontiguousarray(tensor.array, dtype=np.float32)
+
+
+def refuse_unused(checkpoint: Checkpoint, used: Collection[str], family: str) -> None:
+    """A tensor that the graph has no place for means another graph: refuse, rather than ignore it.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The checkpoint holds a tensor whose name is not in `used`.
+    """
+    harmless = ("lm_head.weight", ".rotary_emb.inv_freq")  # a tied head written twice; derived
+    unused = [name for name in checkpoint.names if name not in used and not name.endswith(harmless)]
+    if unused:
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: {len(unused)} tensors have no place in a {family} model, "
+            f"the first is {unused[0]!r}"
+        )

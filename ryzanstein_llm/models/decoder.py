@@ -1,0 +1,133 @@
+"""The graph of a decoder: embedding, layers that add to a residual stream, output head.
+
+A family says in its own file which sizes and tensors it has; what runs is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..interfaces.head_query import Candidates, HeadQuery
+from ..interfaces.kv_layout import KVLayout, Segment
+from ..kernels.decoder import DecoderLayer, decoder_layers
+from ..kernels.elementwise import inverse_square_root
+from ..kernels.workspace import Workspace
+from .embedding import FloatEmbedding
+from .head import FloatHead
+from .rope import RotaryTable
+from .weights import format_of
+
+__all__ = ["Decoder", "DecoderSizes"]
+
+Float32 = NDArray[np.float32]
+
+CALL_ROWS = 64
+"""Tokens times layers of one compute call. All layers of a token go together; a call of a prompt
+ends soon enough for Ctrl-C."""
+
+
+class DecoderSizes(Protocol):
+    """What a family's config has to say about the graph; sizes in elements."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def n_kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def rope_theta(self) -> float: ...
+
+
+class Decoder:
+    """See `base.CausalLM` for the interface.
+
+    Parameters
+    ----------
+    family : str
+    config : DecoderSizes
+    embedding : FloatEmbedding
+    layers : list of DecoderLayer
+    head : FloatHead
+    n_parameters : int
+    """
+
+    def __init__(
+        self,
+        family: str,
+        config: DecoderSizes,
+        embedding: FloatEmbedding,
+        layers: list[DecoderLayer],
+        head: FloatHead,
+        n_parameters: int,
+    ) -> None:
+        self.family, self.config, self.n_parameters = family, config, n_parameters
+        self.embedding, self.layers, self.head = embedding, layers, head
+        self.score_scale = inverse_square_root(config.head_dim)
+        self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights, in memory or mapped."""
+        matrices = sum(matrix.nbytes for layer in self.layers for matrix in layer.matrices)
+        tied = self.head.matrix is self.embedding.matrix
+        head = 0 if tied else self.head.matrix.array.nbytes
+        return matrices + self.embedding.nbytes + head + self.head.screen_bytes
+
+    @property
+    def weight_format(self) -> str:
+        """How ternary weights are kept."""
+        return format_of(self.layers[0].q)
+
+    def kv_layout(self, kind: str) -> KVLayout:
+        config = self.config
+        return KVLayout(kind, config.n_layers, config.n_kv_heads, config.head_dim)
+
+    def hidden_states(
+        self,
+        ids: NDArray[np.int64],
+        segments: Sequence[Segment],
+        layout: KVLayout,
+        space: Workspace,
+        between: Callable[[], None] | None = None,
+    ) -> Float32:
+        config, n = self.config, len(ids)
+        q_width = config.n_heads * config.head_dim
+        kv_width = config.n_kv_heads * config.head_dim
+        rotary = self.rotary.tables(max(position + rows for rows, position, _ in segments))
+
+        hidden = self.embedding.rows(ids)  # (n, hidden): the residual stream
+        qkv = np.empty((n, q_width + 2 * kv_width), np.float32)
+        attended = np.empty((n, q_width), np.float32)
+        gated = np.empty((n, config.intermediate_size), np.float32)
+        together = max(1, CALL_ROWS // n)
+        for first in range(0, config.n_layers, together):
+            if between is not None and first:
+                between()
+            decoder_layers(
+                hidden, self.layers[first : first + together], first, segments, layout,
+                config.n_heads, rotary, self.score_scale, qkv, attended, gated, space,
+            )  # fmt: skip
+        return hidden
+
+    def logits(self, hidden: Float32, space: Workspace) -> Float32:
+        return self.head.logits(hidden, space)
+
+    def candidates(
+        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+    ) -> list[Candidates]:
+        return self.head.candidates(hidden, queries, space)

@@ -1,0 +1,34 @@
+"""Token embeddings: a row of floats for each id."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats import Tensor
+
+__all__ = ["FloatEmbedding"]
+
+
+class FloatEmbedding:
+    """
+    Parameters
+    ----------
+    matrix : Tensor of shape (vocab_size, hidden_size)
+        BF16 (as uint16), F16 or F32.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the matrix."""
+        return self.matrix.array.nbytes
+
+    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 (n, hidden_size), exactly the stored values."""
+        rows = self.matrix.array[ids]
+        if self.matrix.dtype == "BF16":
+            return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return rows.astype(np.float32)
