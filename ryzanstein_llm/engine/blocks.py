@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..interfaces.kv_layout import KVLayout
-from ..kernels.packing import aligned_empty
+from ..kernels.memory import zeros
 
 __all__ = ["Block", "BlockPool", "PoolFullError", "Table"]
+
+
+SPARE_BLOCKS = 4
+"""So many blocks that nobody needs any more are kept to be used again: the first touch of new memory
+takes up to 10 ms for 20 MB in a virtual machine."""
 
 
 class PoolFullError(Exception):
@@ -81,13 +86,15 @@ class BlockPool:
         self.pinned: Block | None = None
         """What may not be evicted now."""
         self._blocks = 0
+        self._spare: list[Block] = []
         self._tables: dict[int, weakref.ref[Table]] = {}  # by id; some may have been dropped
 
     @property
     def nbytes(self) -> int:
         """Bytes of all blocks there are; from any thread."""
         users, kept = self._survey()
-        return len({*users, *map(id, kept)}) * self.layout.block_bytes
+        count = len({*users, *map(id, kept)}) + len(self._spare)
+        return count * self.layout.block_bytes
 
     def register(self, table: Table) -> None:
         """The blocks of this table count as used as long as it lives; from any thread."""
@@ -103,10 +110,12 @@ class BlockPool:
         """
         if self._blocks >= self.capacity:
             self._recount()
-        if self._blocks < self.capacity:
-            memory = aligned_empty(self.layout.block_bytes)
-            memory.fill(0)  # attention computes on unused positions before it drops them
-            block = Block(memory)
+        if self._blocks < self.capacity and self._spare:
+            block = self._spare.pop()
+            self._blocks += 1
+        elif self._blocks < self.capacity:
+            # zeros, because attention computes on unused positions before it drops them
+            block = Block(zeros(self.layout.block_bytes))
             self._blocks += 1
         else:
             evicted = self.evict()
@@ -127,16 +136,24 @@ class BlockPool:
         return own
 
     def give_back(self, block: Block) -> None:
-        """One user less; without users the memory is freed, unless the block is kept."""
+        """One user less; without users the memory is free, unless the block is kept."""
         block.users -= 1
-        if block.users == 0 and not block.kept:
-            self._blocks -= 1
+        self._free(block)
 
     def dropped(self, block: Block) -> None:
         """The index of prefixes does not keep it any more."""
         block.kept = False
-        if block.users == 0:
+        self._free(block)
+
+    def clear(self) -> None:
+        """Let go of memory that waits to be used again."""
+        self._spare.clear()
+
+    def _free(self, block: Block) -> None:
+        if block.users == 0 and not block.kept:
             self._blocks -= 1
+            if len(self._spare) < SPARE_BLOCKS and self._blocks + len(self._spare) < self.capacity:
+                self._spare.append(block)
 
     def _recount(self) -> None:
         """Count blocks and users anew."""

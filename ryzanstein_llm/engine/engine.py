@@ -228,7 +228,11 @@ class Engine(Compute):
                 asking.append(sequence)
                 last.append(end - 1)
         queries = [sequence.query() for sequence in asking]
-        answers = self._model.candidates(hidden[last], queries, self._space) if asking else []
+        if not asking:
+            answers = []
+        else:
+            chosen = hidden if len(last) == len(hidden) else hidden[last]
+            answers = self._model.candidates(chosen, queries, self._space)
         if self._cancel[0]:
             raise CancelledError("the pass was cancelled")
         return dict(zip(asking, answers, strict=True))

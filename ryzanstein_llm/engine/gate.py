@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 
 __all__ = ["Gate"]
@@ -28,5 +27,8 @@ class Gate:
 
     def open(self) -> None:
         """Let the thread through that waits, or the next one that will."""
-        with contextlib.suppress(RuntimeError):  # it is open
-            self._lock.release()
+        if self._lock.locked():
+            try:
+                self._lock.release()
+            except RuntimeError:  # another thread was quicker
+                return

@@ -73,12 +73,17 @@ class KVCache:
         """
         if positions > self.context_length:
             raise ContextOverflowError(positions, self.context_length)
+        last = self.length // BLOCK_POSITIONS
+        begun = self.length % BLOCK_POSITIONS > 0 and positions > self.length
+        if len(self.blocks) * BLOCK_POSITIONS >= positions and not (
+            begun and self.blocks[last].shared
+        ):
+            return
         blocks = list(self.blocks)
         taken = self.taken = list[Block]()
         replaced: Block | None = None
         try:
-            last = self.length // BLOCK_POSITIONS
-            if self.length % BLOCK_POSITIONS and positions > self.length and blocks[last].shared:
+            if begun and blocks[last].shared:
                 taken.append(self.pool.copy(blocks[last]))
                 replaced, blocks[last] = blocks[last], taken[-1]
             while len(blocks) * BLOCK_POSITIONS < positions:

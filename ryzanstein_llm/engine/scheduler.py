@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Need", "Scheduler"]
 
@@ -18,8 +18,7 @@ DECODING_ROWS = 256
 """Sequences that decode in one pass."""
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """What a sequence waits for.
 
     Attributes
@@ -57,6 +56,8 @@ class Scheduler:
     def plan(self, needs: Sequence[Need]) -> list[int]:
         """Rows for each of the sequences, which are in the order in which they came; 0 for those
         that wait for the pass after."""
+        if len(needs) == 1:
+            return [min(needs[0].rows, self._prompt_rows)]
         rows = [0] * len(needs)
         decoding = [i for i, need in enumerate(needs) if need.decoding and need.rows == 1]
         for i in decoding[: self._decoding_rows]:

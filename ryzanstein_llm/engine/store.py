@@ -113,6 +113,7 @@ class Store:
     def clear(self) -> None:
         """Let go of all that only waits to be used again."""
         self._prefixes.clear()
+        self.pool.clear()
 
     def close(self) -> None:
         """Let go of everything; sequences may not be computed any more."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["Candidates", "HeadQuery"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class HeadQuery:
     """Which logits the choice of one token needs.
 
@@ -32,7 +32,7 @@ class HeadQuery:
     allowed: NDArray[np.bool_] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Candidates:
     """At least the tokens asked for.
 

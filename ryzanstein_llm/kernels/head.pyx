@@ -144,19 +144,28 @@ cdef class ScreenedHead:
         cdef int32_t[::1] named
         cdef int64_t[:, ::1] shares
         cdef int64_t n = hidden.shape[0], groups = self.screen.groups, tiles = self.screen.row_tiles, i
+        cdef int64_t least, most
+        cdef float narrowest
         counts, margins = one_each(count, n, np.int64), one_each(margin, n, np.float32)
-        if hidden.shape[1] != self.columns or min(counts, default=1) < 1 or not min(margins, default=0) >= 0:
+        if counts.shape[0] != n or margins.shape[0] != n:
+            raise ValueError(f"counts {count} and margins {margin} for {n} hidden states")
+        least, narrowest, most = 1, 0.0, 1
+        for i in range(n):
+            least, most = min(least, counts[i]), max(most, min(counts[i], self.rows))
+            if not margins[i] >= 0:
+                narrowest = -1.0
+        if hidden.shape[1] != self.columns or least < 1 or narrowest < 0:
             raise ValueError(f"hidden states of {hidden.shape[1]} for {self.columns} columns, count {count}, "
                              f"margin {margin}")
         if n == 0:
             return []
-        counts = np.minimum(counts, self.rows)
+        for i in range(n):
+            counts[i] = min(counts[i], self.rows)
         read_input(&source, hidden, norm, eps)
         buffers = screen_buffers(space, n, tiles)
         normed = np.array(hidden)
         codes = np.empty((n, groups * RZ_SCREEN_GROUP), np.int8)
         words = np.empty((2 * n, groups), np.int32)
-        most = max(counts)
         best, best_logits = np.full((n, most), -1, np.int64), np.empty((n, most), np.float32)  # -1: no row
         # zeros: a cancelled call finds nothing
         found_counts = np.zeros((n, (tiles + RESCORE_TILES - 1) // RESCORE_TILES), np.int32)

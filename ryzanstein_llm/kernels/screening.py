@@ -52,7 +52,8 @@ def screen_buffers(space: Workspace, n: int, row_tiles: int) -> ScreenBuffers:
 
 def one_each(value: Any, n: int, dtype: type[np.generic]) -> NDArray[Any]:
     """One value for each of n, contiguous."""
-    return np.array(np.broadcast_to(np.asarray(value, dtype), (n,)))
+    found = np.array(value, dtype)
+    return np.full(n, found) if found.ndim == 0 else found
 
 
 def exclusions(

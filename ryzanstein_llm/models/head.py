@@ -61,14 +61,15 @@ class FloatHead:
     ) -> list[Candidates]:
         """The answer to a query for each hidden state. Hidden states whose queries take the same
         way are computed together; results do not depend on it."""
-        answers: dict[int, Candidates] = {}
         ways = [self.way(query) for query in queries]
-        for way, answer in (("full", self._all), ("rows", self._rows), ("screen", self._search)):
+        answer = {"full": self._all, "rows": self._rows, "screen": self._search}
+        if len(set(ways)) == 1:
+            return answer[ways[0]](hidden, queries, space)
+        answers: dict[int, Candidates] = {}
+        for way in set(ways):
             members = [i for i, taken in enumerate(ways) if taken == way]
-            if members:
-                chosen = hidden if len(members) == len(queries) else hidden[members]
-                found = answer(chosen, [queries[i] for i in members], space)
-                answers.update(zip(members, found, strict=True))
+            found = answer[way](hidden[members], [queries[i] for i in members], space)
+            answers.update(zip(members, found, strict=True))
         return [answers[i] for i in range(len(queries))]
 
     def way(self, query: HeadQuery) -> str:
@@ -105,18 +106,15 @@ class FloatHead:
         self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
     ) -> list[Candidates]:
         assert self.screen is not None
-        also = [_allowed_only(query) for query in queries]
+        counts = [query.count or 1 for query in queries]
+        margins = [query.margin for query in queries]
+        also = allowed = None
+        if any(query.also is not None for query in queries):
+            also = [_allowed_only(query) for query in queries]
+        if any(query.allowed is not None for query in queries):
+            allowed = [query.allowed for query in queries]
         found = self.screen.likeliest(
-            hidden,
-            self.norm,
-            self.eps,
-            space,
-            [query.count or 1 for query in queries],
-            [query.margin for query in queries],
-            also if any(ids is not None for ids in also) else None,
-            [query.allowed for query in queries]
-            if any(query.allowed is not None for query in queries)
-            else None,
+            hidden, self.norm, self.eps, space, counts, margins, also, allowed
         )
         return [Candidates(ids, logits) for ids, logits in found]
 

@@ -7,7 +7,7 @@ import gc
 import numpy as np
 import pytest
 
-from ryzanstein_llm.engine.blocks import BlockPool, PoolFullError
+from ryzanstein_llm.engine.blocks import SPARE_BLOCKS, BlockPool, PoolFullError
 from ryzanstein_llm.engine.kv_cache import KVCache
 from ryzanstein_llm.engine.prefix import UNUSED_TAILS, PrefixIndex
 from ryzanstein_llm.errors import CacheBudgetError, ContextOverflowError
@@ -59,7 +59,20 @@ class TestPool:
         cache.reserve(BLOCK_POSITIONS + 1)
         assert pool.nbytes == cache.nbytes == 2 * LAYOUT.block_bytes
         cache.cut(0)
+        assert pool.nbytes == 2 * LAYOUT.block_bytes  # spare ones
+        other = KVCache(pool, CONTEXT)
+        other.reserve(BLOCK_POSITIONS + 1)
+        assert pool.nbytes == 2 * LAYOUT.block_bytes
+        other.cut(0)
+        pool.clear()
         assert pool.nbytes == 0
+
+    def test_only_a_few_blocks_are_spare(self):
+        pool, _ = make_pool(20)
+        cache = KVCache(pool, CONTEXT)
+        cache.reserve(CONTEXT)
+        cache.cut(0)
+        assert pool.nbytes == SPARE_BLOCKS * LAYOUT.block_bytes
 
     def test_the_budget_is_never_exceeded_and_a_failed_reservation_changes_nothing(self):
         pool, _ = make_pool(3)
@@ -67,7 +80,9 @@ class TestPool:
         first.reserve(2 * BLOCK_POSITIONS)
         with pytest.raises(PoolFullError):
             second.reserve(2 * BLOCK_POSITIONS)
-        assert (second.nbytes, pool.nbytes) == (0, 2 * LAYOUT.block_bytes)
+        assert second.nbytes == 0
+        pool.clear()
+        assert pool.nbytes == 2 * LAYOUT.block_bytes
         second.reserve(1)
         assert pool.nbytes == pool.budget
 
@@ -170,6 +185,7 @@ class TestPrefixes:
             cache.length = 256
             index.keep(cache, tokens, tail=False)
         assert one.blocks == two.blocks
+        pool.clear()
         assert pool.nbytes == LAYOUT.block_bytes
 
     def test_the_longest_unused_goes_first_and_ends_before_beginnings(self):
@@ -199,6 +215,7 @@ class TestPrefixes:
         for seed in range(UNUSED_TAILS + 20):
             tokens = [seed, *ids(20, seed)]
             done(index, filled(pool, index, tokens), tokens)
+        pool.clear()
         assert pool.nbytes <= (UNUSED_TAILS + 1) * LAYOUT.block_bytes
 
     def test_an_end_can_be_forgotten(self):
@@ -208,8 +225,8 @@ class TestPrefixes:
         assert index.held(tokens) == 2
         index.forget(tokens)
         assert index.held(tokens) == 1
-        assert pool.nbytes == LAYOUT.block_bytes
         index.clear()
+        pool.clear()
         assert pool.nbytes == 0
 
     def test_random_use_leaks_nothing(self):
@@ -240,4 +257,5 @@ class TestPrefixes:
         alive.clear()
         gc.collect()
         index.clear()
+        pool.clear()
         assert (pool.nbytes, len(index)) == (0, 0)

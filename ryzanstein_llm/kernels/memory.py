@@ -1,0 +1,42 @@
+"""Large pieces of memory, on huge pages where the system has them to give."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .packing import aligned_empty
+
+__all__ = ["HUGE_PAGE", "zeros"]
+
+HUGE_PAGE = 2 << 20
+
+
+def zeros(size: int) -> NDArray[np.uint8]:
+    """`size` bytes of zeros from a multiple of 2 MiB (of 64 bytes on Windows). Pages are made when
+    they are first touched.
+
+    Raises
+    ------
+    MemoryError
+        If the system has no more address space to give.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        array = aligned_empty(size)
+        array.fill(0)
+        return array
+    # private: the default would be shared memory, which gets no huge pages, and which a forked
+    # child would write to as well
+    try:
+        memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no {size} bytes of memory: {error}") from None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    array = np.frombuffer(memory, np.uint8)
+    start = -array.ctypes.data % HUGE_PAGE
+    return array[start : start + size]
