@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from toy_training import RunDirectory, settings, torch, train_toy
 
@@ -42,6 +41,8 @@ def onwards(run: RunDirectory, **changes: Any) -> Settings:
 @contextlib.contextmanager
 def changed(checkpoint: Path) -> Iterator[dict[str, torch.Tensor]]:
     """Its tensors, which are written again."""
+    from safetensors.torch import load_file, save_file
+
     file = checkpoint / "model.safetensors"
     tensors = load_file(file)
     yield tensors

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import needs_extra
 
 from benchmarks.history.entries import Entry
 from benchmarks.performance.__main__ import ALTERNATIVES, PLOT_FOLDER, ROOT, build, main, rebuild
@@ -140,7 +141,7 @@ def test_tables_say_what_was_measured(results: Results) -> None:
 
 
 def test_without_results_everything_says_so_and_nothing_is_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs_extra("plots", "matplotlib")
     text = build(Results(), tmp_path / "P.md", tmp_path / "plots", TEMPLATE)
     assert text.count(MISSING) == len(TABLES) + len(ALTERNATIVES)
     assert not list(tmp_path.iterdir())
@@ -149,7 +150,7 @@ def test_without_results_everything_says_so_and_nothing_is_drawn(tmp_path: Path)
 def test_pictures_are_drawn_and_linked_and_the_same_each_time(
     results: Results, tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib")
+    needs_extra("plots", "matplotlib")
     output, plots = tmp_path / "P.md", tmp_path / "pictures" / "plots"
     plots.mkdir(parents=True)
     text = build(results, output, plots, TEMPLATE)
@@ -176,7 +177,7 @@ def test_placeholders_that_mean_nothing_are_errors() -> None:
 
 
 def test_blocks_of_other_documents_are_made_anew(results: Results, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs_extra("plots", "matplotlib")
     document = tmp_path / "README.md"
     document.write_text("Before.\n\n<!-- begin figures -->\nold\n<!-- end figures -->\n\nAfter.\n")
     text = rebuild(results, document, tmp_path / "plots")
