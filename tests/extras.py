@@ -18,6 +18,7 @@ def needs_extra(extra: str, *modules: str) -> ModuleType:
     file's own import of these modules, it skips the file and every file that imports it.
     `test_optional_modules.py` watches over that.
     """
+    __tracebackhide__ = True  # reports name the file that asked
     for name in modules:
         try:
             with warnings.catch_warnings():
