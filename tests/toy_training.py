@@ -19,8 +19,9 @@ needs_extra("training", "matplotlib.figure", "torch")
 import torch
 
 from training.directory import RunDirectory
+from training.finish import finish
 from training.machine import Machine
-from training.run import train
+from training.run import Run
 from training.settings import Budget, Settings, Shape
 
 TALE = Path(__file__).parent / "data" / "validation_tale.txt"
@@ -52,7 +53,9 @@ def train_toy(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(texts, directory / "run", chosen or settings(), eager(), stop=stop, report=report)
+        run = Run(texts, RunDirectory(directory / "run"), chosen or settings(), eager(), report)
+        if run.train(stop=stop):
+            finish(run)
     finally:
         torch.set_num_threads(threads)
     return RunDirectory(directory / "run")

@@ -40,7 +40,10 @@ class Machine:
 
 
 def choose_machine(
-    device: str | None = None, precision: str = "auto", compiled: bool | None = None
+    device: str | None = None,
+    precision: str = "auto",
+    compiled: bool | None = None,
+    threads: int | None = None,
 ) -> Machine:
     """CUDA where there is one, else the CPU.
 
@@ -50,10 +53,26 @@ def choose_machine(
         `"bfloat16"`, `"float32"`, or `"auto"`: bfloat16 where the processor multiplies it.
     compiled
         None: if there is a C++ compiler, which torch.compile needs on a CPU.
+    threads
+        Of the CPU, for the whole process. None: as many as PyTorch takes.
+
+    Raises
+    ------
+    InvalidParameterError
+        A value is out of range, or there is no such device.
     """
+    if threads is not None:
+        if threads < 1:
+            raise InvalidParameterError(f"threads must be at least 1, not {threads}")
+        torch.set_num_threads(threads)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "cuda":
+            torch.cuda.get_device_name(chosen)
+    except (RuntimeError, AssertionError) as error:  # as PyTorch puts it
+        raise InvalidParameterError(f"device {device!r}: {str(error).splitlines()[0]}") from None
     if precision not in ("auto", "bfloat16", "float32"):
         raise InvalidParameterError(
             f"precision must be auto, bfloat16 or float32, not {precision!r}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,16 @@ from ryzanstein_llm.errors import (
     InvalidParameterError,
 )
 from training import __main__ as command
-from training.card import fixed_prompts, write_card
+from training.card import CardTexts, write_card
+from training.command import parser
 from training.origin import read_shape
+from training.prompts import text_prompts
 from training.settings import Budget
+from training.words import count
 
 pytestmark = pytest.mark.parity
+
+TEMPLATE = Path(__file__).parents[2] / "training" / "card_template.md"
 
 
 def after(count: int) -> Callable[[int], bool]:
@@ -53,7 +60,8 @@ def test_a_run_leaves_checkpoints_curve_samples_and_figures(finished: RunDirecto
             "tokenizer_config.json",
         }  # fmt: skip
     assert finished.plot_file.read_bytes().startswith(b"\x89PNG")
-    assert "Once upon a time" in finished.samples_file.read_text(encoding="utf-8")
+    prompt = text_prompts(finished.validation_file.read_text(encoding="utf-8"))[0]
+    assert finished.samples_file.read_text(encoding="utf-8").count(f"]\n{prompt}") == 8
     assert [row["steps"] for row in log(finished)] == list(range(1, 9))
 
 
@@ -174,19 +182,66 @@ def test_a_run_begun_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
 
 class TestCard:
     def test_it_states_the_figures_of_the_library(self, finished: RunDirectory) -> None:
-        found = write_card(finished, "tale-teller", data="One tale.", licence="MIT.", max_tokens=8)
+        found = write_card(finished, "toy", max_tokens=8)
         card = (finished.packed / "README.md").read_text(encoding="utf-8")
-        assert card.startswith("# tale-teller\n")
-        for text in (f"{found['bits_per_byte']:.4f}", "One tale.", "MIT.", "the end of every text"):
+        assert card.startswith("# toy\n")
+        facts = finished.results()["texts"]
+        for text in (
+            f"{found['bits_per_byte']:.4f}",
+            f"{found['perplexity']:.2f}",
+            f"{facts['training_bytes'] / 1e6:.2f} MB to train on",
+            f"{count(facts['held_out_places'], 'block')} of paragraphs",
+            "8 steps of 192 tokens",
+            "Not stated.",
+        ):
             assert text in card
         assert "$" not in card
 
-    def test_twenty_prompts_are_answered(self, finished: RunDirectory) -> None:
-        write_card(finished, "tale-teller", max_tokens=8)
+    def test_it_says_what_it_is_given_and_nothing_of_its_own_accord(
+        self, finished: RunDirectory
+    ) -> None:
+        """A model of laws or of recipes has the same card as one of tales."""
+        given = CardTexts("For tests.", "One text.", "MIT.", ["The mill"])
+        write_card(finished, "toy", given, max_tokens=8)
+        card = (finished.packed / "README.md").read_text(encoding="utf-8")
+        for text in ("For tests.", "One text.", "MIT.", "1 prompt,"):
+            assert text in card
         samples = (finished.packed / "SAMPLES.md").read_text(encoding="utf-8")
-        assert len(set(fixed_prompts())) == 20
-        for prompt in fixed_prompts():
+        assert samples.count("**") == 2
+        assert "**The mill**" in samples
+        own = TEMPLATE.read_text(encoding="utf-8").lower()
+        judging = (
+            "tale",
+            "story",
+            "stories",
+            "demonstration",
+            "well formed",
+            "knows",
+            "good",
+            "bad",
+        )
+        assert not [word for word in judging if re.search(rf"\b{word}\b", own)]
+
+    def test_samples_begin_like_held_out_paragraphs(self, finished: RunDirectory) -> None:
+        write_card(finished, "toy", max_tokens=8)
+        samples = (finished.packed / "SAMPLES.md").read_text(encoding="utf-8")
+        prompts = text_prompts(finished.validation_file.read_text(encoding="utf-8"))
+        assert prompts
+        for prompt in prompts:
             assert f"**{prompt}**" in samples
+
+    def test_what_looks_like_markdown_is_shown_as_written(self, finished: RunDirectory) -> None:
+        write_card(finished, "toy", CardTexts(prompts=["a*b_<c>"]), max_tokens=8)
+        samples = (finished.packed / "SAMPLES.md").read_text(encoding="utf-8")
+        assert r"**a\*b\_\<c\>**" in samples
+
+    def test_a_run_of_an_earlier_version_has_a_card(self, finished: RunDirectory) -> None:
+        results = finished.results()
+        try:
+            finished.write_json(finished.results_file, {**results, "texts": None})
+            write_card(finished, "toy", max_tokens=8)
+        finally:
+            finished.write_json(finished.results_file, results)
 
     def test_an_unfinished_run_has_none(self, tmp_path: Path) -> None:
         run = train_toy(tmp_path, stop=after(2))
@@ -201,7 +256,10 @@ class TestCommand:
     )  # fmt: skip
 
     def run(self, texts: Path, directory: Path, *more: str) -> int:
-        return command.main(["train", str(texts), str(directory), *self.ARGUMENTS, *more])
+        return command.main(self.arguments(texts, directory, *more))
+
+    def arguments(self, texts: Path, directory: Path, *more: str) -> list[str]:
+        return ["train", str(texts), str(directory), *self.ARGUMENTS, *more]
 
     def test_one_command_goes_from_texts_to_a_model_that_tells(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -228,20 +286,22 @@ class TestCommand:
         with monkeypatch.context() as patched:
             patched.setattr(training_run.Trainer, "step", interrupted)
             assert self.run(TALE.parent, tmp_path / "run", "--steps", "2") == 130
-        assert "the same command goes on" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "stopped and saved after 1 step," in said
+        assert shlex.join(self.arguments(TALE.parent, tmp_path / "run", "--steps", "2")) in said
         assert signal.getsignal(signal.SIGINT) is former
         assert self.run(TALE.parent, tmp_path / "run", "--steps", "2") == 0
-        assert "resumed after 1 steps" in capsys.readouterr().out
+        assert "resumed after 1 step," in capsys.readouterr().out
 
     def test_a_minute_is_a_budget(self) -> None:
-        options = command._parser().parse_args(["train", "texts", "run", "--minutes", "1.5"])
-        assert command._settings(options).budget == Budget(minutes=1.5)
-        options = command._parser().parse_args(["train", "texts", "run"])
-        assert command._settings(options).budget == Budget(minutes=60)
+        options = parser().parse_args(["train", "texts", "run", "--minutes", "1.5"])
+        assert command.settings_of(options).budget == Budget(minutes=1.5)
+        options = parser().parse_args(["train", "texts", "run"])
+        assert command.settings_of(options).budget == Budget(minutes=60)
 
     def test_a_rate_brings_that_of_the_second_half(self) -> None:
         arguments = ["train", "texts", "run", "--learning-rate", "0.006", "--kv-heads", "4"]
-        found = command._settings(command._parser().parse_args(arguments))
+        found = command.settings_of(parser().parse_args(arguments))
         assert found.second_learning_rate == pytest.approx(0.004)
         assert found.shape.kv_heads == 4
 
@@ -249,11 +309,11 @@ class TestCommand:
         self, finished: RunDirectory, capsys: pytest.CaptureFixture[str]
     ) -> None:
         arguments = ["train", "texts", "run", "--from", str(finished.master)]
-        options = command._parser().parse_args(arguments)
-        assert command._settings(options).shape == read_shape(finished.master)
-        assert command.main([*arguments, "--shape", "6m", "--kv-heads", "4"]) == 1
+        options = parser().parse_args(arguments)
+        assert command.settings_of(options).shape == read_shape(finished.master)
+        assert command.main([*arguments, "--shape", "6m", "--kv-heads", "4"]) == 2
         assert "--shape 6m, --kv-heads 4: with --from" in capsys.readouterr().err
 
     def test_an_error_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.run(tmp_path / "absent", tmp_path / "run") == 1
-        assert capsys.readouterr().err.startswith("error: ")
+        assert self.run(tmp_path / "absent", tmp_path / "run") == 2
+        assert capsys.readouterr().err == f"error: {tmp_path / 'absent'}: no such folder\n"
