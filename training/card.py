@@ -21,7 +21,7 @@ from .directory import RunDirectory
 from .export import GENERATION
 from .prompts import text_prompts
 from .settings import Settings
-from .words import count
+from .words import count, size
 
 __all__ = ["CardTexts", "write_card"]
 
@@ -103,7 +103,8 @@ def write_card(
         "scored": f"{found.tokens:,}",
         "perplexity": f"{found.perplexity:.2f}",
         "bits_per_byte": f"{found.bits_per_byte:.4f}",
-        "samples": f"[SAMPLES.md](SAMPLES.md) has what it writes after {count(len(samples), 'prompt')}, "
+        "samples": "[SAMPLES.md](SAMPLES.md) has what it writes after "
+        f"{count(len(samples), 'prompt')}, "
         + ("chosen by hand." if texts.prompts else "the beginnings of held-out paragraphs."),
     }
     template = resources.files(__package__).joinpath("card_template.md").read_text("utf-8")
@@ -129,8 +130,8 @@ def _data(settings: Settings, results: dict[str, Any]) -> str:
     if settings.validation is None:
         where = f"{count(facts['held_out_places'], 'block')} of paragraphs from all files"
     return (
-        f"{count(facts['files'], 'text file')} with {training / 1e6:.2f} MB to train on. Held out: "
-        f"{held_out / 1e6:.2f} MB, {held_out / (training + held_out):.1%} of all; {where}."
+        f"{count(facts['files'], 'text file')} with {size(training)} to train on. Held out: "
+        f"{size(held_out)}, {held_out / (training + held_out):.1%} of all; {where}."
     )
 
 

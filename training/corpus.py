@@ -12,7 +12,7 @@ from pathlib import Path
 from ryzanstein_llm.errors import CheckpointNotFoundError, InvalidParameterError
 
 from .held_out import hold_out, without_repeats
-from .words import count
+from .words import count, size
 
 __all__ = ["Corpus", "clean", "read_corpus"]
 
@@ -69,7 +69,7 @@ class Corpus:
 
     def __str__(self) -> str:
         training, held_out = (
-            f"{self.facts[name] / 1e3:,.0f} KB" for name in ("training_bytes", "held_out_bytes")
+            size(self.facts[name]) for name in ("training_bytes", "held_out_bytes")
         )
         where = f" in {count(self.places, 'place')}" if self.places else ""
         return (

@@ -8,7 +8,6 @@ from . import vocabulary
 from .evaluation import score
 from .export import rounded_to_bfloat16, write_checkpoints
 from .run import Progress, Run
-from .words import count
 
 __all__ = ["finish"]
 
@@ -53,6 +52,6 @@ def finish(run: Run, progress: Progress = lambda share, what: None) -> None:
         write_checkpoints(run.directory, run.best["weights"], run.settings.shape, run.tokenizer)
     run.directory.write_json(run.directory.results_file, results)
     run.report(
-        f"{found.bits_per_byte:.4f} bits a byte of the held-out text, perplexity "
-        f"{found.perplexity:.2f}, after {run.best['steps']:,} of {count(last['steps'], 'step')}"
+        f"held-out text: {found.bits_per_byte:.4f} bits a byte, perplexity {found.perplexity:.2f}; "
+        f"kept from step {run.best['steps']:,} of {last['steps']:,}"
     )

@@ -11,6 +11,8 @@ import torch
 
 from ryzanstein_llm.errors import InvalidParameterError
 
+from .words import count
+
 __all__ = ["Machine", "choose_machine"]
 
 
@@ -84,7 +86,7 @@ def choose_machine(
         torch.backends.cuda.matmul.allow_tf32 = True
     else:
         found = torch.cpu.get_capabilities()
-        name = f"{found.get('cpu_name', 'CPU')}, {torch.get_num_threads()} threads"
+        name = f"{found.get('cpu_name', 'CPU')}, {count(torch.get_num_threads(), 'thread')}"
         able = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
         compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
     return Machine(

@@ -105,7 +105,10 @@ class Run:
             model.load_state_dict(origin.weights)
         teachers = []
         if settings.teacher_weight:  # else they lend their tokenizer only
-            teachers = [teacher_of(Path(path), self.settings) for path in settings.teachers]
+            teachers = [
+                teacher_of(Path(path), self.settings, corpus.validation)
+                for path in settings.teachers
+            ]
         self.trainer = Trainer(model.to(machine.device), teachers, windows, self.settings, machine)
         # Only now, so that what is wrong with other files leaves no directory behind.
         directory.claim(settings, corpus.digest)
@@ -135,7 +138,7 @@ class Run:
         if origin is not None:
             found = self._score()
             self._keep(found)
-            report(f"begins with {found.bits_per_byte:.4f} bits a byte of the held-out text")
+            report(f"held-out text before training: {found.bits_per_byte:.4f} bits a byte")
 
     @property
     def share(self) -> float:

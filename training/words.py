@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "duration"]
+__all__ = ["count", "duration", "size"]
 
 
 def count(number: int, what: str) -> str:
@@ -11,10 +11,17 @@ def count(number: int, what: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """40 s, 23 min or 1 h 05 min; a question mark for None."""
+    """95 s, 23 min or 1 h 05 min; a question mark for None."""
     if seconds is None:
         return "?"
-    if round(seconds) < 60:
+    if round(seconds) < 120:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def size(number: int) -> str:
+    """Of bytes: 950 bytes, 329 KB or 20.8 MB."""
+    if number < 1000:
+        return count(number, "byte")
+    return f"{number / 1e3:,.0f} KB" if number < 1e6 else f"{number / 1e6:,.1f} MB"

@@ -123,7 +123,7 @@ class TestWithoutAValidationFile:
 
     @pytest.mark.parametrize("text", ["One paragraph, " * 900, book("a", 5), "Short.\n"])
     def test_too_few_paragraphs_are_refused(self, tmp_path: Path, text: str) -> None:
-        with pytest.raises(InvalidParameterError, match="cannot hold out a twentieth of .*--valid"):
+        with pytest.raises(InvalidParameterError, match=r"cannot hold out .*--valid"):
             read_corpus(folder(tmp_path, a=text), None)
 
 
