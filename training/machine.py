@@ -47,7 +47,7 @@ def choose_machine(
     compiled: bool | None = None,
     threads: int | None = None,
 ) -> Machine:
-    """CUDA where there is one, else the CPU.
+    """CUDA where there is one, else the CPU. Sets PyTorch up for it, for the whole process.
 
     Parameters
     ----------
@@ -89,6 +89,10 @@ def choose_machine(
         name = f"{found.get('cpu_name', 'CPU')}, {count(torch.get_num_threads(), 'thread')}"
         able = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
         compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+        # Compiled code adds up the embedding's gradient in any order else, and a run that was
+        # interrupted would end with other weights. It costs no time that could be measured.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # only finds mistakes
     return Machine(
         chosen,
         bfloat16=able if precision == "auto" else precision == "bfloat16",

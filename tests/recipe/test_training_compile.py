@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 from toy_training import TALE, Machine, Run, RunDirectory, settings, torch
 
+from training.machine import choose_machine
+
 pytestmark = pytest.mark.parity
 
 COMPILED = Machine(torch.device("cpu"), bfloat16=False, compiled=True, name="a test")
 
 
-def toy(path: Path, **changes: Any) -> tuple[Run, list[str]]:
+def toy(path: Path, machine: Machine = COMPILED, **changes: Any) -> tuple[Run, list[str]]:
     """A run that compiles, and the lines it says."""
     (path / "texts").mkdir()
     shutil.copy(TALE, path / "texts")
     lines: list[str] = []
     run = Run(
-        path / "texts", RunDirectory(path / "run"), settings(**changes), COMPILED, lines.append
+        path / "texts", RunDirectory(path / "run"), settings(**changes), machine, lines.append
     )
     return run, lines
 
@@ -71,6 +73,27 @@ def test_compiling_changes_nothing(tmp_path: Path, traced: dict[str, int]) -> No
     assert all(parameter.grad is None for parameter in run.trainer.model.parameters())
     assert torch.equal(torch.get_rng_state(), random)
     assert run.trainer.steps == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # within PyTorch
+@pytest.mark.slow  # the C++ compiler runs for most of a minute
+def test_compiled_steps_on_two_threads_give_the_same_model_each_time(tmp_path: Path) -> None:
+    former = torch.get_num_threads()
+    try:
+        machine = choose_machine("cpu", compiled=True, threads=2)
+        weights = []
+        for name in ("one", "other"):
+            torch._dynamo.reset()
+            (tmp_path / name).mkdir()
+            run, lines = toy(tmp_path / name, machine, steps=3, rows=64)
+            run.compile()
+            assert lines[-1].startswith("compiled in")
+            run.train()
+            weights.append(run.trainer.weights())
+    finally:
+        torch.set_num_threads(former)
+    one, other = weights
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_its_time_is_shown_and_does_not_count(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from training.installed import INSTALL
+from ryzanstein_llm.kernels import SPIN_ROUNDS
+from training.installed import INSTALL, _short_spinning
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = """
@@ -87,6 +88,18 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(
     )
     assert result.returncode == 2
     assert result.stderr == f"error: {title} is not installed: {INSTALL}\n"
+
+
+def test_waiting_threads_spin_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the library, which may share PyTorch's OpenMP runtime; unless the user has set it."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    with _short_spinning():
+        assert os.environ["GOMP_SPINCOUNT"] == SPIN_ROUNDS
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    with _short_spinning():
+        assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_requirements_are_those_of_the_extra() -> None:
