@@ -52,6 +52,6 @@ def finish(run: Run, progress: Progress = lambda share, what: None) -> None:
         write_checkpoints(run.directory, run.best["weights"], run.settings.shape, run.tokenizer)
     run.directory.write_json(run.directory.results_file, results)
     run.report(
-        f"held-out text: {found.bits_per_byte:.4f} bits a byte, perplexity {found.perplexity:.2f}; "
-        f"kept from step {run.best['steps']:,} of {last['steps']:,}"
+        f"held-out text: {found.bits_per_byte:.4f} bits a byte, perplexity {found.perplexity:.2f} "
+        f"(step {run.best['steps']:,} of {last['steps']:,})"
     )

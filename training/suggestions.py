@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -53,9 +54,11 @@ def after(texts: Path, directory: Path, settings: Settings, prompt: str) -> list
 
 
 def _unused(directory: Path) -> Path:
-    """`directory` with the first number from 2 that no other file has."""
-    number = 2
-    while (found := Path(f"{directory}-{number}")).exists():
+    """`directory` with the next number that no other file has: model, model-2, model-3."""
+    parts = re.fullmatch(r"(.*?)(?:-(\d+))?", str(directory), re.S)
+    assert parts is not None
+    number = int(parts[2] or 1) + 1
+    while (found := Path(f"{parts[1]}-{number}")).exists():
         number += 1
     return found
 

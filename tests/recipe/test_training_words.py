@@ -132,6 +132,14 @@ class TestSuggestions:
         steps = dataclasses.replace(settings, budget=Budget(steps=7))
         assert "--steps 7" in suggestions.after(tmp_path, directory, steps, "")[1]
 
+    @pytest.mark.parametrize(
+        ("directory", "following"),
+        [("a", "a-2"), ("a-2", "a-3"), ("b/a-09", "b/a-10"), ("2", "2-2")],
+    )
+    def test_directories_are_numbered(self, directory: str, following: str) -> None:
+        _, line = suggestions.after(Path("texts"), Path(directory), Settings(), "")
+        assert parser().parse_args(self.words(line, "python")[2:]).directory == Path(following)
+
     def test_a_teacher_is_to_be_learnt_from(self) -> None:
         (line,) = suggestions.after(Path("texts"), Path("big"), Settings(ternary=False), "")
         train = parser().parse_args(self.words(line, "python")[2:])
