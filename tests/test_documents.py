@@ -41,7 +41,7 @@ from ryzanstein_llm import (
 )
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.testing import __main__ as testing_command
-from training import __main__ as training_command
+from training import command as training_command
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -161,7 +161,7 @@ def test_shell_lines_are_accepted() -> None:
         "python -m benchmarks.history": history_command._parser(),
         "python -m benchmarks.peers": peers_command._parser(),
         "python -m benchmarks.performance": performance_command._parser(),
-        "python -m training": training_command._parser(),
+        "python -m training": training_command.parser(),
     }
     for program, parser in parsers.items():
         given = [arguments for _, arguments in commands(lines, program)]

@@ -1,33 +1,28 @@
 """Runs of `training` small enough for tests: a few steps on the five kilobytes of a tale.
 
-Importing this module skips the importing test module when what training needs is absent.
+Importing this module skips the importing test module where the extra `training` is missing.
 """
+
+# ruff: noqa: E402 - the skip comes before the imports that need the extra
 
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from extras import needs_extra
 
-ABSENT = 'PyTorch or matplotlib not installed: pip install -e ".[test,parity,training]"'
+needs_extra("training", "matplotlib.figure", "torch")
 
-try:
-    with warnings.catch_warnings():
-        # Deprecations inside these packages are not ours to fail on.
-        warnings.simplefilter("ignore")
-        import matplotlib.figure  # noqa: F401
-        import torch
+import torch
 
-        from training.directory import RunDirectory
-        from training.machine import Machine
-        from training.run import train
-        from training.settings import Budget, Settings, Shape
-except ImportError:
-    pytest.skip(ABSENT, allow_module_level=True)
+from training.directory import RunDirectory
+from training.finish import finish
+from training.machine import Machine
+from training.run import Run
+from training.settings import Budget, Settings, Shape
 
 TALE = Path(__file__).parent / "data" / "validation_tale.txt"
 
@@ -58,7 +53,9 @@ def train_toy(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(texts, directory / "run", chosen or settings(), eager(), stop=stop, report=report)
+        run = Run(texts, RunDirectory(directory / "run"), chosen or settings(), eager(), report)
+        if run.train(stop=stop):
+            finish(run)
     finally:
         torch.set_num_threads(threads)
     return RunDirectory(directory / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ def score(
     lengths: NDArray[np.int64],
     *,
     windows: int | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Score:
     """Score consecutive windows of the context, BOS in front of each and not scored.
 
@@ -52,6 +54,8 @@ def score(
         Bytes of each id.
     windows
         So many of them, evenly spread, instead of all.
+    progress
+        Called with the share of the windows that is scored.
     """
     width = model.shape.context - 1
     begins = np.arange(0, len(ids), width)
@@ -67,7 +71,8 @@ def score(
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for rows, length in groups:
+        for number, (rows, length) in enumerate(groups):
+            progress(number / len(groups))
             targets = np.stack([ids[begin : begin + length] for begin in rows]).astype(np.int64)
             inputs = np.concatenate([np.full((len(rows), 1), bos), targets[:, :-1]], axis=1)
             logits = model(torch.from_numpy(inputs).to(device)).float().flatten(0, 1)

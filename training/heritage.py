@@ -57,13 +57,23 @@ def tokenizer_of(settings: Settings, origin: Origin | None, texts: list[str]) ->
     return vocabulary.train(texts, settings.shape.vocabulary)
 
 
-def teacher_of(path: Path, student: Settings) -> BitNet:
+def teacher_of(path: Path, student: Settings, held_out: str) -> BitNet:
     """The best model of an earlier run.
+
+    Parameters
+    ----------
+    path
+        Directory of the run.
+    student
+        Settings of the run that learns from it.
+    held_out
+        Text that the student is validated on.
 
     Raises
     ------
     InvalidParameterError
-        It has another context, or has read what the student is validated on, or nothing yet.
+        It has another context, was validated on another text and so may have read this one, or has
+        not been trained yet.
     """
     directory = RunDirectory(path)
     settings, state = directory.settings(), directory.load_state()
@@ -73,6 +83,10 @@ def teacher_of(path: Path, student: Settings) -> BitNet:
         raise InvalidParameterError(
             f"{path}: the teacher's validation text is {settings.validation!r}, "
             f"not {student.validation!r}"
+        )
+    if directory.validation_file.read_text(encoding="utf-8") != held_out:
+        raise InvalidParameterError(
+            f"{path}: the teacher's texts are others, and it may have read what is held out here"
         )
     if settings.shape.context != student.shape.context:
         raise InvalidParameterError(

@@ -11,6 +11,8 @@ import torch
 
 from ryzanstein_llm.errors import InvalidParameterError
 
+from .words import count
+
 __all__ = ["Machine", "choose_machine"]
 
 
@@ -40,9 +42,12 @@ class Machine:
 
 
 def choose_machine(
-    device: str | None = None, precision: str = "auto", compiled: bool | None = None
+    device: str | None = None,
+    precision: str = "auto",
+    compiled: bool | None = None,
+    threads: int | None = None,
 ) -> Machine:
-    """CUDA where there is one, else the CPU.
+    """CUDA where there is one, else the CPU. Sets PyTorch up for it, for the whole process.
 
     Parameters
     ----------
@@ -50,10 +55,26 @@ def choose_machine(
         `"bfloat16"`, `"float32"`, or `"auto"`: bfloat16 where the processor multiplies it.
     compiled
         None: if there is a C++ compiler, which torch.compile needs on a CPU.
+    threads
+        Of the CPU, for the whole process. None: as many as PyTorch takes.
+
+    Raises
+    ------
+    InvalidParameterError
+        A value is out of range, or there is no such device.
     """
+    if threads is not None:
+        if threads < 1:
+            raise InvalidParameterError(f"threads must be at least 1, not {threads}")
+        torch.set_num_threads(threads)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "cuda":
+            torch.cuda.get_device_name(chosen)
+    except (RuntimeError, AssertionError) as error:  # as PyTorch puts it
+        raise InvalidParameterError(f"device {device!r}: {str(error).splitlines()[0]}") from None
     if precision not in ("auto", "bfloat16", "float32"):
         raise InvalidParameterError(
             f"precision must be auto, bfloat16 or float32, not {precision!r}"
@@ -65,9 +86,13 @@ def choose_machine(
         torch.backends.cuda.matmul.allow_tf32 = True
     else:
         found = torch.cpu.get_capabilities()
-        name = f"{found.get('cpu_name', 'CPU')}, {torch.get_num_threads()} threads"
+        name = f"{found.get('cpu_name', 'CPU')}, {count(torch.get_num_threads(), 'thread')}"
         able = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
         compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+        # Compiled code adds up the embedding's gradient in any order else, and a run that was
+        # interrupted would end with other weights. It costs no time that could be measured.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # only finds mistakes
     return Machine(
         chosen,
         bfloat16=able if precision == "auto" else precision == "bfloat16",

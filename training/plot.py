@@ -11,7 +11,7 @@ __all__ = ["plot_history"]
 
 
 def plot_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Draw training loss, validation bits per byte and learning rate over tokens seen.
+    """Draw training loss, bits per byte of the held-out text and learning rate over tokens seen.
 
     Parameters
     ----------
@@ -25,11 +25,11 @@ def plot_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     tokens = [row["tokens"] / 1e6 for row in history]
     figure = Figure(figsize=(8, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot(tokens, [row["loss"] / math.log(2) for row in history], color="tab:blue")
+    upper.plot(tokens, [row["loss"] / math.log(2) for row in history], ".-", color="tab:blue")
     upper.set_ylabel("training loss, bits a token", color="tab:blue")
     validation = upper.twinx()
-    validation.plot(tokens, [row["bits_per_byte"] for row in history], color="tab:orange")
-    validation.set_ylabel("validation, bits a byte", color="tab:orange")
+    validation.plot(tokens, [row["bits_per_byte"] for row in history], ".-", color="tab:orange")
+    validation.set_ylabel("held-out text, bits a byte", color="tab:orange")
     best = min(history, key=lambda row: row["bits_per_byte"])
     validation.plot(best["tokens"] / 1e6, best["bits_per_byte"], "o", color="tab:orange")
     upper.set_title(

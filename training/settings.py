@@ -9,6 +9,8 @@ from typing import Any
 
 from ryzanstein_llm.errors import InvalidParameterError
 
+from .words import count
+
 __all__ = ["OPTIMIZERS", "SHAPES", "Budget", "Settings", "Shape"]
 
 
@@ -106,6 +108,11 @@ class Budget:
         if amount is None or not 0 < amount < math.inf:
             raise InvalidParameterError(f"a budget must be above 0, not {amount}")
 
+    def __str__(self) -> str:
+        if self.minutes is None:
+            return count(self.steps or 0, "step")
+        return f"{self.minutes:g} minute{'' if self.minutes == 1 else 's'}"
+
     def progress(self, steps: int, seconds: float) -> float:
         """Share of the run that is done, from 0 to 1."""
         if self.steps is not None:
@@ -147,7 +154,7 @@ class Settings:
     teacher_weight : float
         Share of the teachers in the loss; the text has the rest.
     validation : str or None
-        File name that is held out; None: the end of every file.
+        File name that is held out; None: blocks of paragraphs from all files.
     seed : int
     """
 

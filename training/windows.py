@@ -44,7 +44,8 @@ class Windows:
         self.rows_per_epoch = len(self.ids) // context - 1
         if self.rows_per_epoch < 1:
             raise InvalidParameterError(
-                f"{len(self.ids)} tokens of text are too few for rows of {context}"
+                f"{len(self.ids):,} tokens of text to train on are too few: a context of {context} "
+                f"needs {2 * context:,} or more"
             )
         self._epoch = -1
         self._begins = np.empty(0, np.int64)

@@ -17,6 +17,7 @@ from demo_model import (
     tale,
     write_demo_masters,
 )
+from extras import needs_extra
 from reference import greedy_choices, perplexity, relative_error
 from transformers_model import TransformersModel, load_as_published
 
@@ -61,7 +62,7 @@ def test_perplexity_of_the_tale_is_that_of_transformers(pair: tuple) -> None:
 
 def test_masters_loaded_by_transformers_itself_give_the_same_logits(masters: Path) -> None:
     # Guards `TransformersModel`: nothing is lost by not going through `from_pretrained`.
-    pytest.importorskip("accelerate", reason='accelerate not installed: pip install -e ".[parity]"')
+    needs_extra("parity", "accelerate")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         published = load_as_published(masters)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras import needs_extra
 from reference import BitNetReference, relative_error, steady_prompts
 from toy_training import RunDirectory, settings, torch, train_toy
 from transformers_model import TransformersModel, load_as_published
@@ -77,7 +78,7 @@ def test_both_forms_are_the_same_model_bit_for_bit(run: RunDirectory) -> None:
 def test_masters_are_loaded_by_transformers_itself(
     run: RunDirectory, prompts: list[list[int]]
 ) -> None:
-    pytest.importorskip("accelerate", reason='accelerate not installed: pip install -e ".[parity]"')
+    needs_extra("parity", "accelerate")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         published = load_as_published(run.master)

@@ -6,7 +6,7 @@ config and its linear layers are exchanged with transformers' own function for t
 `from_pretrained` does, but everything stays float32. So the arithmetic is transformers':
 its BitLinear, AutoBitLinear, norms, RoPE and attention; only the loading is ours.
 
-Importing this module skips the importing test module when PyTorch or transformers is absent.
+Importing this module skips the importing test module where the extra `parity` is missing.
 """
 
 from __future__ import annotations
@@ -19,26 +19,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
+from extras import needs_extra
 
-ABSENT = 'PyTorch not installed: pip install -e ".[test,parity]"'
+needs_extra("parity", "torch", "transformers")
 
-try:
-    with warnings.catch_warnings():
-        # Deprecations inside these packages are not ours to fail on.
-        warnings.simplefilter("ignore")
-        import torch
-        from safetensors.torch import load_file
-        from transformers import AutoModelForCausalLM, BitNetConfig, BitNetForCausalLM
-        from transformers.integrations.bitnet import (
-            AutoBitLinear,
-            WeightQuant,
-            replace_with_bitnet_linear,
-            unpack_weights,
-        )
-        from transformers.utils.quantization_config import BitNetQuantConfig
-except ImportError:
-    pytest.skip(ABSENT, allow_module_level=True)
+with warnings.catch_warnings():
+    # Deprecations inside these packages are not ours to fail on.
+    warnings.simplefilter("ignore")
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, BitNetConfig, BitNetForCausalLM
+    from transformers.integrations.bitnet import (
+        AutoBitLinear,
+        WeightQuant,
+        replace_with_bitnet_linear,
+        unpack_weights,
+    )
+    from transformers.utils.quantization_config import BitNetQuantConfig
 
 
 class TransformersModel:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs_extra
 
 from benchmarks.peers.ggml_blocks import pack_q6_k, pack_tq1_0, pack_tq2_0
 
@@ -73,8 +74,7 @@ def read(kind: str, packed: np.ndarray) -> np.ndarray:
 
 
 def gguf_read(kind: str, packed: np.ndarray) -> np.ndarray:
-    quants = pytest.importorskip("gguf.quants", reason="PyPI gguf is not installed (extra peers)")
-    constants = pytest.importorskip("gguf.constants")
+    quants, constants = (needs_extra("peers", f"gguf.{name}") for name in ("quants", "constants"))
     values: np.ndarray = quants.dequantize(packed, constants.GGMLQuantizationType[kind])
     return values
 
@@ -104,8 +104,7 @@ def test_ternary_weights_come_back_exactly(kind: str, codes: np.ndarray, reader:
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_bytes_are_those_that_gguf_writes(kind: str, codes: np.ndarray) -> None:
-    quants = pytest.importorskip("gguf.quants", reason="PyPI gguf is not installed (extra peers)")
-    constants = pytest.importorskip("gguf.constants")
+    quants, constants = (needs_extra("peers", f"gguf.{name}") for name in ("quants", "constants"))
     values = (codes[2:].astype(np.float32) - 1) * np.float32(SCALE)
     wanted = quants.quantize(values, constants.GGMLQuantizationType[kind])
     assert np.array_equal(PACKERS[kind](codes[2:], SCALE), wanted)

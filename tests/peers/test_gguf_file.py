@@ -1,6 +1,8 @@
 """`benchmarks.peers.gguf_file`: what is in a file is what is in the checkpoint, read back with
 PyPI `gguf` and the tests' own reference."""
 
+# ruff: noqa: E402 - the skip comes before the imports that need the extra
+
 from __future__ import annotations
 
 import json
@@ -9,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs_extra
 
-pytest.importorskip("gguf", reason="PyPI gguf is not installed (extra peers)")
+needs_extra("peers", "gguf")
 
 from gguf import GGUFReader
 from gguf.quants import dequantize

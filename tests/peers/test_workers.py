@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import needs_extra
 from small_model import prompt, write_small_model
 
 from benchmarks.peers import ryzanstein_worker
@@ -24,7 +25,7 @@ VARIABLE = "RYZANSTEIN_LLAMA_PYTHON"
 @pytest.fixture(scope="module")
 def llama_python() -> str:
     """An interpreter that has llama-cpp-python; `RYZANSTEIN_LLAMA_PYTHON` names another one."""
-    pytest.importorskip("gguf", reason="PyPI gguf is not installed (extra peers)")
+    needs_extra("peers", "gguf")
     if VARIABLE in os.environ:
         return os.environ[VARIABLE]
     if importlib.util.find_spec("llama_cpp") is None:
@@ -101,8 +102,8 @@ def test_another_activation_function_would_be_noticed(
 @pytest.mark.slow
 @pytest.mark.parity
 def test_transformers_computes_our_model(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason='PyTorch not installed: pip install -e ".[test,parity]"')
-    pytest.importorskip("gguf", reason="PyPI gguf is not installed (extra peers)")
+    needs_extra("parity", "torch", "transformers")
+    needs_extra("peers", "gguf")
     found = compare(tmp_path, "--ternary", "--transformers")
     assert list(found["engines"]) == ["ryzanstein_llm", "transformers bf16"]
     assert min(row["cosine"] for row in found["rows"] if row["cosine"] is not None) > 0.99

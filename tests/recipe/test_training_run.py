@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toy_training import TALE, RunDirectory, settings, torch, train_toy
+from toy_training import RunDirectory, settings, torch, train_toy
 
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import (
@@ -17,12 +16,13 @@ from ryzanstein_llm.errors import (
     FormatError,
     InvalidParameterError,
 )
-from training import __main__ as command
-from training.card import fixed_prompts, write_card
-from training.origin import read_shape
-from training.settings import Budget
+from training.card import CardTexts, write_card
+from training.prompts import text_prompts
+from training.words import count, size
 
 pytestmark = pytest.mark.parity
+
+TEMPLATE = Path(__file__).parents[2] / "training" / "card_template.md"
 
 
 def after(count: int) -> Callable[[int], bool]:
@@ -53,7 +53,8 @@ def test_a_run_leaves_checkpoints_curve_samples_and_figures(finished: RunDirecto
             "tokenizer_config.json",
         }  # fmt: skip
     assert finished.plot_file.read_bytes().startswith(b"\x89PNG")
-    assert "Once upon a time" in finished.samples_file.read_text(encoding="utf-8")
+    prompt = text_prompts(finished.validation_file.read_text(encoding="utf-8"))[0]
+    assert finished.samples_file.read_text(encoding="utf-8").count(f"]\n{prompt}") == 8
     assert [row["steps"] for row in log(finished)] == list(range(1, 9))
 
 
@@ -91,8 +92,8 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None
         folder.mkdir()
     chosen = settings(dropout=0.2, accumulate=2, rows=2)
     whole = train_toy(folders[0], chosen)
-    for count in (3, 5):
-        parts = train_toy(folders[1], chosen, stop=after(count))
+    for steps in (3, 5):
+        parts = train_toy(folders[1], chosen, stop=after(steps))
         assert not parts.results_file.exists()
     parts = train_toy(folders[1], chosen)
     expected = weights(whole)
@@ -158,6 +159,15 @@ class TestTeaching:
         ):
             train_toy(folders[1], student)
 
+    def test_a_teacher_of_other_texts_is_refused(self, tmp_path: Path) -> None:
+        folders = [tmp_path / "teacher", tmp_path / "student"]
+        for folder in folders:
+            (folder / "texts").mkdir(parents=True)
+        (folders[0] / "texts" / "more.txt").write_text("More.\n" * 400)
+        teacher = train_toy(folders[0], settings(steps=1))
+        with pytest.raises(InvalidParameterError, match="the teacher's texts are others"):
+            train_toy(folders[1], settings(steps=1, teachers=(str(teacher.path),)))
+
     def test_an_absent_teacher_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointNotFoundError, match="absent"):
             train_toy(tmp_path, settings(teachers=(str(tmp_path / "absent"),)))
@@ -174,86 +184,59 @@ def test_a_run_begun_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
 
 class TestCard:
     def test_it_states_the_figures_of_the_library(self, finished: RunDirectory) -> None:
-        found = write_card(finished, "tale-teller", data="One tale.", licence="MIT.", max_tokens=8)
+        found = write_card(finished, "toy", max_tokens=8)
         card = (finished.packed / "README.md").read_text(encoding="utf-8")
-        assert card.startswith("# tale-teller\n")
-        for text in (f"{found['bits_per_byte']:.4f}", "One tale.", "MIT.", "the end of every text"):
+        assert card.startswith("# toy\n")
+        facts = finished.results()["texts"]
+        for text in (
+            f"{found['bits_per_byte']:.4f}",
+            f"{found['perplexity']:.2f}",
+            f"{size(facts['training_bytes'])} to train on",
+            f"{count(facts['held_out_places'], 'block')} of paragraphs",
+            "8 steps of 192 tokens",
+            "Not stated.",
+        ):
             assert text in card
         assert "$" not in card
 
-    def test_twenty_prompts_are_answered(self, finished: RunDirectory) -> None:
-        write_card(finished, "tale-teller", max_tokens=8)
+    def test_it_says_what_it_is_given_and_nothing_of_its_own_accord(
+        self, finished: RunDirectory
+    ) -> None:
+        """A model of laws or of recipes has the same card as one of tales."""
+        given = CardTexts("For tests.", "One text.", "MIT.", ["The mill"])
+        write_card(finished, "toy", given, max_tokens=8)
+        card = (finished.packed / "README.md").read_text(encoding="utf-8")
+        for text in ("For tests.", "One text.", "MIT.", "1 prompt,"):
+            assert text in card
         samples = (finished.packed / "SAMPLES.md").read_text(encoding="utf-8")
-        assert len(set(fixed_prompts())) == 20
-        for prompt in fixed_prompts():
+        assert samples.count("**") == 2
+        assert "**The mill**" in samples
+        own = TEMPLATE.read_text(encoding="utf-8").lower()
+        judging = ("tale", "story", "demonstration", "well formed", "knows", "good", "bad")
+        assert not [word for word in judging if re.search(rf"\b{word}\b", own)]
+
+    def test_samples_begin_like_held_out_paragraphs(self, finished: RunDirectory) -> None:
+        write_card(finished, "toy", max_tokens=8)
+        samples = (finished.packed / "SAMPLES.md").read_text(encoding="utf-8")
+        prompts = text_prompts(finished.validation_file.read_text(encoding="utf-8"))
+        assert prompts
+        for prompt in prompts:
             assert f"**{prompt}**" in samples
+
+    def test_what_looks_like_markdown_is_shown_as_written(self, finished: RunDirectory) -> None:
+        write_card(finished, "toy", CardTexts(prompts=["a*b_<c>"]), max_tokens=8)
+        samples = (finished.packed / "SAMPLES.md").read_text(encoding="utf-8")
+        assert r"**a\*b\_\<c\>**" in samples
+
+    def test_a_run_of_an_earlier_version_has_a_card(self, finished: RunDirectory) -> None:
+        results = finished.results()
+        try:
+            finished.write_json(finished.results_file, {**results, "texts": None})
+            write_card(finished, "toy", max_tokens=8)
+        finally:
+            finished.write_json(finished.results_file, results)
 
     def test_an_unfinished_run_has_none(self, tmp_path: Path) -> None:
         run = train_toy(tmp_path, stop=after(2))
         with pytest.raises(CheckpointNotFoundError, match="not finished"):
             write_card(run, "half-trained")
-
-
-class TestCommand:
-    ARGUMENTS = (
-        "--shape", "tiny", "--vocabulary", "300", "--context", "24", "--rows", "2", "--no-compile",
-        "--precision", "float32", "--device", "cpu",
-    )  # fmt: skip
-
-    def run(self, texts: Path, directory: Path, *more: str) -> int:
-        return command.main(["train", str(texts), str(directory), *self.ARGUMENTS, *more])
-
-    def test_one_command_goes_from_texts_to_a_model_that_tells(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert self.run(TALE.parent, tmp_path / "run", "--steps", "2", "--name", "toy") == 0
-        with BitNetModel(tmp_path / "run" / "packed") as model:
-            assert model.config.n_layers == 2
-            assert isinstance(model.generate("Once", max_tokens=4), str)
-        assert "# toy" in (tmp_path / "run" / "packed" / "README.md").read_text("utf-8")
-        assert "bits a byte with the library" in capsys.readouterr().out
-
-    def test_ctrl_c_saves_and_the_same_command_goes_on(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        former = signal.getsignal(signal.SIGINT)
-        from training import run as training_run
-
-        step = training_run.Trainer.step
-
-        def interrupted(trainer: training_run.Trainer, progress: float) -> float:
-            os.kill(os.getpid(), signal.SIGINT)
-            return step(trainer, progress)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(training_run.Trainer, "step", interrupted)
-            assert self.run(TALE.parent, tmp_path / "run", "--steps", "2") == 130
-        assert "the same command goes on" in capsys.readouterr().out
-        assert signal.getsignal(signal.SIGINT) is former
-        assert self.run(TALE.parent, tmp_path / "run", "--steps", "2") == 0
-        assert "resumed after 1 steps" in capsys.readouterr().out
-
-    def test_a_minute_is_a_budget(self) -> None:
-        options = command._parser().parse_args(["train", "texts", "run", "--minutes", "1.5"])
-        assert command._settings(options).budget == Budget(minutes=1.5)
-        options = command._parser().parse_args(["train", "texts", "run"])
-        assert command._settings(options).budget == Budget(minutes=60)
-
-    def test_a_rate_brings_that_of_the_second_half(self) -> None:
-        arguments = ["train", "texts", "run", "--learning-rate", "0.006", "--kv-heads", "4"]
-        found = command._settings(command._parser().parse_args(arguments))
-        assert found.second_learning_rate == pytest.approx(0.004)
-        assert found.shape.kv_heads == 4
-
-    def test_going_on_takes_the_sizes_of_the_checkpoint(
-        self, finished: RunDirectory, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        arguments = ["train", "texts", "run", "--from", str(finished.master)]
-        options = command._parser().parse_args(arguments)
-        assert command._settings(options).shape == read_shape(finished.master)
-        assert command.main([*arguments, "--shape", "6m", "--kv-heads", "4"]) == 1
-        assert "--shape 6m, --kv-heads 4: with --from" in capsys.readouterr().err
-
-    def test_an_error_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.run(tmp_path / "absent", tmp_path / "run") == 1
-        assert capsys.readouterr().err.startswith("error: ")

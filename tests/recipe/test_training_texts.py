@@ -1,4 +1,4 @@
-"""Texts for training: cleaned, split, and cut into rows."""
+"""Texts for training: cleaned, made into tokens, and cut into rows."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ryzanstein_llm.errors import CheckpointNotFoundError, InvalidParameterError
+from ryzanstein_llm.errors import InvalidParameterError
 from training import vocabulary
-from training.corpus import clean, read_corpus
+from training.corpus import clean
 from training.windows import Windows
 
 TALE = Path(__file__).parent.parent / "data" / "validation_tale.txt"
 
 BOS, EOS = 1000, 1001
-
-
-def folder(path: Path, **texts: str) -> Path:
-    for name, text in texts.items():
-        (path / f"{name}.txt").write_text(text, encoding="utf-8")
-    return path
 
 
 class TestCleaning:
@@ -48,43 +42,6 @@ class TestCleaning:
         assert (
             clean("upside down, and,when it was 1,000\n") == "upside down, and, when it was 1,000\n"
         )
-
-
-class TestSplitting:
-    def test_a_named_file_is_held_out_whole(self, tmp_path: Path) -> None:
-        corpus = read_corpus(folder(tmp_path, a="A.\n", b="B.\n"), "b.txt")
-        assert (corpus.training, corpus.validation) == ({"a.txt": "A.\n"}, "B.\n")
-
-    def test_otherwise_the_last_twentieth_of_every_file(self, tmp_path: Path) -> None:
-        lines = [f"Line {number:02}.\n" for number in range(40)]
-        corpus = read_corpus(folder(tmp_path, a="".join(lines), b="".join(lines)), None)
-        assert corpus.validation == "".join(lines[38:]) * 2
-        assert corpus.training["a.txt"] == "".join(lines[:38])
-
-    def test_a_readme_is_not_a_text(self, tmp_path: Path) -> None:
-        corpus = read_corpus(folder(tmp_path, a="A.\n", b="B.\n", README="No.\n"), "b.txt")
-        assert list(corpus.training) == ["a.txt"]
-
-    def test_the_digest_is_that_of_texts_and_split(self, tmp_path: Path) -> None:
-        folder(tmp_path, a="A.\n", b="B.\n")
-        first = read_corpus(tmp_path, "b.txt").digest
-        assert read_corpus(tmp_path, "b.txt").digest == first
-        assert read_corpus(tmp_path, "a.txt").digest != first
-        folder(tmp_path, a="C.\n")
-        assert read_corpus(tmp_path, "b.txt").digest != first
-
-    def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointNotFoundError, match=r"no \.txt files"):
-            read_corpus(tmp_path / "absent", None)
-        with pytest.raises(CheckpointNotFoundError, match=r"c\.txt"):
-            read_corpus(folder(tmp_path, a="A.\n"), "c.txt")
-        with pytest.raises(InvalidParameterError, match="too little text"):
-            read_corpus(tmp_path, "a.txt")
-
-    def test_other_encodings_are_refused_by_name(self, tmp_path: Path) -> None:
-        (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-        with pytest.raises(InvalidParameterError, match=r"latin\.txt: not UTF-8"):
-            read_corpus(tmp_path, None)
 
 
 class TestVocabulary:
@@ -160,5 +117,5 @@ class TestWindows:
         np.testing.assert_array_equal(together, single)
 
     def test_too_little_text_is_refused(self) -> None:
-        with pytest.raises(InvalidParameterError, match="too few for rows of 8"):
+        with pytest.raises(InvalidParameterError, match="too few: a context of 8"):
             Windows([np.arange(9, dtype=np.int32)], 8, BOS, EOS, seed=0)

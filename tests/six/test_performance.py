@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import needs_extra
 
 from benchmarks.history.entries import Entry
 from benchmarks.performance.__main__ import PLOT_FOLDER, ROOT, build, link, main, rebuild
@@ -100,6 +101,7 @@ def test_operations_are_added_up_below_a_hundredth(results: Results) -> None:
 
 
 def test_without_results_everything_says_so_and_nothing_is_drawn(tmp_path: Path) -> None:
+    needs_extra("plots", "matplotlib")
     text = build(Results(), tmp_path / "P.md", tmp_path / "plots", TEMPLATE)
     assert text.count(MISSING) == len(TABLES) + len(PICTURES)
     assert not list(tmp_path.iterdir())
@@ -118,7 +120,7 @@ def test_placeholders_that_mean_nothing_are_errors() -> None:
 
 
 def test_blocks_of_other_documents_are_made_anew(results: Results, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra `plots`")
+    needs_extra("plots", "matplotlib")
     document = tmp_path / "README.md"
     document.write_text("Before.\n\n<!-- begin figures -->\nold\n<!-- end figures -->\n\nAfter.\n")
     text = rebuild(results, document, tmp_path / "plots")
