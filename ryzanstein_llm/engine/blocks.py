@@ -17,8 +17,8 @@ __all__ = ["Block", "BlockPool", "PoolFullError", "Table"]
 
 
 SPARE_BLOCKS = 4
-"""So many blocks that nobody needs any more are kept to be used again: the first touch of new memory
-takes up to 10 ms for 20 MB in a virtual machine."""
+"""So many blocks that nobody needs any more are kept to be used again: the first touch of new
+memory costs time (measured in a virtual machine: some 25 ms for 20 MB)."""
 
 
 class PoolFullError(Exception):

@@ -70,6 +70,7 @@ cdef class ScreenedHead:
     cdef const void *matrix
     cdef int code
     cdef int64_t rows, columns
+
     def __init__(self, weights, kind, int n_threads, allocate=packing.aligned_empty, packed=None):
         if weights.shape[1] > RZ_MAX_SCREEN_COLUMNS:
             raise ValueError(f"{weights.shape[1]} columns; at most {RZ_MAX_SCREEN_COLUMNS} can be screened")
