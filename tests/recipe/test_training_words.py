@@ -123,7 +123,8 @@ class TestSuggestions:
         settings = Settings(budget=Budget(minutes=20), validation="b.txt", learning_rate=3e-3)
         first, second = suggestions.after(tmp_path, directory, settings, 'Say "yes",')
         name, *arguments = self.words(first, "ryzanstein-llm")
-        given = program.commands[name].make_context(name, arguments).params
+        parent = program.make_context("ryzanstein-llm", [name, *arguments])
+        given = program.commands[name].make_context(name, arguments, parent=parent).params
         assert (given["words"], given["path"]) == (('Say "yes",',), str(directory / "packed"))
         train = parser().parse_args(self.words(second, "python")[2:])
         assert (train.texts, train.origin) == (tmp_path, directory / "bf16")
