@@ -275,13 +275,11 @@ class Engine(Compute):
         for sequence, candidates in answers.items():
             if sequence.cancelled:
                 continue
-            sequence.doubtful = True
             start = time.perf_counter()
             try:
                 sequence.choose(candidates)
             except Exception as error:  # its own, or its listener's
                 sequence.fail(error)
-            sequence.doubtful = False
             for observer in self._observers:
                 observer.sampled(time.perf_counter() - start)
             sequence.gate.open()

@@ -51,6 +51,7 @@ class Store:
 
     def begin(self, sequence: Sequence) -> None:
         """Give a sequence what is kept of its beginning."""
+        self._begun[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
         try:
             found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
         except PoolFullError:  # a block would have to be copied: computed anew instead
@@ -58,7 +59,6 @@ class Store:
         if not sequence.new_tokens:
             sequence.reused_tokens = found
         sequence.begun = True
-        self._begun[sequence.arrival] = weakref.ref(sequence)
 
     def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
         """Whether a sequence has room for more rows. For that, sequences that nobody waits for lose
