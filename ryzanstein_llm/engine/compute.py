@@ -68,6 +68,7 @@ class Compute:
         self._space.profiling = bool(self._observers)
         self._turn = Turn()
         self._visitors: dict[Gate, None] = {}  # in the order in which they came
+        self._visited = False  # whether the last turn was that of a visitor
 
     @property
     def graph(self) -> CausalLM:
@@ -103,11 +104,14 @@ class Compute:
         gate = Gate()
         self._visitors[gate] = None
         try:
+            if self._visited and self._let_members_go_first():
+                gate.wait()
             while True:
                 with self._turn as mine:
                     if mine:
                         _ = self.graph
                         self._tidy()
+                        self._visited = True
                         return work()
                 gate.wait()
         finally:
@@ -191,6 +195,11 @@ class Compute:
 
     def _tidy(self) -> None:
         """Between two passes, by the thread whose turn it is."""
+
+    def _let_members_go_first(self) -> bool:
+        """Wake whoever waits for a pass of its own sequence, and not for a turn; whether there is
+        anybody."""
+        return False
 
     def _next_gate(self) -> Gate | None:
         """Where the next thread waits that would compute."""

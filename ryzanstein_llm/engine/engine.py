@@ -139,9 +139,12 @@ class Engine(Compute):
 
     def _lead(self, sequences: Iterable[Sequence], to_end: bool) -> None:
         """Compute for everybody until these have what their thread waits for, or somebody else
-        needs the turn."""
-        while not (_satisfied(sequences, to_end) or self._visitors):
+        needs the turn; one pass at least, however many visitors there are."""
+        while not _satisfied(sequences, to_end):
             self._step()
+            self._visited = False
+            if self._visitors:
+                break
 
     def _step(self) -> None:
         """One pass: schedule, compute, choose, commit. By the thread whose turn it is."""
@@ -293,10 +296,19 @@ class Engine(Compute):
             self._cancel[0] = 1
 
     def _next_gate(self) -> Gate | None:
-        visitor = super()._next_gate()
-        if visitor is not None:
-            return visitor
+        """Visitors and passes take turns, so that none of them can keep the others waiting."""
+        visitor, member = super()._next_gate(), self._member_gate()
+        return member or visitor if self._visited else visitor or member
+
+    def _member_gate(self) -> Gate | None:
         return next((each.gate for each in list(self._waiting) if not each.ended), None)
+
+    def _let_members_go_first(self) -> bool:
+        gate = self._member_gate()
+        if gate is None:
+            return False
+        gate.open()
+        return True
 
     def _close(self) -> None:
         super()._close()

@@ -140,6 +140,21 @@ class TestManySequences:
 
         together(forward, *[lambda: ids_of(model, prompt(30), 300)] * 3)
 
+    def test_forward_in_many_threads_keeps_nobody_waiting(self, model, alone):
+        expected, stop = alone(prompt(10), 20), threading.Event()
+
+        def forward() -> None:
+            while not stop.is_set():
+                model.forward([5, 6, 7])
+
+        def generate() -> None:
+            try:
+                assert ids_of(model, prompt(10), 20) == expected
+            finally:
+                stop.set()
+
+        together(generate, *[forward] * 8)
+
 
 class TestPrefixes:
     def test_a_second_conversation_that_begins_alike_reuses_full_blocks(self, model):
