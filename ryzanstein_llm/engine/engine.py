@@ -20,6 +20,7 @@ from ..models import CausalLM
 from ..sampling import Sampler
 from .compute import Compute, new_cancel_flag
 from .gate import Gate
+from .kv_cache import KVCache
 from .scheduler import SHARED_ROWS, Scheduler
 from .sequence import Sequence
 from .store import Store
@@ -134,6 +135,9 @@ class Engine(Compute):
     def clear(self) -> None:
         """Let go of all keys and values that only wait to be used again."""
         self.exclusively(self.store.clear)
+
+    def _reserve(self, cache: KVCache, positions: int) -> None:
+        self.store.reserve(cache, positions, self._waiting)
 
     # ---- leading ---------------------------------------------------------------------------
 
@@ -311,8 +315,8 @@ class Engine(Compute):
         return True
 
     def _close(self) -> None:
+        self.store.close()  # first, so that an interrupted `close` can be repeated
         super()._close()
-        self.store.close()
         for sequence in list(self._waiting):
             sequence.gate.open()
 

@@ -233,6 +233,20 @@ class TestBudget:
             engine.advance(paused, to_end=True)
             assert paused.tokens[250:] == expected
 
+    def test_such_a_stream_gives_way_to_forward_too(self, path, alone):
+        expected = alone(prompt(250), 30)
+        with BitNetModel(path) as model:
+            budget = 2 * model.engine.store.pool.layout.block_bytes
+            logits = model.forward(prompt(400)).tobytes()
+        with BitNetModel(path, prefix_cache_bytes=budget) as model:
+            engine = model.engine
+            paused = engine.sequence(prompt(250), Sampler(SamplingParams()), max_tokens=30)
+            paused._listener = _Reads(8)
+            engine.advance(paused, to_end=False)
+            assert model.forward(prompt(400)).tobytes() == logits
+            engine.advance(paused, to_end=True)
+            assert paused.tokens[250:] == expected
+
     def test_caches_of_the_caller_count_and_are_not_taken(self, path):
         with BitNetModel(path) as model:
             budget = 2 * model.engine.store.pool.layout.block_bytes

@@ -136,3 +136,16 @@ def test_a_token_that_was_heard_stays(model, monkeypatch):
     stream.close()
     assert stream.result.text == "".join(pieces)
     assert stream.result.ids == tokens
+
+
+@pytest.mark.parametrize("which", ["all", "last"])
+def test_a_cache_is_as_before_also_if_ctrl_c_comes_during_the_head(model, monkeypatch, which):
+    cache = model.new_cache()
+    model.forward(prompt(300), cache)
+    expected = model.forward([*prompt(300), *prompt(9)])[-1].tobytes()
+    with monkeypatch.context() as patch:
+        interrupting(patch, type(model.graph), "logits")
+        with pytest.raises(KeyboardInterrupt):
+            model.forward(prompt(9), cache, logits=which)
+    assert len(cache) == 300
+    assert model.forward(prompt(9), cache, logits=which)[-1].tobytes() == expected
