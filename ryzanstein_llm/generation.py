@@ -10,7 +10,7 @@ from .errors import ContextOverflowError
 from .options import GenerationOptions
 from .results import GenerationResult, Timings
 from .sampling import Sampler
-from .text.stop_strings import StopStrings
+from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
 __all__ = ["Generation", "Owner"]
@@ -70,31 +70,26 @@ class Generation:
         self.result: GenerationResult | None = None
         self._given = 0
         self._flushed = False
-        self.replay([])
+        self._text = GrowingText(vocabulary, options.stop)
 
     # ---- what the engine tells -----------------------------------------------------------
 
     def heard(self, token: int) -> bool:
         """A token was chosen; whether a stop string is complete with it."""
-        if self._text is None:
-            return False
-        self._say(self._stops.push(self._text.push(token)))
-        return self._stops.matched is not None
+        self._text.push(token)
+        return self._text.stopped
 
     def replay(self, tokens: list[int]) -> bool:
         """Begin the text anew, and hear these; whether a stop string is complete. Pieces that were
         read count as read."""
-        self._pieces: list[str] = []
-        self._text = self._vocabulary.text_stream()
-        self._stops = StopStrings(self._options.stop)
-        for token in tokens:
-            self.heard(token)
-        return self._stops.matched is not None
+        # in one step, because the reader may look at the pieces meanwhile
+        self._text = GrowingText(self._vocabulary, self._options.stop, tokens)
+        return self._text.stopped
 
     @property
     def unread(self) -> bool:
         """Whether a piece has not been read."""
-        return len(self._pieces) > self._given
+        return len(self._text.pieces) > self._given
 
     # ---- what the reader asks ------------------------------------------------------------
 
@@ -115,19 +110,17 @@ class Generation:
 
     def run(self) -> GenerationResult:
         """To the end. Errors as `BitNetModel.generate`."""
-        while not self.over:
-            self._advance(to_end=True)
+        self._go_on(to_end=True)
         assert self.result is not None
         return self.result
 
     def next_piece(self) -> str | None:
         """The next piece of text, None after the last."""
-        while not self.unread and not self.over:
-            self._advance(to_end=False)
+        self._go_on(to_end=False)
         if not self.unread:
             return None
         self._given += 1
-        return self._pieces[self._given - 1]
+        return self._text.pieces[self._given - 1]
 
     def cancel(self) -> None:
         """End it soon; from any thread."""
@@ -143,35 +136,38 @@ class Generation:
         if not self.over:
             self._finish("cancelled")
 
-    def abandon(self) -> None:
-        """Give it up without a result, as if it had not been asked for."""
-        if not self.over:
-            self.over = True
-            self._let_go(None)
+    def _go_on(self, *, to_end: bool) -> None:
+        """To the end or, unless `to_end`, until there is something to read. After an error or
+        Ctrl-C it is as if the request had not been made, so that it can be repeated."""
+        try:
+            while not (self.over or (not to_end and self.unread)):
+                self._advance(to_end=to_end)
+        except BaseException:
+            self.over = True  # before any call, because a second Ctrl-C may come with one
+            if self._owner is not None:
+                self._owner.settle(self, None)
+            if self._sequence is not None:
+                self._engine.leave(self._sequence)
+            raise
 
     def _advance(self, *, to_end: bool) -> None:
-        if self.over:
-            return
-        try:
-            if not self.begun:
-                if self.cancelled:
-                    self._finish("cancelled")
-                    return
-                self._begin()
-            assert self._sequence is not None
-            if self._flushed:  # the last piece was read
-                reason = "stop" if self._stops.matched else self._sequence.finish_reason
-                self._finish("cancelled" if self.cancelled else reason or "cancelled")
+        if not self.begun:
+            if self.cancelled:
+                self._finish("cancelled")
                 return
-            self._engine.advance(self._sequence, to_end=to_end)
-            if self._sequence.error is not None:
-                raise self._sequence.error
-            if self._sequence.ended:
-                self._flush()
-        except BaseException:
-            # an error or Ctrl-C: as if the request had not been made, so that it can be repeated
-            self.abandon()
-            raise
+            self._begin()
+        assert self._sequence is not None
+        if self._flushed:  # the last piece was read
+            reason = "stop" if self._text.stopped else self._sequence.finish_reason
+            self._finish("cancelled" if self.cancelled else reason or "cancelled")
+            return
+        self._engine.advance(self._sequence, to_end=to_end)
+        if self._sequence.error is not None:
+            raise self._sequence.error
+        if self._sequence.ended:
+            self._sequence.close()
+            self._flushed = True
+            self._text.flush()
 
     def _begin(self) -> None:
         tokens = self._prompt.after([] if self._owner is None else self._owner.claim(self))
@@ -190,35 +186,23 @@ class Generation:
         if self.cancelled:  # meanwhile
             self._engine.cancel(self._sequence)
 
-    def _flush(self) -> None:
-        self._flushed = True
-        if self._text is not None:
-            self._say(self._stops.push(self._text.flush()) + self._stops.flush())
-
-    def _say(self, piece: str) -> None:
-        if piece:
-            self._pieces.append(piece)
-
     def _finish(self, reason: str) -> None:
         sequence = self._sequence
-        text = None if self._text is None else "".join(self._pieces)
         if sequence is None:
-            self.result = GenerationResult(text, [], reason, 0, 0, Timings())
+            self.result = GenerationResult(self._text.text, [], reason, 0, 0, Timings())
             self.over = True
             return
-        self.result = GenerationResult(
-            text=text,
+        sequence.close()
+        result = GenerationResult(
+            text=self._text.text,
             ids=sequence.tokens[sequence.prompt_tokens :],
             finish_reason=reason,
             prompt_tokens=sequence.prompt_tokens,
             reused_tokens=sequence.reused_tokens,
             timings=sequence.timings,
         )
-        self.over = True
-        self._let_go(sequence.tokens)
-
-    def _let_go(self, tokens: list[int] | None) -> None:
-        if self._sequence is not None:
-            self._engine.leave(self._sequence)
+        self._engine.leave(sequence)
+        # last, so that Ctrl-C comes either before anything has changed or after everything has
         if self._owner is not None:
-            self._owner.settle(self, tokens)
+            self._owner.settle(self, sequence.tokens)
+        self.result, self.over = result, True

@@ -195,7 +195,9 @@ class BitNetModel(TextSource):
 
         Raises
         ------
-        InvalidParameterError, ContextOverflowError, ClosedError
+        InvalidParameterError, ContextOverflowError, CacheBudgetError, ClosedError
+        SessionBusyError
+            If another thread uses the cache.
         """
         tokens = check_token_ids("ids", ids, self.vocab_size)
         which = check_choice("logits", logits, ("all", "last"))
@@ -207,7 +209,7 @@ class BitNetModel(TextSource):
         flag = new_cancel_flag()
         if which == "last":
             return self.engine.last_logits(cache, tokens, flag)[None]
-        return np.concatenate(list(self.engine.all_logits(cache, tokens, flag)))
+        return self.engine.all_logits(cache, tokens, flag)
 
     def new_cache(self) -> KVCache:
         """An empty cache for `forward`."""
