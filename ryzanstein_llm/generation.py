@@ -1,4 +1,4 @@
-"""One request on its way: its sequence in the engine, and the text that becomes of it."""
+"""One request: its sequence in the engine, and the text that its tokens make."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Generation", "Owner"]
 
 
 class Owner(Protocol):
-    """Whose tokens a generation continues."""
+    """The owner of the tokens that a generation continues."""
 
     def claim(self, generation: Generation) -> list[int]:
-        """The tokens before the prompt. Nobody else may continue them until `settle`.
+        """The tokens before the prompt. No other generation may continue them until `settle`.
 
         Raises
         ------
@@ -29,13 +29,14 @@ class Owner(Protocol):
         ...
 
     def settle(self, generation: Generation, tokens: list[int] | None) -> None:
-        """It is over; None leaves the tokens as they were. Does nothing without a claim."""
+        """The generation is over, and the owner's tokens are now these; None leaves them unchanged.
+        Does nothing without a claim."""
         ...
 
 
 class Generation:
-    """The engine tells it of each token (see `engine.sequence.Listener`); the thread that waits for
-    the text reads pieces. Begins when the first is asked for.
+    """One request. The engine reports each token (see `engine.sequence.Listener`), and the thread
+    that waits for the text reads pieces. Computing begins when the first piece is asked for.
 
     Parameters
     ----------
@@ -44,14 +45,14 @@ class Generation:
     prompt : PromptIds
     options : GenerationOptions
     owner : Owner or None
-        None: the prompt begins a sequence.
+        None: the prompt begins a new sequence.
 
     Attributes
     ----------
     cancelled : bool
     over : bool
     result : GenerationResult or None
-        Once it is over, unless by an error.
+        Set when it is over, unless an error ended it.
     """
 
     def __init__(
@@ -72,18 +73,18 @@ class Generation:
         self._flushed = False
         self.replay([])
 
-    # ---- what the engine tells -----------------------------------------------------------
+    # ---- called by the engine ------------------------------------------------------------
 
     def heard(self, token: int) -> bool:
-        """A token was chosen; whether a stop string is complete with it."""
+        """Add a token that was chosen. Returns whether it completes a stop string."""
         if self._text is None:
             return False
         self._say(self._stops.push(self._text.push(token)))
         return self._stops.matched is not None
 
     def replay(self, tokens: list[int]) -> bool:
-        """Begin the text anew, and hear these; whether a stop string is complete. Pieces that were
-        read count as read."""
+        """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
+        that were read stay read."""
         self._pieces: list[str] = []
         self._text = self._vocabulary.text_stream()
         self._stops = StopStrings(self._options.stop)
@@ -93,14 +94,14 @@ class Generation:
 
     @property
     def unread(self) -> bool:
-        """Whether a piece has not been read."""
+        """Whether there is a piece that has not been read."""
         return len(self._pieces) > self._given
 
-    # ---- what the reader asks ------------------------------------------------------------
+    # ---- called by the reader ------------------------------------------------------------
 
     @property
     def begun(self) -> bool:
-        """Whether anything was asked of it."""
+        """Whether it has a sequence in the engine yet."""
         return self._sequence is not None
 
     @property
@@ -110,18 +111,18 @@ class Generation:
 
     @property
     def new_tokens(self) -> int:
-        """How many were generated so far."""
+        """Number of tokens generated so far."""
         return 0 if self._sequence is None else self._sequence.new_tokens
 
     def run(self) -> GenerationResult:
-        """To the end. Errors as `BitNetModel.generate`."""
+        """Generate to the end. Raises what `BitNetModel.generate` raises."""
         while not self.over:
             self._advance(to_end=True)
         assert self.result is not None
         return self.result
 
     def next_piece(self) -> str | None:
-        """The next piece of text, None after the last."""
+        """The next piece of text; None after the last."""
         while not self.unread and not self.over:
             self._advance(to_end=False)
         if not self.unread:
@@ -130,7 +131,7 @@ class Generation:
         return self._pieces[self._given - 1]
 
     def cancel(self) -> None:
-        """End it soon; from any thread."""
+        """End it soon. May be called from any thread."""
         if self.over:
             return
         self.cancelled = True
@@ -144,7 +145,7 @@ class Generation:
             self._finish("cancelled")
 
     def abandon(self) -> None:
-        """Give it up without a result, as if it had not been asked for."""
+        """End it without a result, as if the request had not been made."""
         if not self.over:
             self.over = True
             self._let_go(None)
@@ -187,7 +188,7 @@ class Generation:
             eos_ids=() if options.ignore_eos else self._vocabulary.eos_ids,
             listener=self,
         )
-        if self.cancelled:  # meanwhile
+        if self.cancelled:  # in the meantime, by another thread
             self._engine.cancel(self._sequence)
 
     def _flush(self) -> None:
