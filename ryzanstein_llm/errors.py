@@ -52,10 +52,10 @@ class InvalidParameterError(RyzansteinError, ValueError):
     Attributes
     ----------
     problem : str
-        The message, without the argument's name where that comes first.
+        The message, without the argument's name if it begins with that name.
     parameter : str or None
-        That name, so that a caller whose users know the argument by another one can say theirs;
-        None where the message begins otherwise.
+        That name; None if the message begins otherwise. A program whose users know the argument
+        by another name, such as the command line, can put theirs in its place.
     """
 
     def __init__(self, problem: str, parameter: str | None = None) -> None:
@@ -70,7 +70,7 @@ class ContextOverflowError(RyzansteinError, ValueError):
     Attributes
     ----------
     needed, context_length : int
-        Positions asked for, and positions there are.
+        Tokens asked for, and tokens that the context has room for.
     """
 
     def __init__(self, needed: int, context_length: int) -> None:
@@ -82,12 +82,13 @@ class ContextOverflowError(RyzansteinError, ValueError):
         self.context_length = context_length
 
     def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int]]:
-        return type(self), (self.needed, self.context_length)  # or it could not be unpickled
+        # the default would pass the message, and unpickling would fail
+        return type(self), (self.needed, self.context_length)
 
 
 class CacheBudgetError(RyzansteinError, MemoryError):
-    """Keys and values would take more memory than `prefix_cache_bytes` allows, now that others are
-    in use and cannot be given up.
+    """Keys and values do not fit `prefix_cache_bytes`, and others that are in use cannot be given
+    up.
 
     Attributes
     ----------
@@ -128,8 +129,8 @@ class ClosedError(RyzansteinError, RuntimeError):
 
 
 class NotebookError(RyzansteinError, RuntimeError):
-    """Something only a notebook can show was asked for outside IPython."""
+    """Something that only a notebook can show was asked for outside IPython."""
 
 
 class BenchError(RyzansteinError, RuntimeError):
-    """A benchmark computed different things where they must be equal; its times mean nothing."""
+    """The outputs of a benchmark differ where they must be equal, so its times mean nothing."""

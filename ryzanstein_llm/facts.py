@@ -46,7 +46,7 @@ def model_facts(
 
 
 def facts_for_people(info: Mapping[str, Any]) -> dict[str, str]:
-    """The same in words, with units."""
+    """The same facts in words, with units."""
     mapped = ", mapped from a file" if info["packed_file"] else ""
     return {
         "path": str(info["path"]),
@@ -63,7 +63,7 @@ def facts_for_people(info: Mapping[str, Any]) -> dict[str, str]:
 
 
 def one_line(path: str, facts: Mapping[str, str], n_threads: int) -> str:
-    """The most telling of these facts."""
+    """The most important of these facts."""
     if "state" in facts:
         return f"{path!r}, {facts['state']}"
     memory = facts["memory"].partition(" of ")[0]

@@ -1,4 +1,4 @@
-"""One request on its way: its sequence in the engine, and the text that becomes of it."""
+"""One request: its sequence in the engine, and the text that its tokens make."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Generation", "Owner"]
 
 
 class Owner(Protocol):
-    """Whose tokens a generation continues."""
+    """The owner of the tokens that a generation continues."""
 
     def claim(self, generation: Generation) -> list[int]:
-        """The tokens before the prompt. Nobody else may continue them until `settle`.
+        """The tokens before the prompt. No other generation may continue them until `settle`.
 
         Raises
         ------
@@ -29,13 +29,14 @@ class Owner(Protocol):
         ...
 
     def settle(self, generation: Generation, tokens: list[int] | None) -> None:
-        """It is over; None leaves the tokens as they were. Does nothing without a claim."""
+        """The generation is over, and the owner's tokens are now these; None leaves them unchanged.
+        Does nothing without a claim."""
         ...
 
 
 class Generation:
-    """The engine tells it of each token (see `engine.sequence.Listener`); the thread that waits for
-    the text reads pieces. Begins when the first is asked for.
+    """One request. The engine reports each token (see `engine.sequence.Listener`), and the thread
+    that waits for the text reads pieces. Computing begins when the first piece is asked for.
 
     Parameters
     ----------
@@ -44,14 +45,14 @@ class Generation:
     prompt : PromptIds
     options : GenerationOptions
     owner : Owner or None
-        None: the prompt begins a sequence.
+        None: the prompt begins a new sequence.
 
     Attributes
     ----------
     cancelled : bool
     over : bool
     result : GenerationResult or None
-        Once it is over, unless by an error.
+        Set when it is over, unless an error ended it.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Generation:
         self._flushed = False
         self._text = GrowingText(vocabulary, options.stop)
 
-    # ---- what the engine tells -----------------------------------------------------------
+    # ---- called by the engine ------------------------------------------------------------
 
     def heard(self, token: int) -> bool:
         """A token was chosen; whether a stop string is complete with it."""
@@ -91,11 +92,11 @@ class Generation:
         """Whether a piece has not been read."""
         return len(self._text.pieces) > self._given
 
-    # ---- what the reader asks ------------------------------------------------------------
+    # ---- called by the reader ------------------------------------------------------------
 
     @property
     def begun(self) -> bool:
-        """Whether anything was asked of it."""
+        """Whether it has a sequence in the engine yet."""
         return self._sequence is not None
 
     @property
@@ -105,7 +106,7 @@ class Generation:
 
     @property
     def new_tokens(self) -> int:
-        """How many were generated so far."""
+        """Number of tokens generated so far."""
         return 0 if self._sequence is None else self._sequence.new_tokens
 
     def run(self) -> GenerationResult:
@@ -123,7 +124,7 @@ class Generation:
         return self._text.pieces[self._given - 1]
 
     def cancel(self) -> None:
-        """End it soon; from any thread."""
+        """End it soon. May be called from any thread."""
         if self.over:
             return
         self.cancelled = True
@@ -183,7 +184,7 @@ class Generation:
             eos_ids=() if options.ignore_eos else self._vocabulary.eos_ids,
             listener=self,
         )
-        if self.cancelled:  # meanwhile
+        if self.cancelled:  # in the meantime, by another thread
             self._engine.cancel(self._sequence)
 
     def _finish(self, reason: str) -> None:

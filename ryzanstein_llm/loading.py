@@ -28,10 +28,10 @@ class LoadedModel:
     graph : CausalLM
     vocabulary : Vocabulary
     generation_config : dict
-        The checkpoint's generation_config.json, {} without one.
+        The checkpoint's generation_config.json; {} if it has none.
     chat_template : str or None
     packed_file : Path or None
-        What packed weights are mapped from.
+        The file that packed weights are mapped from.
     """
 
     path: Path
@@ -51,8 +51,8 @@ def load_checkpoint(
     weight_format: str | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> LoadedModel:
-    """Open a checkpoint and load its weights, through the packed ones in `directory` unless that is
-    None. Parameters and errors as `BitNetModel` has them."""
+    """Open a checkpoint and load its weights. Packed weights are kept in `directory`, unless that
+    is None. The other parameters, and errors, are those of `BitNetModel`."""
     with open_checkpoint(path) as checkpoint:
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
         graph, packed_file = load_through_cache(
@@ -78,10 +78,10 @@ def load_checkpoint(
 def _special_ids(
     checkpoint: Checkpoint, tokenizer: Tokenizer | None, vocab_size: int
 ) -> tuple[tuple[int, ...], int | None]:
-    """(all end-of-text ids, the id an empty prompt starts from).
+    """(all end-of-text ids, the id that an empty prompt starts from).
 
-    config.json, generation_config.json and the tokenizer may name different ones: text ends at
-    any of them.
+    config.json, generation_config.json and the tokenizer may name different end-of-text ids. Each
+    of them ends the text.
     """
 
     def named(key: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""BitNetModel: the public face. Text in, text out; weights shared by all its sessions."""
+"""BitNetModel: text in, text out. All sessions of a model share its weights."""
 
 from __future__ import annotations
 
@@ -51,31 +51,32 @@ class BitNetModel(TextSource):
         A `.safetensors` file with config.json (and tokenizer.json) beside it, a checkpoint
         directory, or None for the built-in demo model. Nothing is downloaded.
     n_threads : int, optional
-        Threads, obeyed exactly. Default: `OMP_NUM_THREADS` as it is now, else the least of CPUs
-        this process may use, cgroup quota rounded down, physical cores, and what a model of this
-        size gains from: one thread for each 12 million weights.
+        Number of threads, obeyed exactly. Default: the current value of `OMP_NUM_THREADS`, else
+        the smallest of: CPUs that this process may use, the cgroup quota rounded down, physical
+        cores, and one thread for each 12 million weights (a small model gains nothing from more).
     context_length : int, optional
-        Tokens a sequence may have; default and maximum are the checkpoint's.
+        Tokens that a sequence may have. The checkpoint's value is the default and the maximum.
     kv_dtype : "float32", "bfloat16" or "int8", optional
-        How keys and values are kept; default bfloat16, whose perplexity is that of float32.
+        How keys and values are kept. Default: bfloat16, which has the perplexity of float32.
     skipping : bool, optional
-        Whether decoding leaves out weights that squared ReLU makes irrelevant. Default: where it
-        pays. Results are equal bit for bit either way, and other activations have nothing to skip.
+        Whether decoding skips weights that squared ReLU makes irrelevant. Default: where it makes
+        decoding faster. Results are equal bit for bit either way. Models with other activations
+        have nothing to skip.
     weight_format : "2bit", "1.6bit" or "table", optional
-        How ternary weights are kept in memory. "1.6bit" is five weights a byte; "table" is three
-        in five bits, for kernels that look sums up instead of multiplying, but for weights that
-        `skipping` may leave out, which have two bits there.
-        Default: for a large model what this CPU's kernels are fastest with, else "2bit". Results
-        are equal bit for bit.
+        How ternary weights are kept in memory. "1.6bit" has five weights a byte. "table" has three
+        weights in five bits, for kernels that look up sums instead of multiplying; there, weights
+        that `skipping` may leave out have two bits each. Default: the format that is fastest on
+        this CPU for a large model, "2bit" for others. Results are equal bit for bit.
     prefix_cache_bytes : int, optional
-        Memory that keys and values of all sessions, caches and earlier prompts may take together.
-        Earlier prompts make room first, the longest unused one before the others; then requests
-        wait for each other. Default: a tenth of this machine's memory, or of what its control
-        group allows, but at least one full context.
+        Memory that the keys and values of all sessions, caches and earlier prompts may take
+        together. When it is used up, earlier prompts make room first, the longest unused one before
+        the others; then requests wait for each other. Default: a tenth of this machine's memory, or
+        of what its control group allows, but at least one full context.
     packed_cache : bool or path, optional
-        Keep packed weights of a large model on disk, and map them at the next start. True: in the
-        user's cache directory, or where `RYZANSTEIN_CACHE` says; a path: in that directory; False:
-        not at all. Where keeping them fails, a warning is logged and the model works as well.
+        Whether to keep the packed weights of a large model on disk and map them at the next start.
+        True: in the user's cache directory, or where `RYZANSTEIN_CACHE` says. A path: in that
+        directory. False: not at all. If they cannot be kept, the model works without, and a
+        warning is logged.
     progress : callable (done, total, what), optional
         Called while weights load.
 
@@ -91,7 +92,7 @@ class BitNetModel(TextSource):
     Notes
     -----
     The same checkpoint, options, prompt and seed give the same logits bit for bit, whatever the
-    number of threads, the instruction set, and what was computed or cached before.
+    number of threads, the instruction set, and what was computed or cached earlier.
     """
 
     def __init__(
@@ -152,12 +153,12 @@ class BitNetModel(TextSource):
     # ---- text ------------------------------------------------------------------------------
 
     def session(self) -> Session:
-        """A new, empty session: its own tokens and cache over the shared weights."""
+        """A new, empty session. It has its own tokens and shares the model's weights."""
         self._check_open()
         return Session(self.engine, self.vocabulary)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text, with beginning-of-text as the tokenizer says.
+        """The token ids of a text. Beginning-of-text is added if the tokenizer says so.
 
         Raises
         ------
@@ -169,7 +170,8 @@ class BitNetModel(TextSource):
         return self.vocabulary.tokenize(text, add_special_tokens=add_special_tokens)
 
     def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of token ids. Errors as `tokenize`, and InvalidParameterError for bad ids."""
+        """The text of token ids. Raises what `tokenize` raises, and InvalidParameterError for bad
+        ids."""
         return self.vocabulary.detokenize(ids, skip_special_tokens=skip_special_tokens)
 
     # ---- numbers ---------------------------------------------------------------------------
@@ -180,13 +182,13 @@ class BitNetModel(TextSource):
         cache: KVCache | None = None,
         logits: Literal["all", "last"] = "all",
     ) -> NDArray[np.float32]:
-        """Logits after each token, or after the last.
+        """Logits after each token, or only after the last.
 
         Parameters
         ----------
         ids : sequence of int, at least one
         cache : KVCache, optional
-            From `new_cache()`: holds the tokens before, and `ids` afterwards.
+            From `new_cache()`. It holds the tokens before `ids`, and `ids` are appended to it.
         logits : "all" or "last"
 
         Returns
@@ -223,15 +225,15 @@ class BitNetModel(TextSource):
         stride: int | None = None,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> PerplexityResult:
-        """Perplexity of a text in consecutive windows of the context length, each begun with
-        the beginning-of-text token, which is not scored.
+        """Perplexity of a text, scored in consecutive windows of the context length. Each window
+        begins with the beginning-of-text token, which is not scored.
 
         Parameters
         ----------
         text : str or sequence of int
         stride : int, optional
-            Start a window every `stride` tokens and score only what the one before did not;
-            smaller is slower and gives each token more context.
+            Start a window every `stride` tokens, and score only tokens that the window before did
+            not. A smaller stride is slower and gives each token more context.
         progress : callable (done, total, what), optional
 
         Raises
@@ -242,7 +244,7 @@ class BitNetModel(TextSource):
         return perplexity(self.engine, self.vocabulary, text, stride=stride, progress=progress)
 
     def profile(self) -> Profile:
-        """Where the time goes, by operation, of all that the model computes in a `with` block:
+        """Measure where the time goes, by operation, while the model computes in a `with` block:
 
         with model.profile() as profile:
             model.generate("Once upon a time", max_tokens=50)
@@ -270,12 +272,12 @@ class BitNetModel(TextSource):
 
     @property
     def start_id(self) -> int | None:
-        """What an empty prompt begins with."""
+        """The token that an empty prompt begins with, or None."""
         return self.vocabulary.start_id
 
     @property
     def n_threads(self) -> int:
-        """Threads of every compute call."""
+        """Number of threads of every compute call."""
         return self.threads.count
 
     @property
@@ -303,7 +305,7 @@ class BitNetModel(TextSource):
         return self.engine.graph
 
     def close(self) -> None:
-        """Free weights and caches; waits for a running pass. Closing twice is fine."""
+        """Free weights and caches, after a running pass has ended. Closing twice is fine."""
         self.engine.close()
 
     def __enter__(self) -> BitNetModel:
@@ -313,7 +315,7 @@ class BitNetModel(TextSource):
         self.close()
 
     def _table(self) -> dict[str, str]:
-        """For people. Only the path once it is closed."""
+        """Facts in words. Of a closed model, the path only."""
         if self.engine.closed:
             return {"path": str(self.path), "state": "closed"}
         return facts_for_people(self.info())
@@ -330,7 +332,7 @@ class BitNetModel(TextSource):
     def _start(
         self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
     ) -> Generation:
-        """A request of which all that can be wrong has been checked."""
+        """A new request; prompt and arguments have passed all checks."""
         self._check_open()
         options = GenerationOptions.from_arguments(arguments)
         self.vocabulary.refuse_text(needs_text or bool(options.stop))

@@ -1,6 +1,6 @@
 """What notebooks show: reports as HTML, and text that grows in place.
 
-Colours and fonts are those of the page, so all can be read in dark and light notebooks.
+Colours and fonts are those of the page, so that dark and light notebooks are both readable.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .text_table import Block, Table
 __all__ = ["as_html", "show_growing"]
 
 INTERVAL = 1 / 15
-"""Least seconds between two updates of a text."""
+"""Seconds between two updates of a text, at least."""
 
 
 def as_html(title: str, *blocks: Block) -> str:
-    """A title (none if empty) with the parts of a report under it, all texts escaped."""
+    """A title (left out if empty) and the parts of a report under it. All texts are escaped."""
     heading = [f"<div><b>{escape(title)}</b></div>"] if title else []
     parts = "".join([*heading, *map(_part, blocks)])
     return f'<div style="overflow-x:auto">{parts}</div>'
@@ -42,7 +42,8 @@ def _table(rows: str) -> str:
 
 
 def _row(tag: str, cells: Sequence[str], numbers: bool = True) -> str:
-    """The first cell is a name; the others are numbers, under each other, or texts."""
+    """A row of a table. The first cell is a name; the others are texts, or numbers, which are
+    aligned to the right."""
     left = "text-align:left"
     others = "text-align:right;white-space:nowrap" if numbers else left
     styles = [left, *[others] * (len(cells) - 1)]
@@ -54,8 +55,8 @@ def _row(tag: str, cells: Sequence[str], numbers: bool = True) -> str:
 
 
 def show_growing(pieces: Iterable[str]) -> None:
-    """Show pieces of a text in the output of the running cell while they come, and what there is of
-    them if an error ends them.
+    """Show a text in the output of the running cell while its pieces come. If an error ends them,
+    the text up to there is shown.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def show_growing(pieces: Iterable[str]) -> None:
         shell = get_ipython()
     if shell is None:
         raise NotebookError(
-            "display() shows text in Jupyter and IPython (pip install ipykernel), and this program "
+            "display() shows text in Jupyter and IPython (pip install ipykernel), but this program "
             "runs in neither; iterate over the stream instead"
         )
     live = hasattr(shell, "kernel")  # a terminal cannot change what it has shown

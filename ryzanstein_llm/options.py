@@ -1,4 +1,4 @@
-"""What a caller may ask of a generation: checked once, before any work."""
+"""The options of a generation, checked once, before any work."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class GenerationArguments(TypedDict, total=False):
     """Keyword arguments of `generate` and `stream`.
 
     max_tokens : int >= 0, or None
-        New tokens at most; None means up to the end of the context.
+        The largest number of new tokens. None: up to the end of the context.
     stop : str or sequence of str
-        The text ends before the first of these.
+        The text ends before the first of these that appears.
     ignore_eos : bool
-        Go on after end-of-text tokens.
+        Continue after end-of-text tokens.
     sampling : SamplingParams
-        How to choose tokens; the other arguments, which are its fields, replace single values.
+        How to choose tokens. The other arguments are its fields, and override them.
     """
 
     max_tokens: int | None
@@ -79,14 +79,14 @@ class GenerationOptions:
         stops = () if stop is None else (stop,) if isinstance(stop, str) else stop
         if not isinstance(stops, Sequence):
             raise InvalidParameterError(f"stop must be a str or a sequence of str, not {stop!r}")
-        StopStrings(stops)  # raises for what is not a non-empty str
+        StopStrings(stops)  # raises unless each is a non-empty str
         object.__setattr__(self, "stop", tuple(stops))
         if not isinstance(self.sampling, SamplingParams):
             raise InvalidParameterError(f"sampling must be SamplingParams, not {self.sampling!r}")
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> GenerationOptions:
-        """From keyword arguments. Raises InvalidParameterError, also for an unknown one."""
+        """From keyword arguments. Raises InvalidParameterError if one is wrong or unknown."""
         own = {name: arguments[name] for name in cls.__dataclass_fields__ if name in arguments}
         if own.get("sampling", ...) is None:
             del own["sampling"]
@@ -95,7 +95,7 @@ class GenerationOptions:
         unknown = sorted(set(others) - set(SamplingParams.__dataclass_fields__))
         if unknown:
             known = ", ".join([*cls.__dataclass_fields__, *SamplingParams.__dataclass_fields__])
-            raise InvalidParameterError(f"unknown option: {unknown[0]}; there are {known}")
+            raise InvalidParameterError(f"unknown option: {unknown[0]}; the options are {known}")
         if not others:
             return options
         return replace(options, sampling=options.sampling.with_overrides(others))

@@ -29,7 +29,7 @@ class PerplexityResult:
     perplexity : float
         exp of the mean negative log likelihood of a token.
     bits_per_byte : float or None
-        Total negative log likelihood in bits over the UTF-8 bytes of the text; comparable
+        Total negative log likelihood in bits, divided by the UTF-8 bytes of the text; comparable
         between tokenizers. None if ids were given.
     tokens : int
         Tokens that were scored.
@@ -81,7 +81,7 @@ def perplexity(
     total, count, done, begin = 0.0, 0, 0, 0
     while done < len(ids):
         end = min(begin + window, len(ids))
-        # a window's first token is predicted from nothing: it is not scored
+        # a window's first token has nothing before it, so it is not scored
         first = max(len(start) + done - begin, 1)
         tokens = start + ids[begin:end]
         total += _score_window(engine, vocabulary.path, tokens, first)
@@ -99,7 +99,7 @@ def perplexity(
 
 
 def _score_window(engine: Engine, path: Path, ids: list[int], first: int) -> float:
-    """Negative log likelihood in nats of ids[first:], each given all before it in the window."""
+    """Negative log likelihood in nats of ids[first:], each after all earlier ids of the window."""
     total, position = 0.0, 0
     if len(ids) < 2:
         return total

@@ -1,4 +1,4 @@
-"""`progress=` as bars of tqdm, or of any class that is made and used like its."""
+"""`progress=` as bars of tqdm, or of any class that is used in the same way."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["tqdm_progress"]
 def tqdm_progress(tqdm: Callable[..., Any]) -> Callable[..., None]:
     """A callable for `progress=` that draws bars of a class such as `tqdm.auto.tqdm`.
 
-    One count is one bar, which is closed at its total; where a count begins anew, or its total is
-    another, so does the bar. What is being done stands in front of it.
+    A bar is closed when it reaches its total. If the count starts again or the total changes, a new
+    bar begins. The text in front of the bar says what is being done.
 
     Parameters
     ----------
     tqdm : callable
-        Called as `tqdm(total=..., desc=...)`; gives something with `update(n)`,
+        Called as `tqdm(total=..., desc=...)`; returns an object with `update(n)`,
         `set_description(text)` and `close()`.
 
     Returns

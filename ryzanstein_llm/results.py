@@ -1,4 +1,4 @@
-"""What a request gives back."""
+"""The result of a request."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Timings:
 
 @dataclass(frozen=True, repr=False)
 class GenerationResult:
-    """What one request gave.
+    """The result of one request.
 
     Attributes
     ----------
     text : str or None
-        The continuation, without the prompt and what followed a stop string; None if the
-        checkpoint has no tokenizer.
+        The continuation, without the prompt; it ends before a stop string. None if the checkpoint
+        has no tokenizer.
     ids : list of int
-        Its tokens, without an end-of-text token.
+        Tokens of the continuation, without an end-of-text token.
     finish_reason : str
-        "eos": the model ended the text; "stop": a stop string came; "length": max_tokens or the
-        end of the context; "cancelled".
+        "eos": the model ended the text; "stop": a stop string appeared; "length": max_tokens or
+        the end of the context was reached; "cancelled": it was cancelled or closed before its end.
     prompt_tokens, reused_tokens : int
-        Tokens of the context before generation, and how many of them were in the cache already.
+        Tokens in the context before generation, and how many of them were in the cache already.
     timings : Timings
     """
 

@@ -1,4 +1,4 @@
-"""A session: one sequence of tokens that grows, request by request."""
+"""A session: one sequence of tokens that grows with each request."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Session"]
 
 
 class Session(TextSource):
-    """One conversation with a model. Made by `BitNetModel.session()`.
+    """A sequence of tokens that grows with each request. Made by `BitNetModel.session()`.
 
-    A prompt is appended to what the session holds already, and the continuation after it.
-    The beginning-of-text token is added to the first prompt only. Cheap to make; use one
-    from one thread at a time (`cancel` may be called from any).
+    Each prompt and its continuation are appended to the tokens of the session. Beginning-of-text
+    is added to the first prompt only. Sessions are cheap. Use a session from one thread at a time;
+    only `cancel` may be called from any thread.
     """
 
     def __init__(self, engine: Engine, vocabulary: Vocabulary) -> None:
         self._engine, self._vocabulary = engine, vocabulary
         self._tokens: list[int] = []
         self._closed = False
-        self._claims: dict[str, Generation] = {}  # at most one; `setdefault` decides who has it
+        self._claims: dict[str, Generation] = {}  # at most one; `setdefault` takes it atomically
         self._streams: list[weakref.ref[TextIterator]] = []
 
     @property
@@ -42,8 +42,8 @@ class Session(TextSource):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys and values that are kept for its tokens, those shared with others
-        included."""
+        """Bytes of the keys and values that are kept for its tokens, including those that it shares
+        with others."""
         return 0 if self._closed else self._engine.store.held_bytes(self._tokens)
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
@@ -54,33 +54,37 @@ class Session(TextSource):
         return stream
 
     def cancel(self) -> None:
-        """End the running generation soon, also during a long prompt; from any thread.
+        """End the running generation soon, also within a long prompt. May be called from any
+        thread.
 
-        Its `finish_reason` is "cancelled". Does nothing if none is running, so not to a stream
-        before its first `next`: `TextIterator.cancel` ends that, too.
+        Its `finish_reason` is "cancelled". Does nothing if no generation is running. A stream
+        before its first `next` is not running yet; `TextIterator.cancel` ends it.
         """
         running = self._running
         if running is not None:
             running.cancel()
 
     def truncate(self, n: int) -> None:
-        """Keep the first `n` tokens only.
+        """Keep only the first `n` tokens.
 
         Raises
         ------
         InvalidParameterError
-            If `n` is negative or more than there are.
+            If `n` is negative or more than the number of tokens.
+        SessionBusyError
+            If the session is generating.
         """
         self._refuse_busy()
         del self._tokens[check_int("n", n, 0, len(self._tokens)) :]
 
     def close(self) -> None:
-        """Free its keys and values, and end streams that have not ended. Closing twice is fine.
+        """Free its keys and values, and end its streams. Closing twice is fine.
 
         Raises
         ------
         SessionBusyError
-            If another thread is generating, unless its stream was cancelled: then waits for it.
+            If another thread is generating. If its stream was cancelled, `close` waits for it
+            instead.
         """
         for reference in self._streams:
             stream = reference()
@@ -118,8 +122,8 @@ class Session(TextSource):
             self.settle(former, None)
         if self._claims.setdefault("running", generation) is not generation:
             raise SessionBusyError(
-                "the session is in use: by another thread, which needs a session of its own, "
-                "or by a stream that has not ended; close() ends it"
+                "the session is in use by another thread (give each thread a session of its own) "
+                "or by a stream that has not ended (close the stream first)"
             )
         if self._closed:
             raise ClosedError("the session is closed")

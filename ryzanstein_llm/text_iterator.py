@@ -1,4 +1,4 @@
-"""Pieces of a text while it is generated. Whoever reads them may leave at any time."""
+"""Pieces of a text while it is generated. The reader may stop at any time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Given = TypeVar("Given")
 
 
 class TextIterator(Iterator[str]):
-    """Pieces of text as they are generated; together they are what `generate` returns.
+    """Pieces of text as they are generated. Together they are what `generate` returns.
 
-    `cancel()`, `close()`, leaving a `with` block, or dropping it ends the generation early;
-    `result` is there once iteration has ended.
+    `cancel()`, `close()`, leaving a `with` block, or dropping the iterator ends the generation
+    early. `result` is available once the iteration has ended.
     """
 
     def __init__(self, generation: Generation) -> None:
@@ -36,25 +36,25 @@ class TextIterator(Iterator[str]):
         return piece
 
     def cancel(self) -> None:
-        """End the generation soon, also during a long prompt; from any thread, without waiting.
+        """End the generation soon, also within a long prompt. May be called from any thread, and
+        does not wait.
 
-        The thread that iterates gets the end of the iteration (before it at most one more piece, of
-        text that is there already), and a result whose `finish_reason` is "cancelled". A stream
-        that has not begun yields nothing then and leaves its session unchanged. Nothing else is
-        cancelled: no other stream, and no later request in the same session. Does nothing after
-        the end.
+        The thread that iterates gets at most one more piece, of text that is there already, then
+        the end of the iteration, and a result whose `finish_reason` is "cancelled". A stream that
+        has not begun will yield nothing and leave its session unchanged. Other streams and later
+        requests in the same session are not cancelled. After the end, `cancel` does nothing.
         """
         self._generation.cancel()
 
     def close(self) -> None:
         """Stop generating. What was generated so far stays in the session.
 
-        After `cancel()`, waits for a thread that is computing the next piece.
+        After `cancel()`, this waits for a thread that is computing the next piece.
 
         Raises
         ------
         SessionBusyError
-            If another thread is computing the next piece and the stream was not cancelled.
+            If another thread is computing the next piece, and the stream was not cancelled.
         """
         self._exclusively(self._generation.close)
 
@@ -70,27 +70,27 @@ class TextIterator(Iterator[str]):
             generation.close()
 
     def display(self) -> GenerationResult:
-        """Show the text in a notebook as it grows, to the end, and return the result.
+        """Show the text in a notebook as it grows, and return the result at the end.
 
-        Begins with the next piece. About fifteen updates a second at most. IPython in a terminal
-        cannot change what it has shown: there the text is shown once, at its end.
+        Begins with the next piece, and updates at most about fifteen times a second. IPython in a
+        terminal cannot change what it has shown, so there the text is shown once, at its end.
 
         Raises
         ------
         NotebookError
-            Outside IPython; iterate and print there.
+            Outside IPython. There, iterate and print.
         """
         show_growing(self)
         return self.result
 
     @property
     def result(self) -> GenerationResult:
-        """Ids, finish reason, timings.
+        """The text with its ids, finish reason and timings.
 
         Raises
         ------
         RuntimeError
-            While the iteration is not finished, or if it ended with an exception.
+            Before the iteration has ended, or if it ended with an exception.
         """
         if self._generation.result is None:
             raise RuntimeError("the stream has not ended, or it failed")
@@ -103,7 +103,7 @@ class TextIterator(Iterator[str]):
         return as_html(repr(self))
 
     def _state(self) -> str:
-        """As "running with 3 tokens"."""
+        """Such as "running with 3 tokens"."""
         generation = self._generation
         count = plural(generation.new_tokens, "token")
         result = generation.result
@@ -116,13 +116,13 @@ class TextIterator(Iterator[str]):
         return f"running with {count}" if generation.begun else "not started"
 
     def _exclusively(self, step: Callable[[], Given]) -> Given:
-        """`step()` while no other thread is in the generation. Waits for one only after `cancel()`,
-        since only then it will soon be out."""
+        """Call `step` while no other thread uses the generation. Waits for another thread only
+        after `cancel()`, because only then it will soon be done."""
         if self._busy and not self._generation.cancelled:
-            raise SessionBusyError("the stream is in use by another thread; cancel() ends that")
+            raise SessionBusyError("the stream is in use by another thread; cancel() stops it")
         with self._turn:
-            if self._busy:  # by this thread: a signal handler interrupts its `next`
-                raise SessionBusyError("the stream is in use by this thread; cancel() is enough")
+            if self._busy:  # by this thread: a signal handler interrupted its `next`
+                raise SessionBusyError("the stream is in use by this thread; call cancel() instead")
             try:
                 self._busy = True
                 return step()

@@ -1,4 +1,4 @@
-"""What a model and a session have in common: they continue a prompt."""
+"""What models and sessions have in common: they continue a prompt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TextSource"]
 
 
 class TextSource:
-    """`generate` and `stream`, by a request that `_start` makes."""
+    """Has `generate` and `stream`. A subclass makes the request in `_start`."""
 
     @overload
     def generate(
@@ -43,26 +43,29 @@ class TextSource:
         return_result: bool = False,
         **options: Unpack[GenerationArguments],
     ) -> str | GenerationResult:
-        """Continue a prompt; a session continues what it holds, then the prompt. Greedy unless told
-        otherwise.
+        """Continue a prompt. A session appends the prompt to the tokens it has. The default is
+        greedy decoding.
 
         Parameters
         ----------
         prompt : str or sequence of int
-            Text (beginning-of-text is added at the start of a sequence, as the tokenizer says) or
-            token ids, taken as they are. Empty: beginning-of-text alone.
+            Text or token ids. At the start of a sequence, beginning-of-text is added to a text if
+            the tokenizer says so. Nothing is added to ids. An empty prompt is beginning-of-text
+            alone.
         return_result : bool
-            Return a `GenerationResult` (text, ids, finish_reason, timings, usage).
+            Return a `GenerationResult` (text, ids, finish_reason, timings, usage) instead of the
+            text.
         max_tokens : int >= 0, optional
-            New tokens at most; None means up to the end of the context.
+            The largest number of new tokens. None: up to the end of the context.
         stop : str or sequence of str, optional
-            The text ends before the first of these.
+            The text ends before the first of these that appears.
         ignore_eos : bool
-            Go on after end-of-text tokens.
+            Continue after end-of-text tokens.
         sampling : SamplingParams, optional
+            How to choose tokens.
         temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
         frequency_penalty, seed
-            Fields of SamplingParams.
+            Fields of SamplingParams; they override those of `sampling`.
 
         Returns
         -------
@@ -74,25 +77,25 @@ class TextSource:
         InvalidParameterError, ContextOverflowError, CacheBudgetError, EmptyPromptError,
         TokenizerMissingError, ClosedError
         SessionBusyError
-            If a session is generating in another thread, or a stream of it has not ended.
+            If the session is generating in another thread, or in a stream that has not ended.
         """
         result = self._start(prompt, options, needs_text=not return_result).run()
         return result if return_result else result.text or ""
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
-        """Like `generate`, piece by piece: the pieces together are its text, and no piece ends
-        within a character. Arguments are checked now. `close()` ends it early, and `cancel()` from
-        any thread."""
+        """Like `generate`, but in pieces. Together they are the text that `generate` returns, and
+        none ends within a character. Arguments are checked at once. `close()` ends the stream
+        early, and so does `cancel()`, from any thread."""
         return TextIterator(self._start(prompt, options, needs_text=True))
 
     def _start(
         self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
     ) -> Generation:
-        """A request of which all that can be wrong has been checked.
+        """A new request; prompt and arguments have passed all checks.
 
         Parameters
         ----------
         needs_text : bool
-            Whether ids alone would not do.
+            Whether the caller wants text, so that a tokenizer is needed.
         """
         raise NotImplementedError

@@ -1,5 +1,5 @@
-"""Reports of tables, facts and texts, as plain text that fits a terminal; numbers of a sensible
-length."""
+"""Reports of tables, facts and texts as plain text that fits a terminal, and numbers with a
+sensible number of digits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 WIDTH = 80
-"""Columns of a terminal, which reports keep to where values allow."""
+"""Columns of a terminal. Reports are no wider, unless a single value is."""
 
 INDENT, GAP = "  ", "  "
 
@@ -51,8 +51,8 @@ Block = Table | Mapping[str, str] | str
 
 
 def as_text(blocks: Iterable[Block], width: int = WIDTH) -> str:
-    """The parts with an empty line between them, no wider than `width` where values allow; lines
-    end in a newline."""
+    """The parts with an empty line between them, no wider than `width` unless a single value is.
+    Each line ends in a newline."""
     return "\n".join(_part(block, width) for block in blocks)
 
 
@@ -66,7 +66,7 @@ def _part(block: Block, width: int) -> str:
 
 
 def aligned(lines: Iterable[Sequence[str]]) -> str:
-    """Cells under each other: the first column to the left, the others to the right. Each line is
+    """A table whose first column is aligned to the left and the others to the right. Each line is
     indented by two spaces and ends in a newline."""
     table = [list(line) for line in lines]
     widths = _widths(table)
@@ -79,13 +79,13 @@ def aligned(lines: Iterable[Sequence[str]]) -> str:
 
 
 def aligned_parts(lines: Iterable[Sequence[str]], keys: int, width: int = WIDTH) -> str:
-    """As `aligned`; where that is wider than `width`, several tables with an empty line between
-    them, each with as many of the columns as fit.
+    """Like `aligned`. If that is wider than `width`: several tables with an empty line between
+    them, each with as many columns as fit.
 
     Parameters
     ----------
     keys : int
-        Columns at the left that say what a line is about, and so stand in each table.
+        Columns at the left that say what a line is about. Each table has them.
     """
     table = [list(line) for line in lines]
     widths = [len(GAP) + cells for cells in _widths(table)]
@@ -104,12 +104,13 @@ def aligned_parts(lines: Iterable[Sequence[str]], keys: int, width: int = WIDTH)
 
 
 def fields(facts: Mapping[str, str], names: int, *, indent: int = 0, width: int = WIDTH) -> str:
-    """A line for each name and its value; values wrap at blanks, and go on under themselves.
+    """A line for each name and its value. Values wrap at blanks, and each of their lines begins in
+    the same column.
 
     Parameters
     ----------
     names : int
-        Columns for the names; a blank follows.
+        Width of the column of names; a blank follows.
     """
     text = ""
     for name, value in facts.items():
@@ -119,7 +120,7 @@ def fields(facts: Mapping[str, str], names: int, *, indent: int = 0, width: int 
 
 
 def _wrapped(text: str, width: int, begin: str = "") -> str:
-    """A text after its beginning, broken at blanks only; it goes on under itself."""
+    """A text after `begin`, broken at blanks only. All its lines begin in the same column."""
     return textwrap.fill(
         text,
         width,
@@ -131,19 +132,19 @@ def _wrapped(text: str, width: int, begin: str = "") -> str:
 
 
 def number(value: float, digits: int | None = None) -> str:
-    """Fixed digits, or about four in all."""
+    """A number with `digits` decimals, or with about four digits in all."""
     if digits is None:
         digits = 0 if value >= 1000 else 1 if value >= 10 else 2 if value >= 1 else 4
     return f"{value:.{digits}f}"
 
 
 def beginning(text: str, length: int = 60) -> str:
-    """Its `repr`, with dots after so many characters: `'Once upon a time'...`."""
+    """The `repr` of a text, cut off after `length` characters: `'Once upon a time'...`."""
     return repr(text) if len(text) <= length else f"{text[:length]!r}..."
 
 
 def plural(count: int, noun: str) -> str:
-    """As "1 token", "2 tokens"."""
+    """Such as "1 token" and "2 tokens"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value in its plain type, or raises
+"""Checks of arguments. Each returns the value in its plain Python type, or raises
 `InvalidParameterError` with the argument's name, its range and the value."""
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def check_token_ids(
     *,
     or_text: bool = False,
 ) -> list[int]:
-    """Token ids as a list of ints in 0..vocab_size-1; or_text: errors say that a str would do."""
+    """Token ids as a list of ints in 0..vocab_size-1. With or_text, errors say that a str is
+    accepted too."""
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidParameterError(f"must be one-dimensional, not of shape {ids.shape}", name)
     kinds = "str or token ids" if or_text else "token ids"

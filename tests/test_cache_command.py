@@ -283,7 +283,7 @@ def test_clear_leaves_what_is_being_written(path: Path, cache: Path, capsys) -> 
     with exclusive(lock, 0):
         assert main(["cache", "clear", "--yes"]) == 0
     out = capsys.readouterr().out
-    assert "being written, and not deleted" in out
+    assert "being written, so not deleted" in out
     assert out.count("deleted") == 1
     assert only_file(cache)
 

@@ -184,8 +184,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            ("", "a command is missing; there are generate, info, bench, cache, completion"),
-            ("fly", "no command 'fly'; there are generate, info, bench, cache, completion"),
+            ("", "a command is missing; the commands are generate, info, bench, cache, completion"),
+            ("fly", "no command 'fly'; the commands are generate, info, bench, cache, completion"),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),
             ("generate x --tempp 1", "no option --tempp; did you mean --temp?"),

@@ -233,7 +233,7 @@ class TestClose:
             stream = session.stream(TALE, max_tokens=100)
             pieces = started(lambda: list(stream))
             assert computing.wait(PATIENCE)
-            with pytest.raises(errors.SessionBusyError, match=r"cancel\(\) ends that"):
+            with pytest.raises(errors.SessionBusyError, match=r"cancel\(\) stops it"):
                 stream.close()
             stream.cancel()
             closed = threading.Event()

@@ -1,12 +1,12 @@
-"""The command line `ryzanstein-llm`: commands, exit codes, nothing of the engine.
+"""The command line `ryzanstein-llm`: commands and exit codes.
 
 Each command is a module with a `command`, whose function returns an exit code. Commands import the
-engine when they run, so that `--help` and mistyped arguments answer at once. Drawing is done by
-hand (`progress.py`): one bar is not worth a dependency in the base install.
+engine when they run, so that `--help` and mistyped arguments answer at once. The progress bar is
+our own (`progress.py`), because one bar is not worth a dependency of the base install.
 
-Exit codes: 0 done; 1 out of memory, or `bench` found outputs that differ, or `cache verify` a
-damaged file; 2 bad input, one line on standard error, and the usage before it where the command
-line has a wrong form; 130 interrupted by Ctrl-C; 141 the reader of standard output went away.
+Exit codes: 0 done; 1 out of memory, outputs that differ (`bench`), or a damaged file (`cache
+verify`); 2 bad input, with one line on standard error, and the usage before it if the command line
+has a wrong form; 130 interrupted by Ctrl-C; 141 the reader of standard output went away.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _run(arguments: list[str]) -> int:
 def _refuse(error: click.UsageError) -> int:
     from .usage import explain
 
-    # A wrong value is not a matter of form.
+    # The usage does not help with a wrong value.
     shown = None if isinstance(error, click.BadParameter) else error.ctx
     return _fail(explain(error), 2, f"{shown.get_usage()}\n" if shown else "")
 

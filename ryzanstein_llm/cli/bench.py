@@ -19,9 +19,9 @@ SPARSE_GATES = 0.2
 MEASURED = "What is measured"
 
 HELP = """\
-Measure memory bandwidth and int8 peak, decoding, prompts, several sequences in one pass, load time
-and memory, interleaved in one run. The outputs of all settings and of the scalar tier are compared:
-exit code 1, and no figures, if one differs.
+Measure memory bandwidth, int8 peak, decoding, prompts, several sequences in one pass, load time and
+memory, interleaved in one run. The outputs of all settings and of the scalar tier are compared. If
+one differs, no figures are shown, and the exit code is 1.
 """
 
 
@@ -50,7 +50,7 @@ exit code 1, and no figures, if one differs.
     type=click.Path(),
     metavar="DIR",
     section="Model",
-    help="with --preset: write the weights here, and leave them",
+    help="with --preset: write the weights to DIR, and keep them",
 )
 @kv_option
 @format_option
@@ -63,15 +63,15 @@ exit code 1, and no figures, if one differs.
     several=True,
     metavar="N...",
     section=MEASURED,
-    help="numbers of threads (default: as other commands choose)",
+    help="numbers of threads (default: as for other commands)",
 )
 @option(
     "--tiers",
     several=True,
     metavar="TIER...",
     section=MEASURED,
-    help="kernel tiers, as info lists them, on weights kept as the tier in use likes them "
-    "(default: that one; RYZANSTEIN_ISA measures another with what it likes)",
+    help="kernel tiers that info lists (default: the one in use); all read weights in the format "
+    "that suits the tier in use. RYZANSTEIN_ISA measures another tier with its own format",
 )
 @option(
     "--contexts",
@@ -98,7 +98,7 @@ exit code 1, and no figures, if one differs.
     help="sequences in one pass (default: 1, 2, 4, 8, 16)",
 )
 @option("--repetitions", type=integer, metavar="N", section=MEASURED, help="rounds (default: 5)")
-@option("--quick", is_flag=True, section=MEASURED, help="try the benchmark, not the machine")
+@option("--quick", is_flag=True, section=MEASURED, help="a short run, to try the benchmark")
 @option(
     "--no-scalar-check",
     is_flag=True,

@@ -1,4 +1,4 @@
-"""`ryzanstein-llm cache`: packed weights on disk, to see, to check, to delete."""
+"""`ryzanstein-llm cache`: show, check and delete packed weights on disk."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 ACTIONS = {"list": ("files",), "verify": ("files",), "clear": ("deleted", "kept")}
-"""And the lists that their JSON has."""
+"""The actions, each with the lists in its JSON."""
 
 HELP = """\
 Show, check or delete packed weights on disk.
 
-Large models are packed once, and the packed weights kept in a file that later starts map into
+Large models are packed once. The packed weights are kept in a file, which later starts map into
 memory. The directory is $RYZANSTEIN_CACHE (0 or off: no cache), else
 $XDG_CACHE_HOME/ryzanstein_llm, else ~/.cache/ryzanstein_llm.
 
 \b
-list    shows the files; also what cache alone does
+list    shows the files; so does cache without an action
 verify  reads them and their checkpoints, and compares digests; exit code 1 if
         one is damaged
 clear   shows what it would delete, asks, and deletes it
 
-NAME, or several, leaves out all other files: the path of a checkpoint or the name of a file, as
-list shows it, or a pattern such as "*/2B-4T".
+With one NAME or more, an action is limited to these files. A NAME is the path of a checkpoint or
+the name of a file, as list shows it, or a pattern such as "*/2B-4T".
 """
 
 
@@ -62,7 +62,7 @@ def command(context: click.Context, words: tuple[str, ...], yes: bool, as_json: 
     if action not in ACTIONS:
         from .nearest import nearest
 
-        hint = nearest(action, ACTIONS) or f"there are {', '.join(ACTIONS)}"
+        hint = nearest(action, ACTIONS) or f"the actions are {', '.join(ACTIONS)}"
         raise click.UsageError(f"no action {action!r}; {hint}", context)
     if yes and action != "clear":
         raise click.UsageError(f"--yes is for clear, not for {action}", context)
@@ -108,14 +108,14 @@ def _clear(directory: Path, names: Sequence[str], yes: bool, as_json: bool) -> i
         _write_json(directory, deleted=deleted, kept=kept)
         return 0
     if kept:
-        write(f"  {_sum(kept)} being written, and not deleted\n")
+        write(f"  {_sum(kept)} being written, so not deleted\n")
     if deleted:
         write(f"  {_sum(deleted)} deleted\n")
     return 0
 
 
 def _show(directory: Path, names: Sequence[str], verify: bool = False) -> list[CachedFile]:
-    """Each file as soon as it has been looked at."""
+    """Print each file as soon as it has been checked. Returns all of them."""
     from ..packed_cache.inventory import inventory
     from ..text_table import fields
 

@@ -1,4 +1,4 @@
-"""What the commands are made of: click's classes, with help in sections, options that take several
+"""The base of all commands: click's classes, with help in sections, options that take several
 values, text that begins with a hyphen, and a record of how each option was spelled."""
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _SPELLINGS = f"{__name__}.spellings"
 
 
 class Option(click.Option):
-    """An option that knows its place in the help. Its name is that of the library's parameter, so
-    that errors about the parameter can name the option.
+    """An option with a section in the help. It has the name of the library's parameter, so that
+    errors about the parameter can name the option.
 
     Parameters
     ----------
     section : str
-        The heading it stands under.
+        The heading above it.
     several : bool
         One or more values may follow it, as in `--threads 1 2`.
     """
@@ -51,7 +51,7 @@ class Option(click.Option):
         self.section, self.several = section, several
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The first short and the first long spelling; the others are known, but not shown."""
+        """The first short and the first long spelling. Others are accepted, but not shown."""
         if self.hidden:
             return None
         short = [name for name in self.opts if not name.startswith("--")][:1]
@@ -66,7 +66,7 @@ def option(*names: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
 
 
 class _Page(click.Command):
-    """Help that looks like the rest of what we print."""
+    """Help in the style of our other output."""
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         pieces = " ".join(self.collect_usage_pieces(ctx))
@@ -116,7 +116,7 @@ class Program(_Page, click.Group):
         return super().resolve_command(ctx, args)
 
     def _listed(self) -> str:
-        return f"there are {', '.join(self.commands)}"
+        return f"the commands are {', '.join(self.commands)}"
 
 
 class Command(_Page):
@@ -144,8 +144,9 @@ class Command(_Page):
                 raise InvalidParameterError(error.problem, spelling) from None
 
     def _prepared(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
-        """`args` for click's parser, to which an option has one value, and what begins with a
-        hyphen is an option. A text has blanks, as in "- eggs", and goes behind `--`."""
+        """`args` for click's parser. To click, an option has one value, and everything that begins
+        with a hyphen is an option. So values are put one behind each option, and a text, which has
+        blanks (as in "- eggs"), goes behind `--`."""
         known = {
             name: param
             for param in self.get_params(ctx)
@@ -178,7 +179,7 @@ class Command(_Page):
 
 
 def spellings(ctx: click.Context) -> dict[str, str]:
-    """How each option that was given is spelled on the command line, by its parameter's name."""
+    """How each option that was given was spelled on the command line, by its parameter's name."""
     found: dict[str, str] = ctx.meta.setdefault(_SPELLINGS, {})
     return found
 
@@ -191,15 +192,15 @@ def exclude(ctx: click.Context, *parameters: str) -> None:
 
 
 def verbose_option(function: Decorated) -> Decorated:
-    """`-v`, which `Command` acts upon; the function gets nothing of it."""
+    """`-v`, which `Command` handles and does not pass to the function."""
     return option("-v", "--verbose", count=True, help="show what is done; -vv shows more")(function)
 
 
 def _options_in(
     argument: str, known: Mapping[str, click.Option]
 ) -> list[tuple[str, click.Option, bool]]:
-    """(spelling, option, whether its value is the next argument) of what an argument like `--temp`,
-    `--temp=1`, `-n5` or `-vn` holds; nothing if there is an option that is not known."""
+    """The options in an argument like `--temp`, `--temp=1`, `-n5` or `-vn`, each as (spelling,
+    option, whether its value is the next argument). Empty if one of them is unknown."""
     name, equals, _ = argument.partition("=")
     if name in known:
         return [(name, known[name], takes_value(known[name]) and not equals)]
@@ -224,7 +225,7 @@ def takes_value(param: click.Parameter) -> bool:
 
 
 def integer(text: str) -> int:
-    """For options: an integer; its range is the library's to check."""
+    """For options: an integer. The library checks its range."""
     try:
         return int(text)
     except ValueError:
@@ -232,8 +233,8 @@ def integer(text: str) -> int:
 
 
 def decimal(text: str) -> int | float | str:
-    """For options: a number, as it was typed, so that errors show it so; what is none is left to
-    the library's check, which knows the range."""
+    """For options: a number, as int or float, so that errors show it as it was typed. Other text is
+    returned unchanged; the library refuses it and names the range."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,4 +1,4 @@
-"""`ryzanstein-llm completion`: what makes a shell complete our commands and options."""
+"""`ryzanstein-llm completion`: a script that lets a shell complete our commands and options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["VARIABLE", "command", "complete"]
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_RYZANSTEIN_LLM_COMPLETE"
-"""Set by the script, which asks this program for completions."""
+"""The script sets this variable when it asks the program for completions."""
 
 HELP = """\
 Print a script that completes commands, options and paths.
@@ -41,14 +41,14 @@ def command(context: click.Context, shell: str) -> int:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    # ShellComplete's own: that of bash starts a bash first, to complain about old ones.
+    # ShellComplete's own method: the one for bash first starts a bash, to warn of old versions.
     script = kind(context.find_root().command, {}, PROGRAM, VARIABLE)
     write(ShellComplete.source(script) + "\n")
     return 0
 
 
 def complete(program: click.Group, instruction: str) -> int:
-    """Answer a script's question, such as `bash_complete`; the exit code."""
+    """Answer a script's question, such as `bash_complete`. Returns the exit code."""
     from click.shell_completion import shell_complete
 
     return shell_complete(program, {}, PROGRAM, VARIABLE, instruction)

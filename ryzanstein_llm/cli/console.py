@@ -1,4 +1,4 @@
-"""Standard output and error as a command needs them."""
+"""Standard output and standard error for commands."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PROGRAM = "ryzanstein-llm"
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """For the time of a command: streams that never fail on a character, also where there are
-    none, as in a process that was started with them closed."""
+    """While a command runs: standard streams that never fail on a character, also in a process that
+    was started with them closed."""
     with contextlib.ExitStack() as stack:
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:
@@ -28,7 +28,7 @@ def standard_streams() -> Iterator[None]:
         try:
             yield
         finally:
-            # A full disk: or else Python tries again when it exits, and complains.
+            # If the disk is full, Python would try again when it exits, and complain.
             try:
                 sys.stdout.flush()
             except (OSError, ValueError):
@@ -58,22 +58,22 @@ def log_messages(verbose: int) -> Iterator[None]:
 
 
 def write(text: str) -> None:
-    """Put text on standard output now, not when a buffer is full."""
+    """Write text to standard output at once, without waiting for a full buffer."""
     if text:
         sys.stdout.write(text)
         sys.stdout.flush()
 
 
 def say(message: str, before: str = "") -> None:
-    """One line on standard error, with the program's name; `before` are lines that go before it."""
+    """One line on standard error, with the program's name. The lines `before` are printed first."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
         sys.stderr.write(f"{before}{PROGRAM}: {' '.join(message.split())}\n")
         sys.stderr.flush()
 
 
 def abandon_stdout() -> None:
-    """After a broken pipe: let what is still buffered go nowhere, so that exiting stays quiet."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: no file behind it
+    """After a broken pipe: discard what is still buffered, so that Python exits quietly."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: stdout is not a file
         descriptor = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
@@ -81,8 +81,8 @@ def abandon_stdout() -> None:
 
 
 def _replace_unencodable(stream: TextIO) -> None:
-    # A terminal said to be ASCII gets '?' for a dash or an umlaut. Its encoding is kept:
-    # UTF-8 sent to a Latin-1 terminal would be garbage.
+    # A terminal that claims to be ASCII gets '?' for a dash or an umlaut. The encoding stays as it
+    # is, because UTF-8 would be garbage on a Latin-1 terminal.
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace")

@@ -31,10 +31,10 @@ RANDOM = "random"
 HELP = f"""\
 Continue PROMPT, and print both as one text while it is computed.
 
-Without PROMPT, -p or -f the prompt is what comes through a pipe.
+Without PROMPT, -p or -f, the prompt is read from a pipe.
 
-Sampling follows the checkpoint's generation_config.json where no option says otherwise. The seed is
-{SEED} unless another is given: the same command prints the same text again.
+Sampling options that you do not give are taken from the checkpoint's generation_config.json. The
+seed is {SEED} unless you give another, so the same command prints the same text again.
 """
 EPILOG = "llama.cpp's --n-predict, --ctx-size, --temp and --repeat-penalty work as well."
 
@@ -48,7 +48,7 @@ def _seed(text: str) -> int | str:
         raise click.BadParameter(f"must be an integer or {RANDOM}, not {text!r}") from None
 
 
-# by the fields of SamplingParams: spellings, kind, what stands for the value, help
+# for each field of SamplingParams: spellings, kind, name of the value, help
 SAMPLING: dict[str, tuple[str, Callable[[str], object], str, str]] = {
     "temperature": ("--temperature --temp", decimal, "T", "0 is greedy"),
     "top_k": ("--top-k", integer, "K", "keep the K likeliest tokens"),
@@ -71,13 +71,13 @@ SAMPLING: dict[str, tuple[str, Callable[[str], object], str, str]] = {
         "--frequency-penalty",
         decimal,
         "X",
-        "the same, for each time they occurred",
+        "the same, for each time they were generated",
     ),
     "seed": (
         "-s --seed",
         _seed,
         "S",
-        f"a number (default: {SEED}); {RANDOM}: draw one, and say which",
+        f"a number (default: {SEED}), or {RANDOM}: draw one and show it",
     ),
 }
 
@@ -103,14 +103,14 @@ def _sampling_options(function: Callable[..., int]) -> Callable[..., int]:
 
 @click.command("generate", cls=Command, short_help="continue a text", help=HELP, epilog=EPILOG)
 @click.argument("words", metavar="[PROMPT]", nargs=-1)
-@option("-p", "--prompt", "text", metavar="TEXT", section="Prompt", help="in place of PROMPT")
+@option("-p", "--prompt", "text", metavar="TEXT", section="Prompt", help="instead of PROMPT")
 @option(
     "-f",
     "--file",
     type=click.Path(),
     metavar="PATH",
     section="Prompt",
-    help="read the prompt from a file; - here, or as PROMPT, is standard input",
+    help="read the prompt from a file; - is standard input, also as PROMPT",
 )
 @option(
     "-n",
@@ -134,7 +134,7 @@ def _sampling_options(function: Callable[..., int]) -> Callable[..., int]:
     "as_json",
     is_flag=True,
     section="Output",
-    help="at the end, one JSON object instead of text",
+    help="one JSON object at the end instead of text",
 )
 @option(
     "--profile",
@@ -159,7 +159,7 @@ def command(context: click.Context, /, **given: Any) -> int:
         with contextlib.ExitStack() as stack:
             profile = stack.enter_context(model.profile()) if given["profile"] else None
             pieces = stack.enter_context(contextlib.closing(stream))
-            # Everything waits for the first piece: where the prompt is refused, nothing is printed.
+            # Nothing is printed before the first piece, because the prompt may still be refused.
             first = next(pieces, "")
             if given["seed"] == RANDOM:
                 say(f"seed {options['seed']}")
@@ -178,7 +178,7 @@ def command(context: click.Context, /, **given: Any) -> int:
 
 
 def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of SamplingParams that the command line decides, the seed among them."""
+    """The fields of SamplingParams that the command line sets, including the seed."""
     options = {name: given[name] for name in SAMPLING if given[name] is not None}
     if given["greedy"]:
         options["temperature"] = 0.0
@@ -188,7 +188,8 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(max_tokens: int, stop: list[str], options: Mapping[str, Any]) -> int | None:
-    """Refuse what can be refused before a model is loaded; tokens at most, None for no limit."""
+    """Check everything that can be checked before a model is loaded. Returns the largest number of
+    tokens, or None for no limit."""
     from ..sampling import SamplingParams
     from ..text.stop_strings import StopStrings
     from ..validation import check_int

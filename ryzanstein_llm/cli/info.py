@@ -19,7 +19,7 @@ __all__ = ["command", "format_bytes"]
     "info",
     cls=Command,
     short_help="describe the CPU, the threads and a model",
-    help="Print CPU features and kernel tier, threads and why, model and memory.",
+    help="Show CPU features, kernel tier, number of threads and why, model and memory.",
 )
 @option("--json", "as_json", is_flag=True, section="Output", help="one JSON object")
 @model_options
@@ -27,7 +27,7 @@ def command(**given: Any) -> int:
     import ryzanstein_llm
 
     cpu = ryzanstein_llm.cpu_info()
-    # The CPU comes before the model is opened: it is what one wants to see if that fails.
+    # The CPU is printed before the model is opened, because it helps if opening fails.
     if not given["as_json"]:
         _print_section("CPU", _describe_cpu(cpu))
     with open_model(given) as model:
@@ -127,7 +127,7 @@ def _words(values: Iterable[object]) -> str:
 
 
 def _resident_bytes() -> tuple[int, int] | None:
-    """Resident memory of this process now and at its highest; None where unknown."""
+    """Resident memory of this process now and its peak, in bytes; None if unknown."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             lines = dict(line.split(":", 1) for line in status)

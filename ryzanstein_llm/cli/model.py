@@ -46,7 +46,7 @@ def model_options(function: Decorated) -> Decorated:
                 type=integer,
                 metavar="N",
                 section=SECTION,
-                help="tokens of a text at most, prompt included (default: the model's)",
+                help="most tokens of a text, prompt included (default: the model's)",
             ),
             kv_option,
             format_option,
@@ -82,21 +82,21 @@ format_option = option(
     section=SECTION,
     shell_complete=lambda context, param, begin: [f for f in FORMATS if f.startswith(begin)],
     help="how ternary weights are kept in memory: 2bit, 1.6bit or table "
-    "(default: what this CPU is fastest with)",
+    "(default: the fastest on this CPU; 2bit for small models)",
 )
 
 cache_option = option(
     "--no-cache",
     is_flag=True,
     section=SECTION,
-    help="neither use nor keep packed weights on disk (see the command cache)",
+    help="do not use or keep packed weights on disk (see the command cache)",
 )
 
 
 @contextlib.contextmanager
 def open_model(given: Mapping[str, Any]) -> Iterator[BitNetModel]:
-    """The model that the values of `model_options` name, with a progress bar while it loads; closed
-    afterwards."""
+    """Open the model that the values of `model_options` name, with a progress bar, and close it at
+    the end of the `with` block."""
     import ryzanstein_llm
 
     with contextlib.closing(ProgressBar(sys.stderr)) as bar:

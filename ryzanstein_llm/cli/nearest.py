@@ -1,4 +1,4 @@
-"""What somebody may have meant to type."""
+"""Suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["nearest"]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """As "did you mean list?"; empty if nothing is like it."""
+    """Such as "did you mean list?". Empty if no name is similar."""
     names = list(names)
     begin = [known for known in names if len(name) > 1 and known.startswith(name)]
     close = begin or difflib.get_close_matches(name, names, 1)

@@ -9,17 +9,17 @@ from typing import TextIO
 __all__ = ["ProgressBar"]
 
 PATIENCE = 0.3
-"""Seconds before the bar shows: what is done sooner needs none."""
+"""Seconds before the bar appears; shorter work has none."""
 
 INTERVAL = 0.05
-"""Least seconds between two drawings."""
+"""Seconds between two drawings, at least."""
 
 
 class ProgressBar:
-    """Draws what `update` is told, until `close`.
+    """A bar that `update` draws and `close` erases.
 
-    Draws nothing if `stream` is no terminal or a dumb one, which cannot erase, or if all is done
-    within `PATIENCE`.
+    Draws nothing if `stream` is not a terminal, if the terminal cannot erase (TERM=dumb), or if
+    everything is done within `PATIENCE`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -29,13 +29,13 @@ class ProgressBar:
         self._drawn = False
 
     def update(self, done: int, total: int, what: str) -> None:
-        """`done` of `total` steps of whatever unit; `what` says what is being done."""
+        """`done` of `total` steps, in any unit; `what` says what is being done."""
         now = time.monotonic()
         if not self._terminal or now < self._next:
             return
         self._next = now + INTERVAL
         self._drawn = True
-        import shutil  # late, as nearly all runs end without a bar
+        import shutil  # here, because most runs draw no bar
 
         columns = shutil.get_terminal_size().columns
         self._stream.write("\r" + render(done, total, what, columns - 1) + "\x1b[K")

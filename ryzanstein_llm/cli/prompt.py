@@ -16,16 +16,16 @@ __all__ = ["read_prompt"]
 def read_prompt(
     context: click.Context, words: Sequence[str], text: str | None, file: str | None
 ) -> str:
-    """The one prompt that was given.
+    """The prompt, from the one place where it was given.
 
     Parameters
     ----------
     words : sequence of str
-        What stands on the command line without an option; "-" is standard input.
+        Arguments that belong to no option; "-" is standard input.
     text : str, optional
         The value of `--prompt`.
     file : str, optional
-        That of `--file`.
+        The value of `--file`.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def _read_standard_input() -> str:
 
 
 def _decoded(raw: bytes, source: str) -> str:
-    """UTF-8, whatever the locale, without a byte order mark; lines end in a newline alone, and the
-    last newline, which editors and `echo` add, is not part of the prompt."""
+    """Decode UTF-8, whatever the locale, without a byte order mark. CR LF becomes LF. The last
+    newline, which editors and `echo` add, is not part of the prompt."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

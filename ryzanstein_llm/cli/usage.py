@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in a sentence of ours: click's differ between its versions."""
+"""Messages about a wrong command line. They are our own, because click's differ by version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = [
 
 
 def explain(error: click.UsageError) -> str:
-    """The sentence for an error that click, or a command, found."""
+    """The message for an error that click or a command has found."""
     context = error.ctx
     if isinstance(error, click.NoSuchOption):
         hint = "" if context is None else _nearest_option(context, error.option_name)

@@ -1,1 +1,1 @@
-"""What the parts of the library hand each other: plain types that import no other part."""
+"""Plain types that the parts of the library hand each other. They import no other part."""

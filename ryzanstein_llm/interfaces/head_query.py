@@ -1,4 +1,4 @@
-"""What is asked of the output head for one hidden state, and what it answers."""
+"""A query to the output head for one hidden state, and its answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class HeadQuery:
     count : int >= 1, or None
         The `count` likeliest tokens, not counting those of `also`; None: every token.
     margin : float >= 0
-        And those whose logits are at most so far below the likeliest.
+        Also the tokens whose logits are at most this far below the likeliest.
     also : int64 array of rising ids, or None
-        And these, because their logits are changed before the choice.
+        Also these tokens, because their logits are changed before the choice.
     allowed : bool array of shape (vocab_size,), or None
-        Only tokens for which this is True are asked for.
+        Only tokens for which this is True.
     """
 
     count: int | None = 1
@@ -39,7 +39,7 @@ class Candidates:
     Attributes
     ----------
     ids : int64 array of shape (n,), rising, or None
-        Whose logits these are; None: those of the whole vocabulary.
+        The tokens that these logits belong to; None: the whole vocabulary.
     logits : float32 array of shape (n,)
         Equal bit for bit to those that the full head gives.
     """

@@ -1,4 +1,4 @@
-"""Where the keys and values of 256 positions stand in memory: sizes and addresses alone."""
+"""Where the keys and values of 256 positions are in memory: sizes and offsets only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ BLOCK_POSITIONS = 256
 """Positions of a block, as attention computes them (RZ_BLOCK_POSITIONS in kernels.h)."""
 
 Segment = tuple[int, int, NDArray[np.uint64]]
-"""What a pass computes of one sequence: rows, position of the first, addresses of its blocks."""
+"""What a pass computes of one sequence: number of rows, position of the first row, addresses of the
+sequence's blocks."""
 
 # Accepted spellings of kv_dtype.
 KV_DTYPES = {
@@ -29,7 +30,7 @@ _ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 @dataclass(frozen=True)
 class KVLayout:
-    """Where things stand in a block, in bytes.
+    """Offsets and sizes in a block, in bytes.
 
     A block holds, layer after layer: K as (kv_heads, head_dim, 256), V as (kv_heads, 256,
     head_dim), and for int8 the scales of K, then of V, as float32 (kv_heads, 256).

@@ -3,8 +3,8 @@
 libgomp decides when it is loaded how long a waiting thread spins before it sleeps: 300,000
 rounds, some milliseconds. A token has hundreds of joins, so one other busy process on the
 machine makes each of them wait for the scheduler (measured on two cores: 2,884 ms a token
-instead of 24). With 1,000 rounds it takes 52 ms, and no longer than before on a quiet machine.
-So libgomp is loaded here, with that setting unless the user made one of their own.
+instead of 24). With 1,000 rounds a token takes 52 ms then, and as long as before on a quiet
+machine. So libgomp is loaded here with that setting, unless the user has set another.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def _load_openmp() -> None:
 
 
 def _compiled() -> bool:
-    """Whether kernels for this Python lie here. In a clone there are none, and Python, started in
-    it, finds the clone before an installed package."""
+    """Whether this directory has kernels compiled for this Python. A clone may have none, and
+    Python started in a clone finds the clone before an installed package."""
     stem = os.path.join(os.path.dirname(__file__), "threads")
     return any(os.path.exists(stem + suffix) for suffix in EXTENSION_SUFFIXES)
 
 
 if not _compiled():
     raise ImportError(
-        f"{os.path.dirname(__file__)} holds sources, and no kernels compiled for this Python: run "
-        "in another directory to use an installed package, or `pip install -e .` here"
+        f"{os.path.dirname(__file__)} has sources, but no kernels compiled for this Python: start "
+        "Python in another directory to use an installed package, or run `pip install -e .` here"
     )
 _load_openmp()

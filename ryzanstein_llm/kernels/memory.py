@@ -1,4 +1,4 @@
-"""Large pieces of memory, on huge pages where the system has them to give."""
+"""Large pieces of memory, on huge pages if the system has any."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ HUGE_PAGE = 2 << 20
 
 
 def zeros(size: int) -> NDArray[np.uint8]:
-    """`size` bytes of zeros from a multiple of 2 MiB (of 64 bytes on Windows). Pages are made when
-    they are first touched.
+    """`size` bytes of zeros, at an address that is a multiple of 2 MiB (of 64 bytes on Windows).
+    Pages get memory when they are first touched.
 
     Raises
     ------
     MemoryError
-        If the system has no more address space to give.
+        If the system has no more address space.
     """
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         array = aligned_empty(size)
         array.fill(0)
         return array
-    # private: the default would be shared memory, which gets no huge pages, and which a forked
-    # child would write to as well
+    # private: the default is shared memory, which gets no huge pages and is also shared with
+    # forked children
     try:
         memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise MemoryError(f"no {size} bytes of memory: {error}") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel built without them
+        with contextlib.suppress(OSError):  # a kernel built without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     array = np.frombuffer(memory, np.uint8)
     start = -array.ctypes.data % HUGE_PAGE

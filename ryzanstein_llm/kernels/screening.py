@@ -1,4 +1,4 @@
-"""Around the screen of the head (head.pyx): its buffers, and what is asked of it as arrays."""
+"""Helpers of the screened head (head.pyx): its buffers, and queries as arrays."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 class ScreenBuffers:
-    """What the screen writes for n hidden states: a workspace keeps it between calls, because a
-    megabyte of new pages a token costs time.
+    """Buffers that the screen writes for n hidden states. A workspace keeps them between calls,
+    because a megabyte of new pages for each token costs time.
 
     Attributes
     ----------
     logits : float32 (n, 16 * row_tiles)
-        Screened ones, in tiles of 16 rows, each of all hidden states in turn.
+        Screened logits, in tiles of 16 rows. Each tile has those of all hidden states in turn.
     bounds : float32 (2, n, row_tiles)
         The largest lower and the largest upper bound within a tile.
     found, found_logits : int32 and float32 (n, 16 * row_tiles)
@@ -41,7 +41,7 @@ class ScreenBuffers:
 
 
 def screen_buffers(space: Workspace, n: int, row_tiles: int) -> ScreenBuffers:
-    """Those of the workspace, made larger if need be."""
+    """The buffers of the workspace, replaced by larger ones if they are too small."""
     held: ScreenBuffers | None = space.screen_buffers
     if held is None or held.row_tiles != row_tiles or len(held.logits) < n:
         held = ScreenBuffers(n, row_tiles)
@@ -51,7 +51,7 @@ def screen_buffers(space: Workspace, n: int, row_tiles: int) -> ScreenBuffers:
 
 
 def one_each(value: Any, n: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """One value for each of n, contiguous."""
+    """One value for each of n, as a contiguous array. A single value is repeated."""
     found = np.array(value, dtype)
     return np.full(n, found) if found.ndim == 0 else found
 
@@ -63,7 +63,7 @@ def exclusions(
     rows: int,
     stride: int,
 ) -> NDArray[np.uint8] | None:
-    """uint8 (n, stride), 1 where a row is none of the likeliest; None if there is no such row.
+    """uint8 (n, stride): 1 for rows that do not count as likeliest. None if all rows count.
 
     Raises
     ------
@@ -78,7 +78,9 @@ def exclusions(
         ids = None if also is None else also[i]
         if mask is not None:
             if mask.shape != (rows,) or mask.dtype != np.bool_:
-                raise ValueError(f"a mask of {mask.dtype}{mask.shape} for {rows} rows")
+                raise ValueError(
+                    f"a mask must be bool of shape ({rows},), not {mask.dtype} of {mask.shape}"
+                )
             np.logical_not(mask, out=excluded[i, :rows].view(np.bool_))
         if ids is not None and len(ids):
             if not (ids.min() >= 0 and ids.max() < rows and (np.diff(ids) > 0).all()):
@@ -88,7 +90,7 @@ def exclusions(
 
 
 def merged(found: Found, ids: NDArray[np.integer[Any]], logits: NDArray[np.float32]) -> Found:
-    """Two sets of (ids, logits), different ones, as one by rising id."""
+    """Two disjoint sets of (ids, logits) as one, by rising id."""
     both = np.concatenate((found[0], ids.astype(np.int64)))
     order = np.argsort(both, kind="stable")
     return both[order], np.concatenate((found[1], logits))[order]

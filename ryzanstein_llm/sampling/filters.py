@@ -17,7 +17,7 @@ Float32 = NDArray[np.float32]
 
 
 def descending(logits: Float32, top_k: int) -> NDArray[np.int64]:
-    """Token ids by falling logit, equals by rising id; only the first top_k unless that is 0.
+    """Token ids by falling logit, equal logits by rising id; only the first top_k unless that is 0.
 
     Sorts unique integers (order-preserving bits of the float, then the id), so the result does
     not depend on which sort NumPy has for this CPU. NaN comes first.
@@ -44,7 +44,7 @@ def keep_top_p(
 def keep_typical(
     ids: NDArray[np.int64], weights: Float32, typical_p: float
 ) -> tuple[NDArray[np.int64], Float32]:
-    positive = weights > 0  # what underflowed has no logarithm, and no chance
+    positive = weights > 0  # a weight that underflowed has no logarithm, and no chance
     ids, weights = ids[positive], weights[positive]
     probabilities = weights / cumulative_sum(weights)[-1]  # float64
     surprise = -log(probabilities)

@@ -1,4 +1,4 @@
-"""How to choose the next token, as a caller says it."""
+"""SamplingParams: how a caller wants the next token to be chosen."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..validation import check_float, check_int
 __all__ = ["GREEDY_BELOW", "Defaults", "SamplingParams"]
 
 GREEDY_BELOW = 1e-30
-"""A smaller temperature would not survive in float32."""
+"""Smaller temperatures count as 0, because float32 cannot hold very small ones."""
 
 
 class Defaults(Protocol):
-    """Where a checkpoint's own values come from: a `BitNetModel`."""
+    """What `from_checkpoint` reads of a `BitNetModel`."""
 
     path: Path
     generation_config: dict[str, Any]
@@ -25,31 +25,33 @@ class Defaults(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class SamplingParams:
-    """How to choose the next token. The default is greedy: the likeliest, ties to the lowest id.
+    """How to choose the next token. The default is greedy: the likeliest token, and of equally
+    likely ones the lowest id.
 
     Applied in this order: penalties, temperature, top_k, top_p, min_p, typical_p.
 
     Parameters
     ----------
     temperature : float in [0, 100]
-        Divides the logits; 0, and what is below 1e-30, is greedy.
+        Divides the logits. 0 is greedy, and so is anything below 1e-30.
     top_k : int >= 0
         Keep the k likeliest tokens; 0 keeps all.
     top_p : float in (0, 1]
-        Keep the fewest likeliest tokens whose probabilities sum to p
-        (Holtzman et al. 2020, arXiv 1904.09751).
+        Keep as few of the likeliest tokens as sum to p (Holtzman et al. 2020, arXiv 1904.09751).
     min_p : float in [0, 1]
-        Drop tokens below p times the likeliest (Nguyen et al. 2024, arXiv 2407.01082).
+        Drop tokens with less than p times the probability of the likeliest
+        (Nguyen et al. 2024, arXiv 2407.01082).
     typical_p : float in (0, 1]
-        Keep the tokens whose surprise is nearest the entropy, up to mass p
+        Keep the tokens whose surprise is nearest to the entropy, until they sum to p
         (Meister et al. 2023, arXiv 2202.00666).
     repetition_penalty : float in [0.01, 100]
-        Logits of tokens seen in prompt or output are divided by it if positive, multiplied if
-        negative (Keskar et al. 2019, arXiv 1909.05858); 1 is off.
+        The logits of tokens in the prompt or the output are divided by it if positive, and
+        multiplied by it if negative (Keskar et al. 2019, arXiv 1909.05858); 1 is off.
     presence_penalty, frequency_penalty : float in [-100, 100]
-        Subtracted from the logits of generated tokens, once, and per occurrence.
+        Subtracted from the logit of each generated token: presence_penalty once,
+        frequency_penalty for each time the token was generated.
     seed : int in [0, 2**64), optional
-        Same seed, same text; None draws one from the operating system.
+        The same seed gives the same text. None draws a seed from the operating system.
 
     Raises
     ------
@@ -88,7 +90,7 @@ class SamplingParams:
             object.__setattr__(self, name, value)
 
     def _changed(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """The values that differ from the defaults."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: value for name, (value, default) in values.items() if value != default}
 
@@ -135,5 +137,5 @@ class SamplingParams:
             unknown = ", ".join(sorted(set(given) - set(self.__dataclass_fields__)))
             known = ", ".join(self.__dataclass_fields__)
             raise InvalidParameterError(
-                f"unknown sampling parameter: {unknown}; there are {known}"
+                f"unknown sampling parameter: {unknown}; the parameters are {known}"
             ) from None

@@ -28,7 +28,7 @@ Float32 = NDArray[np.float32]
 
 class Sampler:
     """Chooses the tokens of one sequence. A choice depends only on the logits, the parameters and
-    the tokens before it, so that one that was interrupted can be made again.
+    the tokens before it, so an interrupted choice can be repeated.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Sampler:
         self.forget()
 
     def forget(self) -> None:
-        """Learn from the tokens anew."""
+        """Forget all tokens. The next `query` counts them again."""
         self._seen: set[int] = set()
         self._counts: Counter[int] = Counter()
         self._followed = 0
@@ -50,7 +50,8 @@ class Sampler:
         self._bits, self._drawn = np.random.PCG64(self._seed), 0
 
     def query(self, tokens: Sequence[int], prompt_tokens: int) -> HeadQuery:
-        """The logits that the choice after `tokens` needs, of which so many are the prompt."""
+        """The logits that the choice after `tokens` needs. The first `prompt_tokens` of these are
+        the prompt."""
         self._follow(tokens, prompt_tokens)
         count, margin = self._reach()
         also = None if count is None else self._changed()
@@ -62,7 +63,7 @@ class Sampler:
         Parameters
         ----------
         candidates : Candidates
-            The answer to `query`, or to one that asks for more. Not changed.
+            The answer to `query`, or to a query for more. It is not changed.
         index : int
             How many tokens were chosen before.
 
@@ -72,7 +73,7 @@ class Sampler:
             If the logits are not finite: the checkpoint's weights overflow.
         """
         logits, ids = candidates.logits, candidates.ids
-        mode = enter_float_mode()  # the caller's may flush or round otherwise
+        mode = enter_float_mode()  # the caller's mode may flush or round differently
         try:
             chosen = self._choose(
                 self._penalized(logits, ids) if self._penalizes else logits, index
@@ -82,7 +83,7 @@ class Sampler:
         return chosen if ids is None else int(ids[chosen])
 
     def _follow(self, tokens: Sequence[int], prompt_tokens: int) -> None:
-        """Count the tokens that came since the last time."""
+        """Count the tokens that came since the last call."""
         if not self._penalizes:
             return
         for index in range(self._followed, len(tokens)):
@@ -93,15 +94,15 @@ class Sampler:
         self._followed = len(tokens)
 
     def _reach(self) -> tuple[int | None, float]:
-        """(count, margin) of the query. What penalties change is in `also`, so the likeliest of
-        the others reach as far as without them."""
+        """(count, margin) of the query. Both are the same with penalties, because `also` holds
+        all tokens whose logits penalties change."""
         params = self._params
         if params.temperature < GREEDY_BELOW:
             return 1, 0.0
         if params.top_k:
             return params.top_k, 0.0
         if params.min_p > 0 and params.top_p == 1:
-            # a little more than it takes: what is too much is dropped by the exact rule
+            # a little more than needed: the exact rule drops what is too much
             distance = -float(log(np.array([params.min_p]))[0])
             return 1, params.temperature * distance * 1.001 + 0.01
         return None, 0.0
@@ -153,7 +154,7 @@ class Sampler:
     def _draw(self, logits: Float32, index: int) -> int:
         params = self._params
         ids = descending(logits, params.top_k)
-        # the largest is taken off first, so that a small temperature cannot overflow
+        # the largest is subtracted first, so that a small temperature cannot cause an overflow
         weights, _ = softmax_weights(
             (logits[ids] - logits[ids[0]]) / np.float32(params.temperature)
         )
@@ -171,7 +172,7 @@ class Sampler:
 def _places(
     wanted: NDArray[np.int64], ids: NDArray[np.int64] | None
 ) -> NDArray[np.int64] | NDArray[np.intp]:
-    """Where the logits of `wanted` are among those of `ids`, which hold them all."""
+    """Positions of the ids `wanted` in `ids`, which hold them all; None: in the vocabulary."""
     return wanted if ids is None else np.searchsorted(ids, wanted)
 
 

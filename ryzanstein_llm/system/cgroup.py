@@ -1,4 +1,5 @@
-"""What this process's Linux control groups allow (containers, systemd slices): CPU time, memory."""
+"""The CPU time and memory that this process's Linux control groups allow (containers, systemd
+slices)."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ __all__ = ["cpu_quota", "memory_limit"]
 
 
 def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
-    """CPUs' worth of time per second that the control groups allow, or None without a limit.
+    """How many CPUs' worth of time the control groups allow; None if there is no limit.
 
     Every group from the process's own up to the top may set a quota; the smallest
-    counts. Versions 1 and 2 are read, also side by side. Off Linux, and where a file
-    cannot be read or understood, there is no limit.
+    counts. Versions 1 and 2 are read, also if both are mounted. On other systems than
+    Linux, or if a file cannot be read or understood, there is no limit.
 
     Parameters
     ----------
@@ -27,7 +28,8 @@ def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
 
 
 def memory_limit(root: str | os.PathLike[str] = "/") -> float | None:
-    """Bytes of memory that the control groups allow, or None without a limit; as `cpu_quota`."""
+    """Bytes of memory that the control groups allow, found in the same way as `cpu_quota`; None if
+    there is no limit."""
     return _least("memory", {2: _memory_v2, 1: _memory_v1}, root)
 
 
@@ -91,9 +93,9 @@ def _own_groups(root: str | os.PathLike[str]) -> dict[str, str]:
 def _groups(mount: _Mount, root: str | os.PathLike[str]) -> Iterator[Path]:
     """Directories of the process's group and its parents, as far up as they are mounted."""
     group = PurePosixPath(mount.group)
-    # In a container /proc may name the group as the host sees it, and only the
-    # container's own part is mounted: then what is below `top` counts. A group
-    # outside the view (`/..`) leaves the mount point alone.
+    # In a container /proc may name the group as the host sees it, while only the
+    # container's own part is mounted. Then the path below `top` counts. For a group
+    # outside this part (`/..`), only the mount point itself is read.
     inside = group.is_relative_to(mount.top) and ".." not in group.parts
     below = group.relative_to(mount.top) if inside else PurePosixPath()
     base = Path(root, mount.point.lstrip("/"))

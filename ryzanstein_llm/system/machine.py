@@ -11,19 +11,19 @@ __all__ = ["cpu_info", "has_avx2", "num_threads"]
 
 
 def has_avx2() -> bool:
-    """Whether CPU, operating system and this build offer AVX2, whatever tier is forced."""
+    """Whether CPU, operating system and this build offer AVX2, even if another tier is forced."""
     return "avx2" in cpu.available_tiers()
 
 
 def num_threads() -> int:
-    """Threads that a large model would use now: `OMP_NUM_THREADS`, else the least of CPUs this
-    process may use, cgroup quota rounded down, and physical cores. Small models use fewer:
-    `BitNetModel.n_threads` says how many.
+    """Number of threads that a large model would use now: `OMP_NUM_THREADS`, else the smallest of:
+    CPUs that this process may use, the cgroup quota rounded down, and physical cores. A small model
+    uses fewer; `BitNetModel.n_threads` says how many.
 
     Raises
     ------
     InvalidParameterError
-        If `OMP_NUM_THREADS` is not a sensible number.
+        If `OMP_NUM_THREADS` is not an integer from 1 to 1024.
     """
     return choose_threads().count
 
@@ -34,9 +34,10 @@ def cpu_info() -> dict[str, Any]:
     Returns
     -------
     dict
-        `features`: names CPUID and the operating system both offer; `tier`: kernels in use;
-        `forced_tier`: what `RYZANSTEIN_ISA` said, or None; `available_tiers`: what this CPU and
-        build can run, best first; `compiled_tiers`: what the build has.
+        `features`: SIMD features that the CPU and the operating system both offer; `tier`: the
+        kernels in use; `forced_tier`: the value of `RYZANSTEIN_ISA`, or None; `available_tiers`:
+        tiers that this CPU and this build can run, best first; `compiled_tiers`: tiers that this
+        build contains.
 
     Raises
     ------

@@ -12,11 +12,11 @@ from .cgroup import memory_limit
 __all__ = ["cache_budget", "machine_memory"]
 
 SHARE = 10
-"""By default all caches of a model together take at most this part of the memory."""
+"""By default, all caches of a model together take at most a tenth of the memory."""
 
 
 def machine_memory(root: str | os.PathLike[str] = "/") -> int | None:
-    """Bytes of memory of this machine, or what its control groups leave; None if unknown."""
+    """Bytes of memory of this machine, or of what its control groups allow; None if unknown."""
     physical = None
     try:
         for line in Path(root, "proc/meminfo").read_text().splitlines():
@@ -42,7 +42,7 @@ def cache_budget(requested: int | None, layout: KVLayout, context_length: int) -
     Raises
     ------
     InvalidParameterError
-        If `requested` is no integer, or less than a block.
+        If `requested` is not an integer, or less than a block.
     """
     if requested is not None:
         return check_int("prefix_cache_bytes", requested, layout.block_bytes, 1 << 62)

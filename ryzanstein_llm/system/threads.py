@@ -18,14 +18,14 @@ __all__ = ["MAX_THREADS", "ThreadChoice", "choose_threads"]
 log = logging.getLogger(__name__)
 
 MAX_THREADS = 1024
-"""More than this is taken for a mistake."""
+"""A larger number is taken for a mistake."""
 
 WEIGHTS_PER_THREAD = 12_000_000
-"""Weights that a thread must have to read for each token before another thread helps.
+"""Another thread helps only if each thread has at least so many weights to read for each token.
 
 With fewer, threads wait for each other longer than they compute: on two quiet cores of a Zen 5
 server two threads decoded 0.85 x as fast as one with 6 and 16 million weights, 1.10 x with 32
-million. Beside a busy process the loss is far greater, since a thread that has lost its core
+million. Beside a busy process the loss is far greater, because a thread that has lost its core
 holds up the other.
 """
 
@@ -45,9 +45,9 @@ class ThreadChoice:
     quota : float or None
         CPUs' worth of time that the control group allows; None if there is no limit.
     physical_cores : int
-        Cores behind those CPUs; as many as `affinity` where the system does not say.
+        Cores behind those CPUs; equal to `affinity` if the system does not say.
     requested : bool
-        Whether the caller or `OMP_NUM_THREADS` named the number, so that it is obeyed.
+        Whether the caller or `OMP_NUM_THREADS` asked for this number. Then it is obeyed.
     """
 
     count: int
@@ -58,8 +58,8 @@ class ThreadChoice:
     requested: bool = False
 
     def for_model(self, weights: int) -> ThreadChoice:
-        """The choice for a model with so many weights: fewer threads if it is small, unless a
-        number was requested."""
+        """The choice for a model with this number of weights: fewer threads if it is small, unless
+        a number was requested."""
         useful = max(1, weights // WEIGHTS_PER_THREAD)
         if self.requested or useful >= self.count:
             return self
@@ -75,16 +75,16 @@ class ThreadChoice:
 def choose_threads(
     n_threads: int | None = None, *, root: str | os.PathLike[str] = "/"
 ) -> ThreadChoice:
-    """Number of threads: the argument, else `OMP_NUM_THREADS`, else what the machine has.
+    """The number of threads: the argument, else `OMP_NUM_THREADS`, else what the machine has.
     `ThreadChoice.for_model` then lowers it for a small model.
 
     Parameters
     ----------
     n_threads : int, optional
-        1 to `MAX_THREADS`; obeyed exactly. If absent, `OMP_NUM_THREADS` as it is in
-        `os.environ` now, of a list (`4,2`) the first number, empty meaning unset. If
-        that is absent too: the least of CPUs allowed, physical cores, and the control
-        group's quota rounded down, but at least 1.
+        1 to `MAX_THREADS`; obeyed exactly. If None, `OMP_NUM_THREADS` in `os.environ`
+        counts, and of a list (`4,2`) the first number. If that is unset or empty: the
+        smallest of CPUs allowed, physical cores, and the control group's quota rounded
+        down, but at least 1.
     root : path
         Where `/proc` and `/sys` are found.
 
@@ -127,7 +127,7 @@ def choose_threads(
 
 
 def _from_environment(requested: str) -> int:
-    """The value of OMP_NUM_THREADS; of a list for nested regions, its first."""
+    """The value of OMP_NUM_THREADS; of a list (for nested regions) the first number."""
     try:
         count = int(requested.split(",")[0])
     except ValueError:
@@ -144,7 +144,7 @@ def _allowed_cpus() -> set[int]:
 
 
 def _physical_cores(cpus: Iterable[int], root: str | os.PathLike[str]) -> int:
-    """Cores behind these logical CPUs; one each where the system does not say."""
+    """Cores behind these logical CPUs; one each if the system does not say."""
     cores = set()
     for cpu in cpus:
         topology = Path(root, f"sys/devices/system/cpu/cpu{cpu}/topology")

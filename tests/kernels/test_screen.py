@@ -459,5 +459,5 @@ def test_rows_that_are_none_are_refused(rng):
         with pytest.raises(ValueError, match="beyond the 50 rows"):
             row_logits(hidden, None, 1e-5, weights, "F32", [ids], Workspace(1))
     for mask in (np.ones(49, bool), np.ones(50, np.uint8)):
-        with pytest.raises(ValueError, match="for 50 rows"):
+        with pytest.raises(ValueError, match=r"must be bool of shape \(50,\)"):
             head.likeliest(hidden, None, 1e-5, Workspace(1), 1, 0.0, None, [mask])
