@@ -133,22 +133,14 @@ class BitNetModel(TextSource):
         self.threads = threads.for_model(graph.n_parameters)
         self.config = graph.config
         limit = self.config.context_length
-        self.context_length = (
-            limit
-            if context_length is None
-            else check_int("context_length", context_length, 1, limit)
-        )
+        wanted = limit if context_length is None else context_length
+        self.context_length = check_int("context_length", wanted, 1, limit)
         self._layout = graph.kv_layout(kind)
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
-        log.info(
-            "%s: %s, %d threads, %s",
-            self.path,
-            graph.family,
-            self.threads.count,
-            cpu.current_tier(),
-        )
+        facts = (self.path, graph.family, self.threads.count, cpu.current_tier())
+        log.info("%s: %s, %d threads, %s", *facts)
 
     # ---- text ------------------------------------------------------------------------------
 
