@@ -120,6 +120,9 @@ class TextIterator(Iterator[str]):
         since only then it will soon be out."""
         if self._busy and not self._generation.cancelled:
             raise SessionBusyError("the stream is in use by another thread; cancel() ends that")
+        if self._busy and self._generation.computes_here:
+            # a signal handler of the thread that computes for the one that reads
+            raise SessionBusyError("the stream is in use, and this thread computes for it")
         with self._turn:
             if self._busy:  # by this thread: a signal handler interrupts its `next`
                 raise SessionBusyError("the stream is in use by this thread; cancel() is enough")
