@@ -100,6 +100,11 @@ class Generation:
         return self._sequence is not None
 
     @property
+    def computes_here(self) -> bool:
+        """Whether the calling thread computes for all: nothing goes on while it waits."""
+        return self._engine.computes_here
+
+    @property
     def tokens(self) -> list[int] | None:
         """Prompt and continuation so far; None before it begins."""
         return None if self._sequence is None else self._sequence.tokens

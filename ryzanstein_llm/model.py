@@ -189,9 +189,7 @@ class BitNetModel(TextSource):
 
         Raises
         ------
-        InvalidParameterError, ContextOverflowError, CacheBudgetError, ClosedError
-        SessionBusyError
-            If another thread uses the cache.
+        InvalidParameterError, ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError
         """
         tokens = check_token_ids("ids", ids, self.vocab_size)
         which = check_choice("logits", logits, ("all", "last"))

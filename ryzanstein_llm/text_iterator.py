@@ -120,6 +120,9 @@ class TextIterator(Iterator[str]):
         after `cancel()`, because only then it will soon be done."""
         if self._busy and not self._generation.cancelled:
             raise SessionBusyError("the stream is in use by another thread; cancel() stops it")
+        if self._busy and self._generation.computes_here:
+            # a signal handler of the thread that computes for the one that reads
+            raise SessionBusyError("the stream is in use, and this thread computes for it")
         with self._turn:
             if self._busy:  # by this thread: a signal handler interrupted its `next`
                 raise SessionBusyError("the stream is in use by this thread; call cancel() instead")

@@ -270,6 +270,28 @@ class TestClose:
         assert list(stream) == []
         assert refused == [True]
 
+    def test_by_a_signal_handler_of_the_thread_that_computes_for_it_is_refused(self, model):
+        """Its reader waits for this very thread: it would wait for ever."""
+        compute, refused = model.engine._compute, []
+        stream = model.stream(TALE, max_tokens=50)
+        read = started(lambda: list(stream), after=0.05)
+
+        def interrupted(shares):
+            if len(shares) == 2 and not refused:
+                stream.cancel()
+                with pytest.raises(errors.SessionBusyError):
+                    stream.close()
+                refused.append(True)
+            return compute(shares)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model.engine, "_compute", interrupted)
+            limit = time.monotonic() + PATIENCE
+            while not refused and time.monotonic() < limit:
+                started(lambda: model.generate(TALE, max_tokens=200, ignore_eos=True))()
+        read()
+        assert refused == [True]
+
     @pytest.mark.parametrize("closers", [1, 3])
     def test_five_hundred_races_leave_the_session_usable(self, model, closers):
         """One thread reads, one cancels, others cancel and close, at random times."""

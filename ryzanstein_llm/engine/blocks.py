@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -87,7 +88,8 @@ class BlockPool:
         """What may not be evicted now."""
         self._blocks = 0
         self._spare: list[Block] = []
-        self._tables: dict[int, weakref.ref[Table]] = {}  # by id; some may have been dropped
+        self._tables: dict[int, weakref.ref[Table]] = {}  # some may have been dropped
+        self._numbers = itertools.count()  # ids would come again
 
     @property
     def nbytes(self) -> int:
@@ -98,7 +100,7 @@ class BlockPool:
 
     def register(self, table: Table) -> None:
         """The blocks of this table count as used as long as it lives; from any thread."""
-        self._tables[id(table)] = weakref.ref(table)
+        self._tables[next(self._numbers)] = weakref.ref(table)
 
     def take(self) -> Block:
         """A block with one user. What is in it is arbitrary, but finite numbers.

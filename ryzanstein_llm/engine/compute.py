@@ -200,8 +200,13 @@ class Compute:
         """The graph as passes call it."""
         return ObservedGraph(self.graph, self._observers) if self._observers else self.graph
 
+    @property
+    def computes_here(self) -> bool:
+        """Whether it is the calling thread that computes: a callback or a signal handler asks."""
+        return self._turn.mine
+
     def _refuse_nesting(self) -> None:
-        if self._turn.mine:
+        if self.computes_here:
             raise SessionBusyError(
                 "this thread is computing; a callback or signal handler cannot ask for more"
             )

@@ -327,7 +327,7 @@ class Engine(Compute):
     def _after_fork(self) -> None:
         former = self.store
         self.store = Store(former.layout, former.context_length, former.pool.budget)
-        former.move_to(self.store)
+        former.abandon()
         super()._after_fork()
 
 

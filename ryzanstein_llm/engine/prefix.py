@@ -126,8 +126,11 @@ class PrefixIndex:
         for start in range(0, len(ids), BLOCK_POSITIONS):
             part = ids[start : start + BLOCK_POSITIONS]
             child = node.children.get(part.tobytes())
-            if child is None:
-                child = next((tail for tail in self._tails(node) if _common(tail.ids, part)), None)
+            if child is None:  # the last tokens may be in no cache
+                ends = [
+                    tail for tail in self._tails(node) if _common(tail.ids, part) == len(tail.ids)
+                ]
+                child = max(ends, key=lambda tail: len(tail.ids), default=None)
             if child is None:
                 return
             node = child
@@ -204,7 +207,8 @@ class PrefixIndex:
         return (child for child in node.children.values() if child.is_tail)
 
     def _blocks(self) -> list[Block]:
-        return [node.block for node in self._nodes if node.block is not None]
+        # a list first: another thread may ask while nodes come and go
+        return [node.block for node in list(self._nodes) if node.block is not None]
 
     def _limit_tails(self) -> None:
         tails = [node for node in self._unused() if node.is_tail]

@@ -53,6 +53,8 @@ class Store:
     def begin(self, sequence: Sequence) -> None:
         """Give a sequence what is kept of its beginning."""
         self._begun[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
+        if sequence.cache.pool is not self.pool:  # it is from before a fork
+            sequence.cache = self.new_cache()
         try:
             found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
         except PoolFullError:  # a block would have to be copied: computed anew instead
@@ -144,10 +146,9 @@ class Store:
         """Bytes that are kept for the beginning of `tokens`. From any thread."""
         return self._prefixes.held(tokens) * self.layout.block_bytes
 
-    def move_to(self, other: Store) -> None:
-        """All sequences go on with empty caches of another store."""
+    def abandon(self) -> None:
+        """All sequences begin again, in another store."""
         for sequence in self._alive():
-            sequence.cache = other.new_cache()
             sequence.begun = False
 
     def _take_from_idle(self, waiting: Collection[Sequence]) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 
 import numpy as np
 import pytest
 
-from ryzanstein_llm.engine.blocks import SPARE_BLOCKS, BlockPool, PoolFullError
+from ryzanstein_llm.engine.blocks import SPARE_BLOCKS, Block, BlockPool, PoolFullError
 from ryzanstein_llm.engine.kv_cache import KVCache
 from ryzanstein_llm.engine.prefix import UNUSED_TAILS, PrefixIndex
 from ryzanstein_llm.engine.store import Store
@@ -117,6 +119,30 @@ class TestPool:
         cache.reserve(512)
         assert pool.nbytes == 2 * LAYOUT.block_bytes
         assert len(index) == 0
+
+    def test_a_table_that_comes_while_blocks_are_counted_counts(self):
+        """It may lie where one did that was dropped; its blocks must not look free."""
+        pool, _ = make_pool(9)
+        new: list[KVCache] = []
+
+        class Watched(KVCache):
+            @property
+            def blocks(self) -> list[Block]:
+                while len(new) < 100:  # until one has the place of what was dropped
+                    new.append(KVCache(pool, CONTEXT))
+                return self.own
+
+            @blocks.setter
+            def blocks(self, blocks: list[Block]) -> None:
+                self.own = blocks
+
+        watched, dropped = Watched(pool, CONTEXT), [KVCache(pool, CONTEXT) for _ in range(50)]
+        places = set(map(id, dropped))
+        del dropped
+        assert pool.nbytes == watched.nbytes == 0
+        same = next(cache for cache in new if id(cache) in places)
+        same.reserve(1)
+        assert pool.nbytes == LAYOUT.block_bytes
 
 
 class TestPrefixes:
@@ -229,6 +255,44 @@ class TestPrefixes:
         index.clear()
         pool.clear()
         assert pool.nbytes == 0
+
+    def test_nobody_else_s_end_is_forgotten(self):
+        """Of sequences that begin alike, as all do that have a beginning-of-text token."""
+        pool, index = make_pool(9)
+        first, second = [1, 2, *ids(50)], [1, 2, *ids(50, seed=1)]
+        for tokens in (first, second):
+            done(index, filled(pool, index, tokens), tokens)
+        index.forget([*second, 7])  # the last token of a text is not in its cache
+        cache = KVCache(pool, CONTEXT)
+        assert index.fill(cache, first) == len(first)
+        assert index.held(second) == 0
+
+    def test_memory_can_be_asked_for_by_another_thread(self):
+        pool, index = make_pool(2000)
+        kept = [[seed, *ids(255, seed)] for seed in range(600)]
+        for tokens in kept[:300]:
+            done(index, filled(pool, index, tokens), tokens)
+        asking, errors = threading.Event(), list[Exception]()
+
+        def ask() -> None:
+            while not asking.is_set():
+                try:
+                    assert pool.nbytes
+                except Exception as error:
+                    errors.append(error)
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            for tokens in kept[300:]:
+                done(index, filled(pool, index, tokens), tokens)
+        finally:
+            asking.set()
+            thread.join()
+            sys.setswitchinterval(interval)
+        assert errors == []
 
     def test_random_use_leaks_nothing(self):
         """Sequences that share beginnings come, grow, are cut and go; the pool is too small."""

@@ -233,6 +233,23 @@ class TestBudget:
             engine.advance(paused, to_end=True)
             assert paused.tokens[250:] == expected
 
+    def test_such_a_stream_goes_on_in_a_forked_child_within_its_budget(self, path, alone):
+        """Its cache is one of the child's own, also if it had lost its blocks before the fork."""
+        expected = alone(prompt(250), 30)
+        with BitNetModel(path) as model:
+            budget = 2 * model.engine.store.pool.layout.block_bytes
+        with BitNetModel(path, prefix_cache_bytes=budget) as model:
+            engine = model.engine
+            paused = engine.sequence(prompt(250), Sampler(SamplingParams()), max_tokens=30)
+            paused._listener = _Reads(8)
+            engine.advance(paused, to_end=False)
+            ids_of(model, prompt(400), 5)
+            assert not paused.cache.blocks
+            engine._after_fork()  # what a child does
+            engine.advance(paused, to_end=True)
+            assert paused.tokens[250:] == expected
+            assert paused.cache.pool is engine.store.pool
+
     def test_such_a_stream_gives_way_to_forward_too(self, path, alone):
         expected = alone(prompt(250), 30)
         with BitNetModel(path) as model:
