@@ -10,7 +10,7 @@ from .errors import ContextOverflowError
 from .options import GenerationOptions
 from .results import GenerationResult, Timings
 from .sampling import Sampler
-from .text.stop_strings import StopStrings
+from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
 __all__ = ["Generation", "Owner"]
@@ -71,31 +71,26 @@ class Generation:
         self.result: GenerationResult | None = None
         self._given = 0
         self._flushed = False
-        self.replay([])
+        self._text = GrowingText(vocabulary, options.stop)
 
     # ---- called by the engine ------------------------------------------------------------
 
     def heard(self, token: int) -> bool:
-        """Add a token that was chosen. Returns whether it completes a stop string."""
-        if self._text is None:
-            return False
-        self._say(self._stops.push(self._text.push(token)))
-        return self._stops.matched is not None
+        """A token was chosen; whether a stop string is complete with it."""
+        self._text.push(token)
+        return self._text.stopped
 
     def replay(self, tokens: list[int]) -> bool:
-        """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
-        that were read stay read."""
-        self._pieces: list[str] = []
-        self._text = self._vocabulary.text_stream()
-        self._stops = StopStrings(self._options.stop)
-        for token in tokens:
-            self.heard(token)
-        return self._stops.matched is not None
+        """Begin the text anew, and hear these; whether a stop string is complete. Pieces that were
+        read count as read."""
+        # in one step, because the reader may look at the pieces meanwhile
+        self._text = GrowingText(self._vocabulary, self._options.stop, tokens)
+        return self._text.stopped
 
     @property
     def unread(self) -> bool:
-        """Whether there is a piece that has not been read."""
-        return len(self._pieces) > self._given
+        """Whether a piece has not been read."""
+        return len(self._text.pieces) > self._given
 
     # ---- called by the reader ------------------------------------------------------------
 
@@ -115,20 +110,18 @@ class Generation:
         return 0 if self._sequence is None else self._sequence.new_tokens
 
     def run(self) -> GenerationResult:
-        """Generate to the end. Raises what `BitNetModel.generate` raises."""
-        while not self.over:
-            self._advance(to_end=True)
+        """To the end. Errors as `BitNetModel.generate`."""
+        self._go_on(to_end=True)
         assert self.result is not None
         return self.result
 
     def next_piece(self) -> str | None:
-        """The next piece of text; None after the last."""
-        while not self.unread and not self.over:
-            self._advance(to_end=False)
+        """The next piece of text, None after the last."""
+        self._go_on(to_end=False)
         if not self.unread:
             return None
         self._given += 1
-        return self._pieces[self._given - 1]
+        return self._text.pieces[self._given - 1]
 
     def cancel(self) -> None:
         """End it soon. May be called from any thread."""
@@ -144,35 +137,38 @@ class Generation:
         if not self.over:
             self._finish("cancelled")
 
-    def abandon(self) -> None:
-        """End it without a result, as if the request had not been made."""
-        if not self.over:
-            self.over = True
-            self._let_go(None)
+    def _go_on(self, *, to_end: bool) -> None:
+        """To the end or, unless `to_end`, until there is something to read. After an error or
+        Ctrl-C it is as if the request had not been made, so that it can be repeated."""
+        try:
+            while not (self.over or (not to_end and self.unread)):
+                self._advance(to_end=to_end)
+        except BaseException:
+            self.over = True  # before any call, because a second Ctrl-C may come with one
+            if self._owner is not None:
+                self._owner.settle(self, None)
+            if self._sequence is not None:
+                self._engine.leave(self._sequence)
+            raise
 
     def _advance(self, *, to_end: bool) -> None:
-        if self.over:
-            return
-        try:
-            if not self.begun:
-                if self.cancelled:
-                    self._finish("cancelled")
-                    return
-                self._begin()
-            assert self._sequence is not None
-            if self._flushed:  # the last piece was read
-                reason = "stop" if self._stops.matched else self._sequence.finish_reason
-                self._finish("cancelled" if self.cancelled else reason or "cancelled")
+        if not self.begun:
+            if self.cancelled:
+                self._finish("cancelled")
                 return
-            self._engine.advance(self._sequence, to_end=to_end)
-            if self._sequence.error is not None:
-                raise self._sequence.error
-            if self._sequence.ended:
-                self._flush()
-        except BaseException:
-            # an error or Ctrl-C: as if the request had not been made, so that it can be repeated
-            self.abandon()
-            raise
+            self._begin()
+        assert self._sequence is not None
+        if self._flushed:  # the last piece was read
+            reason = "stop" if self._text.stopped else self._sequence.finish_reason
+            self._finish("cancelled" if self.cancelled else reason or "cancelled")
+            return
+        self._engine.advance(self._sequence, to_end=to_end)
+        if self._sequence.error is not None:
+            raise self._sequence.error
+        if self._sequence.ended:
+            self._sequence.close()
+            self._flushed = True
+            self._text.flush()
 
     def _begin(self) -> None:
         tokens = self._prompt.after([] if self._owner is None else self._owner.claim(self))
@@ -191,35 +187,23 @@ class Generation:
         if self.cancelled:  # in the meantime, by another thread
             self._engine.cancel(self._sequence)
 
-    def _flush(self) -> None:
-        self._flushed = True
-        if self._text is not None:
-            self._say(self._stops.push(self._text.flush()) + self._stops.flush())
-
-    def _say(self, piece: str) -> None:
-        if piece:
-            self._pieces.append(piece)
-
     def _finish(self, reason: str) -> None:
         sequence = self._sequence
-        text = None if self._text is None else "".join(self._pieces)
         if sequence is None:
-            self.result = GenerationResult(text, [], reason, 0, 0, Timings())
+            self.result = GenerationResult(self._text.text, [], reason, 0, 0, Timings())
             self.over = True
             return
-        self.result = GenerationResult(
-            text=text,
+        sequence.close()
+        result = GenerationResult(
+            text=self._text.text,
             ids=sequence.tokens[sequence.prompt_tokens :],
             finish_reason=reason,
             prompt_tokens=sequence.prompt_tokens,
             reused_tokens=sequence.reused_tokens,
             timings=sequence.timings,
         )
-        self.over = True
-        self._let_go(sequence.tokens)
-
-    def _let_go(self, tokens: list[int] | None) -> None:
-        if self._sequence is not None:
-            self._engine.leave(self._sequence)
+        self._engine.leave(sequence)
+        # last, so that Ctrl-C comes either before anything has changed or after everything has
         if self._owner is not None:
-            self._owner.settle(self, tokens)
+            self._owner.settle(self, sequence.tokens)
+        self.result, self.over = result, True

@@ -132,22 +132,14 @@ class BitNetModel(TextSource):
         self.threads = threads.for_model(graph.n_parameters)
         self.config = graph.config
         limit = self.config.context_length
-        self.context_length = (
-            limit
-            if context_length is None
-            else check_int("context_length", context_length, 1, limit)
-        )
+        wanted = limit if context_length is None else context_length
+        self.context_length = check_int("context_length", wanted, 1, limit)
         self._layout = graph.kv_layout(kind)
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
-        log.info(
-            "%s: %s, %d threads, %s",
-            self.path,
-            graph.family,
-            self.threads.count,
-            cpu.current_tier(),
-        )
+        facts = (self.path, graph.family, self.threads.count, cpu.current_tier())
+        log.info("%s: %s, %d threads, %s", *facts)
 
     # ---- text ------------------------------------------------------------------------------
 
@@ -195,7 +187,9 @@ class BitNetModel(TextSource):
 
         Raises
         ------
-        InvalidParameterError, ContextOverflowError, ClosedError
+        InvalidParameterError, ContextOverflowError, CacheBudgetError, ClosedError
+        SessionBusyError
+            If another thread uses the cache.
         """
         tokens = check_token_ids("ids", ids, self.vocab_size)
         which = check_choice("logits", logits, ("all", "last"))
@@ -207,7 +201,7 @@ class BitNetModel(TextSource):
         flag = new_cancel_flag()
         if which == "last":
             return self.engine.last_logits(cache, tokens, flag)[None]
-        return np.concatenate(list(self.engine.all_logits(cache, tokens, flag)))
+        return self.engine.all_logits(cache, tokens, flag)
 
     def new_cache(self) -> KVCache:
         """An empty cache for `forward`."""

@@ -104,7 +104,7 @@ def _score_window(engine: Engine, path: Path, ids: list[int], first: int) -> flo
     if len(ids) < 2:
         return total
     cache = engine.store.new_cache()
-    for logits in engine.all_logits(cache, ids[:-1], new_cancel_flag()):
+    for logits in engine.blocks_of_logits(cache, ids[:-1], new_cancel_flag()):
         targets = np.asarray(ids[position + 1 : position + 1 + len(logits)], np.int64)
         losses = negative_log_likelihood(logits, targets)
         if not np.isfinite(losses).all():

@@ -37,7 +37,7 @@ class Session(TextSource):
     @property
     def tokens(self) -> list[int]:
         """A copy of all token ids, prompts and continuations."""
-        running = self._claims.get("running")
+        running = self._running
         return list(self._tokens if running is None else running.tokens or self._tokens)
 
     @property
@@ -60,7 +60,7 @@ class Session(TextSource):
         Its `finish_reason` is "cancelled". Does nothing if no generation is running. A stream
         before its first `next` is not running yet; `TextIterator.cancel` ends it.
         """
-        running = self._claims.get("running")
+        running = self._running
         if running is not None:
             running.cancel()
 
@@ -104,7 +104,7 @@ class Session(TextSource):
     def __repr__(self) -> str:
         if self._closed:
             return "Session(closed)"
-        state = "generating" if self._claims else "idle"
+        state = "idle" if self._running is None else "generating"
         return f"Session({plural(len(self.tokens), 'token')}, {state})"
 
     def _repr_html_(self) -> str:
@@ -117,6 +117,9 @@ class Session(TextSource):
 
     def claim(self, generation: Generation) -> list[int]:
         """See `generation.Owner`."""
+        former = self._claims.get("running")
+        if former is not None and former.over:
+            self.settle(former, None)
         if self._claims.setdefault("running", generation) is not generation:
             raise SessionBusyError(
                 "the session is in use by another thread (give each thread a session of its own) "
@@ -131,7 +134,7 @@ class Session(TextSource):
         if self._claims.get("running") is generation:
             if tokens is not None:
                 self._tokens = list(tokens)
-            del self._claims["running"]
+            del self._claims["running"]  # no call between: Ctrl-C comes before both or after both
 
     def _start(
         self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
@@ -145,6 +148,12 @@ class Session(TextSource):
             raise ContextOverflowError(needed, self._engine.context_length)
         return Generation(self._engine, self._vocabulary, ids, options, self)
 
+    @property
+    def _running(self) -> Generation | None:
+        """Who continues its tokens. One that is over was interrupted while it gave them back."""
+        running = self._claims.get("running")
+        return None if running is None or running.over else running
+
     def _refuse_busy(self) -> None:
-        if self._claims:
-            raise SessionBusyError("the session is generating; cancel() stops it")
+        if self._running is not None:
+            raise SessionBusyError("the session is generating; cancel() ends that")

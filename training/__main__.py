@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ryzanstein_llm.cli.progress import ProgressBar
 from ryzanstein_llm.errors import (
     CheckpointNotFoundError,
     InvalidParameterError,
@@ -29,6 +28,8 @@ from .prompts import read_prompts
 from .settings import SHAPES, Budget, Settings, Shape
 
 if TYPE_CHECKING:
+    from ryzanstein_llm.cli.progress import ProgressBar
+
     from .card import CardTexts
 
 __all__ = ["main"]
@@ -38,9 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(typed)
+    try:
+        check_installed()
+    except ImportError as error:
+        return _refuse(error)
+    from ryzanstein_llm.cli.progress import ProgressBar  # needs what the library needs
+
     with contextlib.closing(ProgressBar(sys.stderr)) as bar:
         try:
-            check_installed()
             if options.command == "card":
                 return _card(options, _card_texts(options), bar)
             return _train(options, typed, bar)
@@ -50,8 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 130
         except (RyzansteinError, OSError, ImportError) as error:
             bar.close()
-            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-            return 2
+            return _refuse(error)
+
+
+def _refuse(error: Exception) -> int:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return 2
 
 
 def _train(options: argparse.Namespace, typed: list[str], bar: ProgressBar) -> int:

@@ -68,6 +68,7 @@ class Compute:
         self._space.profiling = bool(self._observers)
         self._turn = Turn()
         self._visitors: dict[Gate, None] = {}  # in the order in which they came
+        self._visited = False  # whether the last turn was that of a visitor
 
     @property
     def graph(self) -> CausalLM:
@@ -103,11 +104,14 @@ class Compute:
         gate = Gate()
         self._visitors[gate] = None
         try:
+            if self._visited and self._let_members_go_first():
+                gate.wait()
             while True:
                 with self._turn as mine:
                     if mine:
                         _ = self.graph
                         self._tidy()
+                        self._visited = True
                         return work()
                 gate.wait()
         finally:
@@ -123,50 +127,63 @@ class Compute:
         CancelledError
             If `cancel` is set meanwhile.
         """
-        hidden = self._append(cache, ids, cancel)[-1]
-        logits: Float32 = self.exclusively(lambda: self._model.logits(hidden[-1:], self._space))[0]
-        return logits
 
-    def all_logits(
+        def work() -> Float32:
+            last = self._append(cache, ids, cancel)[-1][-1:]
+            logits: Float32 = self.exclusively(lambda: self._model.logits(last, self._space))[0]
+            return logits
+
+        return self._in_whole(cache, work)
+
+    def all_logits(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> Float32:
+        """As `last_logits`, after each: float32 (len(ids), vocab_size)."""
+        return self._in_whole(
+            cache, lambda: np.concatenate(list(self.blocks_of_logits(cache, ids, cancel)))
+        )
+
+    def blocks_of_logits(
         self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag
     ) -> Iterator[Float32]:
-        """Append `ids` to the cache; logits after each, in blocks float32 (<= 64, vocab_size).
-
-        The whole prompt goes through before the first block comes, so a consumer that stops early
-        never leaves the cache half way. Errors as `last_logits`.
-        """
+        """As `all_logits`, in blocks float32 (<= 64, vocab_size), for a cache that nobody else has
+        and nobody goes on with after an error."""
         hidden = np.concatenate(self._append(cache, ids, cancel))
         for start in range(0, len(hidden), HEAD_TOKENS):
             rows = hidden[start : start + HEAD_TOKENS]
             yield self.exclusively(lambda rows=rows: self._model.logits(rows, self._space))  # type: ignore[misc]
+
+    def _in_whole(self, cache: KVCache, work: Callable[[], Kept]) -> Kept:
+        """What `work()` gives. After an error, or Ctrl-C, the cache is as it was."""
+        with cache.claim():
+            before = cache.length
+            try:
+                return work()
+            except BaseException:
+                cache.shorten(before)
+                raise
 
     def _append(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> list[Float32]:
         """Hidden states of `ids` in passes of PASS_TOKENS. The turn is given up between them, so
         that another's token need not wait for a whole prompt."""
         tokens = np.asarray(ids, np.int64)
         hidden: list[Float32] = []
-        with cache.claim():
-            before = cache.length
-            try:
-                for start in range(0, len(tokens), PASS_TOKENS):
-                    part = tokens[start : start + PASS_TOKENS]
-                    hidden.append(
-                        self.exclusively(lambda part=part: self._extend(cache, part, cancel))  # type: ignore[misc]
-                    )
-                    cache.length += len(part)
-            except BaseException:  # KeyboardInterrupt too: the cache stays usable
-                cache.shorten(before)
-                raise
+        for start in range(0, len(tokens), PASS_TOKENS):
+            part = tokens[start : start + PASS_TOKENS]
+            hidden.append(self.exclusively(lambda part=part: self._extend(cache, part, cancel)))  # type: ignore[misc]
+            cache.length += len(part)
         return hidden
 
     def _extend(self, cache: KVCache, tokens: NDArray[np.int64], cancel: CancelFlag) -> Float32:
-        cache.reserve_now(cache.length + len(tokens))
+        self._reserve(cache, cache.length + len(tokens))
         self._space.use_cancel_flag(cancel)
         segments: list[Segment] = [(len(tokens), cache.length, cache.table)]
         hidden = self._model.hidden_states(tokens, segments, cache.layout, self._space)
         if cancel[0]:
             raise CancelledError("the pass was cancelled; the cache is as it was before it")
         return hidden
+
+    def _reserve(self, cache: KVCache, positions: int) -> None:
+        """Make room in the cache. Raises ContextOverflowError and CacheBudgetError."""
+        raise NotImplementedError
 
     def observe(self, observer: Observer) -> None:
         """Tell `observer` of every computation from now on."""
@@ -191,6 +208,11 @@ class Compute:
 
     def _tidy(self) -> None:
         """Between two passes, by the thread whose turn it is."""
+
+    def _let_members_go_first(self) -> bool:
+        """Wake whoever waits for a pass of its own sequence, and not for a turn; whether there is
+        anybody."""
+        return False
 
     def _next_gate(self) -> Gate | None:
         """Where the next thread waits that would compute."""

@@ -20,6 +20,7 @@ from ..models import CausalLM
 from ..sampling import Sampler
 from .compute import Compute, new_cancel_flag
 from .gate import Gate
+from .kv_cache import KVCache
 from .scheduler import SHARED_ROWS, Scheduler
 from .sequence import Sequence
 from .store import Store
@@ -135,13 +136,19 @@ class Engine(Compute):
         """Let go of all keys and values that only wait to be used again."""
         self.exclusively(self.store.clear)
 
+    def _reserve(self, cache: KVCache, positions: int) -> None:
+        self.store.reserve(cache, positions, self._waiting)
+
     # ---- leading ---------------------------------------------------------------------------
 
     def _lead(self, sequences: Iterable[Sequence], to_end: bool) -> None:
         """Compute for everybody until these have what their thread waits for, or somebody else
-        needs the turn."""
-        while not (_satisfied(sequences, to_end) or self._visitors):
+        needs the turn; one pass at least, however many visitors there are."""
+        while not _satisfied(sequences, to_end):
             self._step()
+            self._visited = False
+            if self._visitors:
+                break
 
     def _step(self) -> None:
         """One pass: schedule, compute, choose, commit. By the thread whose turn it is."""
@@ -279,13 +286,11 @@ class Engine(Compute):
         for sequence, candidates in answers.items():
             if sequence.cancelled:
                 continue
-            sequence.doubtful = True
             start = time.perf_counter()
             try:
                 sequence.choose(candidates)
             except Exception as error:  # its own, or its listener's
                 sequence.fail(error)
-            sequence.doubtful = False
             for observer in self._observers:
                 observer.sampled(time.perf_counter() - start)
             sequence.gate.open()
@@ -299,14 +304,23 @@ class Engine(Compute):
             self._cancel[0] = 1
 
     def _next_gate(self) -> Gate | None:
-        visitor = super()._next_gate()
-        if visitor is not None:
-            return visitor
+        """Visitors and passes take turns, so that none of them can keep the others waiting."""
+        visitor, member = super()._next_gate(), self._member_gate()
+        return member or visitor if self._visited else visitor or member
+
+    def _member_gate(self) -> Gate | None:
         return next((each.gate for each in list(self._waiting) if not each.ended), None)
 
+    def _let_members_go_first(self) -> bool:
+        gate = self._member_gate()
+        if gate is None:
+            return False
+        gate.open()
+        return True
+
     def _close(self) -> None:
+        self.store.close()  # first, so that an interrupted `close` can be repeated
         super()._close()
-        self.store.close()
         for sequence in list(self._waiting):
             sequence.gate.open()
 

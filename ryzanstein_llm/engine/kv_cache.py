@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CacheBudgetError, ContextOverflowError, SessionBusyError
+from ..errors import ContextOverflowError, SessionBusyError
 from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
 from ..notebook import as_html
 from ..validation import check_int
-from .blocks import Block, BlockPool, PoolFullError
+from .blocks import Block, BlockPool
 
 __all__ = ["KVCache"]
 
@@ -99,19 +99,6 @@ class KVCache:
             self.taken = []
         if replaced is not None:
             self.pool.give_back(replaced)
-
-    def reserve_now(self, positions: int) -> None:
-        """`reserve` for a caller that cannot wait for others.
-
-        Raises
-        ------
-        ContextOverflowError, CacheBudgetError
-        """
-        try:
-            self.reserve(positions)
-        except PoolFullError:
-            needed = -(-positions // BLOCK_POSITIONS) * self.layout.block_bytes
-            raise CacheBudgetError(needed, self.pool.budget) from None
 
     def truncate(self, length: int) -> None:
         """Forget all positions from `length` on, and give back their blocks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Collection
 from typing import Protocol
@@ -69,7 +70,7 @@ class Sequence:
     cancelled : bool
         Whether it was asked to end.
     doubtful : bool
-        Whether a thread was interrupted while it took a token.
+        Whether a thread asks or chooses for it now, or was interrupted while it did.
     gate : Gate
         Where the thread that waits for it waits.
     keep : bool
@@ -101,6 +102,9 @@ class Sequence:
         self._started: float | None = None
         self.gate = Gate()
         self.keep = True
+        self._closed = False
+        # reentrant: a signal handler or a finaliser may close it while this thread takes a token
+        self._lock = threading.RLock()
 
     @property
     def new_tokens(self) -> int:
@@ -131,24 +135,46 @@ class Sequence:
 
     def query(self) -> HeadQuery:
         """The logits that the choice of its next token needs."""
-        return self._sampler.query(self.tokens, self.prompt_tokens)
+        with self._lock:
+            self.doubtful = True
+            query = self._sampler.query(self.tokens, self.prompt_tokens)
+            self.doubtful = False
+            return query
 
     def choose(self, candidates: Candidates) -> None:
-        """Choose its next token from the answer to `query`. Raises FormatError if the logits are
-        not finite, and what the listener raises."""
-        token = self._sampler.choose(candidates, self.new_tokens)
-        if token in self._eos_ids:
+        """Choose its next token from the answer to `query`, unless it was closed. Raises
+        FormatError if the logits are not finite, and what the listener raises."""
+        with self._lock:
+            if self._closed:
+                return
+            self.doubtful = True
+            token = self._sampler.choose(candidates, self.new_tokens)
             self._stop_clock()
-            self.finish_reason = "eos"
-            return
-        stop = self._listener is not None and self._listener.heard(token)
-        self._stop_clock()
-        self.tokens.append(token)
-        self._end_if(stop)
+            if token in self._eos_ids:
+                self.finish_reason = "eos"
+            else:
+                self.tokens.append(
+                    token
+                )  # first, so that nobody reads of a token that may go again
+                self._end_if(self._listener is not None and self._listener.heard(token))
+            self.doubtful = False
 
     def recover(self) -> None:
-        """After a thread was interrupted while it took a token: sampler and listener learn anew
+        """After a thread was interrupted while it asked or chose: sampler and listener learn anew
         what came before."""
+        with self._lock:
+            if not self._closed:
+                self._recover()
+
+    def close(self) -> None:
+        """No token comes any more, from whichever thread; waits for one that is being taken. Its
+        listener has heard all tokens then."""
+        with self._lock:
+            if self.doubtful:
+                self._recover()
+            self._closed = True
+
+    def _recover(self) -> None:
         self._sampler.forget()
         ended = False
         if self._listener is not None:
@@ -157,6 +183,8 @@ class Sequence:
         self._end_if(ended)
 
     def _end_if(self, stop: bool) -> None:
+        if self.finish_reason is not None:
+            return
         if stop:
             self.finish_reason = "stop"
         elif len(self.tokens) >= self._end:
@@ -164,7 +192,7 @@ class Sequence:
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
-        self.error = error
+        self.error, self.doubtful = error, False
 
     def end_cancelled(self) -> None:
         """End now, since it was cancelled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Collection, Iterable
 
 from ..errors import CacheBudgetError
 from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
@@ -51,6 +52,7 @@ class Store:
 
     def begin(self, sequence: Sequence) -> None:
         """Give a sequence what is kept of its beginning."""
+        self._begun[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
         try:
             found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
         except PoolFullError:  # a block would have to be copied: computed anew instead
@@ -58,7 +60,6 @@ class Store:
         if not sequence.new_tokens:
             sequence.reused_tokens = found
         sequence.begun = True
-        self._begun[sequence.arrival] = weakref.ref(sequence)
 
     def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
         """Whether a sequence has room for more rows. For that, sequences that nobody waits for lose
@@ -77,7 +78,8 @@ class Store:
                 cache.reserve(cache.length + rows)
                 return True
             except PoolFullError:
-                if self._take_from_others(sequence, members):
+                later = members[members.index(sequence) + 1 :]
+                if self._take_from_idle(members) or self._take_from(reversed(later)):
                     continue
                 if not any(each.cache.blocks for each in members if each is not sequence):
                     sequence.fail(self.refuse(cache.length + rows))
@@ -85,6 +87,22 @@ class Store:
             except MemoryError as error:
                 sequence.fail(error)
                 return False
+
+    def reserve(self, cache: KVCache, positions: int, waiting: Collection[Sequence]) -> None:
+        """Room in a cache of the caller. For that, sequences that are not among those waited for
+        lose their blocks.
+
+        Raises
+        ------
+        ContextOverflowError, CacheBudgetError
+        """
+        while True:
+            try:
+                cache.reserve(positions)
+                return
+            except PoolFullError:
+                if not self._take_from_idle(waiting):
+                    raise self.refuse(positions) from None
 
     def advance(self, sequence: Sequence, rows: int) -> None:
         """So many more positions are filled; full blocks can be shared from now on."""
@@ -132,13 +150,17 @@ class Store:
             sequence.cache = other.new_cache()
             sequence.begun = False
 
-    def _take_from_others(self, sequence: Sequence, members: list[Sequence]) -> bool:
-        idle = [each for each in self._alive() if each not in members and each.cache.blocks]
-        later = [each for each in members[members.index(sequence) + 1 :] if each.cache.blocks]
-        for victim in [*idle, *reversed(later)][:1]:
-            self._prefixes.keep(victim.cache, victim.tokens, tail=True)
-            self._empty(victim)
-            return True
+    def _take_from_idle(self, waiting: Collection[Sequence]) -> bool:
+        """Whether a sequence that nobody waits for had blocks, and has none now."""
+        return self._take_from(each for each in self._alive() if each not in waiting)
+
+    def _take_from(self, victims: Iterable[Sequence]) -> bool:
+        """Whether the first of these that has blocks lost them; what others may use is kept."""
+        for victim in victims:
+            if victim.cache.blocks:
+                self._prefixes.keep(victim.cache, victim.tokens, tail=True)
+                self._empty(victim)
+                return True
         return False
 
     def _alive(self) -> list[Sequence]:

@@ -10,6 +10,7 @@ import pytest
 from ryzanstein_llm.engine.blocks import SPARE_BLOCKS, BlockPool, PoolFullError
 from ryzanstein_llm.engine.kv_cache import KVCache
 from ryzanstein_llm.engine.prefix import UNUSED_TAILS, PrefixIndex
+from ryzanstein_llm.engine.store import Store
 from ryzanstein_llm.errors import CacheBudgetError, ContextOverflowError
 from ryzanstein_llm.interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
 from ryzanstein_llm.kernels import attention
@@ -87,9 +88,9 @@ class TestPool:
         assert pool.nbytes == pool.budget
 
     def test_a_caller_that_cannot_wait_is_told_the_bytes(self):
-        pool, _ = make_pool(1)
+        store = Store(LAYOUT, CONTEXT, LAYOUT.block_bytes)
         with pytest.raises(CacheBudgetError) as caught:
-            KVCache(pool, CONTEXT).reserve_now(BLOCK_POSITIONS + 1)
+            store.reserve(store.new_cache(), BLOCK_POSITIONS + 1, ())
         assert caught.value.needed == 2 * LAYOUT.block_bytes
         assert caught.value.budget == LAYOUT.block_bytes
 

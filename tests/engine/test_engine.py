@@ -140,6 +140,21 @@ class TestManySequences:
 
         together(forward, *[lambda: ids_of(model, prompt(30), 300)] * 3)
 
+    def test_forward_in_many_threads_keeps_nobody_waiting(self, model, alone):
+        expected, stop = alone(prompt(10), 20), threading.Event()
+
+        def forward() -> None:
+            while not stop.is_set():
+                model.forward([5, 6, 7])
+
+        def generate() -> None:
+            try:
+                assert ids_of(model, prompt(10), 20) == expected
+            finally:
+                stop.set()
+
+        together(generate, *[forward] * 8)
+
 
 class TestPrefixes:
     def test_a_second_conversation_that_begins_alike_reuses_full_blocks(self, model):
@@ -215,6 +230,20 @@ class TestBudget:
             paused._listener = _Reads(5)
             engine.advance(paused, to_end=False)
             assert ids_of(model, prompt(400), 5) == alone(prompt(400), 5)
+            engine.advance(paused, to_end=True)
+            assert paused.tokens[250:] == expected
+
+    def test_such_a_stream_gives_way_to_forward_too(self, path, alone):
+        expected = alone(prompt(250), 30)
+        with BitNetModel(path) as model:
+            budget = 2 * model.engine.store.pool.layout.block_bytes
+            logits = model.forward(prompt(400)).tobytes()
+        with BitNetModel(path, prefix_cache_bytes=budget) as model:
+            engine = model.engine
+            paused = engine.sequence(prompt(250), Sampler(SamplingParams()), max_tokens=30)
+            paused._listener = _Reads(8)
+            engine.advance(paused, to_end=False)
+            assert model.forward(prompt(400)).tobytes() == logits
             engine.advance(paused, to_end=True)
             assert paused.tokens[250:] == expected
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ryzanstein_llm.cli import _parser as library_parser
+from ryzanstein_llm.cli import program
 from ryzanstein_llm.errors import InvalidParameterError
 from training import suggestions
 from training.command import parser
@@ -122,8 +122,10 @@ class TestSuggestions:
         (tmp_path / "my model-2").mkdir()
         settings = Settings(budget=Budget(minutes=20), validation="b.txt", learning_rate=3e-3)
         first, second = suggestions.after(tmp_path, directory, settings, 'Say "yes",')
-        generate = library_parser().parse_args(self.words(first, "ryzanstein-llm"))
-        assert (generate.prompt, generate.model) == ('Say "yes",', str(directory / "packed"))
+        name, *arguments = self.words(first, "ryzanstein-llm")
+        parent = program.make_context("ryzanstein-llm", [name, *arguments])
+        given = program.commands[name].make_context(name, arguments, parent=parent).params
+        assert (given["words"], given["path"]) == (('Say "yes",',), str(directory / "packed"))
         train = parser().parse_args(self.words(second, "python")[2:])
         assert (train.texts, train.origin) == (tmp_path, directory / "bf16")
         assert train.directory == tmp_path / "my model-3"  # my model-2 is taken
