@@ -59,9 +59,8 @@ class BitNetModel(TextSource):
     kv_dtype : "float32", "bfloat16" or "int8", optional
         How keys and values are kept. Default: bfloat16, which has the perplexity of float32.
     skipping : bool, optional
-        Whether decoding skips weights that squared ReLU makes irrelevant. Default: where it makes
-        decoding faster. Results are equal bit for bit either way. Models with other activations
-        have nothing to skip.
+        Whether decoding skips weights that squared ReLU makes irrelevant. Default: where that is
+        faster. Results are equal bit for bit. Other activations have nothing to skip.
     weight_format : "2bit", "1.6bit" or "table", optional
         How ternary weights are kept in memory. "1.6bit" has five weights a byte. "table" has three
         weights in five bits, for kernels that look up sums instead of multiplying; there, weights
@@ -162,8 +161,7 @@ class BitNetModel(TextSource):
         return self.vocabulary.tokenize(text, add_special_tokens=add_special_tokens)
 
     def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of token ids. Raises what `tokenize` raises, and InvalidParameterError for bad
-        ids."""
+        """The text of token ids. Errors: as `tokenize`, and InvalidParameterError for bad ids."""
         return self.vocabulary.detokenize(ids, skip_special_tokens=skip_special_tokens)
 
     # ---- numbers ---------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def test_bad_parameters_are_named(tmp_path: Path, options: Any, message: str) ->
     with pytest.raises(InvalidParameterError, match=message):
         make_checkpoint(tmp_path / "never", "tiny", **options)
     assert not (tmp_path / "never").exists()
-    with pytest.raises(InvalidParameterError, match="unknown preset 'huge'; there are"):
+    with pytest.raises(InvalidParameterError, match="unknown preset 'huge'; the presets are"):
         make_checkpoint(tmp_path, "huge")
 
 

@@ -4,9 +4,9 @@
     report = bench.run(quick=True)        # the demo model; a path, or preset=..., for another
     print(report.text())
 
-Decoding reads all weights for each token, so its limit is memory bandwidth; a prompt is
-arithmetic, so its limit is int8 multiply-adds. Both are measured beside the cases, case after
-case and round after round, because a shared machine changes from minute to minute.
+Decoding reads all weights for each token, so its limit is memory bandwidth. A prompt is
+arithmetic, so its limit is int8 multiply-adds. Both limits are measured in each round together
+with the cases, because a shared machine changes from minute to minute.
 """
 
 from __future__ import annotations

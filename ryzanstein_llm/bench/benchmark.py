@@ -1,4 +1,4 @@
-"""One run: make or open the model, check it, measure it, put the figures together."""
+"""One run: make or open the model, check it, measure it, and put the figures together."""
 
 from __future__ import annotations
 
@@ -50,50 +50,51 @@ def run(
     packed_cache: bool | str | os.PathLike[str] = True,
     progress: Progress | None = None,
 ) -> BenchReport:
-    """Measure a model against the limits of this machine. Minutes, for a large one.
+    """Measure a model against the limits of this machine. For a large model this takes minutes.
 
-    While it runs no other model of the process may compute: it switches tiers, and they would
-    share the machine.
+    While it runs, no other model of the process may compute, because it switches tiers and needs
+    the whole machine.
 
     Parameters
     ----------
     path : path, optional
-        As `BitNetModel` takes it; None for the built-in demo model.
+        As for `BitNetModel`; None for the built-in demo model.
     preset : str, optional
-        Instead of a path: a name in `testing.PRESETS`, whose checkpoint is written with random
+        Instead of a path: a name in `testing.PRESETS`. Its checkpoint is written with random
         weights to a temporary directory, and removed afterwards.
     sparse_gates : float, optional
-        With a preset: the share of positive gates, see `testing.make_checkpoint`.
+        With a preset: the share of positive gates; see `testing.make_checkpoint`.
     keep : path, optional
-        With a preset: a directory to write to, and to leave.
+        With a preset: write the checkpoint to this directory, and keep it.
     n_threads : int or several, optional
         Default: what `BitNetModel` would choose for a large model.
     tiers : str or several, optional
-        Default: the one in use, in whose favourite format the weights are for all of them.
+        Default: the tier in use. All tiers read weights in the format that suits the one in use.
     kv_dtype : "float32", "bfloat16" or "int8", optional
     weight_format : "2bit", "1.6bit" or "table", optional
-        Default: what `BitNetModel` would choose in the tier in use.
+        Default: what `BitNetModel` would choose with the tier in use.
     contexts : ints, optional
-        Positions in the cache when decoding begins; default 16, 1024 and 96 less than the model's
-        context, as far as they fit.
+        Positions in the cache when decoding begins. Default: those of 16, 1024, and 96 less than
+        the model's context that fit.
     prefill : ints, optional
-        Lengths of prompts; default 32, 128 and 512, as far as they fit.
+        Lengths of prompts. Default: those of 32, 128 and 512 that fit.
     batches : ints, optional
-        Sequences in one pass; default 1, 2, 4, 8, 16.
+        Sequences in one pass. Default: 1, 2, 4, 8, 16.
     repetitions : int, optional
-        Rounds; default 5.
+        Number of rounds. Default: 5.
     quick : bool
-        Less and shorter of everything that is not given: tries the benchmark, not the machine.
+        Use fewer and shorter defaults, to try the benchmark. The figures say little about the
+        machine.
     scalar_check : bool
         Whether to compare a short run with the scalar tier first.
     packed_cache : bool or path
-        As `BitNetModel` takes it. With a preset and True: in a temporary directory.
+        As for `BitNetModel`. True with a preset: a temporary directory.
     progress : callable (done, total, what), optional
 
     Raises
     ------
     BenchError
-        If settings, repetitions or cases disagree on what was computed. No figure is given then.
+        If the outputs of settings, repetitions or cases differ. There are no figures then.
     InvalidParameterError
         If an option is out of range.
     """
@@ -102,7 +103,7 @@ def run(
         raise InvalidParameterError("sparse_gates and keep need a preset")
     if preset is not None and path is not None:
         raise InvalidParameterError(f"a path ({path}) and a preset ({preset!r}) exclude each other")
-    # both keys are there, so that programs need not look which kind of model it was
+    # both keys are always there, so that programs need not check for them
     facts: dict[str, Any] = {"random_weights": preset is not None, "sparse_gates": sparse_gates}
     with contextlib.ExitStack() as stack:
         if preset is not None:
@@ -134,8 +135,8 @@ def _dense_engines(
     plan: Plan,
     progress: Progress | None,
 ) -> dict[int, MeasuredEngine]:
-    """By number of threads, for a copy of the weights that is read as a whole; none where the model
-    has nothing to skip."""
+    """Engines by number of threads, for a copy of the weights that is read as a whole. Empty if the
+    model has nothing to skip."""
     layouts = {matrix.layout for layer in model.graph.layers for matrix in layer.matrices}
     if not layouts & {"rows", "columns", "trit_rows", "trit_columns"}:
         return {}
@@ -190,7 +191,7 @@ def _measure(
     graph = model.graph
     engines = {s.threads: MeasuredEngine(model.engine, s.threads) for s in plan.settings}
     cases = _cases(model, plan, dense)
-    # both ways of starting, where there are two
+    # both ways of starting, if there are two
     caches = [None] if model.packed_file is None else [None, model.packed_file.parent]
     total = len(cases) * len(plan.settings) * (plan.repetitions + 1)
     total += len(caches) * plan.repetitions
@@ -227,7 +228,7 @@ def _measure(
     layout = model.new_cache().layout
 
     def traffic(sample: Sample) -> Traffic:
-        # one token goes before the timed ones; each sees itself and all before it
+        # one token comes before the timed ones; each token sees itself and all before it
         context = sample.size + 1 + (sample.amount + 1) / 2
         head_rows = sample.head_rows / sample.amount
         return bytes_per_token(graph, layout, context, head_rows, sample.densities)
@@ -255,7 +256,7 @@ def _measure(
 
 
 def _cases(model: BitNetModel, plan: Plan, dense: dict[int, MeasuredEngine]) -> list[Case]:
-    """Each case after the limit it is held against."""
+    """All cases, each after the limit that it is compared with."""
     length = model.context_length
     contexts, prompts = plan.contexts_for(length), plan.prefill_for(length)
     sequences = {context: Sequences(model, context) for context in contexts}

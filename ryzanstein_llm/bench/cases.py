@@ -1,7 +1,7 @@
-"""What a user waits for: decoding, prompts, and several sequences at once.
+"""The cases that are measured: decoding, prompts, and several sequences at once.
 
-Each case leaves everything as it was, so that all its repetitions compute the same, and gives
-what it computed, so that they can be compared.
+Each case leaves everything as it was, so that all repetitions compute the same. It returns its
+outputs, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Measured:
     ----------
     seconds : float
     amount : int
-        What was done in them: bytes, multiply-adds or tokens.
+        Bytes, multiply-adds or tokens in this time.
     counters : Counters or None
-        What the engine counted meanwhile.
+        What the engine counted in this time.
     output : mapping
-        What was computed, under names: the same name means the same thing in every
-        repetition, setting and case, and must have the same value.
+        The outputs by name. The same name must have the same value in every repetition,
+        setting and case.
     """
 
     seconds: float
@@ -62,10 +62,10 @@ class Case(Protocol):
     Attributes
     ----------
     name : str
-        Unique in a run.
+        Is unique in a run.
     kind : "read", "multiply", "decode", "dense", "gemm", "prefill" or "batch"
     size : int
-        Context, tokens of the prompt, or sequences; 0 where it has none.
+        Context, tokens of the prompt, or number of sequences; 0 if it has none.
     """
 
     name: str
@@ -76,13 +76,13 @@ class Case(Protocol):
 
 
 def prompt(model: BitNetModel, length: int, sequence: int = 0) -> list[int]:
-    """Arbitrary token ids; those of a shorter length are their beginning."""
+    """Arbitrary token ids. A shorter prompt is the beginning of a longer one."""
     rng = np.random.default_rng(sequence)
     return [int(rng.integers(model.vocab_size)) for _ in range(length)]
 
 
 def digest(logits: Float32) -> str:
-    """Stands for the bits of logits."""
+    """A digest of the bits of logits."""
     return hashlib.blake2b(logits.tobytes(), digest_size=16).hexdigest()
 
 
@@ -93,8 +93,8 @@ class Sequences:
         self._model, self.context = model, context
 
     def first(self, count: int, tokens: int, engine: MeasuredEngine) -> list[Sequence]:
-        """New sequences that have a prompt of `context` + 1 positions, and the first of their
-        tokens: it is not measured, because it wakes the threads and copies blocks."""
+        """New sequences with a prompt of `context` + 1 positions and their first token. That token
+        is not measured, because it wakes the threads and copies blocks."""
         prompts = [prompt(self._model, self.context + 1, i) for i in range(count)]
         sequences = [
             engine.sequence(
@@ -106,15 +106,15 @@ class Sequences:
         return sequences
 
     def names(self, sequence: int, tokens: list[int]) -> dict[str, object]:
-        """New tokens of a sequence under names that every case shares."""
+        """New tokens of a sequence, under names that are the same in every case."""
         return {
             f"context {self.context}, sequence {sequence}, token {i}": token
             for i, token in enumerate(tokens)
         }
 
     def measure(self, count: int, tokens: int, engine: MeasuredEngine) -> Measured:
-        """Greedy tokens of so many sequences, one of each in a pass, by the engine that
-        `generate` uses."""
+        """Greedy tokens of `count` sequences, one of each in a pass, by the engine that `generate`
+        uses."""
         sequences = self.first(count, tokens, engine)
         before, start = engine.counters(), time.perf_counter()
         engine.advance(*sequences, to_end=True)
@@ -129,7 +129,7 @@ class Sequences:
 
 
 class FirstToken:
-    """Tells whoever waits for less than the end that there is a token."""
+    """A listener that lets `advance` with `to_end=False` return after the first token."""
 
     def __init__(self) -> None:
         self.unread = False
@@ -159,8 +159,8 @@ class Decode:
 
 
 class DenseDecode:
-    """`Decode` on a copy of the weights that is laid out to be read as a whole: what skipping is
-    worth, and that it changes no token."""
+    """`Decode` on a copy of the weights that is read as a whole. Shows how much skipping gains, and
+    that it changes no token."""
 
     kind = "dense"
 
@@ -174,7 +174,7 @@ class DenseDecode:
 
 
 class Gemm:
-    """All projections of a prompt by themselves, quantisation of their inputs included."""
+    """Only the projections of a prompt, including the quantisation of their inputs."""
 
     kind = "gemm"
 
@@ -200,7 +200,7 @@ class Gemm:
 
 
 class Prefill:
-    """A prompt into an empty cache, up to the logits of its last token."""
+    """A prompt in an empty cache, up to the logits of its last token."""
 
     kind = "prefill"
 

@@ -1,5 +1,5 @@
-"""Whether every setting computes what the scalar tier computes: a fast kernel that computes
-nothing is an old story."""
+"""Checks that every setting computes what the scalar tier computes, because a wrong kernel can
+easily be fast."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ NEW_TOKENS = 8
 def check_against_scalar(
     model: BitNetModel, plan: Plan, use: Callable[[Setting], MeasuredEngine]
 ) -> dict[str, Any]:
-    """A short run under each setting must give the tokens and the last logits of the scalar one.
+    """Check that a short run under each setting gives the tokens and the last logits of the scalar
+    tier.
 
     Parameters
     ----------
     use : callable
-        Makes a setting the current one and gives its engine.
+        Makes a setting the current one and returns its engine.
 
     Returns
     -------
     dict
-        prompt_tokens, tokens (ids), logits (digest of the last ones), settings.
+        prompt_tokens, tokens (ids), logits (digest of the last logits), settings.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """From samples to figures: rates, their limits, and the share of the limit that was reached.
 
-A share is taken within each round, against the limit measured in that round under the same
-setting; then come median and range over the rounds.
+A share is computed within each round, with the limit that was measured in that round under the same
+setting. Median and range are over the rounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Row", "Spread", "make_rows"]
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and most over the rounds."""
+    """Median, lowest and highest value over the rounds."""
 
     median: float
     low: float
@@ -39,24 +39,24 @@ class Row:
     case, kind, size, tier, threads
         As in `Sample`.
     seconds : Spread
-        Of a token (decode, dense), a prompt (gemm, prefill), a pass (batch); of a repetition for
-        limits.
+        Time of a token (decode, dense), a prompt (gemm, prefill) or a pass (batch); for limits, of
+        a repetition.
     rate : Spread
-        Per second: bytes (read), int8 multiply-adds (multiply), else tokens of all sequences.
+        Per second: bytes (read), int8 multiply-adds (multiply), otherwise tokens of all sequences.
     limit : Spread or None
         The tokens per second that the limit allows: bandwidth for decode and dense, int8 peak for
         gemm, prefill and batch. None for the limits themselves.
     limit_share : Spread or None
-        Rate / limit: for decode this is MBU.
+        rate / limit. For decode this is MBU.
     outside_kernels : Spread or None
-        Share of the time that was not spent within parallel regions.
+        Share of the time outside parallel regions.
     scaling : Spread or None
-        Rate / rate with the fewest threads of the same tier.
+        rate / (rate with the fewest threads of the same tier).
     relative : Spread or None
-        Decode and batch: rate / rate of one sequence at the shortest context. Dense: rate of
-        decode, which skips, / rate.
+        For decode and batch: rate / (rate of one sequence at the shortest context). For dense:
+        (rate of decode, which skips) / rate.
     traffic : Traffic or None
-        Decode, dense: bytes read for a token.
+        For decode and dense: bytes read for a token.
     """
 
     case: str
@@ -82,14 +82,14 @@ def make_rows(
     multiply_adds: int,
     traffic: Callable[[Sample], Traffic],
 ) -> list[Row]:
-    """Rows in the order in which cases and settings first came.
+    """Rows in the order in which cases and settings first appear.
 
     Parameters
     ----------
     multiply_adds : int
         Ternary multiply-adds of one token.
     traffic : callable (Sample) -> Traffic
-        Bytes of one token of a sample of decode or dense.
+        Bytes of one token, for a sample of decode or dense.
     """
     groups: dict[Key, list[Sample]] = {}
     for sample in samples:
@@ -108,7 +108,7 @@ def _row(
     rates = [sample.rate for sample in group]
     limits = cost = scaling = relative = outside = None
     if first.kind in ("decode", "dense"):
-        cost = traffic(first)  # all compute the same, and so read the same
+        cost = traffic(first)  # all samples compute the same, so they read the same
         limits = [sample.rate / cost.total for sample in groups["read", tier, threads]]
     elif first.kind in ("gemm", "prefill", "batch"):
         limits = [sample.rate / multiply_adds for sample in groups["multiply", tier, threads]]
@@ -143,7 +143,7 @@ def _row(
 
 
 def _units(sample: Sample) -> float:
-    """Of what `Row.seconds` speaks: tokens, prompts, passes, repetitions."""
+    """How many of the unit of `Row.seconds` a sample has: tokens, prompts, passes, repetitions."""
     if sample.kind in ("decode", "dense"):
         return sample.amount
     return sample.amount / sample.size if sample.kind == "batch" else 1

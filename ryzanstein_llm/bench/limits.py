@@ -1,4 +1,4 @@
-"""The limits: streaming reads from memory, and int8 multiply-adds on registers."""
+"""The limits: streaming reads from memory, and int8 multiply-adds in registers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ __all__ = ["MultiplyLimit", "ReadLimit", "measure_limits"]
 
 
 def measure_limits(n_threads: int, *, read_bytes: int = 512 << 20, seconds: float = 0.15) -> Limits:
-    """Both limits of this machine now, with the tier in use.
+    """Measure both limits of this machine now, with the tier in use.
 
     Parameters
     ----------
     n_threads : int in 1..1024
     read_bytes : int in 2 ** 20..2 ** 40, a multiple of 4096
-        Size of the array that is read: far above the CPU's caches, or it is their speed.
+        Size of the array that is read. It must be far larger than the CPU's caches; otherwise their
+        speed is measured.
     seconds : float in (0, 3600]
-        About how long each is measured.
+        About how long each limit is measured.
 
     Raises
     ------
@@ -42,8 +43,9 @@ class ReadLimit:
     name, kind, size = "read", "read", 0
 
     def __init__(self, nbytes: int, seconds: float) -> None:
-        self._memory = Arena().allocate(nbytes)  # on huge pages, as weights are
-        self._memory.fill(1)  # pages never written are one page of zeros, which fits a cache
+        self._memory = Arena().allocate(nbytes)  # on huge pages, like weights
+        # unwritten pages would all be the same page of zeros, which fits into a cache
+        self._memory.fill(1)
         self._seconds = seconds
 
     def measure(self, engine: MeasuredEngine | None, n_threads: int) -> Measured:
@@ -63,7 +65,7 @@ class MultiplyLimit:
 
     def measure(self, engine: MeasuredEngine | None, n_threads: int) -> Measured:
         rounds = 1000
-        # on one thread: on a busy machine most of a short time is waiting for the others
+        # on one thread, because on a busy machine threads mostly wait for each other at first
         while (once := multiply_seconds(rounds, 1)[0]) < 0.1 * self._seconds:
             rounds *= 2
         multiply_seconds(rounds, n_threads)  # not counted: wakes the threads

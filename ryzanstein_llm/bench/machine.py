@@ -1,4 +1,4 @@
-"""The machine card: without it a figure means nothing a month later."""
+"""The machine card: what a figure was measured with and on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMIT_VARIABLE = "RYZANSTEIN_COMMIT"
 
 
 def machine_card() -> dict[str, Any]:
-    """What ran, and on what; None where that is not known.
+    """The software that ran and the machine it ran on. Values that are not known are None.
 
     Returns
     -------
@@ -63,8 +63,8 @@ def _ram_bytes() -> int | None:
 
 
 def _commit() -> str | None:
-    """The commit of a source tree, with `+` after it if files differ; None for an installed
-    package, unless the environment says."""
+    """The commit of a source tree, followed by `+` if files differ. None for an installed package,
+    unless the environment variable says."""
     if COMMIT_VARIABLE in os.environ:
         return os.environ[COMMIT_VARIABLE] or None
     tree = PACKAGE.parent
@@ -89,7 +89,7 @@ def _git(tree: Path, *arguments: str) -> str | None:
 
 
 def _compiler() -> str | None:
-    """What the kernels were compiled with, as it left its name in them."""
+    """The compiler of the kernels, from the name that it left in them."""
     try:
         found = re.search(
             rb"GCC: \([^)\0]*\) [\d.]+|clang version [\d.]+", Path(cpu.__file__).read_bytes()

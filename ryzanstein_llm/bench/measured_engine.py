@@ -1,4 +1,4 @@
-"""An engine that keeps count of what its passes cost."""
+"""An engine that counts the costs of its passes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Counters", "MeasuredEngine"]
 
 @dataclass(frozen=True)
 class Counters:
-    """What has added up since an engine was made; subtract an earlier one for a stretch between.
+    """Counts since an engine was made. The difference of two gives the counts between them.
 
     Attributes
     ----------
     kernel_seconds : float
         Time within parallel regions, as the calling thread sees it.
     head_rows : int
-        Rows of the head whose logits were computed to choose tokens.
+        Number of rows of the head whose logits were computed to choose tokens.
     skipping : tuple of int
-        As `Workspace.skipping`.
+        See `Workspace.skipping`.
     """
 
     kernel_seconds: float
@@ -42,7 +42,7 @@ class Counters:
 
     @property
     def densities(self) -> Densities:
-        """Shares of what might have been skipped that were read."""
+        """Shares of the rows and columns that could be skipped but were read."""
         rows_read, rows_seen, columns_read, columns_seen = self.skipping
         return Densities(
             rows_read / rows_seen if rows_seen else None,
@@ -51,13 +51,13 @@ class Counters:
 
 
 class MeasuredEngine(Engine):
-    """The engine of a model with another number of threads, on the same weights and with the same
-    keys and values, so that several numbers of threads are measured on one copy of both.
+    """The engine of a model with another number of threads, on the same weights, keys and values,
+    so that several numbers of threads are measured on one copy of them.
 
     Parameters
     ----------
     engine : Engine
-        Whose keys and values it shares.
+        The engine whose keys and values it shares.
     n_threads : int
     graph : CausalLM, optional
         Another copy of the weights.
@@ -78,5 +78,5 @@ class MeasuredEngine(Engine):
         return answers
 
     def project(self, x: Float32, matrix: TernaryMatrix, out: Float32) -> None:
-        """out (n, rows) = matrix @ int8(x), x (n, columns): a projection by itself."""
+        """Compute one projection: out (n, rows) = matrix @ int8(x), with x (n, columns)."""
         norm_project(x, None, 1e-5, [matrix], [out], self._space)

@@ -10,14 +10,14 @@ FIELDS = ("Rss", "Pss", "Anonymous", "Private_Clean", "Private_Dirty", "Shared_C
 
 
 def memory_in_use(rollup: Path = Path("/proc/self/smaps_rollup")) -> dict[str, int] | None:
-    """Bytes resident now, by kind; None where the system does not say.
+    """Bytes resident now, by kind; None if the system does not say.
 
     Returns
     -------
     dict
-        The kernel's own `rss`, `pss`, `anonymous`, `private_clean`, `private_dirty` and
-        `shared_clean`, and what they amount to: `private`, which no other process can share
-        (anonymous), and `mapped`, pages of files that any number of processes share.
+        `rss`, `pss`, `anonymous`, `private_clean`, `private_dirty` and `shared_clean` as the
+        operating system counts them; `private` (equal to `anonymous`), which no other process can
+        share; and `mapped` (the rest of `rss`), pages of files, which processes share.
     """
     found = _fields(rollup)
     if found is None or not {*FIELDS} <= found.keys():
@@ -29,12 +29,12 @@ def memory_in_use(rollup: Path = Path("/proc/self/smaps_rollup")) -> dict[str, i
 
 
 def peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
-    """Most bytes that were resident at once; None where the system does not say."""
+    """The most bytes that were resident at once; None if the system does not say."""
     return (_fields(status) or {}).get("VmHWM")
 
 
 def _fields(path: Path) -> dict[str, int] | None:
-    """Lines `Name:  123 kB` of a file of /proc, in bytes."""
+    """The lines `Name:  123 kB` of a file in /proc, in bytes."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:

@@ -1,4 +1,4 @@
-"""What one run measures: checked options, and what they default to."""
+"""What one run measures: checked options, and their defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..validation import check_choice, check_int
 __all__ = ["Plan", "Setting", "make_plan"]
 
 MAX_POSITIONS = 1 << 20
-BATCH_CONTEXT = 16  # positions each sequence of a batch has before it is timed
+BATCH_CONTEXT = 16  # positions of each sequence of a batch before it is timed
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,23 @@ class Plan:
     Attributes
     ----------
     settings : tuple of Setting
-        Each case is run under each, next to each other.
-    contexts : tuple of int, or None for what suits the model
-        Positions in the cache when decoding begins.
+        Each case runs under all settings, one after the other.
+    contexts : tuple of int, or None
+        Positions in the cache when decoding begins. None: chosen for the model.
     prefill : tuple of int, or None
-        Lengths of prompts.
+        Lengths of prompts. None: chosen for the model.
     batches : tuple of int
         Sequences in one pass.
     repetitions : int
-        Recorded rounds; one more goes before them, unrecorded.
+        Number of recorded rounds. One more round before them is not recorded.
     tokens : int
-        Tokens timed in one repetition of decoding.
+        Tokens that are timed in one repetition of decoding.
     read_bytes : int
-        Size of the array whose reading is timed; far above any cache unless quick.
+        Size of the array whose reading is timed. Unless quick, it is far larger than any cache.
     limit_seconds : float
         About how long a limit is measured in one repetition.
     start_tokens : int
-        Tokens a fresh process decodes before its memory is looked at.
+        Tokens that a fresh process decodes before its memory is measured.
     """
 
     settings: tuple[Setting, ...]
@@ -65,17 +65,17 @@ class Plan:
 
     @property
     def fastest(self) -> Setting:
-        """The first tier with most threads: for what is not timed, and for starting."""
+        """The first tier with the most threads, for starts and for everything that is not timed."""
         tier = self.settings[0].tier
         return Setting(tier, max(setting.threads for setting in self.settings))
 
     def contexts_for(self, context_length: int) -> tuple[int, ...]:
-        """Contexts that fit a model, with the tokens decoded after them.
+        """Contexts that fit a model together with the tokens that are decoded after them.
 
         Raises
         ------
         InvalidParameterError
-            If one that was asked for does not fit, or none does.
+            If a given context does not fit.
         """
         most = context_length - self.tokens - 2
         if self.contexts is None:
@@ -86,7 +86,7 @@ class Plan:
         return self.contexts
 
     def prefill_for(self, context_length: int) -> tuple[int, ...]:
-        """Prompt lengths that fit a model. Errors as `contexts_for`."""
+        """Prompt lengths that fit a model. Raises what `contexts_for` raises."""
         if self.prefill is None:
             return tuple(n for n in (32, 128, 512) if n <= context_length) or (context_length,)
         for tokens in self.prefill:
@@ -94,7 +94,7 @@ class Plan:
         return self.prefill
 
     def batches_for(self, context_length: int) -> tuple[int, ...]:
-        """Batch sizes; none where the context is too short for a batch's prompts."""
+        """Batch sizes; none if the context is too short for the prompts of a batch."""
         return self.batches if BATCH_CONTEXT + self.tokens + 2 <= context_length else ()
 
 
@@ -112,7 +112,7 @@ def make_plan(
     Raises
     ------
     InvalidParameterError
-        If one is out of range.
+        If an option is out of range.
     """
     threads = (None,) if n_threads is None else _several("n_threads", n_threads)
     counts = [choose_threads(count).count for count in threads]
@@ -134,7 +134,7 @@ def make_plan(
 
 
 def _several(name: str, values: Any) -> tuple[Any, ...]:
-    """One value, or each of several, without repeats and in order."""
+    """One or several values as a tuple, in order and without repeats."""
     if isinstance(values, (str, bytes)):
         values = (values,)
     try:

@@ -1,4 +1,4 @@
-"""What a run found, for programs; `text()` for people."""
+"""The results of a run, as data and as text."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ class BenchReport:
     ----------
     machine : dict
         The machine card: cpu, cores_allowed, physical_cores, cpu_quota, features, ram_bytes, os,
-        python, numpy, version, commit, compiler; None where not known.
+        python, numpy, version, commit, compiler. Values that are not known are None.
     model : dict
-        name, family, parameters, weight_bytes, mapped_weights (whether this process had them from a
-        file of packed weights), multiply_adds (ternary, of a token), vocab_size,
+        name, family, parameters, weight_bytes, mapped_weights (whether this process mapped them
+        from a file of packed weights), multiply_adds (ternary ones of a token), vocab_size,
         context_length, kv_dtype, weight_format, kv_bytes_per_token, random_weights, sparse_gates.
     options : dict
         settings, contexts, prefill, batches, repetitions, tokens, read_bytes, start_tokens, quick.
     check : dict or None
-        What every setting was found to compute like the scalar tier; None if not looked at.
+        The outputs that were equal to those of the scalar tier in every setting; None if they were
+        not compared.
     rows : list of Row
         Limits and cases under each setting, as medians and ranges.
     samples : list of Sample
         All repetitions, in the order in which they were measured.
     starts : list of Start
-        Fresh processes: load time and memory, for each round one that packs the weights, and, if
+        Load time and memory of fresh processes. Each round has one that packs the weights and, if
         the model has a file of packed weights, one that maps it.
     """
 
@@ -57,12 +58,12 @@ class BenchReport:
     starts: Sequence[Start]
 
     def row(self, case: str, tier: str | None = None, threads: int | None = None) -> Row:
-        """The row of a case, as `"decode at 16"`; the first one, unless a setting is given.
+        """The row of a case such as `"decode at 16"`: the first one, unless a setting is given.
 
         Raises
         ------
         KeyError
-            If there is none.
+            If there is no such row.
         """
         for row in self.rows:
             if row.case == case and tier in (None, row.tier) and threads in (None, row.threads):
@@ -71,23 +72,25 @@ class BenchReport:
 
     @property
     def load_seconds(self) -> Spread:
-        """Opening the model in a fresh process that packs its weights, tokenizer included."""
+        """Time to open the model, including its tokenizer, in a fresh process that packs its
+        weights."""
         return Spread.of(start.load_seconds for start in self._starts(mapped=False))
 
     @property
     def load_seconds_without_tokenizer(self) -> Spread:
-        """The same less the time of the tokenizer alone."""
+        """`load_seconds` without the time of the tokenizer."""
         return _without_tokenizer(self._starts(mapped=False))
 
     @property
     def mapped_load_seconds(self) -> Spread | None:
-        """Opening it where packed weights are on disk; None if the model keeps none."""
+        """Time to open the model in a fresh process that maps packed weights. None if the model
+        keeps none."""
         starts = self._starts(mapped=True)
         return Spread.of(start.load_seconds for start in starts) if starts else None
 
     @property
     def mapped_load_seconds_without_tokenizer(self) -> Spread | None:
-        """The same less the time of the tokenizer alone."""
+        """`mapped_load_seconds` without the time of the tokenizer."""
         starts = self._starts(mapped=True)
         return _without_tokenizer(starts) if starts else None
 
@@ -95,7 +98,7 @@ class BenchReport:
         return [start for start in self.starts if start.mapped is mapped]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has. `traffic` gets its `total`."""
+        """Everything, in types that JSON has. `traffic` also has its `total`."""
         loads = {name: getattr(self, name) for name in LOADS}
         rows = []
         for row in self.rows:
@@ -114,7 +117,7 @@ class BenchReport:
         }
 
     def text(self) -> str:
-        """Tables, each with its units."""
+        """The report as tables with units."""
         return as_text(blocks(self))
 
     def __repr__(self) -> str:

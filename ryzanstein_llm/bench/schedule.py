@@ -1,5 +1,5 @@
-"""Rounds: every case under every setting once, then all again, so that what the machine does
-meanwhile falls on all alike. Outputs are compared as they come."""
+"""Rounds: each round runs every case once under every setting, so that other work of the machine
+slows all of them alike. Outputs are compared as they come."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Sample:
     case : str
     kind : as in `cases.Case`
     size : int
-        Context, tokens of the prompt, or sequences; 0 for limits.
+        Context, tokens of the prompt, or number of sequences; 0 for limits.
     tier, threads
         The setting.
     round : int
-        From 0.
+        Counted from 0.
     seconds : float
     amount : int
         Bytes, multiply-adds or tokens, of all sequences together.
     kernel_seconds : float or None
-        Time within parallel regions; None for limits, which are nothing else.
+        Time within parallel regions. None for limits, which have no other time.
     head_rows : int
         Rows of the head whose stored floats were read after the screen.
     densities : Densities
-        What was read of the matrices that squared ReLU may spare.
+        The shares that were read of matrices that may be skipped in part.
     """
 
     case: str
@@ -66,17 +66,22 @@ def measure_rounds(
     step: Callable[[str], None],
     between: Callable[[], None],
 ) -> list[Sample]:
-    """Samples in the order they were taken: round after round, in each case after case, in each
-    setting after setting. A round before the first is not recorded.
+    """Measure all rounds. Each round goes through the cases, and each case through the settings.
+    One more round before the first is not recorded.
 
     Parameters
     ----------
     use : callable
-        Makes a setting the current one and gives its engine.
+        Makes a setting the current one and returns its engine.
     step : callable
-        Told what was done, for progress.
+        Called with the name of each case that was measured, for progress.
     between : callable
         Called after each recorded round.
+
+    Returns
+    -------
+    list of Sample
+        In the order in which they were measured.
 
     Raises
     ------

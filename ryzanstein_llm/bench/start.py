@@ -1,6 +1,6 @@
-"""Starting: what a fresh process takes to open a model, and what memory it then has.
+"""Starting: the time that a fresh process takes to open a model, and the memory it has then.
 
-Only a new process tells: this one has loaded, measured and freed before.
+This needs a new process, because the present one has already loaded, measured and freed things.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _in_fresh_process(**request)
 
 @dataclass(frozen=True)
 class Start:
-    """A fresh process: open the model, decode some tokens, look at the memory.
+    """A fresh process that opened the model, decoded some tokens and measured its memory.
 
     Attributes
     ----------
@@ -46,15 +46,16 @@ class Start:
         Whether the weights were mapped from a file of packed weights, or packed from the
         checkpoint.
     load_seconds : float
-        `BitNetModel(...)`, with its tokenizer. Files are in the page cache, imports are done.
+        Time of `BitNetModel(...)`, including its tokenizer. Files are in the page cache, and
+        imports are done.
     tokenizer_seconds : float
-        The tokenizer alone.
+        Time of the tokenizer alone.
     peak_bytes : int or None
-        Most memory resident at once, loading included.
+        The most memory that was resident at once, including loading.
     memory : dict or None
         See `memory_in_use`.
     tokens : list of int
-        What was decoded.
+        The tokens that were decoded.
     """
 
     mapped: bool
@@ -73,12 +74,12 @@ def measure_start(
     tokens: int,
     packed_cache: Path | None = None,
 ) -> Start:
-    """One start in a process of its own.
+    """Measure one start in a process of its own.
 
     Parameters
     ----------
     packed_cache : Path, optional
-        The directory for packed weights; without it they are packed.
+        The directory of packed weights. None: the process packs the weights.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def _in_fresh_process(
     packed_cache: str | bool,
     result: str,
 ) -> None:
-    """What that process does; writes a `Start` as JSON to the file `result`."""
+    """The work of that process. Writes a `Start` as JSON to the file `result`."""
     start = time.perf_counter()
     model = BitNetModel(
         path,

@@ -18,7 +18,7 @@ KEYS = ("tier", "threads", "context", "tokens", "sequences")
 
 
 class Report(Protocol):
-    """What a `BenchReport` has to tell."""
+    """What is read of a `BenchReport`."""
 
     @property
     def machine(self) -> dict[str, Any]: ...
@@ -182,7 +182,7 @@ def _starting(report: Report) -> dict[str, str]:
 def _start_of(
     name: str, how: str, report: Report, mapped: bool, load: Spread, without_tokenizer: Spread
 ) -> dict[str, str]:
-    """Lines about starts of one kind, whose names begin or end alike."""
+    """Lines about starts of one kind: those that map packed weights, or those that pack them."""
     starts = [start for start in report.starts if start.mapped is mapped]
     facts = {
         name: f"{_spread(load, digits=2)} s in a fresh process {how}, "
@@ -257,7 +257,7 @@ def _megabytes(row: Row) -> str:
 
 
 def _density(attribute: str) -> Callable[[Row], str]:
-    """Share of the rows of `up` or the columns of `down` that was read."""
+    """The share of the rows of `up` or of the columns of `down` that was read."""
 
     def cell(row: Row) -> str:
         found = None if row.traffic is None else getattr(row.traffic.densities, attribute)

@@ -1,5 +1,5 @@
-"""What a token costs: bytes read, by the shapes of the weights and by what was skipped of them, and
-multiply-adds."""
+"""The costs of a token: bytes read, from the shapes of the weights and the shares that were read,
+and multiply-adds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Densities", "Traffic", "bytes_per_token", "multiply_adds_per_token"]
 
 @dataclass(frozen=True)
 class Densities:
-    """What decoding read of the matrices that squared ReLU may spare.
+    """The shares that decoding read of the matrices that it may skip in part.
 
     Attributes
     ----------
     rows : float or None
-        Share of the rows of `up`; None where `up` is always read as a whole.
+        Share of the rows of `up`; None if `up` is always read as a whole.
     columns : float or None
-        Share of the columns of `down`, likewise.
+        Share of the columns of `down`; None if `down` is always read as a whole.
     """
 
     rows: float | None = None
@@ -47,13 +47,13 @@ class Traffic:
     ternary : float
         Codes of all projections.
     head : float
-        The screen, or the full head where there is none.
+        The screen, or the full head if there is no screen.
     head_rows : float
-        Rows of the head that the screen left in question.
+        The rows of the head that are read after the screen.
     cache : float
-        Keys and values of the positions before it, and its own.
+        Keys and values of the token and of the positions before it.
     densities : Densities
-        What was read of the matrices that need not be read as a whole.
+        The shares that were read of matrices that may be skipped in part.
     """
 
     ternary: float
@@ -71,9 +71,9 @@ class Traffic:
 def bytes_per_token(
     graph: Any, layout: KVLayout, context: float, head_rows: float, densities: Densities
 ) -> Traffic:
-    """Bytes read by greedy decoding of one token of one sequence.
+    """Bytes that greedy decoding reads for one token of one sequence.
 
-    Small things are left out: norms, one row of the embedding, activations.
+    Small parts are left out: norms, one row of the embedding, activations.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def bytes_per_token(
     head_rows : float
         Mean number of rows of the head whose stored floats were read.
     densities : Densities
-        As they were counted.
+        As counted in the same run.
     """
     matrices = [matrix for layer in graph.layers for matrix in layer.matrices]
     ternary = sum(matrix.read_bytes * densities.of(matrix) for matrix in matrices)
@@ -97,5 +97,5 @@ def bytes_per_token(
 
 
 def multiply_adds_per_token(graph: Any) -> int:
-    """Ternary multiply-adds of one token: those of all projections, none of head and attention."""
+    """Ternary multiply-adds of one token: those of all projections, without head and attention."""
     return sum(matrix.rows * matrix.columns for layer in graph.layers for matrix in layer.matrices)

@@ -1,7 +1,7 @@
 """Checkpoints on disk. This package knows files and tensors, and no models.
 
-`open_checkpoint` checks everything that can be wrong with the files themselves, so that what it
-returns can be trusted to hold what its headers say. Whether that fits a model is for `models`.
+`open_checkpoint` checks everything that can be wrong with the files themselves, so its result holds
+what the headers say. `models` checks whether that fits a model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Checkpoint", "Tensor", "TensorInfo", "open_checkpoint"]
 
 
 def open_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
-    """Open a checkpoint for reading; no tensor data are read yet.
+    """Open a checkpoint for reading. No tensor data are read yet.
 
     Parameters
     ----------

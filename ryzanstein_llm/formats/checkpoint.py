@@ -1,4 +1,4 @@
-"""A checkpoint as files: JSON settings and named tensors. Knows nothing of models."""
+"""A checkpoint as files: JSON settings and named tensors. Knows no models."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = ["Checkpoint", "Tensor"]
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: `array` is read-only and of the type in `formats.dtypes.CARRIERS`, so BF16
-    comes as uint16 bit patterns, F16 as float16, U8 as uint8."""
+    """One tensor. `array` is read-only and has the type that `formats.dtypes.CARRIERS` gives: BF16
+    is uint16 bit patterns, F16 is float16, U8 is uint8."""
 
     name: str
     dtype: str
@@ -32,23 +32,23 @@ class Tensor:
 
 
 class Checkpoint:
-    """An open checkpoint; a context manager. Use `formats.open_checkpoint` to make one.
+    """An open checkpoint, and a context manager. `formats.open_checkpoint` makes one.
 
-    Reading from several threads at once is fine. Arrays stay valid after `close()`; asking for
-    further tensors then raises `ClosedError`.
+    Several threads may read at once. Arrays stay valid after `close()`, but asking for further
+    tensors raises `ClosedError`.
 
     Attributes
     ----------
     path : Path
-        What was given, absolute.
+        The given path, made absolute.
     config, generation_config, tokenizer_config : dict[str, Any]
         The files `config.json` (required), `generation_config.json` and `tokenizer_config.json`
-        ({} where absent).
+        ({} if absent).
     tokenizer_path : Path or None
-        `tokenizer.json`, where there is one.
+        `tokenizer.json`, if there is one.
     chat_template : str or None
-        From `chat_template.jinja`, else from `tokenizer_config.json` (its template called
-        `default` where it has several).
+        From `chat_template.jinja`, else from `tokenizer_config.json` (if that has several, the one
+        called `default`).
     files : list[Path]
         The weight files.
     """
@@ -89,7 +89,7 @@ class Checkpoint:
             self._holders[name] = file
 
     def _compare_with_index(self, located: WeightFiles) -> None:
-        # Tensors that a shard holds beyond the index are served too, as transformers does.
+        # Tensors that are in a shard but not in the index are accepted, as in transformers.
         assert located.tensor_files is not None
         for name, path in located.tensor_files.items():
             holder = self._holders.get(name)
@@ -108,7 +108,7 @@ class Checkpoint:
         return name in self._holders
 
     def info(self, name: str) -> TensorInfo:
-        """Type, shape and file of a tensor. Raises `FormatError` if there is none of this name."""
+        """Type, shape and file of a tensor. Raises `FormatError` if no tensor has this name."""
         return self._holder(name).infos[name]
 
     def tensor(
@@ -118,7 +118,7 @@ class Checkpoint:
         dtypes: Collection[str] | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Tensor:
-        """A tensor, as a view of the file wherever its alignment allows.
+        """A tensor, as a view of the file if its alignment allows that.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Checkpoint:
         Raises
         ------
         FormatError
-            There is no such tensor, or its dtype or shape is another; the message names the file,
+            There is no such tensor, or it has another dtype or shape. The message names the file,
             the tensor, and what was expected and found.
         ClosedError
             After `close()`.
@@ -147,13 +147,13 @@ class Checkpoint:
         return Tensor(name, info.dtype, holder.array(name))
 
     def release(self, name: str) -> None:
-        """Let the operating system drop the pages of a tensor that was read and copied
-        elsewhere. Best effort; arrays that view it stay valid and are read again from disk."""
+        """Let the operating system drop the pages of a tensor that was copied elsewhere (best
+        effort). Views of it stay valid, and are read from disk again."""
         self._holder(name).release(name)
 
     def digest(self) -> str:
-        """A cheap identity, 32 hexadecimal digits: config, and header, size and modification
-        time of every weight file. The tensor data are not read."""
+        """A digest that is quick to compute, 32 hexadecimal digits: of the config, and of the
+        header, size and modification time of every weight file. The tensor data are not read."""
         digest = hashlib.blake2b(digest_size=16)
         config = json.dumps(self.config, sort_keys=True).encode("ascii")
         for part in [config, *(part for file in self._open for part in _identity(file))]:
@@ -162,12 +162,12 @@ class Checkpoint:
         return digest.hexdigest()
 
     def content_digest(self) -> str:
-        """32 hexadecimal digits of every byte of the weight files, which are read for it.
+        """A digest of every byte of the weight files, 32 hexadecimal digits. Reads all of them.
 
         Raises
         ------
         OSError
-            If one cannot be read.
+            If a file cannot be read.
         """
         digest = hashlib.blake2b(digest_size=16)
         for path in self.files:
@@ -178,7 +178,7 @@ class Checkpoint:
         return digest.hexdigest()
 
     def is_unchanged(self) -> bool:
-        """Whether the weight files still have the size and the time they were opened with."""
+        """Whether the weight files still have the size and time that they had when opened."""
         try:
             found = [path.stat() for path in self.files]
         except OSError:
@@ -194,7 +194,7 @@ class Checkpoint:
             raise FormatError(f"{places}: tensor {name!r} is missing") from None
 
     def close(self) -> None:
-        """Close the files. Arrays that were handed out keep their part of the mapping alive."""
+        """Close the files. Arrays that were returned keep the mapping alive that they view."""
         for file in self._open:
             file.close()
 

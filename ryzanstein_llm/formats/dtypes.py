@@ -32,8 +32,8 @@ BITS: dict[str, int] = {
     "C64": 64,
 }
 
-# NumPy has no bfloat16 and no 8-bit float: those are carried as unsigned integers of their
-# size, bits unchanged. Types narrower than a byte have no carrier. Files are little-endian.
+# NumPy has no bfloat16 and no 8-bit float. They become unsigned integers of the same size with
+# the same bits. Types narrower than a byte have no NumPy type. Files are little-endian.
 CARRIERS: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype("u1"),
     "U8": np.dtype("u1"),

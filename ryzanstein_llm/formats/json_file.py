@@ -11,7 +11,7 @@ from ..errors import CheckpointNotFoundError, FormatError
 __all__ = ["MAX_TEXT_BYTES", "parse_json_object", "read_bytes", "read_json_object", "read_text"]
 
 # The largest such file of a released ternary model is a 17 MB tokenizer; config and index
-# files stay under 1 MB. The bound only keeps a wrong file from filling the memory.
+# files have less than 1 MB. The limit only keeps a wrong file from filling the memory.
 MAX_TEXT_BYTES = 64 << 20
 
 
@@ -36,29 +36,29 @@ def read_bytes(path: Path, *, limit: int = MAX_TEXT_BYTES) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark. Errors as `read_bytes`, or
-    `FormatError` when the bytes are not UTF-8."""
+    """The text of a UTF-8 file, without a byte order mark. Raises what `read_bytes` raises, and
+    `FormatError` if the bytes are not UTF-8."""
     return _decode(read_bytes(path), path)
 
 
 def read_json_object(path: Path, *, unique: bool = False) -> dict[str, Any]:
-    """The object (never a list or a scalar) in a JSON file. Errors as `read_text`, or
-    `FormatError` when the text is not JSON or not an object; `unique` as below."""
+    """The object (never a list or a scalar) in a JSON file. Raises what `read_text` raises, and
+    `FormatError` if the text is not JSON or not an object. `unique`: see `parse_json_object`."""
     return parse_json_object(read_bytes(path), path, unique=unique)
 
 
 def parse_json_object(
     data: bytes, path: Path, *, what: str = "", unique: bool = False
 ) -> dict[str, Any]:
-    """The JSON object in `data`, bytes that were read from `path`.
+    """The JSON object in the bytes `data`, which were read from `path`.
 
     Parameters
     ----------
     what : str
         The part of the file, for messages; by default the whole file.
     unique : bool
-        Refuse a key given twice. JSON readers differ in which of the two counts, so a list of
-        tensors must not have one; in a config the last one counts, as for everybody else.
+        Refuse a key that is given twice. JSON readers differ in which of the two counts, so lists
+        of tensors must not have one. In a config the last one counts, as in most readers.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def parse_json_object(
 
 def _decode(data: bytes, path: Path, *, what: str = "") -> str:
     try:
-        return data.decode("utf-8-sig")  # a byte order mark is what Windows editors leave
+        return data.decode("utf-8-sig")  # Windows editors write a byte order mark
     except UnicodeDecodeError as error:
         raise FormatError(
             f"{path}: {what or 'text'} is not UTF-8: byte 0x{data[error.start]:02x} "

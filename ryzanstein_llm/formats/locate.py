@@ -1,4 +1,5 @@
-"""From the path a user gives to the weight files of a checkpoint. Reads the index, no weights."""
+"""From the path that a user gives to the weight files of a checkpoint. Reads the index, no
+weights."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ _SHARD_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Where a checkpoint lies.
+    """Where the files of a checkpoint are.
 
     Attributes
     ----------
     path : Path
-        What was asked for, absolute. Symbolic links are kept: in a model cache a file may be a
-        link to a place that has no `config.json` beside it.
+        The given path, made absolute. Symbolic links are not resolved: in a model cache, a file may
+        be a link to a place that has no `config.json` beside it.
     directory : Path
         Where `config.json` and `tokenizer.json` are looked for.
     files : tuple[Path, ...]
@@ -35,7 +36,7 @@ class WeightFiles:
     index : Path or None
         The index that lists them.
     tensor_files : dict[str, Path] or None
-        The file that the index says holds each tensor.
+        The file of each tensor, as the index says.
     """
 
     path: Path
@@ -50,7 +51,7 @@ def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
     None for the built-in demo model.
 
     A directory is searched for `model.safetensors`, then `model.safetensors.index.json`, then a
-    single file `*.safetensors`. Where the first two are both there the single file counts,
+    single file `*.safetensors`. If the first two are both there, `model.safetensors` counts,
     because that is what transformers loads.
 
     Raises
@@ -140,8 +141,8 @@ def _from_index(path: Path, index: Path) -> WeightFiles:
 def _is_inside(name: str) -> bool:
     """Whether a name from an index stays in the index's directory on every operating system.
 
-    Decided from the name alone: a shard may well be a symbolic link that leads out of the
-    directory, which is how model caches store it.
+    Only the name counts: the shard may be a symbolic link that leads out of the directory, as it is
+    in model caches.
     """
     windows = PureWindowsPath(name)
     return (

@@ -1,6 +1,6 @@
 """A file that appears under its name only when it is complete: written beside it, then renamed.
 
-Whoever has the old file open or mapped keeps the old one. A writer that is killed leaves a
+A process that has the old file open or mapped keeps the old one. A writer that is killed leaves a
 `.partial` file, which the next writer of the same name removes.
 """
 
@@ -19,18 +19,18 @@ __all__ = ["PARTIAL", "NewFile", "remove_leftovers"]
 
 PARTIAL = ".partial"
 
-# Written in whole blocks at multiples of this, so that Linux keeps the file in 2 MiB pieces of
-# its page cache, which it can map with one translation each. Smaller writes make small pieces.
+# The file is written in whole blocks at multiples of this. Then Linux keeps it in 2 MiB pieces of
+# its page cache, and maps each piece with one translation. Smaller writes make small pieces.
 BLOCK_BYTES = 2 << 20
 
 
 class NewFile:
-    """A context manager: leaving it normally publishes the file, by an exception drops it.
+    """A context manager. The file appears at the end of the `with` block; an exception drops it.
 
     Parameters
     ----------
     path : Path
-        Replaced if it is there.
+        An existing file is replaced.
     mode : int
         Permissions, less the umask.
     durable : bool
@@ -40,7 +40,7 @@ class NewFile:
     Raises
     ------
     OSError
-        From any method, when the disk is full, the directory is read-only, and so on.
+        From any method, if the disk is full, the directory is read-only, and so on.
     """
 
     def __init__(self, path: Path, *, mode: int = 0o666, durable: bool = True) -> None:
@@ -56,7 +56,7 @@ class NewFile:
         return self
 
     def status(self) -> os.stat_result:
-        """What the file system made of it: owner, permissions."""
+        """Owner and permissions that the file system gave to the file."""
         return os.fstat(self._descriptor)
 
     def write(self, data: NDArray[np.uint8]) -> None:
@@ -71,7 +71,7 @@ class NewFile:
                 self._flush()
 
     def overwrite_start(self, data: bytes) -> None:
-        """Put other bytes at the beginning, once everything is written."""
+        """Replace the bytes at the beginning, after everything else is written."""
         self._flush()
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._write_out(memoryview(data))
@@ -81,7 +81,7 @@ class NewFile:
         self._filled = 0
 
     def _write_out(self, data: memoryview) -> None:
-        while data:  # a write may take a part only, and the next one then says why
+        while data:  # a write may take only a part; the next one then raises the error
             data = data[os.write(self._descriptor, data) :]
 
     def __exit__(
@@ -101,12 +101,12 @@ class NewFile:
             if kind is None:
                 os.replace(self._partial, self.path)
         finally:
-            with contextlib.suppress(OSError):  # after the renaming it is gone
+            with contextlib.suppress(OSError):  # it is gone if it was renamed
                 self._partial.unlink()
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what killed writers of `path` have left. Nobody may be writing it now."""
+    """Delete what killed writers of `path` have left. No process may be writing it now."""
     with contextlib.suppress(OSError):
         for other in path.parent.iterdir():
             if other.name.startswith(path.name + ".") and other.name.endswith(PARTIAL):

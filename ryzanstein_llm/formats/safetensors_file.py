@@ -1,10 +1,10 @@
-"""One `.safetensors` file: its header, checked in full, and its bytes, mapped and never copied.
+"""One `.safetensors` file: its header, which is checked in full, and its bytes, which are mapped.
 
     u64 little-endian header length N | N bytes of JSON | tensor data
 
 The header gives each tensor `{dtype, shape, data_offsets: [begin, end)}`, with offsets counted
-from the end of the header. The library's own reader copies every tensor it returns; the offsets
-are read here so that a tensor can be a view of the file instead.
+from the end of the header. The reader of the safetensors library copies every tensor that it
+returns. This one reads the offsets, so that a tensor can be a view of the file.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .json_file import parse_json_object
 
 __all__ = ["SafetensorsFile", "TensorInfo"]
 
-# The limit of the safetensors library. A length beyond it is a file of another format.
+# The limit of the safetensors library. A larger length means a file of another format.
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 32
 
-MADV_POPULATE_READ = 22  # of Linux 5.14; Python's mmap has no name for it
+MADV_POPULATE_READ = 22  # since Linux 5.14; Python's mmap has no name for it
 
 _OTHER_FORMATS = {
     b"GGUF": "a GGUF file",
@@ -48,7 +48,7 @@ _OTHER_FORMATS = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says of one tensor; `nbytes` is its size in the file, in bytes."""
+    """What a header says about one tensor. `nbytes` is its size in the file, in bytes."""
 
     name: str
     dtype: str
@@ -61,19 +61,19 @@ class SafetensorsFile:
     """A checked, memory-mapped `.safetensors` file.
 
     The mapping is read-only and shared with every process that opens the file. The file must not
-    be truncated while it is open: the operating system answers a read beyond its end with SIGBUS.
+    be truncated while it is open, because a read beyond its end kills the process (SIGBUS).
 
     Attributes
     ----------
     path : Path
     header : bytes
-        The JSON header as it stands in the file.
+        The JSON header, as it is in the file.
     size, mtime_ns : int
-        Of the file, in bytes and nanoseconds, when it was opened.
+        Size in bytes and modification time in nanoseconds when the file was opened.
     infos : Mapping[str, TensorInfo]
-        In the order of the data.
+        By name, in the order of the data.
     metadata : dict[str, str]
-        What the header says beside tensors.
+        The `__metadata__` of the header.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class SafetensorsFile:
         Parameters
         ----------
         opener
-            As of `open`: from path and flags to a descriptor, or OSError for a file that is not
-            to be read.
+            As for `open`: takes path and flags and returns a descriptor, or raises OSError for a
+            file that must not be read.
         confirm
-            Whether the safetensors library has to agree. It opens the path once more.
+            Whether the safetensors library has to accept the file too. It opens the path again.
 
         Raises
         ------
         CheckpointNotFoundError
             The file does not exist or cannot be read.
         FormatError
-            Anything in length, header, offsets or sizes is not as the format says.
+            A length, the header, an offset or a size is not what the format says.
         """
         self.path = path
         try:
@@ -137,7 +137,7 @@ class SafetensorsFile:
                 f"is beyond the limit of {MAX_HEADER_BYTES}"
             )
         header: bytes = read(length)
-        if len(header) != length:  # the file shrank since its size was taken
+        if len(header) != length:  # the file has shrunk since its size was read
             raise FormatError(f"{self.path}: truncated: header of {len(header)}/{length} bytes")
         if not header.startswith(b"{"):
             raise FormatError(
@@ -146,12 +146,13 @@ class SafetensorsFile:
         return header
 
     def _read_entries(self) -> tuple[dict[str, tuple[int, int]], Mapping[str, TensorInfo]]:
-        """Offsets within the file, and infos, by name in the order of the data."""
+        """Offsets within the file, and infos, both by name in the order of the data."""
         entries = parse_json_object(self.header, self.path, what="header", unique=True)
         self.metadata = _strings(entries.pop("__metadata__", None))
         found = [self._read_entry(name, entry) for name, entry in entries.items()]
         found.sort(key=lambda item: (item[0], item[1]))
-        # Tensors lie end to end: a gap could hide data, an overlap lets one file inflate.
+        # Tensors must lie end to end. A gap could hide data, and with overlaps a small file could
+        # claim far more data than it has.
         position, before = 0, "the header"
         for begin, end, info in found:
             if begin != position:
@@ -202,7 +203,7 @@ class SafetensorsFile:
         return begin, end, TensorInfo(name, dtype, tuple(shape), self.path, end - begin)
 
     def _confirm(self) -> None:
-        """Have the safetensors library agree, so that nothing is read here that others refuse."""
+        """Check with the safetensors library, so that nothing is read that other readers refuse."""
         try:
             with safe_open(self.path, framework="numpy") as other:
                 names = set(other.keys())
@@ -216,8 +217,8 @@ class SafetensorsFile:
     def array(self, name: str) -> NDArray[Any]:
         """The tensor `name` (which must exist) as a read-only array of its shape.
 
-        A view of the mapping, kept alive by the view; a copy only where the file places the
-        tensor at an address that is not a multiple of its element size.
+        It is a view, which keeps the mapping alive. It is a copy only if the tensor's address in
+        the file is not a multiple of its element size.
         """
         info = self.infos[name]
         if info.dtype not in CARRIERS:
@@ -226,8 +227,8 @@ class SafetensorsFile:
             raise ClosedError(f"{self.path}: the checkpoint was closed")
         begin, end = self._offsets[name]
         try:
-            # Through a memoryview, which keeps the mapping alive: np.ndarray(buffer=mmap) does
-            # not, and its arrays crash the process when they are read after mmap.close().
+            # A memoryview keeps the mapping alive. np.ndarray(buffer=mmap) does not, and reading
+            # such an array after mmap.close() crashes the process.
             flat = np.frombuffer(memoryview(self._map)[begin:end], np.uint8)
             view: NDArray[Any] = flat.view(CARRIERS[info.dtype]).reshape(info.shape)
         except ValueError as error:  # sizes beyond NumPy's, possible when one of them is 0
@@ -240,16 +241,14 @@ class SafetensorsFile:
         return view
 
     def prefer_huge_pages(self) -> None:
-        """Have what is read from now on in pieces of 2 MiB, where the system can (best effort).
-        What was read before stays as it is."""
+        """Ask for pages of 2 MiB for everything that is read from now on (best effort)."""
         if sys.platform == "linux":
             self._advise(mmap.MADV_HUGEPAGE)
 
     def prefault(self) -> None:
-        """Have the whole file in memory and mapped, so that nothing waits for it later (best
-        effort)."""
+        """Read and map the whole file, so that nothing has to wait for it later (best effort)."""
         if sys.platform == "linux":
-            # Not MADV_WILLNEED: it reads ahead in small pieces, which cannot be mapped as one.
+            # Not MADV_WILLNEED, which reads ahead in small pieces that cannot be mapped as one.
             self._advise(MADV_POPULATE_READ)
 
     def _advise(self, advice: int) -> None:
@@ -260,7 +259,7 @@ class SafetensorsFile:
     def release(self, name: str) -> None:
         """Let the operating system drop the whole pages of `name` from memory (best effort).
 
-        Views stay valid: pages that are read again come back from the file.
+        Views stay valid; their pages are read from the file again.
         """
         if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
             return
@@ -272,7 +271,7 @@ class SafetensorsFile:
                 self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def close(self) -> None:
-        """Give up the mapping; it goes away with the last array that views it."""
+        """Release the mapping. It goes away with the last array that views it."""
         self._map = None
 
 

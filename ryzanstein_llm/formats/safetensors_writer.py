@@ -1,4 +1,4 @@
-"""Writing `.safetensors` files one tensor at a time, so that a file may exceed the memory."""
+"""Writes `.safetensors` files one tensor at a time, so that a file may be larger than memory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["TensorPlan", "encode_header", "padded", "write_data"]
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """A tensor to be written: `blocks()` yields its data in order, as arrays of any shape whose
-    bytes add up to `nbytes`."""
+    """A tensor to be written. `blocks()` yields its data in order, as arrays of any shape, with
+    `nbytes` bytes in all."""
 
     name: str
     dtype: str
@@ -34,8 +34,8 @@ class TensorPlan:
 
 
 def padded(plans: Iterable[TensorPlan], align: int) -> list[TensorPlan]:
-    """The plans, with tensors `padding.0`, `padding.1`... of zeros between them where that is
-    needed for each to begin at a multiple of `align` bytes. The format allows no gaps."""
+    """The plans, with tensors of zeros (`padding.0`, `padding.1`...) between them, so that each
+    begins at a multiple of `align` bytes. The format allows no gaps."""
     result: list[TensorPlan] = []
     for index, plan in enumerate(plans):
         result.append(plan)
@@ -49,7 +49,7 @@ def padded(plans: Iterable[TensorPlan], align: int) -> list[TensorPlan]:
 def encode_header(
     plans: Sequence[TensorPlan], metadata: Mapping[str, str] | None = None, align: int = 8
 ) -> bytes:
-    """What stands before the data of `plans`, filled up with spaces to a multiple of `align`."""
+    """The bytes before the data of `plans`, filled up with spaces to a multiple of `align`."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     position = 0
     for plan in plans:
@@ -70,7 +70,7 @@ def write_data(
     write: Callable[[NDArray[np.uint8]], object],
     written: Callable[[int], None] | None = None,
 ) -> None:
-    """Hand the data of the plans to `write`, as flat bytes, block by block.
+    """Pass the data of the plans to `write`, block by block, as flat bytes.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ cdef enum:
 cdef struct Segment:
     int64_t row          # first row of the sequence in this call
     int64_t rows
-    int64_t position     # of its first row
+    int64_t position     # position of its first row
     const uint64_t *table  # addresses of its cache blocks
     int64_t first_task
     int64_t first_partial  # split segments only
@@ -26,14 +26,14 @@ cdef struct Job:
     float scale
     int kind
     int64_t element_size
-    int64_t layer_offset   # bytes into a block
-    int64_t v_offset       # from there
+    int64_t layer_offset   # where the layer begins in a block, in bytes
+    int64_t v_offset       # counted from there
     int64_t k_scale_offset
     int64_t v_scale_offset
     const float *cosines   # (table rows, head_dim / 2), row = position
     const float *sines
     int count
-    Segment *segments      # (count,), kept by the caller
+    Segment *segments      # (count,), owned by the caller
     int64_t tokens_per_tile
     float *partials
     int64_t rows

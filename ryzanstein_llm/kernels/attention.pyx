@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Rotary embedding, cache append and attention of one layer, in one fork/join.
 
-Several sequences may share a call: each brings its rows and its table of cache
-blocks. Arithmetic per query is fixed by kernels.h; only the way the work is cut
-into tasks depends on the shape of the call.
+Several sequences may share a call, each with its rows and its table of cache
+blocks. kernels.h fixes the arithmetic of each query; only the division into tasks
+depends on the shape of the call.
 """
 import numpy as np
 
@@ -19,7 +19,7 @@ BLOCK_POSITIONS = RZ_KV_BLOCK
 MAX_HEAD_DIM = RZ_MAX_HEAD_DIM
 
 cdef enum:
-    # Segments of at most this many rows are cut by cache block as well: decoding.
+    # Segments with at most this many rows (decoding) have a task for each cache block.
     SPLIT_ROWS = 4
 
 
@@ -61,8 +61,8 @@ cdef void append_task(const void *data, Workspace space, int64_t task, int threa
 cdef void attend_tile(const Job *job, const Segment *segment, int64_t kv_head,
                       int64_t first_token, int64_t tokens, int64_t first_head, int64_t heads,
                       int64_t block_begin, int64_t block_end, float *running, float *scratch) noexcept nogil:
-    """Queries (token, head) of one KV head against blocks [begin, end); results in `running`,
-    (tokens * heads, head_dim + 2)."""
+    """Attention of the queries (token, head) of one KV head over the blocks [begin, end). The results
+    are in `running`, (tokens * heads, head_dim + 2)."""
     cdef int64_t queries = tokens * heads, hd = job.head_dim, stride = hd + 2, b, i, t, h, seen
     cdef int32_t valid[RZ_MAX_QUERIES]
     cdef float *q = scratch                       # (queries, head_dim)
@@ -74,7 +74,7 @@ cdef void attend_tile(const Job *job, const Segment *segment, int64_t kv_head,
                job.qkv + (segment.row + first_token + t) * job.qkv_stride + (kv_head * group + first_head) * hd,
                heads * hd * sizeof(float))
     for b in range(block_begin, block_end):
-        # queries of early tokens may see nothing of the last block: they come first, skip them
+        # queries of early tokens may see nothing of the last block: skip them, they come first
         i = 0
         for t in range(tokens):
             seen = segment.position + first_token + t + 1 - b * RZ_KV_BLOCK
@@ -104,7 +104,7 @@ cdef void attend_task(const void *data, Workspace space, int64_t task, int threa
         s += 1
     segment = &job.segments[s]
     task -= segment.first_task
-    # a large group of heads is cut into chunks of at most RZ_MAX_QUERIES
+    # a large group of heads is divided into chunks of at most RZ_MAX_QUERIES
     chunks = (group + RZ_MAX_QUERIES - 1) // RZ_MAX_QUERIES
     chunk = task % chunks * RZ_MAX_QUERIES
     heads = min(RZ_MAX_QUERIES, group - chunk)
@@ -115,7 +115,7 @@ cdef void attend_task(const void *data, Workspace space, int64_t task, int threa
         token = task // segment.blocks
         block = task % segment.blocks
         if block * RZ_KV_BLOCK > segment.position + token:
-            return  # this row does not reach that block
+            return  # this row ends before that block
         # partials: (row, head, block, head_dim + 2), combined by finish_task in block order
         attend_tile(job, segment, kv_head, token, 1, chunk, heads, block, block + 1, running, scratch)
         for i in range(heads):
@@ -150,8 +150,8 @@ cdef void finish_task(const void *data, Workspace space, int64_t task, int threa
 
 cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, layout, int64_t heads, rotary,
                         float scale, float[:, ::1] out) except -1:
-    """Checks what rope_append_attend is given. Leaves to the caller `job.partials`, memory for
-    MAX_SEQUENCES segments, and the layer (`use_layer`)."""
+    """Checks the arguments of rope_append_attend. `kept` has room for MAX_SEQUENCES segments. The caller
+    sets `job.partials` and the layer (`use_layer`)."""
     cdef int64_t n = qkv.shape[0], tasks = 0, partials = 0, row = 0, group, chunks, work = 0
     cdef int s
     cdef const uint64_t[::1] table
@@ -210,7 +210,7 @@ cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, la
         else:
             tasks += (rows + job.tokens_per_tile - 1) // job.tokens_per_tile * job.kv_heads * chunks
         row += rows
-        # floats cost more than codes: count a multiply-add as four
+        # floats cost more than codes, so a multiply-add counts as four
         work += 8 * rows * (position + rows) * heads * job.head_dim
     if row != n:
         raise ValueError(f"segments hold {row} rows, qkv {n}")
@@ -221,7 +221,7 @@ cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, la
 
 
 cdef int use_layer(Job *job, layout, int layer) except -1:
-    """Which layer's part of the cache blocks the job is for."""
+    """Sets the layer of the job, and so the part of the cache blocks that it uses."""
     if not 0 <= layer < layout.layers:
         raise ValueError(f"layer {layer} of {layout.layers}")
     job.layer_offset = layer * layout.layer_bytes
@@ -233,12 +233,12 @@ cdef int64_t attention_scratch_bytes(const Job *job) noexcept nogil:
 
 
 cdef int64_t partial_floats(const Job *job) noexcept nogil:
-    """Floats at `partials` that split segments need; at least one."""
+    """Number of floats that split segments need at `partials`; at least one."""
     return max(1, job.n_partials * (job.head_dim + 2))
 
 
 cdef void attention_steps(const Job *job, Step *steps) noexcept nogil:
-    """Rotate and append; attend; combine the blocks of split segments."""
+    """Three steps: rotate and append; attend; combine the blocks of split segments."""
     steps[0] = of(OP_ROPE_APPEND, step(append_task, job, job.rows * job.kv_heads))
     steps[1] = of(OP_ATTENTION, step(attend_task, job, job.attend_tasks))
     steps[2] = of(OP_COMBINE, step(finish_task, job, job.rows * job.heads if job.n_partials else 0))
@@ -251,18 +251,18 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
     Parameters
     ----------
     qkv : float32 (n, (heads + 2 * kv_heads) * head_dim)                      # IN, rotated in place
-        Queries, keys and values of each row, heads one after another.
+        Queries, keys and values of each row, one head after another.
     segments : sequence of (rows, position, block_table)
-        Per sequence, in the order of rows in qkv: number of new rows, position of the first,
-        uint64 array of block addresses that reaches the last.
+        For each sequence, in the order of the rows of qkv: number of new rows, position of the first,
+        and a uint64 array with the addresses of its blocks, up to the block of the last row.
     layout : KVLayout
-        Where K, V and scales of a layer stand in a block; see kv_cache.py.
+        Where K, V and scales of a layer are in a block; see interfaces/kv_layout.py.
     layer : int
     heads : int
-        Query heads, a multiple of layout.kv_heads.
+        Number of query heads, a multiple of layout.kv_heads.
     rotary : (cos, sin), float32 (positions, head_dim // 2)
     scale : float
-        Multiplied to q.k, usually head_dim ** -0.5.
+        Factor of q.k, usually head_dim ** -0.5.
     out : float32 (n, heads * head_dim)                                       # OUT
     """
     cdef Job job

@@ -1,9 +1,9 @@
 # cython: language_level=3
-"""Which kernels run: the one table every compute call reads.
+"""Which kernels run: the table of functions that every compute call reads.
 
-`RYZANSTEIN_ISA` (`scalar`, `avx2`, `avxvnni`, `avx512vnni`) forces a tier when the
-package is imported; otherwise the best one the CPU and operating system offer.
-`RYZANSTEIN_PREFETCH` (`1`, `0`) says whether kernels prefetch; they do.
+`RYZANSTEIN_ISA` (`scalar`, `avx2`, `avxvnni`, `avx512vnni`) forces a tier when this module is
+imported. Without it, the best tier that the CPU and the operating system offer is used.
+`RYZANSTEIN_PREFETCH` (`1`, `0`) says whether kernels prefetch; the default is 1.
 """
 import os
 
@@ -35,18 +35,18 @@ cdef const rz_kernels *kernels() noexcept nogil:
 
 
 def features():
-    """Names of the SIMD features that CPU and operating system offer together, as a tuple of str."""
+    """Names of the SIMD features that the CPU and the operating system both offer, as a tuple of str."""
     cdef uint32_t bits = rz_features()
     return tuple(name for bit, name in enumerate(_FEATURES) if bits >> bit & 1)
 
 
 def compiled_tiers():
-    """Tiers this build contains, best first."""
+    """Tiers that this build contains, best first."""
     return [rz_tier_name(i).decode() for i in range(rz_tier_count()) if rz_tier_compiled(i)]
 
 
 def available_tiers():
-    """Tiers this build contains and this CPU can run, best first; `scalar` is always the last."""
+    """Tiers that this build contains and this CPU can run, best first. The last one is always `scalar`."""
     return [rz_tier_name(i).decode() for i in range(rz_tier_count())
             if rz_tier_compiled(i) and rz_tier_supported(i)]
 
@@ -59,12 +59,12 @@ def current_tier():
 def use_tier(name):
     """Use one tier for all models of the process, from the next compute call on.
 
-    Results do not depend on it, only speed does. Do not call while a model computes.
+    This changes the speed and no results. Do not call it while a model computes.
 
     Raises
     ------
     UnsupportedIsaError
-        If `name` is no tier, is not in this build, or the CPU lacks it.
+        If there is no tier of this name, or this build or this CPU lacks it.
     """
     global _current
     for i in range(rz_tier_count()):
@@ -83,16 +83,16 @@ def use_tier(name):
 
 
 def use_prefetch(bint on):
-    """Whether kernels ask for memory ahead of its use; as `RYZANSTEIN_PREFETCH` 1 or 0 at import.
+    """Say whether kernels prefetch memory, as `RYZANSTEIN_PREFETCH` does at import.
 
-    Results do not depend on it. Off is for measuring what it brings. Do not call while a model
+    This changes no results. Switch it off to measure its effect. Do not call it while a model
     computes."""
     global rz_prefetch_mask
     rz_prefetch_mask = -1 if on else 0
 
 
 def set_flush_to_zero(bint on):
-    """Set or clear flush-to-zero in the calling thread, as other libraries do. For tests."""
+    """Set or clear flush-to-zero in the calling thread, as some other libraries do. For tests."""
     rz_float_mode_flush_to_zero(on)
 
 

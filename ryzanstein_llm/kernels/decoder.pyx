@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Decoder layers in one fork and join: for one token all of them, for a prompt one at a time.
+"""Decoder layers in one fork and join: all layers for one token, one at a time for a prompt.
 
-The steps are those of linear.pyx, attention.pyx and skipping.pyx. Between two calls lie a fork,
-a join and some Python, whose caches a stream of weights has just emptied: at two calls a layer
-that was 4 % of the time.
+The steps are those of linear.pyx, attention.pyx and skipping.pyx. Between two calls there are a fork,
+a join and some Python, and the weights have just pushed their data out of the caches. With two calls
+a layer, that took 4 % of the time.
 """
 import numpy as np
 
@@ -24,11 +24,11 @@ from ryzanstein_llm.kernels.workspace cimport (
     OP_DOWN, OP_GATE_UP, OP_NORM_QUANTIZE, OP_O, OP_QKV, Workspace)
 
 cdef enum:
-    MAX_STEPS = 13  # of a layer
+    MAX_STEPS = 13  # in a layer
 
 
 cdef class DecoderLayer:
-    """Weights of one layer: attention, then a gated feed-forward block, each with a residual.
+    """The weights of one layer: attention, then a gated feed-forward block, each with a residual.
 
         hidden += o @ int8(attention_sub_norm(attention(rope(q, k, v of int8(input_norm(hidden))))))
         hidden += down @ int8(ffn_sub_norm(activation(gate @ a) * (up @ a))), a = int8(post_attention_norm(hidden))
@@ -40,7 +40,7 @@ cdef class DecoderLayer:
     q, k, v, o, gate, up, down : TernaryMatrix
     activation : a key of linear.ACTIVATIONS
     eps : float
-        Of all norms.
+        The epsilon of all norms.
 
     Raises
     ------
@@ -50,7 +50,7 @@ cdef class DecoderLayer:
     cdef readonly object input_norm, attention_sub_norm, post_attention_norm, ffn_sub_norm, activation
     cdef readonly TernaryMatrix q, k, v, o, gate, up, down
     cdef readonly float eps
-    cdef Norm norms[4]  # their addresses, looked up once: a token passes here thirty times
+    cdef Norm norms[4]  # their addresses, looked up only once, because each token runs through all layers
 
     def __init__(self, input_norm, TernaryMatrix q not None, TernaryMatrix k not None, TernaryMatrix v not None,
                  attention_sub_norm, TernaryMatrix o not None, post_attention_norm, TernaryMatrix gate not None,
@@ -75,7 +75,7 @@ cdef class DecoderLayer:
 
 
 cdef struct LayerJob:
-    # what the steps of one layer read; stays where it is while they run
+    # what the steps of one layer read; it must not move while they run
     Input attention_input
     Projections inward
     Job attention
@@ -128,7 +128,7 @@ cdef int64_t layer_scratch_bytes(const LayerJob *job, int threads) noexcept nogi
 
 
 cdef int layer_steps(LayerJob *job, Workspace space, Step *steps) noexcept nogil:
-    """Writes at most MAX_STEPS steps; returns how many. The workspace is reserved."""
+    """Writes at most MAX_STEPS steps, and returns how many. The workspace must be reserved before."""
     cdef int count = 7
     job.attention_input.quantized = space.activations(job.attention_input.n, job.attention_input.columns)
     job.attended.quantized = space.activations(job.attended.n, job.attended.columns)
@@ -167,7 +167,7 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
     hidden : float32 (n, hidden), the residual stream                         # IN and OUT
     layers : sequence of DecoderLayer
     first : int
-        Index of the first of them in the model, and so in the cache.
+        Index of the first of these layers in the model and in the cache.
     segments, layout, heads, rotary, scale
         As in attention.rope_append_attend.
     qkv : float32 (n, (heads + 2 * kv_heads) * head_dim)                      # scratch

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Single kernels on NumPy arrays: what sampling and families call directly, and tests examine.
+"""Single kernels on NumPy arrays, for sampling, model families and tests.
 
-Serial, for arrays of one token; bits do not depend on the tier.
+They run on one thread, for arrays of one token. Bits do not depend on the tier.
 """
 import numpy as np
 
@@ -75,7 +75,7 @@ def activate(name, const float[::1] x, up=None):
 
 
 def exp(const float[::1] x):
-    """e^x: float32 (n,); 0 below -87.33654, saturating at 2.4e38 above 88.37626."""
+    """e^x: float32 (n,); 0 for x below -87.33654, 2.4e38 for x above 88.37626."""
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] out = result
     cdef unsigned int mode = rz_float_mode_enter()
@@ -95,7 +95,7 @@ def softmax_weights(const float[::1] x):
 
 
 def rope(const float[:, ::1] x, const float[::1] cosine, const float[::1] sine):
-    """Rotated copy of heads: float32 (heads, head_dim); cosine, sine (head_dim // 2,)."""
+    """A rotated copy of heads: float32 (heads, head_dim). cosine and sine are (head_dim // 2,)."""
     if x.shape[1] % 2 or cosine.shape[0] != x.shape[1] // 2 or sine.shape[0] != cosine.shape[0]:
         raise ValueError(f"{cosine.shape[0]} cosines for heads of {x.shape[1]}")
     result = np.array(x, np.float32)
@@ -121,7 +121,7 @@ def cumulative_sum(const float[::1] x):
 
 
 def log(const double[::1] x):
-    """Natural logarithms of positive doubles, by the library's own fixed sequence: float64 (n,)."""
+    """Natural logarithms of positive doubles, in the library's own fixed steps: float64 (n,)."""
     result = np.empty(x.shape[0], np.float64)
     cdef double[::1] out = result
     cdef int64_t i
@@ -159,7 +159,7 @@ def negative_log_likelihood(const float[:, ::1] logits, const int64_t[::1] targe
 
 
 def inverse_square_root(float x):
-    """1 / sqrt(x) in float32 steps, whatever rounding mode the caller has set."""
+    """1 / sqrt(x) in float32 steps. Does not depend on the rounding mode of the caller."""
     cdef unsigned int mode = rz_float_mode_enter()
     result = np.float32(1) / np.sqrt(np.float32(x))
     rz_float_mode_leave(mode)
@@ -167,7 +167,7 @@ def inverse_square_root(float x):
 
 
 def reciprocal(float x):
-    """1 / x in float32, whatever rounding mode the caller has set; infinite for 0."""
+    """1 / x in float32; infinite for 0. Does not depend on the rounding mode of the caller."""
     cdef unsigned int mode = rz_float_mode_enter()
     cdef float result = <float>1.0 / x
     rz_float_mode_leave(mode)
@@ -175,11 +175,11 @@ def reciprocal(float x):
 
 
 def enter_float_mode():
-    """Sets the default floating-point environment for NumPy's operations in this thread; returns
-    the caller's, for `leave_float_mode`."""
+    """Sets the default floating-point environment in this thread, for operations of NumPy. Returns the
+    environment of the caller, for `leave_float_mode`."""
     return rz_float_mode_enter()
 
 
 def leave_float_mode(unsigned int saved):
-    """Puts the caller's floating-point environment back."""
+    """Restores the caller's floating-point environment."""
     rz_float_mode_leave(saved)

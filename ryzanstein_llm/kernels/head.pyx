@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The output head when only the likeliest tokens matter: the same logits at three eighths of the bytes.
+"""The screened head: logits of the likeliest tokens, for three eighths of the bytes of the full head.
 
-All rows are screened with weights of six bits and an honest error bound. The rows that look best are
-computed from the stored floats, by the dot product of the full head, and then all rows whose upper bound
-reaches what these have in fact. So what is returned equals the full head bit for bit; the bound
-decides only how much work is saved.
+All rows are screened with weights of six bits and an honest error bound. Exact logits of the rows that
+look best are then computed from the stored floats, by the dot product of the full head, and after that
+those of all rows whose upper bound reaches these logits. So the results equal those of the full head bit
+for bit; the bound only decides how much work is saved.
 """
 import numpy as np
 
@@ -30,12 +30,12 @@ SCREEN_LAYOUT_VERSION = 2  # of `packing.pack_screen`: stored screens of another
 cdef float INFINITY = np.inf
 
 cdef enum:
-    SCREEN_BLOCKS = 2    # a task of the screen
-    RESCORE_TILES = 64   # a task of looking for rows in question, in tiles of 16 rows: most have none
+    SCREEN_BLOCKS = 2    # blocks in a task of the screen
+    RESCORE_TILES = 64   # tiles of 16 rows in a task that looks for rows in question; most tiles have none
 
 
 def check_packed(blocks, stats, rows, columns):
-    """Raises ValueError unless blocks and stats are those of a screen of (rows, columns)."""
+    """Raises ValueError unless blocks and stats can be those of a screen of (rows, columns)."""
     shapes = packing.screen_shapes(rows, columns)
     for array, dtype, shape in ((blocks, np.uint8, shapes[0]), (stats, np.float32, shapes[1])):
         if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous or array.ctypes.data % 64:
@@ -46,8 +46,8 @@ def check_packed(blocks, stats, rows, columns):
 
 
 cdef class ScreenedHead:
-    """A float head matrix with its screen. Immutable: any number of threads may search it at once, each
-    with a workspace of its own.
+    """A float head matrix with its screen. It is immutable, so any number of threads may search it at once,
+    each with its own workspace.
 
     Parameters
     ----------
@@ -57,15 +57,15 @@ cdef class ScreenedHead:
         For packing.
     allocate : callable from a number of bytes to a 64-byte aligned uint8 array
     packed : (blocks, stats), optional
-        What `packing.pack_screen` made of the same weights before: nothing is packed then.
+        What `packing.pack_screen` returned for the same weights earlier. Then nothing is packed.
 
     Raises
     ------
     ValueError
-        If the weights are no contiguous matrix of `kind`, or `packed` does not fit them.
+        If the weights are not a contiguous matrix of `kind`, or `packed` does not fit them.
     """
     cdef readonly object weights, blocks, stats, kind
-    cdef readonly bint finite  # whether all weights are
+    cdef readonly bint finite  # whether all weights are finite
     cdef rz_screen screen
     cdef const void *matrix
     cdef int code
@@ -95,11 +95,12 @@ cdef class ScreenedHead:
 
     @property
     def nbytes(self):
-        """Bytes of the screen: what a token reads besides the rows that stay in question."""
+        """Bytes of the screen. A token reads these, and the rows that stay in question."""
         return self.blocks.nbytes + self.stats.nbytes
 
     def bounds(self, Workspace space):
-        """(lower, upper) bounds of all logits of the workspace's last call: float32 (n, rows). For tests."""
+        """(lower, upper) bounds of all logits in the last call with this workspace: float32 (n, rows). For
+        tests."""
         held = space.screen_buffers
         sizes = held.sizes
         n = sizes.shape[1]
@@ -110,7 +111,7 @@ cdef class ScreenedHead:
 
     def likeliest(self, const float[:, ::1] hidden, norm, float eps, Workspace space, count=1, margin=0.0,
                   also=None, allowed=None):
-        """The tokens that can be among the `count` likeliest, or within `margin` of the likeliest.
+        """Tokens that can be among the `count` likeliest, or within `margin` of the likeliest.
 
         Parameters
         ----------
@@ -118,11 +119,11 @@ cdef class ScreenedHead:
         norm : float32 (columns,) or None, with eps: the final RMSNorm            # IN
         count : int >= 1, or n of them
         margin : float >= 0, or n of them
-            In logits; counts only where it reaches further than `count`.
+            Distance in logits. It matters only if it reaches further than `count`.
         also : n times int64 (m,), rising ids, or None
-            Tokens whose logits are wanted in any case, and that count as none of the likeliest.
+            Tokens whose logits are wanted in any case, and that do not count among the likeliest.
         allowed : n times bool (rows,) or None
-            Tokens that may be among the likeliest.
+            Only tokens for which this is True can be among the likeliest.
 
         Returns
         -------
@@ -216,7 +217,7 @@ cdef class ScreenedHead:
 
 cdef struct Screening:
     const rz_screen *screen
-    const void *matrix     # of floats of this kind
+    const void *matrix     # floats of this kind
     int kind
     float *x               # (n, columns), normalised in place
     const float *norm
@@ -227,16 +228,16 @@ cdef struct Screening:
     int64_t most           # the largest of counts
     const int64_t *counts  # (n,)
     const float *margins   # (n,)
-    const uint8_t *excluded  # (n, mask_stride): rows that are none of the likeliest; NULL: none
+    const uint8_t *excluded  # (n, mask_stride): 1 for rows that do not count as likeliest; NULL: all rows count
     int64_t mask_stride
     rz_screen_inputs inputs
     rz_screen_logits screened
-    int64_t *best          # (n, most): rows whose logits are looked at first, or -1
+    int64_t *best          # (n, most): rows whose logits are computed first, or -1
     float *best_logits     # (n, most)
-    float *thresholds      # (n,): rows with a lower upper bound are not wanted
-    int32_t *found         # (n, 16 * row_tiles): rows in question, each task's from its first row on
-    float *logits          # (n, 16 * row_tiles), likewise
-    int32_t *found_counts  # (n, shares): how many
+    float *thresholds      # (n,): rows whose upper bound is below are not wanted
+    int32_t *found         # (n, 16 * row_tiles): rows in question; those of a task begin at its first row
+    float *logits          # (n, 16 * row_tiles): their logits, at the same places
+    int32_t *found_counts  # (n, shares): rows in question in each task
     int64_t shares
 
 
@@ -245,7 +246,7 @@ cdef bint is_excluded(const Screening *job, int64_t token, int64_t row) noexcept
 
 
 cdef void exclude_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
-    """The largest lower bound of each tile, anew where rows of it are excluded."""
+    """Computes the largest lower bound of a tile again if rows of it are excluded."""
     cdef const Screening *job = <const Screening *>data
     cdef int64_t tiles = job.screen.row_tiles, token = task // job.shares, share = task % job.shares, tile, row
     cdef const uint8_t *excluded = job.excluded + token * job.mask_stride
@@ -278,7 +279,7 @@ cdef void screen_task(const void *data, Workspace space, int64_t task, int threa
 
 
 cdef float margin_of(const Screening *job, int64_t token, int64_t row) noexcept nogil:
-    """How far the bounds of a row are from its screened logit."""
+    """The distance of the bounds of a row from its screened logit."""
     return job.screen.errors[row] * job.inputs.size[token] + job.screen.norms[row] * job.inputs.rest[token]
 
 
@@ -287,13 +288,13 @@ cdef float screened_of(const Screening *job, int64_t token, int64_t row) noexcep
 
 
 cdef float lower_of(const Screening *job, int64_t token, int64_t row) noexcept nogil:
-    """The lower bound of a row that may be among the likeliest."""
+    """The lower bound of a row; -infinity if the row is excluded."""
     return -INFINITY if is_excluded(job, token, row) else screened_of(job, token, row) - margin_of(job, token, row)
 
 
 cdef void best_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
-    """As many different rows as are wanted, with large lower bounds: the best row of each of the best tiles,
-    or simply the best rows where that would leave little choice."""
+    """Finds `count` different rows with large lower bounds: the best row of each of the best tiles, or, if
+    there are few tiles for that, the best of all rows."""
     cdef const Screening *job = <const Screening *>data
     cdef int64_t tiles = job.screen.row_tiles, count = job.counts[token], i, row
     cdef int64_t *best = job.best + token * job.most
@@ -315,15 +316,15 @@ cdef void best_task(const void *data, Workspace space, int64_t token, int thread
 
 
 cdef void largest(const float *values, int64_t n, int64_t count, int64_t *indices) noexcept nogil:
-    """Indices of the `count` largest values, in no order; -1 for want of values above -infinity."""
+    """Indices of the `count` largest values, in any order. If fewer values are above -infinity, the rest is -1."""
     cdef int64_t i, at, child
-    cdef float least = -INFINITY  # of those found: of a heap, the least first
+    cdef float least = -INFINITY  # the least value found so far; the indices are a heap with the least first
     for i in range(count):
         indices[i] = -1
     for i in range(n):
         if not values[i] > least:
             continue
-        at = 0  # replaces the least and sinks
+        at = 0  # i replaces the least one, and sinks
         while True:
             child = 2 * at + 1
             if child >= count:
@@ -340,7 +341,7 @@ cdef void largest(const float *values, int64_t n, int64_t count, int64_t *indice
 
 
 cdef bint below(const float *values, int64_t i, int64_t j) noexcept nogil:
-    """Whether index i comes before j in the heap: a free place first."""
+    """Whether index i comes before j in the heap. Free places come first."""
     return j >= 0 and (i < 0 or values[i] < values[j])
 
 
@@ -354,8 +355,8 @@ cdef void best_logit_task(const void *data, Workspace space, int64_t i, int thre
 
 
 cdef void threshold_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
-    """At least `count` rows have the least of these logits or more. Without bounds for so many rows, or
-    with a logit that is not a number, nothing is ruled out."""
+    """The threshold is the least of the best logits, because at least `count` rows have that much or more.
+    If fewer rows are known, or a logit is not a number, no row is ruled out."""
     cdef const Screening *job = <const Screening *>data
     cdef float threshold = INFINITY, most = -INFINITY, logit, reached
     cdef int64_t i
@@ -366,13 +367,13 @@ cdef void threshold_task(const void *data, Workspace space, int64_t token, int t
         if logit > most:
             most = logit
     if job.margins[token] > 0:
-        reached = most - job.margins[token]  # may have rounded up: by less than is taken off
+        reached = most - job.margins[token]  # may have been rounded up, by less than is subtracted below
         threshold = min(threshold, reached - (reached if reached > 0 else -reached) * <float>1.2e-7)
     job.thresholds[token] = threshold
 
 
 cdef void rescore_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
-    """Looks for rows in question among some tiles, and computes their logits."""
+    """Looks for rows in question in some tiles, and computes their logits."""
     cdef const Screening *job = <const Screening *>data
     cdef int64_t tiles = job.screen.row_tiles, token = task // job.shares, share = task % job.shares
     cdef int64_t at = 16 * (token * tiles + share * RESCORE_TILES), tile, row

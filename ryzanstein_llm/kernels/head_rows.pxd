@@ -2,7 +2,7 @@ from libc.stdint cimport int32_t, int64_t
 from ryzanstein_llm.kernels.workspace cimport Workspace
 
 cdef struct NamedRows:
-    const void *matrix     # of floats of this kind
+    const void *matrix     # floats of this kind
     int kind
     int64_t columns
     const float *x         # (n, columns), normalised

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Logits of named tokens alone: a few rows of the output head, by the dot product of the full head."""
+"""Logits of named tokens only: a few rows of the output head, by the dot product of the full head."""
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
@@ -29,12 +29,12 @@ def row_logits(const float[:, ::1] hidden, norm, float eps, weights, kind, ids, 
     Returns
     -------
     list of n float32 (m,)
-        Bits as `linear.norm_dense` gives them.
+        Equal bit for bit to those of `linear.norm_dense`.
 
     Raises
     ------
     ValueError
-        If an id is no row, or the shapes differ.
+        If there is no row for an id, or the shapes do not fit.
     """
     cdef Input source
     cdef float[:, ::1] normed
@@ -67,7 +67,7 @@ def row_logits(const float[:, ::1] hidden, norm, float eps, weights, kind, ids, 
 
 
 def rows_by_token(ids, n):
-    """(all ids, where each list begins in them, tasks as (hidden state, begin, end) of TASK_ROWS)."""
+    """(all ids, where each list begins in them, tasks of at most TASK_ROWS as (hidden state, begin, end))."""
     lists = [np.empty(0, np.int64) if ids is None or ids[i] is None else np.asarray(ids[i]) for i in range(n)]
     starts = np.zeros(n + 1, np.int64)
     np.cumsum([len(each) for each in lists], out=starts[1:])

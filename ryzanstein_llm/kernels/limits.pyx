@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What the machine can do at best, measured with the tier in use: the yardstick of benchmarks."""
+"""The limits of the machine, measured with the tier in use, for comparison in benchmarks."""
 import time
 
 from cython.parallel cimport parallel, prange
@@ -8,11 +8,11 @@ from ryzanstein_llm.kernels.cpu cimport kernels, rz_kernels
 from ryzanstein_llm.kernels.threads cimport team_size
 
 cdef enum:
-    SLICE = 1 << 20  # bytes a thread reads before it takes the next slice
+    SLICE = 1 << 20  # bytes that a thread reads before it takes the next slice
 
 
 def read_seconds(const uint8_t[::1] memory, int n_threads):
-    """Seconds to read an array once, in order, by `n_threads`; its size a multiple of 1 MiB."""
+    """Seconds that `n_threads` threads take to read an array once, in order. Its size is a multiple of 1 MiB."""
     cdef const rz_kernels *kernel = kernels()
     cdef int64_t slices = memory.shape[0] // SLICE, i
     cdef int threads = team_size(n_threads)
@@ -27,7 +27,7 @@ def read_seconds(const uint8_t[::1] memory, int n_threads):
             total ^= kernel.read_stream(start + i * SLICE, SLICE)
     seconds = time.perf_counter() - begin
     global _sink
-    _sink = total  # so that nothing can be left out
+    _sink = total  # so that the compiler cannot leave out any read
     return seconds
 
 

@@ -5,23 +5,23 @@ from ryzanstein_llm.kernels.workspace cimport Workspace
 
 cdef enum:
     MAX_MATRICES = 8
-    PANEL_ROWS = 64  # RZ_PANEL_TILES * RZ_TILE_ROWS: rows of a task
+    PANEL_ROWS = 64  # RZ_PANEL_TILES * RZ_TILE_ROWS: rows in a task
 
 cdef class TernaryMatrix:
     cdef rz_ternary matrix
     cdef readonly object codes, layout
 
 cdef struct Norm:
-    const float *weights  # (columns,); NULL: none
+    const float *weights  # (columns,); NULL: no norm
 
 cdef struct Input:
     # float activations (n, columns) that a step normalises and quantises
     const float *x
     int64_t n
     int64_t columns
-    const float *norm  # NULL: none
+    const float *norm  # NULL: no norm
     float eps
-    bint looked_up  # whether a matrix wants tables of it
+    bint looked_up  # whether a matrix needs tables of it
     rz_activations quantized  # valid once the workspace is reserved
 
 cdef struct Projections:

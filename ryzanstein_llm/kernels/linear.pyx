@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Linear layers as steps: norm and quantisation, ternary products, gated activation, float head.
 
-Knows matrices and activations, neither models nor files. Every def checks its arguments
-and returns None; results do not depend on the number of threads, the tier, or how tokens
-are split between calls. `blocks.pyx` puts the same steps together into half a layer.
+Knows matrices and activations, but no models and no files. Each compute function checks its
+arguments and returns None. Results do not depend on the number of threads, the tier, or how tokens
+are split between calls. `decoder.pyx` puts the same steps together into whole layers.
 """
 import numpy as np
 
@@ -23,7 +23,7 @@ TERNARY_LAYOUT_VERSION = RZ_TERNARY_LAYOUT_VERSION
 ACTIVATIONS = {"relu2": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
 
 cdef enum:
-    HEAD_ROWS = 64   # rows of a float matrix a task takes at a time
+    HEAD_ROWS = 64   # rows of a float matrix in a task
 
 
 cdef class TernaryMatrix:
@@ -33,12 +33,12 @@ cdef class TernaryMatrix:
     ----------
     codes : uint8 array of `packing.storage_shape(rows, columns, layout)`, 64-byte aligned
     rows, columns : int
-        Output and input features.
+        Number of output and of input features.
     scale : float > 0
-        The value a code of +1 stands for.
+        The value of a weight of +1.
     layout : a key of packing.LAYOUTS
-        "tiles", "trits" and "tables" for products that need all weights; "rows", "columns",
-        "trit_rows" and "trit_columns" where `skipping` may leave some of these out. Every product takes every layout.
+        "tiles", "trits" and "tables" for products that need all weights; "rows", "columns", "trit_rows" and
+        "trit_columns" if `skipping` may skip some rows or columns. Every product accepts every layout.
     """
     def __cinit__(self, codes, int64_t rows, int64_t columns, float scale, layout="tiles"):
         describe_matrix(&self.matrix, codes, rows, columns, layout)
@@ -57,7 +57,7 @@ cdef class TernaryMatrix:
 
     @property
     def scale(self):
-        """The value of +1."""
+        """The value of a weight of +1."""
         return self.matrix.scale
 
     @property
@@ -67,14 +67,14 @@ cdef class TernaryMatrix:
 
     @property
     def read_bytes(self):
-        """Of these, what a product with all weights reads; between columns there may be a gap."""
+        """The bytes that a product with all weights reads. Fewer than `nbytes` if there are gaps between columns."""
         if self.layout not in ("columns", "trit_columns"):
             return self.nbytes
         line = RZ_LINE_TRITS if self.layout == "trit_columns" else RZ_LINE_CODES
         return self.codes.shape[0] * ((self.rows + line - 1) // line) * RZ_LINE_BYTES
 
     def dense(self):
-        """int8 (rows, columns) of -1, 0, 1; without the scale."""
+        """The weights as int8 (rows, columns) of -1, 0 and 1, without the scale."""
         return packing.unpack(self.codes, self.rows, self.columns, self.layout)
 
     def __repr__(self):
@@ -82,7 +82,7 @@ cdef class TernaryMatrix:
 
 
 cdef int read_norm(Norm *norm, weights, int64_t columns) except -1:
-    """Checks a norm's weights (columns,) or None; whoever keeps the address keeps the array."""
+    """Checks a norm's weights (columns,) or None. Their address is kept, so the caller must keep the array."""
     cdef const float[::1] view
     norm.weights = NULL
     if weights is not None:
@@ -103,7 +103,7 @@ cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, N
 
 
 cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
-    """Checks x (n, columns) and norm (columns,) or None. Reserve the workspace before running."""
+    """Checks x (n, columns) and norm (columns,) or None. The workspace must be reserved before the steps run."""
     cdef Norm weights
     read_norm(&weights, norm, x.shape[1])
     set_input(source, &x[0, 0], x.shape[0], x.shape[1], weights, eps)
@@ -111,12 +111,12 @@ cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) excep
 
 
 cdef int64_t scratch_bytes(const Input *source) noexcept nogil:
-    """What a thread needs to quantise the input and to multiply it."""
+    """Bytes that a thread needs to quantise the input and to multiply by it."""
     return max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n), 4 * source.columns)
 
 
 cdef void want_tables(Input *source, const rz_ternary *matrix) noexcept nogil:
-    """Has the input's step build tables if a product with the matrix will look sums up."""
+    """Makes the step of the input build tables if the product with the matrix looks sums up."""
     if matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_FEW_TOKENS and kernels().ternary_tables != NULL:
         source.looked_up = True
 
@@ -135,7 +135,7 @@ cdef void quantize_task(const void *job, Workspace space, int64_t token, int thr
 
 
 cdef Step quantize_step(const Input *source) noexcept nogil:
-    """One task a token: the norm, int8 codes and what is looked up, into the workspace."""
+    """One task for each token: writes the norm, int8 codes and tables to the workspace."""
     return step(quantize_task, source, source.n)
 
 
@@ -144,7 +144,7 @@ cdef int64_t panels(const rz_ternary *matrix) noexcept nogil:
 
 
 cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t out_stride) except -1:
-    """Adds a product to a job whose `input` is read; `count` begins at 0."""
+    """Adds a product to a job. `job.input` must be read before, and `job.count` begins at 0."""
     cdef int i = job.count
     if matrix.matrix.columns != job.input.columns:
         raise ValueError(f"{matrix!r} does not take {job.input.columns} columns")
@@ -174,7 +174,7 @@ cdef void project_task(const void *data, Workspace space, int64_t task, int thre
 
 
 cdef Step project_step(const Projections *job) noexcept nogil:
-    """One task a panel of rows of any of the matrices."""
+    """One task for each panel of rows of each matrix."""
     return step(project_task, job, job.first_task[job.count])
 
 
@@ -200,7 +200,7 @@ cdef int read_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix
 
 
 cdef int64_t gated_scratch_bytes(const Input *source) noexcept nogil:
-    """As scratch_bytes, with a panel of `up` for each token."""
+    """`scratch_bytes`, and a panel of `up` for each token."""
     return scratch_bytes(source) + 4 * PANEL_ROWS * source.n
 
 
@@ -213,7 +213,7 @@ cdef void gated_task(const void *data, Workspace space, int64_t task, int thread
     cdef float *up = <float *>(<uint8_t *>scratch + RZ_TERNARY_SCRATCH_BYTES(n))
     cdef float *gate
     kernels().ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, rows, RZ_STORE_SET, scratch)
-    # a panel of `up`, whose rows the kernel puts at `first`
+    # a panel of `up`; the kernel writes its rows from `first` on
     kernels().ternary_matmul(job.up, tile, end, &job.input.quantized, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
     for t in range(n):
         gate = job.out + t * rows + first
@@ -221,7 +221,7 @@ cdef void gated_task(const void *data, Workspace space, int64_t task, int thread
 
 
 cdef Step gated_step(const Gated *job) noexcept nogil:
-    """One task a panel of rows of gate and up."""
+    """One task for each panel of rows of gate and up."""
     return step(gated_task, job, panels(job.gate))
 
 

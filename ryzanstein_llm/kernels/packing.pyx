@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""One-time work at load: weights into the kernels' layouts, RoPE tables."""
+"""Work that is done once, when a model is loaded: weights into the kernels' layouts, and RoPE tables."""
 import numpy as np
 
 from cython.parallel cimport parallel, prange
@@ -35,7 +35,7 @@ cdef extern from "ryzanstein/rotary_table.h" nogil:
     void rz_inverse_frequencies(double, int64_t, float *)
     void rz_rotary_rows(const float *, int64_t, int64_t, int64_t, float *, float *)
 
-# Order of enum rz_float_kind; bfloat16 travels as uint16.
+# In the order of enum rz_float_kind; bfloat16 is passed as uint16.
 FLOAT_KINDS = {"F32": 0, "BF16": 1, "F16": 2}
 LAYOUTS = {
     "tiles": RZ_LAYOUT_TILES, "rows": RZ_LAYOUT_ROWS, "columns": RZ_LAYOUT_COLUMNS, "trits": RZ_LAYOUT_TRITS,
@@ -44,7 +44,7 @@ LAYOUTS = {
 
 
 def whole_layout():
-    """The layout in which the tier in use multiplies fastest by all weights of a matrix."""
+    """The layout with which the tier in use is fastest if all weights of a matrix are needed."""
     return next(name for name, layout in LAYOUTS.items() if layout == kernels().whole_layout)
 
 
@@ -72,7 +72,7 @@ def storage_shape(rows, columns, layout="tiles"):
 
 
 cdef int describe_matrix(rz_ternary *matrix, codes, int64_t rows, int64_t columns, layout) except -1:
-    """Fills in all but the scale, having checked that `codes` can hold the matrix."""
+    """Checks that `codes` can hold the matrix, and fills in everything but the scale."""
     most = RZ_MAX_COLUMN_RUNS if layout in ("columns", "trit_columns") else RZ_MAX_COLUMNS
     if not 1 <= columns <= most or rows < 1:
         raise ValueError(f"no ternary matrix of {rows} x {columns} as {layout}")
@@ -91,7 +91,7 @@ cdef int describe_matrix(rz_ternary *matrix, codes, int64_t rows, int64_t column
 
 
 cdef pack(const rz_ternary_source *source, layout, int threads, allocate):
-    """(codes, clean) of a source."""
+    """Packs a source. Returns (codes, clean) as `pack_hf` does."""
     cdef rz_ternary matrix
     cdef int64_t units, unit
     cdef uint32_t bad = 0
@@ -120,8 +120,7 @@ def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=
 
     Returns
     -------
-    (codes, clean) : uint8 array of `storage_shape(rows, columns, layout)`, and whether no code
-    was 3.
+    (codes, clean) : uint8 array of `storage_shape(rows, columns, layout)`, and True unless a code was 3
     """
     cdef rz_ternary_source source
     if packed.shape[0] != (rows + 3) // 4 or packed.shape[1] == 0 or rows == 0:
@@ -133,7 +132,7 @@ def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=
 
 
 def check_floats(weights, kind):
-    """Raises ValueError unless weights are a C-contiguous matrix of `kind`, and not empty."""
+    """Raises ValueError unless weights are a C-contiguous matrix of `kind` that is not empty."""
     if weights.ndim != 2 or weights.size == 0 or not weights.flags.c_contiguous:
         raise ValueError(f"weights of shape {weights.shape} are no contiguous matrix")
     if weights.dtype.itemsize != (4 if kind == "F32" else 2):
@@ -154,8 +153,8 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="til
 
     Returns
     -------
-    (codes, a) : uint8 array of `storage_shape(rows, columns, layout)`, and the scale as float;
-    a is NaN or infinite if a weight is.
+    (codes, a) : uint8 array of `storage_shape(rows, columns, layout)`, and the scale as float, which is
+    NaN or infinite if a weight is.
     """
     cdef rz_ternary_source source
     cdef int code = FLOAT_KINDS[kind]
@@ -176,7 +175,7 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="til
             sums[row] = rz_absolute_sum(first + row * row_bytes, columns, code)
         rz_float_mode_leave(mode)
     mode = rz_float_mode_enter()
-    for row in range(rows):  # in row order, whatever the threads did
+    for row in range(rows):  # in the order of rows, however the threads shared them
         total += sums[row]
     scale = <float>(total / (<double>rows * <double>columns))
     if scale < 1e-5:
@@ -200,7 +199,7 @@ def screen_shapes(rows, columns):
 
 
 def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
-    """Six-bit codes of a float matrix and what they leave out, for the head screen (kernels.h).
+    """Six-bit codes of a float matrix and the norms of their errors, for the screen of the head (kernels.h).
 
     Parameters
     ----------
@@ -210,8 +209,8 @@ def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
     Returns
     -------
     (blocks, stats) : 64-byte aligned arrays of `screen_shapes(rows, columns)`
-        uint8 codes and scales; float32 scale d of each row, norm of its error and norm of what the codes
-        stand for. d is -1 where a weight of the row is not finite.
+        uint8 codes and scales; float32: for each row its scale d, the norm of its error, and the norm of the
+        values that its codes stand for. d is -1 if a weight of the row is not finite.
     """
     cdef int code = FLOAT_KINDS[kind]
     cdef int64_t rows = weights.shape[0], columns = weights.shape[1], block, count

@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The steps of a feed-forward block that leave out what squared ReLU makes irrelevant.
+"""The steps of a feed-forward block that skip weights which squared ReLU makes irrelevant.
 
-relu2(gate) * up is zero wherever gate <= 0, so those rows of `up` need not be read; and where an
-int8 activation is zero, so need not that column of `down`. Sums of integers stay what they were:
-results are equal to those of the dense steps bit for bit.
+relu2(gate) * up is zero if gate <= 0, so these rows of `up` need not be read. If an int8 activation is
+zero, that column of `down` need not be read either. Integer sums do not change, so results are equal to
+those of the dense steps bit for bit.
 
-For the few tokens of decoding only; what a prompt leaves out is nothing, since some token needs
-each row. Sums over columns are kept per thread and added at the end, exactly, in any order.
+This is only for the few tokens of decoding. In a prompt nothing can be skipped, because some token needs
+each row. Each thread has its own sums over columns. They are added at the end, exactly, in any order.
 """
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memset
@@ -22,14 +22,14 @@ cdef extern from "ryzanstein/active.h" nogil:
     int64_t rz_active_columns(const rz_activations *, int64_t, int64_t, int32_t *, int8_t *, int64_t)
 
 cdef enum:
-    RELU2 = 0             # of linear.ACTIVATIONS
+    RELU2 = 0             # in linear.ACTIVATIONS
     TASKS_A_THREAD = 2
-    MAX_THREADS = 1024    # choose_threads allows no more
+    MAX_THREADS = 1024    # the most that choose_threads allows
 
 
 cdef int64_t block_size(int64_t runs, int threads) noexcept nogil:
-    """Rows or columns that a task looks through. Few and large tasks: at the end of its list a task
-    has nothing left to prefetch, and the next begins by waiting for memory."""
+    """Number of rows or columns in a task. Tasks are few and large, because at the end of its list a task
+    has nothing left to prefetch, and the next task begins by waiting for memory."""
     cdef int64_t size = (runs + TASKS_A_THREAD * threads - 1) // (TASKS_A_THREAD * threads)
     return (size + PANEL_ROWS - 1) // PANEL_ROWS * PANEL_ROWS
 
@@ -71,12 +71,12 @@ cdef void up_task(const void *data, Workspace space, int64_t task, int thread) n
 
 
 cdef int64_t rows_scratch_bytes(const Gated *job, int threads) noexcept nogil:
-    """Scratch of a thread: a list of rows, and their results."""
+    """Bytes of scratch of a thread: a list of rows, and their results."""
     return 4 * block_size(job.gate.rows, threads) * (1 + job.input.n)
 
 
 cdef void rows_skipping_steps(const Gated *job, int threads, Step *steps) noexcept nogil:
-    """Two steps, as linear.gated_step: gate, and of `up` the rows whose gate is open."""
+    """Two steps instead of linear.gated_step: gate, then the rows of `up` whose gate is open."""
     steps[0] = of(OP_GATE, step(gate_task, job, (job.gate.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES))
     steps[1] = of(OP_UP, step(up_task, job, blocks(job.gate.rows, threads)))
 
@@ -93,7 +93,7 @@ cdef int64_t sums_bytes(const Projections *job) noexcept nogil:
 
 
 cdef int64_t columns_scratch_bytes(const Projections *job, int threads) noexcept nogil:
-    """Scratch of a thread: sums, then a list of columns and its values."""
+    """Bytes of scratch of a thread: sums, then a list of columns and its values."""
     return sums_bytes(job) + (4 + job.input.n) * (block_size(job.input.columns, threads) + RZ_LIST_STEP)
 
 
@@ -130,6 +130,7 @@ cdef void finish_task(const void *data, Workspace space, int64_t task, int threa
 
 
 cdef void columns_skipping_steps(const Projections *job, int threads, Step *steps) noexcept nogil:
-    """Two steps, as linear.project_step: sums over the columns that are not zero, and their total."""
+    """Two steps instead of linear.project_step: sums over the columns whose activation is not zero, and
+    their total."""
     steps[0] = of(OP_DOWN, step(columns_task, job, blocks(job.input.columns, threads)))
     steps[1] = of(OP_DOWN, step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS))

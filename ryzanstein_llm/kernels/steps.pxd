@@ -7,8 +7,8 @@ cdef struct Step:
     task_function run
     const void *job
     int64_t tasks
-    int64_t next  # the next task nobody has taken
-    int operation  # of workspace.pxd; OP_OTHER unless `of` says
+    int64_t next  # the next task that no thread has taken
+    int operation  # one of workspace.pxd; OP_OTHER unless `of` has set another
 
 cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
 cdef Step of(int operation, Step what) noexcept nogil

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The one parallel region of the compute calls: many steps for one fork and join.
+"""The only parallel region of compute calls: many steps in one fork and join.
 
-A step is a function and a number of tasks that may run in any order, on any thread; the
-next step begins when all are done.
+A step is a function and a number of tasks, which may run in any order and on any thread. The
+next step begins when all of them are done.
 """
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t
@@ -19,7 +19,7 @@ cdef extern from "ryzanstein/team.h" nogil:
 
 
 cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil:
-    """A step of `tasks` calls run(job, ...)."""
+    """A step that calls run(job, ...) `tasks` times."""
     cdef Step result
     result.run = run
     result.job = job
@@ -30,7 +30,7 @@ cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
 
 
 cdef Step of(int operation, Step what) noexcept nogil:
-    """The step under the name of an operation."""
+    """The same step, counted as an operation in profiles."""
     what.operation = operation
     return what
 
@@ -43,7 +43,7 @@ cdef void run_all(Step *steps, int count, Workspace space, rz_barrier *barrier) 
     cdef double worked = 0
     for s in range(count):
         if steps[s].tasks == 0:
-            continue  # for all threads alike: nobody waits
+            continue  # all threads skip it, so no barrier is needed
         task = rz_next_task(&steps[s].next)
         while task < steps[s].tasks:
             if not space.cancel[0]:
@@ -60,8 +60,8 @@ cdef void run_all(Step *steps, int count, Workspace space, rz_barrier *barrier) 
 cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexcept:
     """Runs steps in order, without the GIL, in the default floating-point environment.
 
-    `work` in multiply-adds decides whether a team is worth it. A set cancel flag turns the
-    tasks that have not begun into nothing.
+    `work`, in multiply-adds, decides whether several threads are worth starting. Once the cancel
+    flag is set, tasks that have not begun do nothing.
     """
     cdef int threads = space.team(work)
     cdef unsigned int mode = 0

@@ -1,8 +1,8 @@
 # cython: language_level=3
-"""How many OpenMP threads a parallel region may really have, and when workers go home.
+"""How many OpenMP threads a parallel region may have, and when its workers end.
 
-libgomp keeps a team of workers per calling thread, and a forked child's first
-parallel region waits for ever for workers that fork did not copy.
+libgomp keeps a team of workers for each calling thread. In a forked child, the first
+parallel region would wait for ever for workers that fork did not copy.
 """
 from libc.stdint cimport int64_t
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -42,24 +42,25 @@ cdef int team_size(int wanted) noexcept nogil:
 
 
 def is_serial_after_fork():
-    """Whether this process was forked from one that had already computed in parallel."""
+    """Whether this process was forked from a process that had computed in parallel."""
     return _team_process != 0 and _team_process != rz_process_id()
 
 
 def release_team():
-    """End the OpenMP workers of the calling thread; its next parallel region starts new ones."""
+    """End the OpenMP workers of the calling thread. Its next parallel region starts new ones."""
     if not is_serial_after_fork():
         with nogil:
             rz_release_team()
 
 
 cdef class Turn:
-    """Who computes: `with turn as mine:` never waits, and `mine` says whether it is this thread's turn now.
+    """Which thread computes. `with turn as mine:` never waits, and `mine` says whether this thread got the
+    turn. Leaving the block gives it back.
 
-    Written in C so that no signal can come between taking a turn and the body of the `with`, which gives it
-    back: Ctrl-C cannot leave it taken.
+    It is written in C, so that no signal can come between taking the turn and the body of the `with`. So
+    Ctrl-C cannot leave it taken.
     """
-    cdef long long _owner  # thread, 0: nobody
+    cdef long long _owner  # the thread; 0: none
     cdef int _depth
 
     def __enter__(self):
@@ -79,17 +80,17 @@ cdef class Turn:
 
     @property
     def taken(self):
-        """Whether it is some thread's turn."""
+        """Whether a thread has the turn."""
         return self._owner != 0
 
     @property
     def mine(self):
-        """Whether it is the calling thread's turn."""
+        """Whether the calling thread has the turn."""
         return self._owner == <long long>PyThread_get_thread_ident()
 
 
 def measure_team(int n_threads):
-    """Number of threads a region asked for `n_threads` really gets. For tests and `info`."""
+    """Number of threads that a region really gets if it asks for `n_threads`. For tests."""
     cdef int64_t _i
     cdef int n = team_size(n_threads)
     cdef int64_t members = 0

@@ -2,8 +2,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport rz_activations
 
 cdef struct ThreadState:
-    # what a thread knows of the call and counts over all calls; a cache line of its own
-    const void *sums_of  # the job whose sums its scratch begins with, see skipping.pyx
+    # the state of a thread in a call, and its counts over all calls; each in a cache line of its own
+    const void *sums_of  # the job whose sums are at the beginning of its scratch, see skipping.pyx
     int64_t rows_read
     int64_t rows_seen
     int64_t columns_read
@@ -11,7 +11,7 @@ cdef struct ThreadState:
     int64_t unused[3]
 
 cdef enum:
-    # What a step does, for a profile; their names are workspace.OPERATIONS.
+    # The operation of a step, for profiles; the names are in workspace.OPERATIONS.
     OP_OTHER
     OP_NORM_QUANTIZE
     OP_QKV
@@ -31,7 +31,7 @@ cdef enum:
     OPERATION_COUNT
 
 cdef struct Tally:
-    # of one operation, as the calling thread sees it; seconds include the wait
+    # sums of one operation, as the calling thread sees it; seconds include waiting
     int64_t calls
     double seconds
     double wait

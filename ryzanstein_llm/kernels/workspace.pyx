@@ -1,8 +1,8 @@
 # cython: language_level=3
-"""Memory that compute calls share: quantised activations, per-thread scratch, the cancel flag.
+"""Memory that compute calls share: quantised activations, scratch for each thread, the cancel flag.
 
-A model has one workspace, since it runs one pass at a time. Buffers grow on demand
-and are reused; nothing in them outlives a call.
+A model has one workspace, because it runs one pass at a time. Buffers grow when needed and
+are used again. Their contents are only valid within a call.
 """
 import numpy as np
 
@@ -25,21 +25,21 @@ cdef class Workspace:
     Parameters
     ----------
     n_threads : int >= 1
-        Threads of every parallel region.
+        Number of threads of every parallel region.
     serial_below : int >= 0
-        Calls of fewer multiply-adds than this stay on the calling thread: starting and
-        joining a team costs some microseconds, which a small matrix does not take.
+        Calls with fewer multiply-adds than this run on the calling thread alone, because
+        starting and joining threads takes some microseconds, longer than a small matrix.
 
     Attributes
     ----------
     cancel_flag : int32 array of shape (1,)
-        Kernels poll it per row block; non-zero makes the rest of the pass a quick no-op,
-        whose results are meaningless.
+        Each task checks it. If it is not zero, the remaining tasks of the pass do nothing, and
+        the results are meaningless.
     kernel_seconds : float
-        Time the calling thread has spent within parallel regions, waiting for the others in
-        them included; what is missing to wall-clock time is Python, fork and join.
+        Time that the calling thread has spent in parallel regions, including waiting for other
+        threads there. The rest of wall-clock time is Python, fork and join.
     screen_buffers : object
-        What the screen of the head keeps here between calls; see head.pyx.
+        Buffers that the screen of the head keeps between calls; see screening.py.
     profiling : bool
         Whether calls add up their time by operation.
     """
@@ -64,8 +64,8 @@ cdef class Workspace:
 
     @property
     def skipping(self):
-        """What skipping.pyx has read so far of what it might have: (rows read, rows seen,
-        columns read, columns seen), counted over all calls."""
+        """Counts of skipping.pyx over all calls: (rows read, rows seen, columns read, columns
+        seen). What was seen and not read was skipped."""
         cdef int64_t counts[4]
         cdef int thread, i
         counts[:] = [0, 0, 0, 0]
@@ -78,36 +78,36 @@ cdef class Workspace:
 
     @property
     def operations(self):
-        """What steps took while `profiling` was on, added up: a dict from each of OPERATIONS to (calls,
-        seconds, seconds of these spent waiting), all as the calling thread sees it. "fork" is the
-        time from a call to its first step."""
+        """Sums over the steps that ran while `profiling` was on: a dict from each of OPERATIONS to
+        (calls, seconds, seconds of these spent waiting), all as the calling thread sees it. "fork" is
+        the time from the start of a call to its first step."""
         return {name: (self.tallies[i].calls, self.tallies[i].seconds, self.tallies[i].wait)
                 for i, name in enumerate(OPERATIONS)}
 
     @property
     def nbytes(self):
-        """Bytes held."""
+        """Bytes of all buffers."""
         held = (self._codes, self._scales, self._sums, self._tables, self._scratch, self._states)
         return sum(array.nbytes for array in held if array is not None)
 
     cdef void begin(self) noexcept nogil:
-        """Before the steps of a call: no thread has sums of any job."""
+        """Called before the steps of a call: no thread has sums of a job yet."""
         cdef int thread
         for thread in range(self.n_threads):
             self.states[thread].sums_of = NULL
 
     cdef void enter(self, int thread) noexcept nogil:
-        """A thread begins its part of a parallel region."""
+        """Called when a thread begins its part of a parallel region."""
         if thread == 0:
             self._entered = self._mark = omp_get_wtime()
 
     cdef void leave(self, int thread) noexcept nogil:
-        """A thread is past the last loop of its region."""
+        """Called when a thread has ended its part of a parallel region."""
         if thread == 0:
             self.kernel_seconds += omp_get_wtime() - self._entered
 
     cdef void tally(self, int operation, double worked) noexcept nogil:
-        """The calling thread is past a step, whose last task of its own ended at `worked`."""
+        """Called when the calling thread has passed a step. Its own last task ended at `worked`."""
         cdef double now = omp_get_wtime()
         cdef Tally *tally = &self.tallies[operation]
         tally.calls += 1
@@ -116,8 +116,8 @@ cdef class Workspace:
         self._mark, self._last = now, operation
 
     cdef void tally_ends(self, double begun) noexcept nogil:
-        """After a parallel region of a call that began at `begun`: what lies before its first step,
-        and the wait for the others in its last one, which ends with the region."""
+        """Called after the parallel region of a call that began at `begun`. Counts the time before its
+        first step, and the wait for other threads in the last one, which ends with the region."""
         cdef double joining = omp_get_wtime() - self._mark
         self.tallies[OP_FORK].calls += 1
         self.tallies[OP_FORK].seconds += self._entered - begun
@@ -125,13 +125,13 @@ cdef class Workspace:
         self.tallies[self._last].wait += joining
 
     cdef int team(self, int64_t work) noexcept nogil:
-        """Threads for a call of `work` multiply-adds."""
+        """Number of threads for a call with `work` multiply-adds."""
         return team_size(self.n_threads) if work >= self.serial_below else 1
 
     cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1:
-        """Room for `tokens` quantised rows of `columns`, and scratch for every thread."""
-        # Each buffer is whole before it is taken: the address comes from a memoryview, which runs
-        # no Python code, so no signal or failure can part an array from its address.
+        """Make room for `tokens` quantised rows of `columns`, and scratch for every thread."""
+        # A buffer is complete before it is stored with its address. The address comes from a
+        # memoryview, which runs no Python code, so no signal and no error can separate the two.
         cdef int64_t size = tokens * RZ_ACTIVATIONS_STRIDE(columns)
         cdef uint8_t[::1] memory
         if self._codes is None or self._codes.size < size:
@@ -148,7 +148,7 @@ cdef class Workspace:
             self._sums, self.sums = new, <int32_t *>&memory[0]
         size = min(tokens, RZ_FEW_TOKENS) * RZ_TABLES_BYTES(columns)
         if self._tables is None or self._tables.size < size:
-            new = aligned_empty(size)  # memory only once something is written to it
+            new = aligned_empty(size)  # takes memory only when something is written to it
             memory = new
             self._tables, self.tables = new, &memory[0]
         # a page apart, so that threads do not share cache lines or prefetch streams

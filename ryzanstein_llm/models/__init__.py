@@ -1,7 +1,7 @@
-"""Model families: one file each, named by the `model_type` of config.json.
+"""Model families: one file each, named after the `model_type` of config.json.
 
-A family reads its config and names its tensors; it knows nothing of file formats
-beyond "tensor by name", nor of instruction sets.
+A family reads its config and gets its tensors by name. It knows no file formats and no
+instruction sets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UnsupportedModelError(
             f"{checkpoint.path}: model_type {model_type!r} is not supported; "
-            f"there is {', '.join(repr(name) for name in FAMILIES)}"
+            f"supported: {', '.join(repr(name) for name in FAMILIES)}"
         )
     family = importlib.import_module(f".{FAMILIES[model_type]}", __name__)
     model: CausalLM = family.load(checkpoint, options)

@@ -1,7 +1,7 @@
-"""Memory for weights: large pieces on huge pages, cut up in the order of use.
+"""Memory for weights: large pieces on huge pages, handed out in the order of use.
 
-A token reads every weight once. On 4 KiB pages that is 130,000 translations for 521 MB,
-and matrices allocated one by one are too small or too oddly placed for 2 MiB pages.
+A token reads every weight once. On 4 KiB pages that takes 130,000 translations for 521 MB.
+Matrices that are allocated one by one are too small for 2 MiB pages, or start at the wrong place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PIECE = 32 << 20
 
 
 class Arena:
-    """Hands out uint8 arrays that keep their memory alive; nothing is given back singly."""
+    """Hands out uint8 arrays that keep their memory alive. A single array cannot be freed."""
 
     def __init__(self) -> None:
         self._free: NDArray[np.uint8] = np.empty(0, np.uint8)

@@ -1,4 +1,4 @@
-"""What every family offers to the engine, and how its weights are to be kept."""
+"""The interface of a model family to the engine, and options for its weights."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are to be kept; none of it changes a bit of any result.
+    """How weights are kept. No option changes a bit of any result.
 
     Attributes
     ----------
     n_threads : int
-        Threads for repacking.
+        Number of threads for packing.
     skipping : bool or None
-        Whether weights lie so that decoding can leave out those that squared ReLU makes
-        irrelevant; None: where runs of memory are long enough for it to pay.
+        Whether weights are laid out so that decoding can skip those that squared ReLU makes
+        irrelevant. None: if the runs of memory are long enough to be worth skipping.
     weight_format : a key of weights.WEIGHT_FORMATS, or None
-        How ternary weights are kept; None: for a large model as the tier in use multiplies
-        fastest, else "2bit".
+        How ternary weights are kept. None: the format that the tier in use is fastest with for a
+        large model, "2bit" for others.
     progress : callable (done, total, what) or None
     packed : PackedWeights
-        Asked for arrays that were packed before, and told of all that are used.
+        Has the arrays that an earlier load packed, and is told which arrays are used.
     """
 
     n_threads: int
@@ -47,7 +47,7 @@ class LoadOptions:
 
 
 class CausalLM(Protocol):
-    """A decoder: token ids in, hidden states and logits out. Stateless; caches are passed in.
+    """A decoder: token ids in, hidden states and logits out. It has no state; caches are passed in.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class CausalLM(Protocol):
     config : the family's config object, with vocab_size, context_length, n_layers, hidden_size
     n_parameters, weight_bytes : int
     weight_format : str
-        How ternary weights are kept that are not laid out for skipping.
+        How the ternary weights are kept that are not laid out for skipping.
     """
 
     family: str
@@ -81,9 +81,9 @@ class CausalLM(Protocol):
         space: Workspace,
         between: Callable[[], None] | None = None,
     ) -> Float32:
-        """Last hidden states (n, hidden), before the final norm, of n tokens that belong to the
-        sequences of `segments` in turn; appends their keys and values to the caches. `between` is
-        called between compute calls, and may run a pass over other caches."""
+        """The last hidden states (n, hidden), before the final norm, of n tokens: those of the
+        first segment, then of the second, and so on. Appends their keys and values to the caches.
+        `between` is called between compute calls, and may run a pass over other caches."""
         ...
 
     def logits(self, hidden: Float32, space: Workspace) -> Float32:
@@ -93,6 +93,6 @@ class CausalLM(Protocol):
     def candidates(
         self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
     ) -> list[Candidates]:
-        """Final norm and head, for each hidden state (n, hidden) as far as its query asks; bits as
-        from `logits`."""
+        """Final norm and head, for each hidden state (n, hidden) only the logits that its query
+        needs. They are equal bit for bit to those of `logits`."""
         ...

@@ -24,8 +24,8 @@ from .weights import WeightLoader, layouts_of, refuse_unused
 
 __all__ = ["BitNetConfig", "load"]
 
-# Rows of `up` and columns of `down` of so many weights, about 512 bytes, are long enough to be
-# worth leaving out; shorter runs of memory cost as much to jump over as to read.
+# Rows of `up` and columns of `down` with at least so many weights, about 512 bytes, are worth
+# skipping. Jumping over shorter runs of memory costs as much as reading them.
 SKIPPING_PAYS = 2048
 
 # hidden_act of config.json -> name of the kernel
@@ -41,7 +41,7 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class BitNetConfig:
-    """What config.json says; sizes in elements, `context_length` in tokens."""
+    """The content of config.json. Sizes are in elements, `context_length` is in tokens."""
 
     vocab_size: int
     hidden_size: int
@@ -130,7 +130,7 @@ class BitNetConfig:
             norm_eps=read.positive("rms_norm_eps", 1e-5),
             rope_theta=theta,
             activation=ACTIVATIONS[activation],
-            # the class default differs from the released file; no lm_head means tied
+            # the default of transformers differs from the released file; no lm_head means tied
             tied_head=read.boolean("tie_word_embeddings", "lm_head.weight" not in checkpoint)
             or "lm_head.weight" not in checkpoint,
             scale_divides=linear_class != "autobitlinear",

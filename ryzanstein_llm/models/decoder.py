@@ -1,6 +1,6 @@
 """The graph of a decoder: embedding, layers that add to a residual stream, output head.
 
-A family says in its own file which sizes and tensors it has; what runs is here.
+Each family has its sizes and tensors in a file of its own. The computation is here.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["Decoder", "DecoderSizes"]
 Float32 = NDArray[np.float32]
 
 CALL_ROWS = 64
-"""Tokens times layers of one compute call. All layers of a token go together; a call of a prompt
-ends soon enough for Ctrl-C."""
+"""Tokens times layers in one compute call. One token runs through all layers in one call; calls for
+a prompt are short enough for Ctrl-C to be noticed."""
 
 
 class DecoderSizes(Protocol):
-    """What a family's config has to say about the graph; sizes in elements."""
+    """What the graph needs from a family's config. Sizes are in elements."""
 
     @property
     def vocab_size(self) -> int: ...

@@ -1,4 +1,4 @@
-"""Token embeddings: a row of floats for each id."""
+"""Token embeddings: one row of floats for each id."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FloatEmbedding:
         return self.matrix.array.nbytes
 
     def rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 (n, hidden_size), exactly the stored values."""
+        """The rows of n ids as float32 (n, hidden_size), exactly the stored values."""
         rows = self.matrix.array[ids]
         if self.matrix.dtype == "BF16":
             return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)

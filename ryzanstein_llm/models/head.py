@@ -1,4 +1,4 @@
-"""The output head: from hidden states to logits, of all tokens or of those that matter."""
+"""The output head: from hidden states to logits, of all tokens or only of those that are needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FloatHead"]
 Float32 = NDArray[np.float32]
 
 FEW = 8
-"""Where at most a FEW-th of the vocabulary is in question, less than the full head is read."""
+"""If a query needs at most one in FEW tokens of the vocabulary, the full head is not read."""
 
 
 class FloatHead:
@@ -30,9 +30,9 @@ class FloatHead:
     matrix : Tensor of shape (vocab_size, hidden_size)
     norm : float32 array of shape (hidden_size,)
     eps : float
-        Of the norm.
+        The epsilon of the norm.
     screen : ScreenedHead or None
-        Of the same matrix.
+        The screen of the same matrix.
     """
 
     def __init__(
@@ -47,11 +47,12 @@ class FloatHead:
 
     @property
     def screen_bytes(self) -> int:
-        """Bytes of the screen, 0 without one."""
+        """Bytes of the screen; 0 if there is none."""
         return 0 if self.screen is None else self.screen.nbytes
 
     def logits(self, hidden: Float32, space: Workspace) -> Float32:
-        """Of all tokens: float32 (n, vocab_size) for hidden states float32 (n, hidden_size)."""
+        """Logits of all tokens, float32 (n, vocab_size), for hidden states float32 (n,
+        hidden_size)."""
         out = np.empty((len(hidden), self.vocab_size), np.float32)
         norm_dense(hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, space)
         return out
@@ -59,8 +60,8 @@ class FloatHead:
     def candidates(
         self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
     ) -> list[Candidates]:
-        """The answer to a query for each hidden state. Hidden states whose queries take the same
-        way are computed together; results do not depend on it."""
+        """The answers to one query for each hidden state. Queries that are answered in the same way
+        are computed together; results do not depend on that."""
         ways = [self.way(query) for query in queries]
         answer = {"full": self._all, "rows": self._rows, "screen": self._search}
         if len(set(ways)) == 1:
@@ -73,7 +74,8 @@ class FloatHead:
         return [answers[i] for i in range(len(queries))]
 
     def way(self, query: HeadQuery) -> str:
-        """How a query is answered: "full" (every row), "rows" (those named), or "screen"."""
+        """How a query is answered: "full" (all rows), "rows" (only the allowed ones) or
+        "screen"."""
         few = self.vocab_size // FEW
         if query.allowed is not None and np.count_nonzero(query.allowed) <= few:
             return "rows"

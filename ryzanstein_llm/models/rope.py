@@ -13,7 +13,7 @@ Float32 = NDArray[np.float32]
 
 
 class RotaryTable:
-    """Cosines and sines by position, grown as positions are reached."""
+    """Cosines and sines by position. The table grows when later positions are needed."""
 
     def __init__(self, theta: float, head_dim: int, context_length: int) -> None:
         self._theta, self._head_dim, self._context_length = theta, head_dim, context_length

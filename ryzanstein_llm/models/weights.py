@@ -1,4 +1,4 @@
-"""From checkpoint tensors to the matrices that compute calls take. Shared by families."""
+"""From tensors of a checkpoint to the matrices of the kernels. Shared by all families."""
 
 from __future__ import annotations
 
@@ -33,34 +33,37 @@ FLOAT_DTYPES = ("BF16", "F16", "F32")
 
 
 class Layouts(NamedTuple):
-    """The kernels' layouts (keys of packing.LAYOUTS) that make up a format: of weights that are
-    always needed, and of those of which rows or columns may be left out."""
+    """The layouts of the kernels (keys of packing.LAYOUTS) that make up a format: for matrices that
+    are always read as a whole, and for those whose rows or columns may be skipped."""
 
     whole: str
     rows: str
     columns: str
 
 
-# How ternary weights may be kept. Tables need all of their rows.
+# How ternary weights can be kept. A table needs all of its rows, so matrices whose rows or columns
+# may be skipped have two bits a weight.
 WEIGHT_FORMATS = {
     "2bit": Layouts("tiles", "rows", "columns"),
     "1.6bit": Layouts("trits", "trit_rows", "trit_columns"),
     "table": Layouts("tables", "rows", "columns"),
 }
 
-# From this hidden size on weights come from memory; in caches fewer bytes gain nothing.
+# From this hidden size on, weights are read from memory. Smaller ones fit into caches, where fewer
+# bytes gain nothing.
 LARGE = 2048
 
 
 def layouts_of(weight_format: str | None, hidden_size: int) -> Layouts:
-    """Those of a key of WEIGHT_FORMATS; of None, what the tier in use is fastest with."""
+    """The layouts of a key of WEIGHT_FORMATS. None: for a large model the format that the tier in
+    use is fastest with, "2bit" for others."""
     if weight_format is None:
         weight_format = _format_of(whole_layout()) if hidden_size >= LARGE else "2bit"
     return WEIGHT_FORMATS[weight_format]
 
 
 def format_of(matrix: TernaryMatrix) -> str:
-    """The key of WEIGHT_FORMATS that a matrix is kept in, of those that are always needed."""
+    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole."""
     return _format_of(matrix.layout)
 
 
@@ -75,12 +78,12 @@ class WeightLoader:
     Parameters
     ----------
     divides : bool
-        Packed weights: whether the multiplier is 1 / weight_scale (`linear_class` bitlinear) or
-        weight_scale itself (autobitlinear).
+        For packed weights: whether the multiplier is 1 / weight_scale (`linear_class` bitlinear)
+        or weight_scale itself (autobitlinear).
     total : int
-        Matrices that will be asked for, for progress.
+        Number of matrices that will be loaded, for progress.
     layout : key of packing.LAYOUTS
-        Of matrices for which nothing else is said.
+        The layout of matrices for which no other is given.
     """
 
     checkpoint: Checkpoint
@@ -96,7 +99,7 @@ class WeightLoader:
         self.arena = Arena()
 
     def vector(self, name: str, size: int) -> NDArray[np.float32]:
-        """A norm's weights, widened to float32 (size,)."""
+        """The weights of a norm, as float32 (size,)."""
         tensor = self._take(name, FLOAT_DTYPES, (size,))
         values = to_float32(tensor)
         if not np.isfinite(values).all():
@@ -111,9 +114,9 @@ class WeightLoader:
     def ternary(
         self, prefix: str, rows: int, columns: int, layout: str | None = None
     ) -> TernaryMatrix:
-        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats
-        that are made ternary by absmean. The tensor's dtype decides, not the config. `layout` as
-        in `TernaryMatrix`; None: the loader's."""
+        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats,
+        which absmean makes ternary. The dtype of the tensor decides, not the config. `layout` is as
+        in `TernaryMatrix`; None: the layout of the loader."""
         layout = self.layout if layout is None else layout
         name = f"{prefix}.weight"
         if self.checkpoint.info(name).dtype == "U8":
@@ -163,8 +166,8 @@ class WeightLoader:
     def _packed_before(
         self, name: str, rows: int, columns: int, layout: str
     ) -> TernaryMatrix | None:
-        """The matrix as it was packed and checked by an earlier load; the tensor's data are not
-        looked at then."""
+        """The matrix as an earlier load packed and checked it, or None. The data of the tensor are
+        not read."""
         packed = self.options.packed
         codes, scale = packed.get(f"{name}:{layout}"), packed.get(f"{name}:scale")
         if codes is None or scale is None:
@@ -178,7 +181,7 @@ class WeightLoader:
             return None
 
     def screen(self, head: Tensor) -> ScreenedHead:
-        """The screen of an output head that `dense` gave.
+        """The screen of an output head that `dense` returned.
 
         Raises
         ------
@@ -203,7 +206,7 @@ class WeightLoader:
             raise self._wrong(head.name, "a weight is NaN or infinite")
         self.options.packed.keep(f"{head.name}:screen", screen.blocks)
         self.options.packed.keep(f"{head.name}:screen_stats", screen.stats)
-        self.checkpoint.release(head.name)  # from now on only rows in question are read
+        self.checkpoint.release(head.name)  # from now on only a few of its rows are read
         return screen
 
     def _take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...] | None) -> Tensor:
@@ -217,21 +220,22 @@ class WeightLoader:
 
 
 def to_float32(tensor: Tensor) -> NDArray[np.float32]:
-    """Stored floats as float32; exact."""
+    """Stored floats as float32, exactly."""
     if tensor.dtype == "BF16":
         return (tensor.array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return np.ascontiguousarray(tensor.array, dtype=np.float32)
 
 
 def refuse_unused(checkpoint: Checkpoint, used: Collection[str], family: str) -> None:
-    """A tensor that the graph has no place for means another graph: refuse, rather than ignore it.
+    """Refuse tensors that the graph does not use. They mean that the model has another graph.
 
     Raises
     ------
     UnsupportedModelError
         The checkpoint holds a tensor whose name is not in `used`.
     """
-    harmless = ("lm_head.weight", ".rotary_emb.inv_freq")  # a tied head written twice; derived
+    # a tied head that is stored a second time, and values that follow from the config
+    harmless = ("lm_head.weight", ".rotary_emb.inv_freq")
     unused = [name for name in checkpoint.names if name not in used and not name.endswith(harmless)]
     if unused:
         raise UnsupportedModelError(

@@ -1,15 +1,15 @@
 """Packed weights kept on disk, so that the next start maps them instead of packing again.
 
-One file a checkpoint, in the user's cache directory. Every process maps the same file, so they
-share one copy of it in memory. A file that is stale, damaged or somebody else's is never read but
-written anew; where that fails, the model loads all the same.
+Each checkpoint has one file, in the user's cache directory. All processes map the same file, so
+they share one copy in memory. A file that is stale, damaged or owned by another user is not used,
+but written again. If that fails, the model loads without it.
 
-    place.py      where: options, environment, the name of the file
-    weights.py    PackedWeights: arrays by name, as the loader of a model asks for them
-    file.py       PackedFile: the key, what is checked, how it is written
-    lock.py       one process packs, the others wait for its file
-    loading.py    a load through the cache
-    inventory.py  what is there: list, verify, clear
+    place.py      where the files are: options, environment, names
+    weights.py    PackedWeights: arrays by name, for the loader of a model
+    file.py       PackedFile: its key, its checks, and how it is written
+    lock.py       one process packs, and the others wait for its file
+    loading.py    loads a model through the cache
+    inventory.py  the files of a cache: list, verify, clear
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One file of packed weights: whose it is, what it is for, and that it is whole.
+"""One file of packed weights: its key, its owner, and its digests.
 
-It is a `.safetensors` file, every tensor 64-byte aligned, whose metadata hold the key. What is
-checked at each load costs nothing: owner, permissions, header, sizes, key. Digests of all bytes
-are taken when it is written, and compared by `verify`.
+It is a `.safetensors` file whose tensors are 64-byte aligned and whose metadata have the key. Each
+load checks what is quick to check: owner, permissions, header, sizes, key. Digests of all bytes are
+computed when the file is written; `verify` compares them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = ["PackedFile", "data_digest", "key_of", "open_trusted"]
 
 log = logging.getLogger(__name__)
 
-SPARE_BYTES = 64 << 20  # of the disk are left free
-PAGE = 4096  # where the data begin
+SPARE_BYTES = 64 << 20  # left free on the disk
+PAGE = 4096  # the data begin at a multiple of this
 
 
 def key_of(checkpoint: Checkpoint) -> dict[str, str]:
-    """Metadata that have to be equal for a file to be used. Not only layouts: another version
-    of the library may round master weights differently."""
+    """Metadata that must be equal for a file to be used. They include the version of the library,
+    because another version may round master weights differently."""
     return {
         "format": "ryzanstein-llm packed weights 1",
         "library": __version__,
@@ -51,7 +51,7 @@ def key_of(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 class PackedFile:
-    """The file of one checkpoint in a cache directory, which may be there or not."""
+    """The file of one checkpoint in a cache directory. It may or may not exist."""
 
     def __init__(self, checkpoint: Checkpoint, directory: Path) -> None:
         self.checkpoint = checkpoint
@@ -59,7 +59,7 @@ class PackedFile:
         self.lock_path = self.path.with_name(self.path.name + LOCK)
 
     def stamp(self) -> tuple[int, ...] | None:
-        """What changes when the file is replaced; None if there is none."""
+        """A value that changes when the file is replaced; None if there is no file."""
         try:
             status = os.lstat(self.path)
         except OSError:
@@ -67,7 +67,7 @@ class PackedFile:
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def open(self) -> PackedWeights | None:
-        """What the file holds; None, and a log message, where it is not to be used."""
+        """The weights in the file. None, with a log message, if it cannot be used."""
         if self.stamp() is None:
             return None
         try:
@@ -80,16 +80,16 @@ class PackedFile:
             if found != value:
                 log.info("%s: out of date: %s is %r, now %r", self.path, name, found, value)
                 return None
-        file.prefer_huge_pages()  # before the first tensor is looked at
+        file.prefer_huge_pages()  # before the first tensor is read
         return PackedWeights(file)
 
     def write(self, packed: PackedWeights) -> None:
-        """Replace the file by one with all that `packed` keeps. Hold the lock.
+        """Replace the file by one with everything that `packed` keeps. The caller holds the lock.
 
         Raises
         ------
         OSError
-            If that is not possible; nothing is left behind then.
+            If that is not possible. Nothing is left behind then.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_leftovers(self.path)
@@ -99,12 +99,12 @@ class PackedFile:
         metadata = {
             **key_of(self.checkpoint),
             "checkpoint": str(self.checkpoint.path),
-            "checkpoint_content": "0" * 32,  # these two are known when all is written
+            "checkpoint_content": "0" * 32,  # these two are only known at the end
             "data_digest": "0" * 32,
         }
         digest = hashlib.blake2b(digest_size=16)
         with NewFile(self.path, mode=self._mode()) as file, ThreadPoolExecutor(1) as helper:
-            _check_own(file.status())  # some file systems know no owners: then do not begin
+            _check_own(file.status())  # fails early on file systems without owners
             content = helper.submit(self.checkpoint.content_digest)
             file.write(np.frombuffer(encode_header(plans, metadata, PAGE), np.uint8))
 
@@ -120,7 +120,7 @@ class PackedFile:
                 raise OSError(errno.ESTALE, "changed while it was read", str(self.checkpoint.path))
 
     def _mode(self) -> int:
-        """Others may read it if they may read the checkpoint."""
+        """Other users may read the file if they may read the checkpoint."""
         everybody = all(path.stat().st_mode & stat.S_IROTH for path in self.checkpoint.files)
         return 0o644 if everybody else 0o600
 
@@ -131,13 +131,14 @@ def open_trusted(path: Path) -> SafetensorsFile:
     Raises
     ------
     RyzansteinError
-        If it is somebody else's, a link, no file, or not what the format says.
+        If another user could have written it, if it is a link or not a regular file, or if its
+        format is wrong.
     """
     return SafetensorsFile(path, opener=_open_own, confirm=False)
 
 
 def _open_own(path: str, flags: int) -> int:
-    # Links are not followed, and a FIFO is not waited for.
+    # Do not follow links, and do not wait for a FIFO.
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags)
     try:
@@ -149,7 +150,7 @@ def _open_own(path: str, flags: int) -> int:
 
 
 def _check_own(status: os.stat_result) -> None:
-    """Raises OSError unless only this user or root can have written the file."""
+    """Raise OSError unless only this user or root can have written the file."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
     if hasattr(os, "geteuid"):  # POSIX
@@ -160,7 +161,7 @@ def _check_own(status: os.stat_result) -> None:
 
 
 def data_digest(file: SafetensorsFile) -> str:
-    """The digest of the tensor data, read from the mapping, as metadata hold it."""
+    """The digest of the tensor data, in the form that metadata have."""
     digest = hashlib.blake2b(digest_size=16)
     for name in file.infos:
         digest.update(file.array(name).reshape(-1).view(np.uint8).data)

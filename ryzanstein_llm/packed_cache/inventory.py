@@ -1,4 +1,4 @@
-"""What lies in a cache directory: for people who want to see it, check it, or have the space."""
+"""The files in a cache directory, to list, check and delete."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class CachedFile:
     path : Path
     nbytes : int
     checkpoint : str or None
-        Whose packed weights these are; None where the file does not say.
+        The checkpoint of these packed weights; None if the file does not say.
     state : str
-        `current`: the next start takes it. `stale`: the checkpoint, or this library, is another
-        now. `orphaned`: the checkpoint is gone. `damaged`: it is not whole, not ours, or its bytes
-        are not those that were written. `unfinished`: a process is writing it, or has died of it.
+        `current`: the next start uses it. `stale`: the checkpoint or the library has changed.
+        `orphaned`: the checkpoint is gone. `damaged`: it is incomplete, another user could have
+        written it, or its bytes have changed. `unfinished`: a process is writing it, or died while
+        writing.
     why : str
         What is stale or damaged.
     """
@@ -44,13 +45,13 @@ class CachedFile:
 
     @property
     def whose(self) -> str:
-        """The checkpoint, or the name of the file where that is not known."""
+        """The checkpoint, or the name of the file if the checkpoint is not known."""
         return self.checkpoint or self.path.name
 
     def is_called(self, name: str) -> bool:
-        """Whether `name` is the checkpoint's path, the file's, or the file's name. A relative path
-        will do, and a pattern as shells have it, in which `*` also stands for slashes."""
-        if not name:  # as a variable that is not set; its absolute path would be this directory
+        """Whether `name` is the path of the checkpoint or of the file, or the name of the file. It
+        may be a relative path, or a pattern as in a shell, except that `*` also matches slashes."""
+        if not name:  # such as an unset variable; its absolute path would be this directory
             return False
         own = [str(self.path), self.path.name, self.whose]
         asked = (name, os.path.abspath(name))
@@ -62,15 +63,16 @@ class CachedFile:
 def inventory(
     directory: Path, names: Collection[str] = (), *, verify: bool = False
 ) -> Iterator[CachedFile]:
-    """The files of packed weights in a directory, by name; none if it is not there.
+    """The files of packed weights in a directory, sorted by name. None if the directory does not
+    exist.
 
     Parameters
     ----------
     names : collection of str
-        Only files that one of these names, see `CachedFile.is_called`; empty for all.
+        Only files with one of these names (see `CachedFile.is_called`). Empty: all files.
     verify : bool
-        Read every byte of each file and of its checkpoint, and compare digests with those that
-        were taken when the file was written. Takes about a second a gigabyte.
+        Read every byte of each file and of its checkpoint, and compare the digests with those in
+        the file. Takes about a second for each gigabyte.
     """
     chosen = set()
     for path in _files(directory):
@@ -88,7 +90,7 @@ def inventory(
                 found = replace(found, checkpoint=file.metadata.get("checkpoint"))
             except RyzansteinError as error:
                 found = replace(found, state="damaged", why=str(error))
-        # what is unfinished sorts after the file it would become, and goes with it
+        # an unfinished file sorts after the file it would replace, and is chosen with it
         if names and owner not in chosen and not any(map(found.is_called, names)):
             continue
         chosen.add(owner)
@@ -101,12 +103,12 @@ def inventory(
 def clear(
     directory: Path, files: Iterable[CachedFile]
 ) -> tuple[list[CachedFile], list[CachedFile]]:
-    """Delete files of a directory, and locks that belong to none, but nothing that is being
-    written. Processes that have a file mapped keep it.
+    """Delete files of a directory, and locks without a file. Files that are being written are kept.
+    Processes that have a file mapped keep it.
 
     Returns
     -------
-    (those that were deleted, those that are being written)
+    (files that were deleted, files that are being written)
     """
     deleted: list[CachedFile] = []
     kept: list[CachedFile] = []
@@ -119,17 +121,17 @@ def clear(
 
 
 def _delete(path: Path) -> bool:
-    """Delete a file of the cache and its lock, unless another process holds that."""
+    """Delete a file of the cache and its lock, unless another process holds the lock."""
     lock = path.with_name(_owner(path).name + LOCK)
     with exclusive(lock, 0) as held:
         if held:
             path.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)  # the one that is held: others make a new one
+            lock.unlink(missing_ok=True)  # while it is held; other processes make a new one
         return held
 
 
 def _owner(path: Path) -> Path:
-    """The file of packed weights that a lock, or what is unfinished, belongs to."""
+    """The file of packed weights that a lock or an unfinished file belongs to."""
     return path.with_name(path.name.partition(SUFFIX)[0] + SUFFIX)
 
 

@@ -1,4 +1,4 @@
-"""A load through the cache: from its file if that is good, else by packing, and writing it."""
+"""Loads a model through the cache: from a file of packed weights, or by packing and writing one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LEAST_BYTES", "load_through_cache"]
 
 log = logging.getLogger(__name__)
 
-LEAST_BYTES = 32 << 20  # packing less takes no time worth a file
+LEAST_BYTES = 32 << 20  # packing less is too quick to be worth a file
 PATIENCE = 60.0  # seconds to wait for another process that is packing the same checkpoint
 
 Graph = TypeVar("Graph")
@@ -30,18 +30,18 @@ def load_through_cache(
     load: Callable[[PackedWeights, Progress | None], Graph],
     progress: Progress | None = None,
 ) -> tuple[Graph, Path | None]:
-    """Load a model, from its file of packed weights where there is a good one.
+    """Load a model from its file of packed weights, if there is a good one.
 
-    Otherwise the weights are packed, written to such a file, and taken from there, so that
-    the first process shares its memory with those after it. Where that fails a warning says why,
-    and the model keeps what was packed.
+    Otherwise the weights are packed, written to such a file, and mapped from it, so that the first
+    process shares its memory with later ones. If the file cannot be written, a warning says why,
+    and the model keeps the weights that were packed in memory.
 
     Parameters
     ----------
     directory : Path or None
-        Where files of packed weights are; None for no cache.
+        The directory for files of packed weights; None for no cache.
     load : callable (packed weights, progress) -> model
-        Asks `packed` for each array it would pack otherwise, and tells it what it uses.
+        Asks `packed` for each array before packing it, and tells it which arrays it uses.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def load_through_cache(
         locked = False
         if packed is None:
             locked = stack.enter_context(exclusive(file.lock_path, PATIENCE))
-            if file.stamp() != stamp:  # another process has written it meanwhile
+            if file.stamp() != stamp:  # another process has written it in the meantime
                 packed = file.open()
         packed = packed or PackedWeights()
         graph = load(packed, progress)
@@ -77,12 +77,13 @@ def load_through_cache(
             graph, packed = again, mapped
             del again
     packed.forget()
-    packed.prefault()  # not before the packed copy is gone, or memory would hold both
+    packed.prefault()  # only after the packed copy is freed, or memory would hold both
     return graph, file.path
 
 
 def _write(file: PackedFile, packed: PackedWeights) -> PackedWeights | None:
-    """Write what was packed, and open it; None if it is not worth it or not possible."""
+    """Write the packed weights to the file, and open it. None if that is not possible, or if they
+    are too small to be worth a file."""
     if packed.nbytes < LEAST_BYTES:
         return None
     try:

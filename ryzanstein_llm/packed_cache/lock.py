@@ -1,7 +1,7 @@
-"""One process packs a checkpoint at a time; the others wait for the file it writes.
+"""One process packs a checkpoint at a time, and the others wait for the file that it writes.
 
-Nothing depends on it but time and memory: without locks each process packs for itself, and the
-last file to be written stays.
+The lock only saves time and memory. Without it, each process packs for itself, and the file that
+is written last stays.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ INTERVAL = 0.02  # seconds between two tries
 
 @contextlib.contextmanager
 def exclusive(path: Path, patience: float) -> Iterator[bool]:
-    """Hold the lock file `path`; it is made where needed, and so is its directory.
+    """Hold the lock file `path`. The file and its directory are made if needed.
 
-    Yields False if another process still holds it after `patience` seconds. Where locks do not
-    work (Windows, some network file systems, a read-only directory), yields True at once.
+    Yields False if another process still holds it after `patience` seconds. If locks do not work
+    (Windows, some network file systems, a read-only directory), yields True at once.
     """
     descriptor = -1
     try:
@@ -39,7 +39,7 @@ def exclusive(path: Path, patience: float) -> Iterator[bool]:
         yield held
     finally:
         if descriptor >= 0:
-            # Unlocked, not only closed: a child forked meanwhile has the same open file.
+            # Closing is not enough: a child forked in the meantime has the same open file.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
@@ -50,7 +50,7 @@ def _acquire(path: Path, deadline: float) -> tuple[int, bool]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         try:
             held = _try_until(descriptor, deadline)
-            # Deleted between opening and locking: then the lock is on nothing anybody else sees.
+            # If it was deleted between opening and locking, no other process sees this lock: retry.
             if not held or os.fstat(descriptor).st_nlink:
                 return descriptor, held
         except BaseException:

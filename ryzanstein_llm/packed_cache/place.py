@@ -21,15 +21,16 @@ _NAME = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}({re.escape(LOCK)}|\.[0-9
 
 
 def cache_directory(choice: bool | str | os.PathLike[str] = True) -> Path | None:
-    """The directory for packed weights, whether it exists or not; None for no cache. It is
-    absolute, but for a user who has no home.
+    """The directory for packed weights, which need not exist; None for no cache. The path is
+    absolute, unless the user has no home directory.
 
     Parameters
     ----------
     choice : bool or path
-        False for none; a directory; or True for the user's: `$RYZANSTEIN_CACHE` (none if that is
-        `0` or `off`), else `$XDG_CACHE_HOME/ryzanstein_llm`, else `~/.cache/ryzanstein_llm`; on
-        Windows `%LOCALAPPDATA%` takes the place of the last two.
+        False: no cache. A path: that directory. True: the user's cache directory, which is
+        `$RYZANSTEIN_CACHE` (no cache if that is `0` or `off`), else
+        `$XDG_CACHE_HOME/ryzanstein_llm`, else `~/.cache/ryzanstein_llm`; on Windows
+        `%LOCALAPPDATA%` takes the place of the last two.
 
     Raises
     ------
@@ -55,18 +56,18 @@ def cache_directory(choice: bool | str | os.PathLike[str] = True) -> Path | None
 def _users_caches() -> Path:
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     named = os.environ.get(variable, "")
-    if os.path.isabs(named):  # the XDG specification has relative ones ignored
+    if os.path.isabs(named):  # the XDG specification says to ignore relative paths
         return Path(named)
-    # without a home this stays "~/.cache", which is not absolute, and so no cache
+    # without a home directory this stays "~/.cache", which is not absolute and means no cache
     return Path(os.path.expanduser("~/.cache"))
 
 
 def cached_path(directory: Path, weights: Path) -> Path:
     """The file in `directory` for the checkpoint whose first weight file is `weights`.
 
-    The name follows from where the checkpoint lies, so that a changed one replaces its old file.
-    A link to the weights is not followed: model caches keep several checkpoints' links to one
-    place, each with a config.json of its own.
+    The name is made from the path of the checkpoint, so that a changed checkpoint replaces its old
+    file. A link to the weights is not followed, because in model caches several checkpoints, each
+    with its own config.json, may have links to the same file.
     """
     place = os.path.join(os.path.realpath(weights.parent), weights.name)
     digest = hashlib.blake2b(os.fsencode(place), digest_size=16).hexdigest()
@@ -74,5 +75,5 @@ def cached_path(directory: Path, weights: Path) -> Path:
 
 
 def is_cache_name(name: str) -> bool:
-    """Whether a file of this name is one of the cache's, locks and leftovers included."""
+    """Whether a file with this name belongs to the cache, including locks and leftovers."""
     return _NAME.fullmatch(name) is not None

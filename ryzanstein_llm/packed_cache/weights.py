@@ -14,24 +14,24 @@ __all__ = ["ALIGNMENT", "DTYPES", "PackedWeights"]
 
 log = logging.getLogger(__name__)
 
-ALIGNMENT = 64  # bytes; what kernels ask of an array's address
+ALIGNMENT = 64  # bytes, as kernels need it
 DTYPES = {np.dtype(np.uint8): "U8", np.dtype(np.float32): "F32"}  # and their names in a file
 
 
 class PackedWeights:
-    """What a loader asks before it packs, and tells when it has packed.
+    """A loader asks it for each array before packing, and tells it which arrays it uses.
 
     Parameters
     ----------
     file : SafetensorsFile, optional
-        A cache file whose key fits; without it nothing is found.
+        A cache file whose key fits. Without a file, nothing is found.
 
     Attributes
     ----------
     kept : dict[str, array]
-        Every array the model uses, in the order in which it was told: uint8 or float32.
+        Every array that the model uses, in the order of the calls of `keep`: uint8 or float32.
     missing : list[str]
-        Names that were asked for in vain.
+        Names that were asked for and not found.
     """
 
     def __init__(self, file: SafetensorsFile | None = None) -> None:
@@ -40,8 +40,8 @@ class PackedWeights:
         self.missing: list[str] = []
 
     def get(self, name: str) -> NDArray[Any] | None:
-        """A read-only view of the mapped file, 64-byte aligned, of any shape; or None. Whoever
-        takes it checks that the shape is the one that is needed."""
+        """A read-only view of the mapped file, 64-byte aligned, or None. The caller checks its
+        shape."""
         info = None if self._file is None else self._file.infos.get(name)
         if self._file is not None and info is not None and info.dtype in DTYPES.values():
             found = self._file.array(name)
@@ -51,29 +51,29 @@ class PackedWeights:
         return None
 
     def refuse(self, name: str, why: object) -> None:
-        """An array that `get` gave does not fit: count it as missing."""
+        """Count an array that `get` returned as missing, because it does not fit."""
         log.warning("%s: %s: %s; packing again", self._file and self._file.path, name, why)
         self.missing.append(name)
 
     def keep(self, name: str, array: NDArray[Any]) -> None:
-        """Tell of an array that the model uses, whether it was found or packed."""
+        """Keep an array that the model uses, whether it was found or packed."""
         self.kept[name] = array
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for was found."""
+        """Whether everything that was asked for was found."""
         return self._file is not None and not self.missing
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is kept."""
+        """Bytes of all arrays that are kept."""
         return sum(array.nbytes for array in self.kept.values())
 
     def forget(self) -> None:
-        """Let go of the arrays; the model that uses them holds them."""
+        """Release the arrays. The model that uses them keeps them alive."""
         self.kept.clear()
 
     def prefault(self) -> None:
-        """Have what the file holds in memory before it is needed (best effort)."""
+        """Read the whole file into memory before it is needed (best effort)."""
         if self._file is not None:
             self._file.prefault()

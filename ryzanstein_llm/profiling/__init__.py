@@ -4,7 +4,7 @@
         model.generate("Once upon a time", max_tokens=50)
     print(profile.text())
 
-Uses a clock and no hardware counter, so it works wherever the library does.
+It uses a clock and no hardware counters, so it works wherever the library does.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ FLOAT = 4
 def layer_costs(
     graph: Any, layout: KVLayout, segments: Iterable[tuple[int, int]], skipping: Sequence[int]
 ) -> dict[str, Cost]:
-    """Of all decoder layers in one pass.
+    """The costs of all decoder layers in one pass.
 
     Parameters
     ----------
-    graph : a family's graph, with `layers` of DecoderLayer, alike in shapes and layouts
+    graph : a family's graph, whose `layers` (DecoderLayer) have equal shapes and layouts
     layout : KVLayout
-    segments : (rows, position of the first) of each sequence
+    segments : (rows, position of the first row) of each sequence
     skipping : four ints
         What `Workspace.skipping` counted in this pass.
     """
@@ -69,7 +69,7 @@ def layer_costs(
 
 
 def head_costs(graph: Any, n: int) -> dict[str, Cost]:
-    """Of logits of n tokens from all rows of the head."""
+    """The costs of logits of n tokens from all rows of the head."""
     vocabulary, hidden = graph.head.matrix.array.shape
     activations = n * (hidden + vocabulary) * FLOAT
     return {
@@ -79,16 +79,17 @@ def head_costs(graph: Any, n: int) -> dict[str, Cost]:
 
 
 def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[int]) -> dict[str, Cost]:
-    """Of the head's answers to queries.
+    """The costs of the head's answers to queries.
 
-    The screen multiplies each weight once, and writes a logit a row.
+    The screen multiplies each weight once, and writes one logit for each row.
 
     Parameters
     ----------
-    ways : str of each query
-        As `FloatHead.way` says.
-    sizes : int of each query
-        Rows whose stored floats were read: all candidates, but where all rows were computed.
+    ways : one str for each query
+        As returned by `FloatHead.way`.
+    sizes : one int for each query
+        Number of candidates. Unless the way is "full", these are the rows whose stored floats were
+        read.
     """
     vocabulary, hidden = graph.head.matrix.array.shape
     full, screened = ways.count("full"), ways.count("screen")

@@ -1,4 +1,5 @@
-"""A model whose computations are told to observers. Only in the way while someone profiles."""
+"""A wrapper around a model that reports its computations to observers. Exists only while somebody
+profiles."""
 
 from __future__ import annotations
 
@@ -31,19 +32,20 @@ Tallies = Mapping[str, tuple[int, float, float]]  # as Workspace.operations
 class Work:
     """One computation: the layers of a pass, or the head after it.
 
-    What takes time to work out waits until someone asks: the next pass does not wait for it.
+    Whatever takes time is computed only when somebody asks for it, so that it does not delay the
+    next pass.
 
     Attributes
     ----------
     stage : "layers" or "head"
     tokens : int
     decoding : bool
-        One token of each sequence.
+        Whether the pass had one token of each sequence.
     seconds : float
-        In all.
+        Total time.
     before, after : Workspace.operations
     costs : callable
-        Gives a dict from name to (bytes, multiply-adds).
+        Returns a dict from name to (bytes, multiply-adds).
     """
 
     stage: str
@@ -56,7 +58,7 @@ class Work:
 
     @property
     def operations(self) -> dict[str, tuple[int, float, float]]:
-        """From name to (calls, seconds, seconds of waiting) of those that ran."""
+        """For each operation that ran, by name: (calls, seconds, seconds of waiting)."""
         found = {}
         for name, (calls, seconds, wait) in self.after.items():
             then = self.before[name]
@@ -77,11 +79,11 @@ class Observer(Protocol):
 
 class Observable(Protocol):
     def observe(self, observer: Observer) -> None:
-        """Tell it of every computation from now on."""
+        """Report every computation to this observer from now on."""
         ...
 
     def ignore(self, observer: Observer) -> None:
-        """Tell it no more."""
+        """Report nothing more to this observer."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The operations a profile tells apart, and what is known of each."""
+"""The operations of a profile, and the figures for each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["KINDS", "TITLES", "Limits", "OperationTime", "Phase"]
 
-# In the order of a pass. The first are steps of kernels/, the last three are Python around them.
+# In the order of a pass. The last three are Python code, the others are steps of kernels/.
 TITLES = {
     "norm_quantize": "RMSNorm and quantise",
     "qkv": "gemm q, k, v",
@@ -29,7 +29,7 @@ TITLES = {
     "sampling": "sampling",
 }
 
-# What its multiply-adds are; those of "int8" can be held against the int8 peak.
+# The kind of multiply-adds of an operation. Those of kind "int8" are compared with the int8 peak.
 KINDS = {
     **dict.fromkeys(("qkv", "o", "gate_up", "gate", "up", "down", "head_screen"), "int8"),
     **dict.fromkeys(("attention", "head_rescore", "head"), "float"),
@@ -38,14 +38,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What the machine can do at best with the same number of threads; `bench.measure_limits`.
+    """The limits of the machine with the same number of threads; see `bench.measure_limits`.
 
     Attributes
     ----------
     bytes_per_second : float
         Streaming reads from memory.
     multiply_adds_per_second : float
-        int8 multiply-adds on registers.
+        int8 multiply-adds in registers.
     """
 
     bytes_per_second: float
@@ -60,18 +60,18 @@ class OperationTime:
     ----------
     name : a key of TITLES
     calls : int
-        Steps that ran; 0 for Python.
+        Number of steps; 0 for Python code.
     seconds : float
-        Of the calling thread, waiting included.
+        Time of the calling thread, including waiting.
     wait_seconds : float
-        Of these, what it waited for the other threads at the end of the steps.
+        The part of `seconds` in which it waited for the other threads at the end of steps.
     bytes : float
-        Read and written, each array once a step: weights (without those that were skipped), cache
-        and activations, be they in memory or in a CPU cache. 0 where they are not counted.
+        Bytes read and written, each array once a step: weights (without skipped ones), cache and
+        activations, whether they are in memory or in a CPU cache. 0 if they are not counted.
     multiply_adds : float
-        Of matrix products and attention; 0 elsewhere.
+        Multiply-adds of matrix products and attention; 0 for other operations.
     kind : "int8", "float" or ""
-        What these multiply-adds are.
+        The kind of these multiply-adds.
     """
 
     name: str
@@ -84,17 +84,17 @@ class OperationTime:
 
     @property
     def title(self) -> str:
-        """The name for people."""
+        """The name in reports."""
         return TITLES[self.name]
 
     @property
     def bytes_per_second(self) -> float:
-        """0 where bytes are not counted."""
+        """0 if bytes are not counted."""
         return self.bytes / self.seconds if self.seconds else 0.0
 
     @property
     def multiply_adds_per_second(self) -> float:
-        """0 where there are none."""
+        """0 if there are no multiply-adds."""
         return self.multiply_adds / self.seconds if self.seconds else 0.0
 
 
@@ -105,10 +105,11 @@ class Phase:
     Attributes
     ----------
     name : "prompt" or "decode"
-        Passes with several tokens of a sequence, and passes with one token of each.
+        "prompt": passes with several tokens of a sequence. "decode": passes with one token of each
+        sequence.
     passes, tokens : int
     operations : tuple of OperationTime
-        Those that ran, in the order of TITLES.
+        The operations that ran, in the order of TITLES.
     """
 
     name: str
@@ -118,11 +119,11 @@ class Phase:
 
     @property
     def seconds(self) -> float:
-        """Of all operations."""
+        """Time of all operations."""
         return sum(operation.seconds for operation in self.operations)
 
     def operation(self, name: str) -> OperationTime:
-        """The one of this name.
+        """The operation with this name.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What `BitNetModel.profile()` gives."""
+"""Profile: the result of `BitNetModel.profile()`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Profile"]
 
 @dataclass
 class _Sums:
-    """What has added up of one phase."""
+    """Sums over one phase."""
 
     passes: int = 0
     tokens: int = 0
@@ -33,11 +33,10 @@ class _Sums:
 
 class Profile:
     """Time, bytes and multiply-adds by operation, of all passes of a model within a `with` block,
-    whichever thread runs them. Made by `BitNetModel.profile()`; several may overlap.
+    in any thread. Made by `BitNetModel.profile()`. Several profiles may overlap.
 
-    Costs some thirty microseconds a pass while it runs, and a kilobyte or two of memory; nothing
-    before and after. A pass that is
-    cancelled counts as if it had run to its end.
+    While it runs, each pass takes some thirty microseconds longer, and a kilobyte or two of memory.
+    Before and after it costs nothing. A cancelled pass counts as if it had run to its end.
     """
 
     def __init__(self, observed: Observable) -> None:
@@ -55,9 +54,9 @@ class Profile:
     def __exit__(self, *_: object) -> None:
         self._end = time.perf_counter()
         self._observed.ignore(self)
-        self._add_up()  # what is left would keep the model's weights
+        self._add_up()  # work that is not added up would keep the model's weights alive
 
-    # ---- what the engine tells -----------------------------------------------------------------
+    # ---- called by the engine ------------------------------------------------------------------
 
     def worked(self, work: Work) -> None:
         """For the engine: a computation has ended."""
@@ -71,7 +70,7 @@ class Profile:
         """For the engine: a token was chosen."""
         self._sums[self._phase].add("sampling", 0, seconds)
 
-    # ---- what was found --------------------------------------------------------------------
+    # ---- results ---------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
@@ -90,13 +89,13 @@ class Profile:
 
     @property
     def phases(self) -> list[Phase]:
-        """Those of both that had passes."""
+        """The phases that had passes."""
         return [phase for phase in (self.prompt, self.decode) if phase.passes]
 
     @property
     def rest_seconds(self) -> float:
-        """Of `seconds`, what lay outside passes and sampling: text from tokens, the loop over them,
-        and whatever else was done in the block."""
+        """The part of `seconds` outside passes and sampling: making text from tokens, the loop over
+        tokens, and everything else in the `with` block."""
         return max(0.0, self.seconds - sum(phase.seconds for phase in self.phases))
 
     def _add_up(self) -> None:
@@ -130,7 +129,8 @@ class Profile:
         }
 
     def text(self, limits: Limits | None = None) -> str:
-        """Tables of both phases; with `limits`, how much of them each operation reached."""
+        """Tables of both phases; with `limits`, also the share of them that each operation
+        reached."""
         return as_text(self._blocks(limits))
 
     def _blocks(self, limits: Limits | None) -> list[Block]:

@@ -13,7 +13,7 @@ __all__ = ["blocks"]
 def blocks(
     phases: Sequence[Phase], seconds: float, rest_seconds: float, limits: Limits | None
 ) -> list[Block]:
-    """All of it: tables for each phase, and what they are parts of."""
+    """The whole profile: tables for each phase, and their shares of the total time."""
     found: list[Block] = []
     for phase in phases:
         found += _phase(phase, limits)
@@ -30,7 +30,8 @@ def blocks(
 
 
 def _phase(phase: Phase, limits: Limits | None) -> list[Block]:
-    """Where its time went, and what the operations that read weights or the cache did in it."""
+    """Two tables: where the time went, and the bytes and multiply-adds of operations that read
+    weights or the cache."""
     each = 1e3 * phase.seconds / phase.tokens
     title = (
         f"{phase.name}: {phase.passes} pass{'' if phase.passes == 1 else 'es'}, "

@@ -1,7 +1,7 @@
 """Helpers for tests and benchmarks of programs that use this library.
 
-`make_checkpoint` writes checkpoints with random weights in the shapes of real models, so that
-loading, speed and memory can be tried without downloading anything. Also on the command line:
+`make_checkpoint` writes checkpoints with random weights in the shapes of real models. With them you
+can try loading, speed and memory without downloading anything. On the command line:
 
     python -m ryzanstein_llm.testing make-checkpoint --preset bitnet-b1.58-2B-4T DIRECTORY
 """

@@ -11,7 +11,7 @@ from . import PRESETS, make_checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line. Returns the exit status."""
     options = _parser().parse_args(arguments)
     interactive = sys.stderr.isatty()
     try:

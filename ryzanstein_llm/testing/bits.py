@@ -13,11 +13,12 @@ __all__ = ["from_bf16_bits", "pack_hf", "to_bf16_bits", "unpack_hf"]
 def to_bf16_bits(values: ArrayLike) -> NDArray[np.uint16]:
     """float32 → bfloat16 bit patterns of the same shape, rounded to nearest, ties to even.
 
-    Overflow gives infinity; a NaN stays a NaN (quiet, with its sign).
+    Overflow gives infinity. A NaN stays a NaN (quiet, with its sign).
     """
     exact = np.ascontiguousarray(values, np.float32)
     bits = exact.view(np.uint32)
-    # Adding just under half a unit, plus the lowest bit kept, carries exactly when rounding up.
+    # The sum carries exactly if the value has to be rounded up: it adds just under half a unit and
+    # the lowest bit that is kept.
     rounded = (bits >> 16) & 1
     rounded += 0x7FFF
     rounded += bits
@@ -43,7 +44,7 @@ def pack_hf(codes: NDArray[Any]) -> NDArray[np.uint8]:
     Parameters
     ----------
     codes : ndarray of shape (out, in), integers 0..3
-        3 is no ternary value; it is packed as it is, for tests of bad input.
+        3 is not a ternary value, but is packed unchanged, for tests of bad input.
 
     Returns
     -------
@@ -60,6 +61,6 @@ def pack_hf(codes: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def unpack_hf(packed: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
-    """The codes, shape (rows, in), of a matrix that `pack_hf` packed."""
+    """The codes of a matrix that `pack_hf` packed, of shape (rows, in)."""
     planes = [packed >> shift & 3 for shift in (0, 2, 4, 6)]
     return np.concatenate(planes)[:rows]

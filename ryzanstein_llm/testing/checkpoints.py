@@ -1,4 +1,4 @@
-"""Random checkpoints: exact in names, shapes and files, arbitrary (but sane) in their weights."""
+"""Random checkpoints: names, shapes and files of real ones, with arbitrary but sensible weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_checkpoint(
     Parameters
     ----------
     directory
-        Created where needed. It must not hold weights yet.
+        Is created if needed. It must not have weights yet.
     preset_or_config
         A name in `PRESETS`, or the contents of a `config.json` (its `quantization_config` is
         replaced).
@@ -46,19 +46,20 @@ def make_checkpoint(
     form
         `"packed"`: uint8 codes with a `weight_scale` per projection; `"master"`: float weights.
     linear_class
-        Of `quantization_config`; None leaves the key out. `weight_scale` is stored accordingly:
-        the multiplier for `"autobitlinear"`, its reciprocal otherwise.
+        Its value in `quantization_config`; None leaves the key out. `weight_scale` is the
+        multiplier for `"autobitlinear"`, and its reciprocal otherwise.
     dtype
-        Of everything that is not packed.
+        The dtype of everything that is not packed.
     shards
-        Number of weight files; above 1 they come with an index.
+        Number of weight files. If there are several, an index is written too.
     tokenizer
         Whether to write `tokenizer.json` and `tokenizer_config.json`. They need a `vocab_size` of
-        256 and more plus the special tokens.
+        at least 256 plus the number of special tokens.
     sparse_gates
-        Share of positive gates, between 0 and 1 exclusive, for benchmarks of activation sparsity:
-        0.2 leaves about an eighth of the int8 inputs of `down_proj` non-zero. None: half are
-        positive, a third non-zero. The share is met within a few hundredths.
+        Share of positive gates, between 0 and 1 exclusive, for benchmarks of activation sparsity.
+        0.2 leaves about an eighth of the int8 inputs of `down_proj` non-zero. None: half of the
+        gates are positive, and a third of the inputs is non-zero. The share is met within a few
+        hundredths.
     progress
         Called as `progress(bytes_done, bytes_total)` while weights are written.
 
@@ -70,7 +71,7 @@ def make_checkpoint(
     Raises
     ------
     InvalidParameterError
-        A parameter is out of range, or the directory holds weights.
+        A parameter is out of range, or the directory already has weights.
     """
     if isinstance(preset_or_config, str):
         config, origin = preset_config(preset_or_config), preset_or_config
@@ -100,7 +101,7 @@ def make_checkpoint(
     if present:
         raise InvalidParameterError(f"{path}: already holds weights ({present[0]})")
     for name, value in texts.items():
-        # The vocabulary is long: one line, as a tokenizer file is not for reading.
+        # The vocabulary is long, and nobody reads a tokenizer file: one line.
         indent = None if name == "tokenizer.json" else 2
         text = json.dumps(value, indent=indent, ensure_ascii=False)
         (path / name).write_text(text + "\n", encoding="utf-8")
@@ -113,7 +114,7 @@ def make_checkpoint(
         if progress is not None:
             progress(done, total)
 
-    # transformers refuses a file whose metadata do not name the framework.
+    # transformers refuses a file whose metadata name no framework.
     metadata = {"format": "pt", "random_weights": f"{origin}, seed {seed}"}
     write_shards(path, plans, shards, metadata=metadata, written=written)
     return path

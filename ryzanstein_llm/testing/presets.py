@@ -1,4 +1,4 @@
-"""Model configurations by name, as they stand in `config.json`, and the tensors they call for."""
+"""Model configurations by name, as in `config.json`, and the tensors that belong to them."""
 
 from __future__ import annotations
 
@@ -72,15 +72,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def preset_config(name: str) -> dict[str, Any]:
     """A copy of the configuration of a preset, without `quantization_config`, which depends on
-    the form that is written. Raises `InvalidParameterError` for an unknown name."""
+    the form of the weights. Raises `InvalidParameterError` for an unknown name."""
     if name not in PRESETS:
-        raise InvalidParameterError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+        raise InvalidParameterError(
+            f"unknown preset {name!r}; the presets are {', '.join(PRESETS)}"
+        )
     return copy.deepcopy(PRESETS[name])
 
 
 def preset_generation_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`generation_config.json` for a model of this configuration: its BOS and EOS ids, with the
-    end-of-turn id added for the vocabulary of the 2B model, and sampling defaults."""
+    """`generation_config.json` for a model with this configuration: its BOS and EOS ids (for the
+    vocabulary of the 2B model also the end-of-turn id) and sampling defaults."""
     eos = config.get("eos_token_id")
     if config.get("bos_token_id") == 128000 and eos == 128001:
         eos = [128001, 128009]
@@ -94,8 +96,8 @@ def bitnet_tensor_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors of a BitNetForCausalLM checkpoint.
 
-    Shapes are as on disk: a projection of (out, in) weights is (out, in) in the master form, and
-    (ceil(out / 4), in) bytes plus a `weight_scale` of shape (1,) in the packed form.
+    Shapes are those on disk. A projection with (out, in) weights is (out, in) in the master form.
+    In the packed form it is (ceil(out / 4), in) bytes and a `weight_scale` of shape (1,).
     """
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -110,8 +112,8 @@ def bitnet_tensor_shapes(
         "mlp.up_proj": (inner, hidden),
         "mlp.down_proj": (hidden, inner),
     }
-    # transformers gives attn_sub_norm the width of the residual stream, which is that of the
-    # concatenated heads unless head_dim says otherwise (and then its own model cannot run).
+    # transformers gives attn_sub_norm the width of the residual stream. That is the width of the
+    # concatenated heads, unless head_dim says otherwise (and then its own model cannot run).
     norms = {
         "input_layernorm": hidden,
         "post_attention_layernorm": hidden,

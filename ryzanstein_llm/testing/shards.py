@@ -16,7 +16,7 @@ __all__ = ["write_safetensors", "write_shards"]
 
 
 def _on_disk_order(plans: Iterable[TensorPlan]) -> list[TensorPlan]:
-    # As the safetensors library does: wide types first, so that every tensor is aligned.
+    # Like the safetensors library: wide types first, so that every tensor is aligned.
     return sorted(plans, key=lambda plan: (-BITS[plan.dtype], plan.name))
 
 
@@ -27,7 +27,7 @@ def write_safetensors(
     metadata: Mapping[str, str] | None = None,
     written: Callable[[int], None] | None = None,
 ) -> None:
-    """Write the planned tensors to `path`, which appears only once it is complete.
+    """Write the planned tensors to `path`. The file appears when it is complete.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def write_safetensors(
     Raises
     ------
     ValueError
-        A plan yields another number of bytes than its shape takes.
+        A plan yields a different number of bytes than its shape takes.
     """
     plans = _on_disk_order(plans)
     with NewFile(path, durable=False) as file:
@@ -57,7 +57,7 @@ def write_shards(
 ) -> None:
     """Write `model.safetensors`, or `count` > 1 shards of about the same size and their index.
 
-    Tensors go to the shards in the order given.
+    Tensors go to the shards in the given order.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def write_shards(
     shards: list[list[TensorPlan]] = [[] for _ in range(count)]
     position, shard = 0, -1
     for index, plan in enumerate(plans):
-        # By size, but no shard stays empty: none is skipped, and every later one gets a tensor.
+        # Cut by size, but leave no shard empty: skip none, and leave a tensor for each later one.
         wanted = max(position * count // total, count - (len(plans) - index))
         shard = min(wanted, shard + 1)
         shards[shard].append(plan)

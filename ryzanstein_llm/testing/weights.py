@@ -1,13 +1,13 @@
-"""Random weights that behave like trained ones: finite activations, no dead half, no blow-up.
+"""Random weights that behave like trained ones: activations stay finite and of sensible size.
 
-Scales are chosen so that every normalised vector of root-mean-square (rms) 1 stays near it: a
-projection of a unit vector has rms about 1, each of the 2·L blocks adds rms sqrt(1 / (2·L)) to
-the residual stream, which so ends near rms 1, and embeddings have rms 3 / sqrt(hidden), which
-gives logits a standard deviation of about 3. Half of all gates are positive.
+Scales are chosen so that vectors with root-mean-square (rms) 1 keep about that rms. A projection of
+such a vector has rms about 1. Each of the 2·L blocks adds rms sqrt(1 / (2·L)) to the residual
+stream, so the stream ends near rms 1. Embeddings have rms 3 / sqrt(hidden), so logits have a
+standard deviation of about 3. Half of all gates are positive.
 
-With `sparse_gates`, a constant is added to every embedding, so that the residual stream always
-points somewhat along (1, 1, ..., 1), and gate rows lean against that direction by just as much
-as the wanted share of positive gates needs.
+With `sparse_gates`, a constant is added to every embedding. The residual stream then has a
+component along (1, 1, ..., 1), and gate rows are tilted against that direction, just enough for the
+wanted share of positive gates.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["DType", "LinearClass", "random_plans"]
 DType = Literal["BF16", "F16", "F32"]
 LinearClass = Literal["autobitlinear", "bitlinear"]
 
-_BLOCK = 1 << 22  # elements made at a time: bounds the memory to some tens of megabytes
+_BLOCK = 1 << 22  # elements made at a time, so that memory stays at some tens of megabytes
 
-# Of a normal distribution with standard deviation 1, absmean quantisation keeps the share
-# P(|w| > absmean / 2) = 0.69 as non-zero; packed weights take -1, 0, +1 equally often.
+# With a normal distribution of standard deviation 1, absmean quantisation gives a share of
+# P(|w| > absmean / 2) = 0.69 non-zero weights. Packed weights are -1, 0 and +1 equally often.
 _ABSMEAN = math.sqrt(2 / math.pi)
 _MASTER_DENSITY = 2 * (1 - NormalDist().cdf(_ABSMEAN / 2))
 _PACKED_DENSITY = 2 / 3
@@ -49,8 +49,8 @@ def random_plans(
     dtype: DType,
     sparse_gates: float | None = None,
 ) -> list[TensorPlan]:
-    """Plans for all tensors of a checkpoint, each from a random stream of its own, so that a
-    tensor depends on the seed, its name and shape, and on nothing else that is written."""
+    """Plans for all tensors of a checkpoint. Each has a random stream of its own, so a tensor
+    depends on the seed, its name and its shape, but not on other tensors."""
     weights = _RandomWeights(config, seed, form, linear_class, dtype, sparse_gates)
     return [weights.plan(name, shape) for name, shape in weights.shapes.items()]
 
@@ -115,7 +115,7 @@ class _RandomWeights:
             yield self._encode(values)
 
     def _absmean(self, name: str, columns: int) -> float:
-        """The scale of a projection, ±25 % so that no two agree by chance."""
+        """The scale of a projection, varied by ±25 % so that no two are equal by chance."""
         jitter = self._generator(name + "_scale").uniform(0.8, 1.25)
         writes_residual = "o_proj" in name or "down_proj" in name
         gain = math.sqrt(1 / (2 * self.layers)) if writes_residual else 1.0
@@ -128,10 +128,10 @@ class _RandomWeights:
         return self._encode(np.array([value], np.float32))
 
     def _tilt(self, name: str) -> float:
-        """P(+1) - P(-1) of a weight: 0, but for the gates of a sparse model.
+        """P(+1) - P(-1) of a weight: 0, except for the gates of a sparse model.
 
-        A gate sees a vector of rms 1 whose mean is m, and has itself a standard deviation of
-        sqrt(density·hidden): it is positive with probability Phi(tilt·m·sqrt(hidden / density)).
+        The input of a gate has rms 1 and mean m, and the gate has a standard deviation of
+        sqrt(density·hidden). So it is positive with probability Phi(tilt·m·sqrt(hidden / density)).
         """
         if self.sparse_gates is None or "gate_proj" not in name:
             return 0.0
@@ -142,8 +142,8 @@ class _RandomWeights:
         return max(-self.density, min(self.density, tilt))
 
     def _residual_energy(self, layer: int) -> float:
-        """Mean square of the residual stream where it enters the feed-forward part of `layer`:
-        the embedding and what the blocks before it added, each the projection of a unit vector."""
+        """Mean square of the residual stream at the input of the feed-forward part of `layer`: that
+        of the embedding and of all earlier blocks, each a projection of a vector with rms 1."""
         blocks = [f"model.layers.{i}.self_attn.o_proj.weight" for i in range(layer + 1)]
         blocks += [f"model.layers.{i}.mlp.down_proj.weight" for i in range(layer)]
         energy = self.embedding_mean**2 + self.embedding_rms**2
@@ -153,7 +153,7 @@ class _RandomWeights:
         return energy
 
     def _packed(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
-        # Four codes at once: a random 16-bit number picks one of the 81 valid bytes.
+        # Four codes at once: a random 16-bit number chooses one of the 81 valid bytes.
         table = _byte_table(self.density, self._tilt(name))
         generator = self._generator(name)
         for count in _block_sizes(math.prod(shape)):
@@ -161,13 +161,14 @@ class _RandomWeights:
 
     def _master(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
         deviation = self._absmean(name, shape[1]) / _ABSMEAN
-        # Moving the mean by x deviations moves P(+1) - P(-1) by twice the density at the border.
+        # Moving the mean by x deviations changes P(+1) - P(-1) by x times twice the density of the
+        # normal distribution at the border.
         border = 2 * NormalDist().pdf(_ABSMEAN / 2)
         return self._normal(name, shape, deviation * self._tilt(name) / border, deviation)
 
 
 def _byte_table(density: float, tilt: float) -> NDArray[np.uint8]:
-    """65,536 packed bytes in which every combination of four codes has its probability."""
+    """65,536 packed bytes, with each combination of four codes as often as it should occur."""
     probabilities = ((density - tilt) / 2, 1 - density, (density + tilt) / 2)
     combinations = list(itertools.product(range(3), repeat=4))
     exact = np.array([math.prod(probabilities[code] for code in c) for c in combinations])

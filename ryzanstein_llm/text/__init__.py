@@ -1,1 +1,1 @@
-"""Text to ids and back, and where a text ends. No models here."""
+"""Text to ids and back, and where a text ends. Knows no models."""

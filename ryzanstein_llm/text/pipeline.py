@@ -1,19 +1,19 @@
 """Token strings to text, one token at a time.
 
 A `tokenizer.json` names a *decoder*: the recipe that turns a list of token
-strings into text. The recipes of real checkpoints look at the whole list (bytes
-of one character spread over several tokens, the first space dropped, a run of
-byte tokens judged as a whole), so text cannot be had by decoding tokens alone,
-and decoding everything again for each token costs O(n²). `TextPipeline` runs the
-same recipe as a chain of small stages instead, each of which lets go of a string
-as soon as no later token can change it::
+strings into text. The recipes of real checkpoints look at the whole list (the
+bytes of one character may be in several tokens, the first space is dropped, a run
+of byte tokens is judged as a whole). So tokens cannot be decoded one by one, and
+decoding everything again for each token costs O(n²). `TextPipeline` runs the same
+recipe as a chain of small stages. Each stage passes a string on as soon as no later
+token can change it::
 
     ''.join(pipeline.push(t) for t in tokens) + pipeline.flush() == decoder.decode(tokens)
 
-for every list of tokens, valid text or not. Sliding-window schemes (decode a
-window with and without the new token, emit the difference), including
-`tokenizers.decoders.DecodeStream`, do not keep that promise: they wait for the
-replacement character U+FFFD to go away, which for invalid bytes it never does.
+for every list of tokens, valid text or not. Sliding windows (decode a window with
+and without the new token, return the difference) do not have this property, and
+neither has `tokenizers.decoders.DecodeStream`: they wait until the replacement
+character U+FFFD goes away, which never happens for invalid bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Spec = Mapping[str, Any]
 
 
 class Stage(Protocol):
-    """One step of a decoder: tokens in, the tokens that are now certain out."""
+    """One step of a decoder: takes tokens, and returns those that are now certain."""
 
     def push(self, token: str) -> list[str]: ...
 
@@ -41,7 +41,7 @@ class Stage(Protocol):
 
 
 class TextPipeline:
-    """The incremental form of one decoder; for one text, then discarded.
+    """The incremental form of one decoder. Make a new one for each text.
 
     Parameters
     ----------
@@ -54,11 +54,11 @@ class TextPipeline:
         self._stages = _build_stages(spec)
 
     def push(self, token: str) -> str:
-        """Text that is certain once `token` is known; may be empty."""
+        """The text that is certain once `token` is known. May be empty."""
         return "".join(self._run([token], 0))
 
     def flush(self) -> str:
-        """The rest, once there are no more tokens. Call it last, and once."""
+        """The rest of the text. Call it once, after the last token."""
         text = ""
         for index, stage in enumerate(self._stages):
             text += "".join(self._run(stage.flush(), index + 1))
@@ -88,10 +88,10 @@ class _Each:
 
 
 class _Bytes:
-    """`ByteLevel`: the characters of a token stand for bytes; the bytes of all tokens are UTF-8.
+    """`ByteLevel`: characters of a token stand for bytes, and the bytes of all tokens are UTF-8.
 
-    Rust's `from_utf8_lossy` and Python's `errors="replace"` agree on what becomes
-    U+FFFD: one per longest prefix of a valid sequence.
+    Rust's `from_utf8_lossy` and Python's `errors="replace"` give the same U+FFFD: one
+    for each longest prefix of a valid sequence.
     """
 
     def __init__(self) -> None:
@@ -108,11 +108,11 @@ class _Bytes:
 class _ByteFallback:
     """`ByteFallback`: a run of tokens such as `<0xE2>` is one string of bytes.
 
-    If the run as a whole is not UTF-8, every one of its bytes becomes U+FFFD, so
-    nothing of it is certain before it has ended.
+    If the run as a whole is not UTF-8, each of its bytes becomes U+FFFD. So nothing
+    is certain before the run has ended.
     """
 
-    # The library reads the two digits with a parser that takes a plus sign, too.
+    # The library parses the two digits with a function that also accepts a plus sign.
     _TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class _StripStart:
 
 
 class _Hold:
-    """Any other decoder: exact, but nothing is certain before the last token."""
+    """Any other decoder. The text is exact, but all of it comes after the last token."""
 
     def __init__(self, decoder: Decoder, joined: bool) -> None:
         self._decoder = decoder
@@ -178,7 +178,7 @@ def _build_stages(spec: Spec | None) -> list[Stage]:
         return [_Each(lambda token, first: token if first else " " + token)]
     steps = _flatten(spec)
     stages: list[Stage] = []
-    joined = False  # from `Fuse` or `ByteLevel` on, all text is one token arriving in fragments
+    joined = False  # after `Fuse` or `ByteLevel`, all text is one token that comes in fragments
     for index, step in enumerate(steps):
         kind = step["type"]
         if kind == "Fuse":
@@ -213,13 +213,13 @@ def _alone(step: Spec) -> Callable[[str, bool], str]:
 
 
 def _by_position(step: Spec) -> Callable[[str, bool], str]:
-    # An empty token in front contributes nothing, and makes `token` the second one.
+    # An empty token in front adds no text, but makes `token` the second one.
     decode = _library_decoder(step).decode
     return lambda token, first: decode([token] if first else ["", token])
 
 
 def _library_decoder(spec: Spec) -> Decoder:
-    """The `tokenizers` object for a decoder entry; a whole tokenizer is its only public parser."""
+    """The `tokenizers` object for a decoder entry. Only whole tokenizers can be parsed publicly."""
     shell = {
         "version": "1.0",
         "added_tokens": [],
@@ -245,5 +245,5 @@ _ALPHABET = _byte_alphabet()
 def _token_bytes(token: str) -> bytes:
     try:
         return bytes([_ALPHABET[character] for character in token])
-    except KeyError:  # an added token such as "two words": plain text, taken whole
+    except KeyError:  # an added token such as "two words" is plain text
         return token.encode("utf-8")

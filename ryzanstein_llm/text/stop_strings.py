@@ -1,4 +1,4 @@
-"""Stop strings: where a text that arrives in pieces has to end."""
+"""Stop strings: where a text that comes in pieces has to end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["StopStrings"]
 
 
 class StopStrings:
-    """Passes text through up to the first stop string; for one text, then discarded.
+    """Passes text through up to the first stop string. Make a new one for each text.
 
-    The text ends before the stop string that is complete first; of several that
-    are complete at the same character, before the longest. So the result depends on
-    the text alone and not on how it was cut into pieces. Text that may be the
-    beginning of a stop string is held back until that is decided.
+    The text ends before the stop string that is complete first. If several are complete
+    at the same character, the longest counts. So the result depends only on the text,
+    not on how it was cut into pieces. Text that may be the beginning of a stop string is
+    held back until that is decided.
 
-    Each character costs one step of Knuth, Morris and Pratt's matcher per stop string.
+    Each character takes one step of the Knuth-Morris-Pratt matcher of each stop string.
 
     Attributes
     ----------
@@ -30,14 +30,14 @@ class StopStrings:
         Raises
         ------
         InvalidParameterError
-            `stop` holds something that is not a str, or an empty string.
+            `stop` has something that is not a str, or an empty string.
         """
         self._matchers = [_Matcher(text) for text in dict.fromkeys(_validated(stop))]
         self._held = ""
         self.matched: str | None = None
 
     def push(self, piece: str) -> str:
-        """The text that is certain after `piece`; nothing any more once `matched` is set."""
+        """The text that is certain after `piece`; empty once `matched` is set."""
         if self.matched is not None:
             return ""
         if not self._matchers:
@@ -56,7 +56,7 @@ class StopStrings:
         return text[:certain]
 
     def flush(self) -> str:
-        """The text still held back, once there is no more."""
+        """The text that is still held back. Call it after the last piece."""
         held, self._held = self._held, ""
         return held
 
@@ -73,7 +73,7 @@ class _Matcher:
             self._shorter.append(self._advance(self._shorter[-1], character))
 
     def step(self, character: str) -> bool:
-        """Take one more character; whether `text` is complete."""
+        """Take one more character. Returns whether `text` is complete."""
         self.length = self._advance(self.length, character)
         return self.length == len(self.text)
 

@@ -1,4 +1,4 @@
-"""Text to token ids and back, by the checkpoint's own `tokenizer.json`. No models here."""
+"""Text to token ids and back, with the checkpoint's own `tokenizer.json`. Knows no models."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class Tokenizer:
-    """Encodes and decodes with one `tokenizer.json`; may be used from several threads at once.
+    """Encodes and decodes with one `tokenizer.json`. Several threads may use it at once.
 
     Attributes
     ----------
     vocab_size : int
-        Tokens, added ones included. The model's vocabulary may be larger (padding).
+        Number of tokens, including added ones. The model's vocabulary may be larger (padding).
     bos_id, eos_id : int or None
-        Of the tokens that `tokenizer_config.json` names, if it does.
+        The ids of the tokens that `tokenizer_config.json` names; None if it names none.
     """
 
     def __init__(
@@ -40,18 +40,18 @@ class Tokenizer:
         Parameters
         ----------
         raw : tokenizers.Tokenizer
-            Taken over: its truncation and padding are switched off, for a prompt
-            that is too long must be an error and not another prompt.
+            Is changed: its truncation and padding are switched off, because a prompt
+            that is too long must be an error, not a shorter prompt.
         config : mapping, optional
             `tokenizer_config.json`; `bos_token`, `eos_token` and `add_bos_token` are used.
         source : str
-            Where it came from, for messages.
+            The origin of the tokenizer, for messages.
         """
         raw.no_truncation()
         raw.no_padding()
         self._raw = raw
         self._source = source
-        # The decoder's own JSON; `to_str` would write out the whole vocabulary for it.
+        # The JSON of the decoder alone; `to_str` would write the whole vocabulary.
         decoder = raw.decoder
         self._decoder_spec: Mapping[str, Any] | None = (
             None if decoder is None else json.loads(decoder.__getstate__())
@@ -92,15 +92,15 @@ class Tokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`.
 
-        Special tokens written out in `text` (`<|end_of_text|>`) are recognised, as a
-        chat template needs. With `add_special_tokens`, what the file's post-processor
-        adds is added, usually a beginning-of-sequence token; if it adds none and
-        `tokenizer_config.json` says `add_bos_token`, the token is put in front.
+        Special tokens that are written in `text` (`<|end_of_text|>`) are recognised,
+        because chat templates need that. With `add_special_tokens`, the post-processor of
+        the file adds its tokens, usually a beginning-of-sequence token. If it adds none
+        and `tokenizer_config.json` says `add_bos_token`, the token is added here.
 
         Raises
         ------
         InvalidParameterError
-            `text` is not a str, or has a lone surrogate, which no UTF-8 text has.
+            `text` is not a str, or has a lone surrogate, which UTF-8 cannot encode.
         """
         if not isinstance(text, str):
             raise InvalidParameterError(f"text must be a str, not {type(text).__name__}")
@@ -116,10 +116,10 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """Text of `ids`, as the file's decoder says.
+        """The text of `ids`, made by the decoder of the file.
 
-        Bytes that are not UTF-8 come out as U+FFFD; ids without a token give nothing.
-        `clean_up_tokenization_spaces` is not applied, it loses text.
+        Bytes that are not UTF-8 become U+FFFD. Ids without a token give no text.
+        `clean_up_tokenization_spaces` is not applied, because it loses text.
 
         Raises
         ------
@@ -131,16 +131,16 @@ class Tokenizer:
         return text
 
     def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
-        """A new incremental `decode`, for one text."""
+        """A new incremental `decode` for one text."""
         return TextStream(self, skip_special_tokens=skip_special_tokens)
 
     def token_id(self, token: str) -> int | None:
-        """Id of a token by its exact spelling in the file, or None."""
+        """The id of a token with this exact spelling in the file, or None."""
         token_id: int | None = self._raw.token_to_id(token)
         return token_id
 
     def token(self, token_id: int) -> str | None:
-        """Spelling of a token in the file (bytes in the file's own alphabet), or None."""
+        """The spelling of a token in the file (bytes in the file's own alphabet), or None."""
         token: str | None = self._raw.id_to_token(_check_id(token_id))
         return token
 
@@ -150,17 +150,17 @@ class Tokenizer:
 
     def _named_id(self, config: Mapping[str, Any], key: str) -> int | None:
         named = config.get(key)
-        if isinstance(named, Mapping):  # older files keep a whole AddedToken here
+        if isinstance(named, Mapping):  # older files have a whole AddedToken here
             named = named.get("content")
         return self.token_id(named) if isinstance(named, str) else None
 
 
 class TextStream:
-    """Ids in, text out, a token at a time; made by `Tokenizer.stream()`.
+    """Ids in, text out, one token at a time. Made by `Tokenizer.stream()`.
 
     `''.join(map(stream.push, ids)) + stream.flush() == tokenizer.decode(ids)` for
-    every sequence of ids, in time proportional to the text. A piece never ends
-    inside a character.
+    every sequence of ids, in time proportional to the text. No piece ends within a
+    character.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
@@ -169,14 +169,14 @@ class TextStream:
         self._pipeline = TextPipeline(tokenizer._decoder_spec)
 
     def push(self, token_id: int) -> str:
-        """Text that is certain now; often empty. Errors as in `Tokenizer.decode`."""
+        """The text that is certain now; often empty. Raises what `Tokenizer.decode` raises."""
         token = self._tokenizer.token(token_id)
         if token is None or (self._skip_special and self._tokenizer.is_special(token)):
             return ""
         return self._pipeline.push(token)
 
     def flush(self) -> str:
-        """The rest, once there are no more ids: incomplete bytes become U+FFFD. Call it once."""
+        """The rest of the text; incomplete bytes become U+FFFD. Call it once, after the last id."""
         return self._pipeline.flush()
 
 

@@ -22,16 +22,16 @@ class PromptIds:
     Attributes
     ----------
     first : list of int
-        At the start of a sequence, with beginning-of-text. At least one.
+        The ids at the start of a sequence, with beginning-of-text. At least one.
     later : list of int
-        After other tokens.
+        The ids after other tokens.
     """
 
     first: list[int]
     later: list[int]
 
     def after(self, tokens: list[int]) -> list[int]:
-        """All tokens of a sequence that held `tokens` before."""
+        """All tokens of a sequence that had `tokens` before this prompt."""
         return [*tokens, *self.later] if tokens else list(self.first)
 
 
@@ -41,14 +41,14 @@ class Vocabulary:
     Attributes
     ----------
     path : Path
-        Of the checkpoint, for messages.
+        The path of the checkpoint, for messages.
     size : int
         Rows of the embedding; ids are 0..size-1.
     tokenizer : Tokenizer or None
     eos_ids : tuple of int
         Tokens that end a text.
     start_id : int or None
-        What an empty prompt begins with.
+        The token that an empty prompt begins with.
     """
 
     path: Path
@@ -74,12 +74,12 @@ class Vocabulary:
         )
 
     def text_stream(self) -> TextStream | None:
-        """A new incremental `detokenize`; None without a tokenizer."""
+        """A new incremental `detokenize`; None if there is no tokenizer."""
         return None if self.tokenizer is None else self.tokenizer.stream()
 
     def read_prompt(self, prompt: Prompt) -> PromptIds:
-        """A prompt's ids. Ids are taken as they are; an empty prompt at the start is the
-        beginning-of-text token, or what can stand for it.
+        """The ids of a prompt. Nothing is added to ids. An empty prompt at the start of a sequence
+        is the token `start_id`.
 
         Raises
         ------
