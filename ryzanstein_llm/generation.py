@@ -76,20 +76,20 @@ class Generation:
     # ---- called by the engine ------------------------------------------------------------
 
     def heard(self, token: int) -> bool:
-        """A token was chosen; whether a stop string is complete with it."""
+        """Add a token that was chosen. Returns whether it completes a stop string."""
         self._text.push(token)
         return self._text.stopped
 
     def replay(self, tokens: list[int]) -> bool:
-        """Begin the text anew, and hear these; whether a stop string is complete. Pieces that were
-        read count as read."""
-        # in one step, because the reader may look at the pieces meanwhile
+        """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
+        that were read stay read."""
+        # in one step, because the reader may look at the pieces at the same time
         self._text = GrowingText(self._vocabulary, self._options.stop, tokens)
         return self._text.stopped
 
     @property
     def unread(self) -> bool:
-        """Whether a piece has not been read."""
+        """Whether there is a piece that has not been read."""
         return len(self._text.pieces) > self._given
 
     # ---- called by the reader ------------------------------------------------------------
@@ -115,13 +115,13 @@ class Generation:
         return 0 if self._sequence is None else self._sequence.new_tokens
 
     def run(self) -> GenerationResult:
-        """To the end. Errors as `BitNetModel.generate`."""
+        """Generate to the end. Raises what `BitNetModel.generate` raises."""
         self._go_on(to_end=True)
         assert self.result is not None
         return self.result
 
     def next_piece(self) -> str | None:
-        """The next piece of text, None after the last."""
+        """The next piece of text; None after the last."""
         self._go_on(to_end=False)
         if not self.unread:
             return None
@@ -143,8 +143,8 @@ class Generation:
             self._finish("cancelled")
 
     def _go_on(self, *, to_end: bool) -> None:
-        """To the end or, unless `to_end`, until there is something to read. After an error or
-        Ctrl-C it is as if the request had not been made, so that it can be repeated."""
+        """Generate to the end or, unless `to_end`, until there is something to read. After an error
+        or Ctrl-C, it is as if the request had not been made, so that it can be repeated."""
         try:
             while not (self.over or (not to_end and self.unread)):
                 self._advance(to_end=to_end)

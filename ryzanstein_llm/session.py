@@ -150,10 +150,11 @@ class Session(TextSource):
 
     @property
     def _running(self) -> Generation | None:
-        """Who continues its tokens. One that is over was interrupted while it gave them back."""
+        """The generation that continues its tokens. One that is over does not count: it was
+        interrupted while it gave them back."""
         running = self._claims.get("running")
         return None if running is None or running.over else running
 
     def _refuse_busy(self) -> None:
         if self._running is not None:
-            raise SessionBusyError("the session is generating; cancel() ends that")
+            raise SessionBusyError("the session is generating; cancel() stops it")

@@ -1,2 +1,2 @@
-"""Runs sequences of token ids on a model: who is computed when, where their keys and values lie,
-and which token comes next. Knows no text."""
+"""Runs sequences of token ids on a model: which sequence is computed when, where its keys and
+values are, and which token comes next. Knows no text."""

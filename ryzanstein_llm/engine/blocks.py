@@ -18,12 +18,12 @@ __all__ = ["Block", "BlockPool", "PoolFullError", "Table"]
 
 
 SPARE_BLOCKS = 4
-"""So many blocks that nobody needs any more are kept to be used again: the first touch of new
-memory costs time (measured in a virtual machine: some 25 ms for 20 MB)."""
+"""Free blocks that are kept at most, to be used again, because the first touch of new memory costs
+time (measured in a virtual machine: some 25 ms for 20 MB)."""
 
 
 class PoolFullError(Exception):
-    """The budget is used up by blocks that are in use. Never leaves the engine."""
+    """Blocks that are in use take up the whole budget. Never leaves the engine."""
 
 
 class Block:
@@ -34,9 +34,9 @@ class Block:
     memory : uint8 array of shape (block_bytes,)
     address : int
     users : int
-        Caches that have it in their table.
+        Number of caches that have it in their table.
     kept : bool
-        Whether an index of prefixes has it: then what is in it may not change.
+        Whether an index of prefixes has it. If so, its contents must not change.
     """
 
     __slots__ = ("address", "kept", "memory", "users")
@@ -49,31 +49,32 @@ class Block:
 
     @property
     def shared(self) -> bool:
-        """Whether somebody else relies on what is in it."""
+        """Whether somebody else relies on its contents."""
         return self.users > 1 or self.kept
 
 
 class Table(Protocol):
-    """Whatever has blocks, and takes more."""
+    """An object that has blocks, and takes more."""
 
     blocks: list[Block]
     taken: list[Block]
 
 
 class BlockPool:
-    """Gives out blocks and takes them back. By one thread at a time, but for `register`.
+    """Gives out blocks and takes them back. One thread at a time may use it, but any thread may
+    call `register`.
 
-    Who uses a block is counted up before and down after a table changes, so that a block in use
-    never looks free, wherever Ctrl-C comes between. A table that is dropped without giving back
-    its blocks, or an interrupt, leaves counts that are too high: they are counted anew when the
-    budget is used up. There are no finalisers and no weak sets, because Python would swallow a
-    Ctrl-C that comes while these run.
+    The number of users of a block goes up before a table changes, and down after it. So a block in
+    use never looks free, wherever Ctrl-C comes. An interrupt, or a table that is dropped without
+    giving back its blocks, leaves numbers that are too high. They are counted again when the budget
+    is used up. There are no finalisers and no weak sets, because Python would swallow a Ctrl-C that
+    comes while these run.
 
     Parameters
     ----------
     layout : KVLayout
     budget : int
-        Bytes of all blocks together, at least one block.
+        Bytes of all blocks together; at least those of one block.
     """
 
     def __init__(self, layout: KVLayout, budget: int) -> None:
@@ -81,11 +82,11 @@ class BlockPool:
         self.budget = budget
         self.capacity = max(1, budget // layout.block_bytes)
         self.evict: Callable[[], Block | None] = lambda: None
-        """Gives up a block that only waits to be used again, the longest unused one."""
+        """Gives up the block that has been unused for longest, if there is one."""
         self.kept: Callable[[], Iterable[Block]] = tuple
         """Blocks that the index of prefixes has."""
         self.pinned: Block | None = None
-        """What may not be evicted now."""
+        """A block that must not be evicted now."""
         self._blocks = 0
         self._spare: list[Block] = []
         self._tables: dict[int, weakref.ref[Table]] = {}  # some may have been dropped
@@ -93,7 +94,7 @@ class BlockPool:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all blocks there are; from any thread."""
+        """Bytes of all blocks. May be read from any thread."""
         users, kept = self._survey()
         count = len({*users, *map(id, kept)}) + len(self._spare)
         return count * self.layout.block_bytes
@@ -103,7 +104,7 @@ class BlockPool:
         self._tables[next(self._numbers)] = weakref.ref(table)
 
     def take(self) -> Block:
-        """A block with one user. What is in it is arbitrary, but finite numbers.
+        """A block with one user. It contains arbitrary finite numbers.
 
         Raises
         ------
@@ -116,7 +117,7 @@ class BlockPool:
             block = self._spare.pop()
             self._blocks += 1
         elif self._blocks < self.capacity:
-            # zeros, because attention computes on unused positions before it drops them
+            # zeros, because attention also computes unused positions, before it drops them
             block = Block(zeros(self.layout.block_bytes))
             self._blocks += 1
         else:
@@ -128,7 +129,7 @@ class BlockPool:
         return block
 
     def copy(self, block: Block) -> Block:
-        """A block of one's own with the same content. Raises `PoolFullError` as `take`."""
+        """A new block with the same contents. Raises `PoolFullError` like `take`."""
         self.pinned = block  # must not be evicted to make room for its copy
         try:
             own = self.take()
@@ -138,17 +139,17 @@ class BlockPool:
         return own
 
     def give_back(self, block: Block) -> None:
-        """One user less; without users the memory is free, unless the block is kept."""
+        """Count one user less. Without users the block is free, unless it is kept."""
         block.users -= 1
         self._free(block)
 
     def dropped(self, block: Block) -> None:
-        """The index of prefixes does not keep it any more."""
+        """The index of prefixes no longer keeps the block."""
         block.kept = False
         self._free(block)
 
     def clear(self) -> None:
-        """Let go of memory that waits to be used again."""
+        """Free the memory of spare blocks."""
         self._spare.clear()
 
     def _free(self, block: Block) -> None:
@@ -158,7 +159,7 @@ class BlockPool:
                 self._spare.append(block)
 
     def _recount(self) -> None:
-        """Count blocks and users anew."""
+        """Count blocks and users again."""
         users, kept = self._survey()
         for block in kept:
             block.users = users[id(block)]

@@ -1,7 +1,7 @@
-"""Passes of one model, one at a time, whichever thread asks.
+"""Passes of one model, one at a time, asked for by any thread.
 
-No thread of its own: the thread whose turn it is computes with its OpenMP team, and hands on. A
-pass that is cancelled or interrupted leaves caches as they were before.
+There is no thread of our own: the thread that has the turn computes with its OpenMP team, and then
+hands over. A cancelled or interrupted pass leaves caches as they were.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .kv_cache import KVCache
 __all__ = ["CancelFlag", "Compute", "Float32", "new_cancel_flag"]
 
 PASS_TOKENS = 512
-"""Tokens of a prompt that go through the model together. More saves little and costs memory and
-time between looks at Ctrl-C; results do not depend on it."""
+"""Tokens of a prompt that go through the model together. A larger number saves little, takes more
+memory, and delays Ctrl-C. Results do not depend on it."""
 
 HEAD_TOKENS = 64
-"""Rows of logits made at a time when all are wanted: 64 x 128,256 floats are 33 MB."""
+"""Rows of logits that are computed at a time if all are wanted: 64 x 128,256 floats are 33 MB."""
 
 SERIAL_BELOW = 1 << 20
-"""Multiply-adds below which a call stays serial (measured: a fork and join takes 1-3 us)."""
+"""Calls with fewer multiply-adds run on one thread (measured: a fork and join takes 1-3 us)."""
 
 Kept = TypeVar("Kept")
 Float32 = NDArray[np.float32]
@@ -42,7 +42,7 @@ CancelFlag = NDArray[np.int32]
 
 
 def new_cancel_flag() -> CancelFlag:
-    """int32 (1,); non-zero asks the pass that polls it to stop."""
+    """int32 (1,). If it is set to 1, the pass that polls it stops."""
     return np.zeros(1, np.int32)
 
 
@@ -52,7 +52,7 @@ class Compute:
     ----------
     graph : CausalLM
     n_threads : int
-        Threads of every parallel region.
+        Number of threads of every parallel region.
     """
 
     def __init__(self, graph: CausalLM, n_threads: int) -> None:
@@ -63,7 +63,7 @@ class Compute:
         _alive.add(self)
 
     def _begin_afresh(self) -> None:
-        """Nobody computes and nobody waits."""
+        """Reset: no thread computes and no thread waits."""
         self._space = Workspace(self._n_threads, SERIAL_BELOW)
         self._space.profiling = bool(self._observers)
         self._turn = Turn()
@@ -72,7 +72,7 @@ class Compute:
 
     @property
     def graph(self) -> CausalLM:
-        """The model; `ClosedError` after `close`."""
+        """The model. Raises `ClosedError` after `close`."""
         if self._graph is None:
             raise ClosedError("the model is closed")
         return self._graph
@@ -83,7 +83,7 @@ class Compute:
         return self._graph is None
 
     def close(self) -> None:
-        """Wait for a running pass, then let go of the weights. Closing twice is fine."""
+        """Wait for a running pass, then release the weights. Closing twice is fine."""
         if not self.closed:
             self.exclusively(self._close)
 
@@ -91,13 +91,14 @@ class Compute:
         self._graph = None
 
     def exclusively(self, work: Callable[[], Kept]) -> Kept:
-        """What `work()` gives while no other thread computes with this model. Whoever computes for
-        others hands over after the pass that it is in.
+        """Call `work` while no other thread computes with this model, and return its result. A
+        thread that computes for others hands over after its current pass.
 
         Raises
         ------
         SessionBusyError
-            If this very thread is computing: a callback or a signal handler cannot wait for it.
+            If this thread itself is computing, because a callback or a signal handler cannot wait
+            for it.
         ClosedError
         """
         self._refuse_nesting()
@@ -125,7 +126,7 @@ class Compute:
         ------
         ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError
         CancelledError
-            If `cancel` is set meanwhile.
+            If `cancel` is set during the pass.
         """
 
         def work() -> Float32:
@@ -136,7 +137,7 @@ class Compute:
         return self._in_whole(cache, work)
 
     def all_logits(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> Float32:
-        """As `last_logits`, after each: float32 (len(ids), vocab_size)."""
+        """Like `last_logits`, but after each id: float32 (len(ids), vocab_size)."""
         return self._in_whole(
             cache, lambda: np.concatenate(list(self.blocks_of_logits(cache, ids, cancel)))
         )
@@ -144,15 +145,15 @@ class Compute:
     def blocks_of_logits(
         self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag
     ) -> Iterator[Float32]:
-        """As `all_logits`, in blocks float32 (<= 64, vocab_size), for a cache that nobody else has
-        and nobody goes on with after an error."""
+        """Like `all_logits`, but in blocks float32 (<= 64, vocab_size). Only for a cache that
+        nobody else uses, and that is not used after an error."""
         hidden = np.concatenate(self._append(cache, ids, cancel))
         for start in range(0, len(hidden), HEAD_TOKENS):
             rows = hidden[start : start + HEAD_TOKENS]
             yield self.exclusively(lambda rows=rows: self._model.logits(rows, self._space))  # type: ignore[misc]
 
     def _in_whole(self, cache: KVCache, work: Callable[[], Kept]) -> Kept:
-        """What `work()` gives. After an error, or Ctrl-C, the cache is as it was."""
+        """Call `work` and return its result. After an error or Ctrl-C, the cache is as it was."""
         with cache.claim():
             before = cache.length
             try:
@@ -162,8 +163,8 @@ class Compute:
                 raise
 
     def _append(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> list[Float32]:
-        """Hidden states of `ids` in passes of PASS_TOKENS. The turn is given up between them, so
-        that another's token need not wait for a whole prompt."""
+        """Hidden states of `ids`, in passes of PASS_TOKENS. The turn is given up between passes, so
+        that other sequences need not wait for a whole prompt."""
         tokens = np.asarray(ids, np.int64)
         hidden: list[Float32] = []
         for start in range(0, len(tokens), PASS_TOKENS):
@@ -186,18 +187,18 @@ class Compute:
         raise NotImplementedError
 
     def observe(self, observer: Observer) -> None:
-        """Tell `observer` of every computation from now on."""
+        """Report every computation to `observer` from now on."""
         self._observers = (*self._observers, observer)
         self._space.profiling = True
 
     def ignore(self, observer: Observer) -> None:
-        """Tell it no more."""
+        """Report nothing more to `observer`."""
         self._observers = tuple(other for other in self._observers if other is not observer)
         self._space.profiling = bool(self._observers)
 
     @property
     def _model(self) -> CausalLM:
-        """The graph as passes call it."""
+        """The graph that passes call: wrapped, if there are observers."""
         return ObservedGraph(self.graph, self._observers) if self._observers else self.graph
 
     @property
@@ -212,21 +213,21 @@ class Compute:
             )
 
     def _tidy(self) -> None:
-        """Between two passes, by the thread whose turn it is."""
+        """Called between two passes by the thread that has the turn."""
 
     def _let_members_go_first(self) -> bool:
-        """Wake whoever waits for a pass of its own sequence, and not for a turn; whether there is
-        anybody."""
+        """Wake a thread that waits for a pass of its own sequence instead of for the turn. Returns
+        whether there is one."""
         return False
 
     def _next_gate(self) -> Gate | None:
-        """Where the next thread waits that would compute."""
+        """The gate of the next thread that wants to compute."""
         return next(iter(list(self._visitors)), None)
 
     def _hand_over(self) -> None:
-        """Wake whoever computes next. libgomp keeps a team of workers for each calling thread: who
-        hands over to another sends its own home, and so does any but the main thread that is done
-        for now."""
+        """Wake the thread that computes next. libgomp keeps a team of workers for each calling
+        thread. A thread that hands over to another ends its team, and so does every thread other
+        than the main one when it is done."""
         gate = self._next_gate()
         if gate is not None:
             gate.open()
@@ -234,7 +235,7 @@ class Compute:
             release_team()
 
     def _after_fork(self) -> None:
-        # A thread that the child does not have may have been computing.
+        # The thread that was computing may not exist in the child.
         self._begin_afresh()
 
 

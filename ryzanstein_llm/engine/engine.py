@@ -1,7 +1,7 @@
 """Many sequences, one pass over the weights at a time.
 
-Of the threads that wait for tokens one leads, and computes for all of them; when it has what it
-waits for, another takes over. What a sequence gets is equal bit for bit to what it would get alone.
+Of the threads that wait for tokens, one leads and computes for all of them. When it has what it
+waits for, another one takes over. Results of a sequence are equal bit for bit to those alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Engine(Compute):
     ----------
     graph : CausalLM
     n_threads : int
-        Threads of every parallel region.
+        Number of threads of every parallel region.
     store : Store
         Keeps keys and values.
     """
@@ -56,11 +56,11 @@ class Engine(Compute):
 
     @property
     def context_length(self) -> int:
-        """Positions of a sequence at most."""
+        """The largest number of positions of a sequence."""
         return self.store.context_length
 
     def sequence(self, tokens: list[int], sampler: Sampler, **options: Any) -> Sequence:
-        """A new sequence, with an empty cache. Options as `Sequence` has them.
+        """A new sequence with an empty cache. Options: those of `Sequence`.
 
         Raises
         ------
@@ -74,13 +74,13 @@ class Engine(Compute):
 
     def advance(self, *sequences: Sequence, to_end: bool) -> None:
         """Wait until each of the sequences has ended or, unless `to_end`, its listener has
-        something to read. Compute meanwhile, if it is this thread's turn. What a sequence failed
-        with is its `error`.
+        something to read. If this thread has the turn, it computes in that time. If a sequence
+        fails, its `error` is set.
 
         Raises
         ------
         SessionBusyError
-            If this thread is computing: a callback or a signal handler cannot wait for it.
+            If this thread is computing, because a callback or signal handler cannot wait for it.
         ClosedError
             If the engine is closed.
         """
@@ -99,7 +99,7 @@ class Engine(Compute):
                 if leading:
                     if _satisfied(sequences, to_end):
                         break
-                    self._hand_over()  # somebody else needs the turn
+                    self._hand_over()  # another thread needs the turn
                 gate.wait()
                 for sequence in sequences:
                     if sequence.cancelled and sequence not in self._computing:
@@ -110,15 +110,15 @@ class Engine(Compute):
             self._hand_over()
 
     def cancel(self, sequence: Sequence) -> None:
-        """End it soon, also within a pass that only cancelled sequences wait for; from any
-        thread."""
+        """End a sequence soon. A pass stops if all its sequences are cancelled. May be called from
+        any thread."""
         sequence.cancelled = True
         self._give_up_if_cancelled()
         sequence.gate.open()
 
     def leave(self, sequence: Sequence, *, keep: bool = True) -> None:
-        """Nobody will wait for it any more. What its cache holds is kept for others that begin
-        alike, as far as the budget allows."""
+        """Nobody will wait for this sequence any more. Its keys and values are kept for others that
+        begin with the same tokens, as far as the budget allows."""
         sequence.keep = keep and not self.closed
         self.store.leave(sequence)
         with self._turn as mine:
@@ -126,14 +126,14 @@ class Engine(Compute):
                 self._tidy()
 
     def forget(self, tokens: list[int]) -> None:
-        """The end of this sequence will not be continued."""
+        """The sequence with these tokens will not be continued."""
         with self._turn as mine:
             if mine:
                 self._tidy()
                 self.store.forget(tokens)
 
     def clear(self) -> None:
-        """Let go of all keys and values that only wait to be used again."""
+        """Free all keys and values that only wait to be used again."""
         self.exclusively(self.store.clear)
 
     def _reserve(self, cache: KVCache, positions: int) -> None:
@@ -142,8 +142,8 @@ class Engine(Compute):
     # ---- leading ---------------------------------------------------------------------------
 
     def _lead(self, sequences: Iterable[Sequence], to_end: bool) -> None:
-        """Compute for everybody until these have what their thread waits for, or somebody else
-        needs the turn; one pass at least, however many visitors there are."""
+        """Compute for all waiting threads until these sequences have what their thread waits for,
+        or another thread needs the turn; at least one pass, however many visitors there are."""
         while not _satisfied(sequences, to_end):
             self._step()
             self._visited = False
@@ -151,7 +151,7 @@ class Engine(Compute):
                 break
 
     def _step(self) -> None:
-        """One pass: schedule, compute, choose, commit. By the thread whose turn it is."""
+        """One pass: schedule, compute, choose, commit. Called by the thread that has the turn."""
         self._tidy()
         shares = self._schedule()
         if shares:
@@ -164,12 +164,12 @@ class Engine(Compute):
         try:
             self._commit(shares, self._compute(shares))
         except CancelledError:
-            pass  # everybody who was in it
+            pass  # all sequences of the pass were cancelled
         finally:
             self._computing = ()
 
     def _schedule(self) -> list[tuple[Sequence, int]]:
-        """Who is in the next pass, and with how many rows."""
+        """The sequences of the next pass, and their numbers of rows."""
         members = []
         for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival):
             if sequence.cancelled:
@@ -188,13 +188,13 @@ class Engine(Compute):
     def _share_pass(
         self, members: list[Sequence], others: tuple[Sequence, ...] = ()
     ) -> list[tuple[Sequence, int]]:
-        """(sequence, rows) of the next pass, with room in their caches, which those of `others`
-        need not make."""
+        """(sequence, rows) of the next pass, after making room in their caches. The caches of
+        `others` are not touched for that."""
         while members:
             shares, without_room = [], []
             rows = self._scheduler.plan([sequence.need for sequence in members])
             for sequence, count in zip(members, rows, strict=True):
-                # one that came later may have lost its cache to one that came before: not `begun`
+                # not `begun`: its cache was given to a sequence that came before
                 if (
                     count
                     and sequence.begun
@@ -203,16 +203,17 @@ class Engine(Compute):
                     shares.append((sequence, count))
                 elif count:
                     without_room.append(sequence)
-                    if sequence.ended:  # it can never have room
+                    if sequence.ended:  # it can never fit
                         sequence.gate.open()
             if shares:
                 return shares
-            # their rows go to others
+            # their rows go to the other sequences
             members = [sequence for sequence in members if sequence not in without_room]
         return []
 
     def _compute(self, shares: list[tuple[Sequence, int]]) -> dict[Sequence, Candidates]:
-        """Run the pass; the head's answer for each sequence whose next token can be chosen."""
+        """Run the pass. Returns the answer of the head for each sequence whose next token can be
+        chosen."""
         segments: list[Segment] = []
         ids: list[int] = []
         for sequence, rows in shares:
@@ -245,8 +246,8 @@ class Engine(Compute):
         return dict(zip(asking, answers, strict=True))
 
     def _let_in(self) -> None:
-        """Between two layers of a long prompt: sequences that came meanwhile and have little to
-        read get their first token now, in a pass of their own."""
+        """Called between two layers of a long prompt. New sequences with short prompts get their
+        first token now, in a pass of their own."""
         if len(self._waiting) <= len(self._computing):
             return
         outer = self._computing
@@ -279,8 +280,8 @@ class Engine(Compute):
     def _commit(
         self, shares: list[tuple[Sequence, int]], answers: dict[Sequence, Candidates]
     ) -> None:
-        """Take what was computed: positions first, then tokens. Whoever interrupts the leader does
-        not harm the others: what they have not taken yet is computed again."""
+        """Take the results: positions first, then tokens. An interrupt of the leading thread does
+        no harm to the others: results that were not taken yet are computed again."""
         for sequence, rows in shares:
             self.store.advance(sequence, rows)
         for sequence, candidates in answers.items():

@@ -1,4 +1,4 @@
-"""Where a thread waits for another."""
+"""Gate: where one thread waits for another."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 __all__ = ["Gate"]
 
 PATIENCE = 0.25
-"""Seconds after which a waiting thread looks for itself: a thread that was interrupted at the
-wrong moment may have failed to wake it."""
+"""Seconds after which a waiting thread checks by itself, because a thread that was interrupted at
+the wrong moment may have failed to wake it."""
 
 
 class Gate:
-    """Where one thread waits until another opens it; it closes behind the thread.
+    """One thread waits until another opens the gate. It closes again when the thread has passed.
 
-    A plain lock and no `threading.Event`, whose own lock Ctrl-C could leave held.
+    It is a plain lock. A `threading.Event` has a lock of its own, which Ctrl-C could leave held.
     """
 
     def __init__(self) -> None:
@@ -22,13 +22,13 @@ class Gate:
         self._lock.acquire()
 
     def wait(self) -> None:
-        """Until it is opened, or for PATIENCE."""
+        """Wait until it is opened, but at most for PATIENCE."""
         self._lock.acquire(timeout=PATIENCE)
 
     def open(self) -> None:
-        """Let the thread through that waits, or the next one that will."""
+        """Let the waiting thread pass, or the next thread that waits."""
         if self._lock.locked():
             try:
                 self._lock.release()
-            except RuntimeError:  # another thread was quicker
+            except RuntimeError:  # another thread has opened it at the same moment
                 return

@@ -18,16 +18,16 @@ __all__ = ["KVCache"]
 
 
 class KVCache:
-    """Keys and values of the tokens a sequence has been through.
+    """Keys and values of the tokens of a sequence.
 
-    Made by `BitNetModel.new_cache()`. Blocks are taken from the model's pool as positions are used.
+    Made by `BitNetModel.new_cache()`. Blocks are taken from the model's pool when they are needed.
 
     Attributes
     ----------
     length : int
-        Positions that are filled.
+        Number of positions that are filled.
     context_length : int
-        Positions it can hold at most.
+        The largest number of positions.
     layout : KVLayout
     table : uint64 array of shape (blocks,)
         Addresses of the blocks.
@@ -38,38 +38,38 @@ class KVCache:
         self.context_length = context_length
         self.length = 0
         self.blocks: list[Block] = []
-        self.taken: list[Block] = []  # while more are reserved
+        self.taken: list[Block] = []  # new blocks, while more are reserved
         self.table: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._lock = threading.Lock()
         pool.register(self)
 
     @property
     def layout(self) -> KVLayout:
-        """Where things stand in a block."""
+        """Offsets and sizes in a block."""
         return self.pool.layout
 
     def claim(self) -> threading.Lock:
-        """For `with cache.claim():` around a pass, whose kernels have the blocks' addresses.
+        """For `with cache.claim():` around a pass, because its kernels use the blocks' addresses.
 
         Raises
         ------
         SessionBusyError
-            If another thread is at it.
+            If another thread is using the cache.
         """
         if self._lock.locked():
             raise SessionBusyError("the cache is in use by another thread; give each its own")
         return self._lock  # two that come at the same moment take turns
 
     def reserve(self, positions: int) -> None:
-        """Make room for `positions` in all, keeping what is there. What will be written is this
-        cache's own afterwards: a block that others rely on is copied.
+        """Make room for `positions` in all, and keep what is there. If the next position is in a
+        block that others use too, that block is copied, so that this cache can write to it.
 
         Raises
         ------
         ContextOverflowError
             If that is more than the context length.
         PoolFullError
-            If the pool has no block left; nothing has changed then.
+            If the pool has no block left. Nothing has changed then.
         """
         if positions > self.context_length:
             raise ContextOverflowError(positions, self.context_length)
@@ -106,7 +106,7 @@ class KVCache:
         Raises
         ------
         InvalidParameterError
-            If `length` is negative or beyond what is filled.
+            If `length` is negative or more than the positions that are filled.
         SessionBusyError
             If a pass is using the cache.
         """
@@ -114,17 +114,17 @@ class KVCache:
             self.shorten(check_int("length", length, 0, self.length))
 
     def shorten(self, length: int) -> None:
-        """`truncate` by a thread that has claimed the cache, but not the pool: the blocks are found
-        to be free when others need them."""
+        """`truncate` for a thread that has claimed the cache, but does not have the turn. The pool
+        finds that the blocks are free when it needs them."""
         self._drop(length)
 
     def cut(self, length: int) -> None:
-        """`shorten` by the thread that has the pool as well."""
+        """`shorten` for the thread that has the turn. Gives the blocks back to the pool."""
         for block in self._drop(length):
             self.pool.give_back(block)
 
     def _drop(self, length: int) -> list[Block]:
-        """Blocks that are not needed for so many positions, and not in the table any more."""
+        """Take blocks that `length` positions do not need out of the table, and return them."""
         kept = -(-length // BLOCK_POSITIONS)
         dropped = self.blocks[kept:]
         self.length = length
@@ -133,13 +133,13 @@ class KVCache:
         return dropped
 
     def use(self, blocks: list[Block]) -> None:
-        """These are its blocks from now on; who counts as their user is the caller's business."""
+        """Replace the blocks of the cache. The caller counts the users of the blocks."""
         table = np.array([block.address for block in blocks], np.uint64)
         self.blocks, self.table = blocks, table
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its blocks, those it shares included."""
+        """Bytes of its blocks, including shared ones."""
         return len(self.blocks) * self.layout.block_bytes
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Keys and values that are kept for sequences that will begin alike."""
+"""Keys and values that are kept for later sequences that begin with the same tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .kv_cache import KVCache
 __all__ = ["PrefixIndex"]
 
 UNUSED_TAILS = 8
-"""Blocks that are not full and wait to be used again: the ends of so many sequences."""
+"""The largest number of unused blocks that are not full (ends of sequences)."""
 
 
 @dataclass(eq=False)
@@ -25,9 +25,9 @@ class _Node:
     Attributes
     ----------
     ids : int32 array of at most 256
-        Whose keys and values the block holds, from its first position on.
+        The ids whose keys and values are in the block, from its first position on.
     used : int
-        When it was last used; greater is later.
+        When it was last used; larger is later.
     """
 
     ids: NDArray[np.int32]
@@ -42,11 +42,11 @@ class _Node:
 
 
 class PrefixIndex:
-    """A tree of blocks by the ids they stand for.
+    """A tree of blocks by the ids that they stand for.
 
-    Full blocks are shared by all sequences that begin with the same ids. Of a block that is not
-    full, or that a sequence leaves half way, the common positions are copied, and a block that
-    nobody else needs is taken over as it is.
+    Full blocks are shared by all sequences that begin with the same ids. If only the beginning of a
+    block fits a sequence, or the block is not full, it is copied. A block that nobody else needs is
+    used without copying.
 
     Parameters
     ----------
@@ -62,12 +62,13 @@ class PrefixIndex:
         pool.kept = self._blocks
 
     def __len__(self) -> int:
-        """Blocks kept."""
+        """Number of blocks that are kept."""
         return len(self._nodes)
 
     def fill(self, cache: KVCache, tokens: Sequence[int]) -> int:
-        """Put into an empty cache what is kept of the beginning of `tokens`; how many positions
-        that is. Raises `PoolFullError` if a block has to be copied and there is no room."""
+        """Fill an empty cache with the blocks that are kept for the beginning of `tokens`. Returns
+        the number of positions. Raises `PoolFullError` if a block has to be copied and there is no
+        room."""
         ids = np.asarray(tokens, np.int32)
         node, blocks = self._root, list[Block]()
         self._clock += 1
@@ -92,9 +93,9 @@ class PrefixIndex:
         return cache.length
 
     def keep(self, cache: KVCache, tokens: Sequence[int], *, tail: bool) -> None:
-        """Keep the cache's full blocks, which stand for the first `cache.length` of `tokens`, and
-        with `tail` also the last one that is not full. A block that is kept already takes the
-        place of the cache's own."""
+        """Keep the full blocks of a cache, which stand for the first `cache.length` of `tokens`,
+        and with `tail` also a last block that is not full. If a block for the same ids is kept
+        already, the cache uses that one from now on."""
         ids = np.asarray(tokens[: cache.length], np.int32)
         blocks, node = list(cache.blocks), self._root
         doubles: list[Block] = []
@@ -105,7 +106,7 @@ class PrefixIndex:
                 break
             child = node.children.get(part.tobytes())
             if child is None and blocks[index].kept:
-                break  # a sequence that was cut within a block: it is kept with more ids already
+                break  # the sequence was cut within this block, which is kept with more ids
             if child is None:
                 child = self._add(node, part, blocks[index])
             elif child.block is not blocks[index]:
@@ -121,7 +122,7 @@ class PrefixIndex:
         self._limit_tails()
 
     def forget(self, tokens: Sequence[int]) -> None:
-        """Let go of the last block of these tokens if it is not full and nobody uses it."""
+        """Free the last block of these tokens if it is not full and nobody uses it."""
         node, ids = self._root, np.asarray(tokens, np.int32)
         for start in range(0, len(ids), BLOCK_POSITIONS):
             part = ids[start : start + BLOCK_POSITIONS]
@@ -138,19 +139,19 @@ class PrefixIndex:
             self._remove(node)
 
     def held(self, tokens: Sequence[int]) -> int:
-        """Blocks that are kept for the beginning of these tokens."""
+        """Number of blocks that are kept for the beginning of these tokens."""
         ids, node, count = np.asarray(tokens, np.int32), self._root, 0
         while (child := node.children.get(_part(ids, count).tobytes())) and not child.is_tail:
             node, count = child, count + 1
         return count + (self._closest(node, ids[count * BLOCK_POSITIONS :])[0] is not None)
 
     def clear(self) -> None:
-        """Let go of everything that nobody uses."""
+        """Free all blocks that nobody uses."""
         while (node := self._longest_unused()) is not None:
             self._remove(node)
 
     def _closest(self, node: _Node, ids: NDArray[np.int32]) -> tuple[_Node | None, int]:
-        """The child that has most in common with `ids`, and how much that is."""
+        """The child with the longest common beginning with `ids`, and its length."""
         best, most = None, 0
         for child in list(node.children.values()):  # `held` may be called by another thread
             common = _common(child.ids, ids)
@@ -159,7 +160,8 @@ class PrefixIndex:
         return best, most
 
     def _own(self, node: _Node, common: int) -> Block:
-        """A block to write to whose first `common` positions are the node's."""
+        """A block that may be written to, and whose first `common` positions are those of the
+        node."""
         block = node.block
         assert block is not None
         if node.is_tail and common == len(node.ids) and not block.users and not node.children:
@@ -221,7 +223,7 @@ def _part(ids: NDArray[np.int32], index: int) -> NDArray[np.int32]:
 
 
 def _common(first: NDArray[np.int32], second: NDArray[np.int32]) -> int:
-    """How many ids both begin with."""
+    """The length of the common beginning of two arrays."""
     length = min(len(first), len(second))
     differing = np.flatnonzero(first[:length] != second[:length])
     return int(differing[0]) if len(differing) else length

@@ -1,4 +1,4 @@
-"""Who is computed in the next pass. Policy alone: it knows numbers and runs nothing."""
+"""Which sequences are computed in the next pass. Policy only: knows numbers and runs nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 __all__ = ["Need", "Scheduler"]
 
 PROMPT_ROWS = 512
-"""Rows of a pass when no one decodes. More saves little, and costs memory and time between looks at
-Ctrl-C."""
+"""Rows of a prompt in a pass when it is alone. A larger number saves little, takes more memory, and
+delays Ctrl-C."""
 
 SHARED_ROWS = 128
 """Rows of prompts in a pass when others decode or read prompts too, so that nobody waits long."""
 
 DECODING_ROWS = 256
-"""Sequences that decode in one pass."""
+"""The largest number of sequences that decode in one pass."""
 
 
 class Need(NamedTuple):
@@ -26,7 +26,7 @@ class Need(NamedTuple):
     rows : int >= 1
         Tokens that have to go through the model before its next token can be chosen.
     decoding : bool
-        Whether it has a token of its own already; then `rows` is 1 unless its cache was taken.
+        Whether it has a new token already. Then `rows` is 1, unless its cache was taken.
     """
 
     rows: int
@@ -34,14 +34,14 @@ class Need(NamedTuple):
 
 
 class Scheduler:
-    """Every sequence that decodes has its row in every pass. What is left goes to prompts, the
-    shortest first, and of equally short ones the one that came first; but the prompt that has
-    waited longest gets a quarter at least, however many short ones come.
+    """Every sequence that decodes has a row in every pass. The other rows go to prompts, the
+    shortest first, and of equally short ones the one that came first. But the prompt that has
+    waited longest gets at least a quarter of them, however many short ones come.
 
     Parameters
     ----------
     prompt_rows, shared_rows, decoding_rows : int, optional
-        As the constants of this module.
+        See the constants of this module.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Scheduler:
 
     def plan(self, needs: Sequence[Need]) -> list[int]:
         """Rows for each of the sequences, which are in the order in which they came; 0 for those
-        that wait for the pass after."""
+        that are not in this pass."""
         if len(needs) == 1:
             return [min(needs[0].rows, self._prompt_rows)]
         rows = [0] * len(needs)

@@ -1,4 +1,4 @@
-"""One sequence of tokens on its way through the model."""
+"""One sequence of tokens while it is generated."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ __all__ = ["Listener", "Sequence"]
 
 
 class Listener(Protocol):
-    """Is told of each token, by whichever thread computed it.
+    """Hears each token, in the thread that computed it.
 
     Attributes
     ----------
     unread : bool
-        Whether there is something for whoever waits for less than the end.
+        Whether there is something to read before the end.
     """
 
     @property
     def unread(self) -> bool: ...
 
     def heard(self, token: int) -> bool:
-        """A token was chosen; whether the sequence ends with it."""
+        """A token was chosen. Returns whether the sequence ends with it."""
         ...
 
     def replay(self, tokens: list[int]) -> bool:
-        """Forget all that was heard, and hear these; whether the sequence ends with the last."""
+        """Forget all tokens, and hear these instead. Returns whether the sequence ends with the
+        last one."""
         ...
 
 
 class Sequence:
-    """Tokens, the cache that holds most of them, and what ends it.
+    """Tokens, the cache with their keys and values, and the conditions for the end.
 
     One thread waits for it.
 
     Parameters
     ----------
     cache : KVCache
-        Empty.
+        An empty cache.
     tokens : list of int
-        The prompt, at least one token; becomes the sequence's own, and new ones are appended.
+        The prompt, at least one token. The sequence keeps this list, and appends new tokens to it.
     max_tokens : int >= 0
-        New tokens at most.
+        The largest number of new tokens.
     eos_ids : collection of int
         Tokens that end it and are not part of it.
     listener : Listener or None
@@ -64,15 +65,15 @@ class Sequence:
     finish_reason : str or None
         Why it ended: "eos", "stop" (the listener said so), "length" or "cancelled"; None before.
     error : Exception or None
-        What it failed with.
+        The error that ended it.
     begun : bool
-        Whether its cache has what was kept of its beginning.
+        Whether its cache was filled with the blocks that are kept for its beginning.
     cancelled : bool
         Whether it was asked to end.
     doubtful : bool
-        Whether a thread asks or chooses for it now, or was interrupted while it did.
+        Whether a thread is in `query` or `choose` now, or was interrupted there.
     gate : Gate
-        Where the thread that waits for it waits.
+        The gate of the thread that waits for it.
     keep : bool
         Whether its blocks are kept for others when nobody waits for it any more.
     timings : Timings
@@ -108,12 +109,12 @@ class Sequence:
 
     @property
     def new_tokens(self) -> int:
-        """How many were generated."""
+        """Number of tokens generated so far."""
         return len(self.tokens) - self.prompt_tokens
 
     @property
     def unread(self) -> bool:
-        """Whether its listener has something for whoever waits for less than the end."""
+        """Whether its listener has something to read before the end."""
         return self._listener is not None and self._listener.unread
 
     @property
@@ -124,12 +125,12 @@ class Sequence:
     @property
     def need(self) -> Need:
         """What has to be computed for its next token."""
-        # the last token is computed again if the cache has it: its logits are wanted
+        # the last token is computed again if the cache has it, because its logits are needed
         length = min(self.cache.length, len(self.tokens) - 1)
         return Need(len(self.tokens) - length, self.new_tokens > 0)
 
     def start_clock(self) -> None:
-        """Time of the next token runs from here, unless it does already."""
+        """Start timing the next token, unless it is being timed already."""
         if self._started is None:
             self._started = time.perf_counter()
 
@@ -160,15 +161,15 @@ class Sequence:
             self.doubtful = False
 
     def recover(self) -> None:
-        """After a thread was interrupted while it asked or chose: sampler and listener learn anew
-        what came before."""
+        """After a thread was interrupted in `query` or `choose`: give sampler and listener all
+        earlier tokens again."""
         with self._lock:
             if not self._closed:
                 self._recover()
 
     def close(self) -> None:
-        """No token comes any more, from whichever thread; waits for one that is being taken. Its
-        listener has heard all tokens then."""
+        """Take no more tokens, from any thread. Waits for a token that is being taken. After that,
+        the listener has heard all tokens."""
         with self._lock:
             if self.doubtful:
                 self._recover()
@@ -195,7 +196,7 @@ class Sequence:
         self.error, self.doubtful = error, False
 
     def end_cancelled(self) -> None:
-        """End now, since it was cancelled."""
+        """End now, because it was cancelled."""
         if self.finish_reason is None:
             self.finish_reason = "cancelled"
 

@@ -1,4 +1,4 @@
-"""Which sequence has which blocks: what is kept of its beginning, room, and who gives way."""
+"""Which sequence has which blocks: blocks kept for its beginning, new blocks, and who gives way."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Store"]
 
 
 class Store:
-    """Keys and values of all sequences of a model. By the thread whose turn it is, but for `leave`
-    and `held_bytes`.
+    """Keys and values of all sequences of a model. Only the thread that has the turn may use it,
+    but any thread may call `leave` and `held_bytes`.
 
     Parameters
     ----------
     layout : KVLayout
     context_length : int
-        Positions of a sequence at most.
+        The largest number of positions of a sequence.
     budget : int
-        Bytes of all blocks together, those that only wait to be used again included.
+        Bytes of all blocks together, including those that only wait to be used again.
     """
 
     def __init__(self, layout: KVLayout, context_length: int, budget: int) -> None:
@@ -38,7 +38,8 @@ class Store:
 
     @property
     def capacity(self) -> int:
-        """Positions that one sequence can have: the context, as far as the budget allows."""
+        """The largest number of positions of a sequence: the context, or less if the budget is too
+        small for that."""
         return min(self.context_length, self.pool.capacity * BLOCK_POSITIONS)
 
     def new_cache(self) -> KVCache:
@@ -46,32 +47,32 @@ class Store:
         return KVCache(self.pool, self.context_length)
 
     def refuse(self, positions: int) -> CacheBudgetError:
-        """The error for so many positions that do not fit."""
+        """The error for a number of positions that does not fit the budget."""
         blocks = -(-positions // BLOCK_POSITIONS)
         return CacheBudgetError(blocks * self.layout.block_bytes, self.pool.budget)
 
     def begin(self, sequence: Sequence) -> None:
-        """Give a sequence what is kept of its beginning."""
+        """Give a sequence the blocks that are kept for its beginning."""
         self._begun[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
         if sequence.cache.pool is not self.pool:  # it is from before a fork
             sequence.cache = self.new_cache()
         try:
             found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
-        except PoolFullError:  # a block would have to be copied: computed anew instead
+        except PoolFullError:  # no room to copy a block: its positions are computed again
             found = sequence.cache.length
         if not sequence.new_tokens:
             sequence.reused_tokens = found
         sequence.begun = True
 
     def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
-        """Whether a sequence has room for more rows. For that, sequences that nobody waits for lose
-        their blocks, then those of `members` that came later, the last one first. A sequence that
-        could have no room even so fails.
+        """Make room for more rows of a sequence. Returns whether there is room. Sequences that
+        nobody waits for lose their blocks first, then those of `members` that came later, the last
+        one before the others. A sequence that cannot fit even then fails.
 
         Parameters
         ----------
         members : list of Sequence
-            All that are waited for, in the order in which they came.
+            All sequences that somebody waits for, in the order in which they came.
         """
         cache = sequence.cache
         cache.cut(min(cache.length, len(sequence.tokens) - 1))
@@ -91,8 +92,8 @@ class Store:
                 return False
 
     def reserve(self, cache: KVCache, positions: int, waiting: Collection[Sequence]) -> None:
-        """Room in a cache of the caller. For that, sequences that are not among those waited for
-        lose their blocks.
+        """Make room in a cache of the caller. Sequences that are not in `waiting` lose their blocks
+        for that.
 
         Raises
         ------
@@ -107,19 +108,19 @@ class Store:
                     raise self.refuse(positions) from None
 
     def advance(self, sequence: Sequence, rows: int) -> None:
-        """So many more positions are filled; full blocks can be shared from now on."""
+        """`rows` more positions are filled. Blocks that are full now can be shared."""
         cache = sequence.cache
         before, cache.length = cache.length, cache.length + rows
         if before // BLOCK_POSITIONS != cache.length // BLOCK_POSITIONS:
             self._prefixes.keep(cache, sequence.tokens, tail=False)
 
     def leave(self, sequence: Sequence) -> None:
-        """Nobody will wait for a sequence any more; its blocks are taken by `tidy`. From any
-        thread."""
+        """Nobody will wait for this sequence any more, and `tidy` may take its blocks. May be
+        called from any thread."""
         self._left.append(sequence)
 
     def tidy(self) -> None:
-        """Take the blocks of sequences that were left, and keep what others may use."""
+        """Take the blocks of sequences that were left, and keep those that others may use."""
         while self._left:
             sequence = self._left.popleft()
             if sequence.keep and sequence.cache.blocks:
@@ -127,23 +128,23 @@ class Store:
             self._empty(sequence)
 
     def forget(self, tokens: list[int]) -> None:
-        """Let go of the end of a sequence that will not be continued."""
+        """Free the last block of a sequence that will not be continued, if nobody else uses it."""
         self._prefixes.forget(tokens)
 
     def clear(self) -> None:
-        """Let go of all that only waits to be used again."""
+        """Free all blocks that only wait to be used again."""
         self._prefixes.clear()
         self.pool.clear()
 
     def close(self) -> None:
-        """Let go of everything; sequences may not be computed any more."""
+        """Free everything. No sequence may be computed after that."""
         for sequence in [*self._alive(), *self._left]:
             self._empty(sequence)
             sequence.keep = False
         self.clear()
 
     def held_bytes(self, tokens: list[int]) -> int:
-        """Bytes that are kept for the beginning of `tokens`. From any thread."""
+        """Bytes that are kept for the beginning of `tokens`. May be called from any thread."""
         return self._prefixes.held(tokens) * self.layout.block_bytes
 
     def abandon(self) -> None:
@@ -152,11 +153,12 @@ class Store:
             sequence.begun = False
 
     def _take_from_idle(self, waiting: Collection[Sequence]) -> bool:
-        """Whether a sequence that nobody waits for had blocks, and has none now."""
+        """Take the blocks of a sequence that nobody waits for. Returns whether there was one."""
         return self._take_from(each for each in self._alive() if each not in waiting)
 
     def _take_from(self, victims: Iterable[Sequence]) -> bool:
-        """Whether the first of these that has blocks lost them; what others may use is kept."""
+        """Take the blocks of the first of these that has any, and keep those that others may use.
+        Returns whether there was one."""
         for victim in victims:
             if victim.cache.blocks:
                 self._prefixes.keep(victim.cache, victim.tokens, tail=True)

@@ -1,4 +1,4 @@
-"""The text of a continuation, as its tokens come."""
+"""The text of a continuation, which grows with its tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["GrowingText"]
 
 
 class GrowingText:
-    """Pieces of text, up to a stop string; for one text, then discarded.
+    """Pieces of text, up to a stop string. Make a new one for each text.
 
     Parameters
     ----------
@@ -19,12 +19,12 @@ class GrowingText:
         Without a tokenizer there are no pieces.
     stop : iterable of str
     tokens : iterable of int, optional
-        Those that came before.
+        The tokens that came before.
 
     Attributes
     ----------
     pieces : list of str
-        None is empty. Only grows, so that another thread may read them meanwhile.
+        No piece is empty. The list only grows, so another thread may read it at the same time.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class GrowingText:
             self.push(token)
 
     def push(self, token: int) -> None:
-        """One more token."""
+        """Add a token."""
         if self._stream is not None:
             self._say(self._stops.push(self._stream.push(token)))
 
     def flush(self) -> None:
-        """No more tokens come: what was held back is certain now."""
+        """Add the text that was held back. Call it after the last token."""
         if self._stream is not None:
             self._say(self._stops.push(self._stream.flush()) + self._stops.flush())
 
@@ -53,7 +53,7 @@ class GrowingText:
 
     @property
     def text(self) -> str | None:
-        """All pieces; None without a tokenizer."""
+        """All pieces together; None if there is no tokenizer."""
         return None if self._stream is None else "".join(self.pieces)
 
     def _say(self, piece: str) -> None:
