@@ -158,6 +158,7 @@ class Compute:
             try:
                 return work()
             except BaseException:
+                cache.length = before  # before any call, because a second Ctrl-C may come with one
                 cache.shorten(before)
                 raise
 

@@ -120,6 +120,7 @@ class KVCache:
 
     def _drop(self, length: int) -> list[Block]:
         """Blocks that are not needed for so many positions, and not in the table any more."""
+        self.taken = []  # of a `reserve` that was interrupted
         kept = -(-length // BLOCK_POSITIONS)
         dropped = self.blocks[kept:]
         self.length = length
