@@ -91,9 +91,11 @@ class BlockPool:
         users, kept = self._survey()
         return len({*users, *map(id, kept)}) * self.layout.block_bytes
 
-    def register(self, table: Table) -> None:
-        """The blocks of this table count as used as long as it lives; from any thread."""
-        self._tables[next(self._numbers)] = weakref.ref(table)
+    def register(self, table: Table) -> weakref.ref[Table]:
+        """The blocks of this table count as used as long as the reference is alive; from any
+        thread."""
+        reference = self._tables[next(self._numbers)] = weakref.ref(table)
+        return reference
 
     def take(self) -> Block:
         """A block with one user. What is in it is arbitrary, but finite numbers.
