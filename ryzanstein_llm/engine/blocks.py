@@ -106,7 +106,7 @@ class BlockPool:
             If the budget is used up and nothing can be evicted.
         """
         if self._blocks >= self.capacity:
-            self._recount()
+            self.recount()
         if self._blocks < self.capacity:
             memory = aligned_empty(self.layout.block_bytes)
             memory.fill(0)  # attention computes on unused positions before it drops them
@@ -142,7 +142,7 @@ class BlockPool:
         if block.users == 0:
             self._blocks -= 1
 
-    def _recount(self) -> None:
+    def recount(self) -> None:
         """Count blocks and users anew."""
         users, kept = self._survey()
         for block in kept:

@@ -130,7 +130,7 @@ class Compute:
 
         def work() -> Float32:
             last = self._append(cache, ids, cancel)[-1][-1:]
-            logits: Float32 = self.exclusively(lambda: self._model.logits(last, self._space))[0]
+            logits: Float32 = self.exclusively(lambda: self._logits(last, cancel))[0]
             return logits
 
         return self._in_whole(cache, work)
@@ -149,7 +149,7 @@ class Compute:
         hidden = np.concatenate(self._append(cache, ids, cancel))
         for start in range(0, len(hidden), HEAD_TOKENS):
             rows = hidden[start : start + HEAD_TOKENS]
-            yield self.exclusively(lambda rows=rows: self._model.logits(rows, self._space))  # type: ignore[misc]
+            yield self.exclusively(lambda rows=rows: self._logits(rows, cancel))  # type: ignore[misc]
 
     def _in_whole(self, cache: KVCache, work: Callable[[], Kept]) -> Kept:
         """What `work()` gives. After an error, or Ctrl-C, the cache is as it was."""
@@ -178,9 +178,14 @@ class Compute:
         self._space.use_cancel_flag(cancel)
         segments: list[Segment] = [(len(tokens), cache.length, cache.table)]
         hidden = self._model.hidden_states(tokens, segments, cache.layout, self._space)
-        if cancel[0]:
-            raise CancelledError("the pass was cancelled; the cache is as it was before it")
+        _refuse_unfinished(cancel)
         return hidden
+
+    def _logits(self, hidden: Float32, cancel: CancelFlag) -> Float32:
+        self._space.use_cancel_flag(cancel)  # another pass had its own meanwhile
+        logits = self._model.logits(hidden, self._space)
+        _refuse_unfinished(cancel)
+        return logits
 
     def _reserve(self, cache: KVCache, positions: int) -> None:
         """Make room in the cache. Raises ContextOverflowError and CacheBudgetError."""
@@ -237,6 +242,11 @@ class Compute:
     def _after_fork(self) -> None:
         # A thread that the child does not have may have been computing.
         self._begin_afresh()
+
+
+def _refuse_unfinished(cancel: CancelFlag) -> None:
+    if cancel[0]:
+        raise CancelledError("the pass was cancelled; the cache is as it was before it")
 
 
 _alive: weakref.WeakSet[Compute] = weakref.WeakSet()

@@ -146,6 +146,7 @@ class PrefixIndex:
 
     def clear(self) -> None:
         """Let go of everything that nobody uses."""
+        self._pool.recount()
         while (node := self._longest_unused()) is not None:
             self._remove(node)
 

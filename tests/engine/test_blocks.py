@@ -104,6 +104,11 @@ class TestPool:
         for node in index._nodes:
             node.block.users += 1
         pool._blocks += 1
+        index.clear()
+        assert (pool.nbytes, len(index)) == (0, 0)
+        done(index, filled(pool, index, tokens), tokens)
+        for node in index._nodes:
+            node.block.users += 1
         cache = KVCache(pool, CONTEXT)
         cache.reserve(512)
         assert pool.nbytes == 2 * LAYOUT.block_bytes

@@ -14,6 +14,7 @@ import pytest
 from small_model import prompt, write_small_model
 
 from ryzanstein_llm import BitNetModel, SamplingParams, errors
+from ryzanstein_llm.engine.compute import new_cancel_flag
 from ryzanstein_llm.engine.scheduler import Scheduler
 from ryzanstein_llm.interfaces.kv_layout import BLOCK_POSITIONS
 from ryzanstein_llm.sampling import Sampler
@@ -357,6 +358,24 @@ class TestTroubleOfOne:
                     timer.join()
 
         together(work, work, cancelled, cancelled)
+
+    def test_one_is_cancelled_between_the_layers_and_the_head_of_forward(self, model, monkeypatch):
+        """Logits are not those of a pass that was given up."""
+        engine, compute = model.engine, model.engine._compute
+        expected = model.forward(prompt(130))
+        blocks = engine.blocks_of_logits(model.new_cache(), prompt(130), new_cancel_flag())
+        found = [next(blocks)]
+        sequence = engine.sequence(prompt(9), Sampler(SamplingParams()), max_tokens=9)
+
+        def cancelled(shares):
+            engine.cancel(sequence)
+            return compute(shares)
+
+        monkeypatch.setattr(engine, "_compute", cancelled)
+        engine.advance(sequence, to_end=True)
+        assert sequence.finish_reason == "cancelled"
+        found += blocks
+        assert np.concatenate(found).tobytes() == expected.tobytes()
 
     def test_the_leader_is_interrupted_within_a_pass(self, model, alone, monkeypatch):
         """As Ctrl-C does: KeyboardInterrupt in the thread that computes, at any pass."""
