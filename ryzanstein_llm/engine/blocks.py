@@ -99,9 +99,11 @@ class BlockPool:
         count = len({*users, *map(id, kept)}) + len(self._spare)
         return count * self.layout.block_bytes
 
-    def register(self, table: Table) -> None:
-        """The blocks of this table count as used as long as it lives; from any thread."""
-        self._tables[next(self._numbers)] = weakref.ref(table)
+    def register(self, table: Table) -> weakref.ref[Table]:
+        """The blocks of this table count as used as long as the reference is alive; from any
+        thread."""
+        reference = self._tables[next(self._numbers)] = weakref.ref(table)
+        return reference
 
     def take(self) -> Block:
         """A block with one user. It contains arbitrary finite numbers.
@@ -112,7 +114,7 @@ class BlockPool:
             If the budget is used up and nothing can be evicted.
         """
         if self._blocks >= self.capacity:
-            self._recount()
+            self.recount()
         if self._blocks < self.capacity and self._spare:
             block = self._spare.pop()
             self._blocks += 1
@@ -158,7 +160,7 @@ class BlockPool:
             if len(self._spare) < SPARE_BLOCKS and self._blocks + len(self._spare) < self.capacity:
                 self._spare.append(block)
 
-    def _recount(self) -> None:
+    def recount(self) -> None:
         """Count blocks and users again."""
         users, kept = self._survey()
         for block in kept:

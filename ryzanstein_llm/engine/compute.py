@@ -131,7 +131,7 @@ class Compute:
 
         def work() -> Float32:
             last = self._append(cache, ids, cancel)[-1][-1:]
-            logits: Float32 = self.exclusively(lambda: self._model.logits(last, self._space))[0]
+            logits: Float32 = self.exclusively(lambda: self._logits(last, cancel))[0]
             return logits
 
         return self._in_whole(cache, work)
@@ -150,7 +150,7 @@ class Compute:
         hidden = np.concatenate(self._append(cache, ids, cancel))
         for start in range(0, len(hidden), HEAD_TOKENS):
             rows = hidden[start : start + HEAD_TOKENS]
-            yield self.exclusively(lambda rows=rows: self._model.logits(rows, self._space))  # type: ignore[misc]
+            yield self.exclusively(lambda rows=rows: self._logits(rows, cancel))  # type: ignore[misc]
 
     def _in_whole(self, cache: KVCache, work: Callable[[], Kept]) -> Kept:
         """Call `work` and return its result. After an error or Ctrl-C, the cache is as it was."""
@@ -159,6 +159,7 @@ class Compute:
             try:
                 return work()
             except BaseException:
+                cache.length = before  # before any call, because a second Ctrl-C may come with one
                 cache.shorten(before)
                 raise
 
@@ -178,9 +179,14 @@ class Compute:
         self._space.use_cancel_flag(cancel)
         segments: list[Segment] = [(len(tokens), cache.length, cache.table)]
         hidden = self._model.hidden_states(tokens, segments, cache.layout, self._space)
-        if cancel[0]:
-            raise CancelledError("the pass was cancelled; the cache is as it was before it")
+        _refuse_unfinished(cancel)
         return hidden
+
+    def _logits(self, hidden: Float32, cancel: CancelFlag) -> Float32:
+        self._space.use_cancel_flag(cancel)  # another pass had its own meanwhile
+        logits = self._model.logits(hidden, self._space)
+        _refuse_unfinished(cancel)
+        return logits
 
     def _reserve(self, cache: KVCache, positions: int) -> None:
         """Make room in the cache. Raises ContextOverflowError and CacheBudgetError."""
@@ -237,6 +243,11 @@ class Compute:
     def _after_fork(self) -> None:
         # The thread that was computing may not exist in the child.
         self._begin_afresh()
+
+
+def _refuse_unfinished(cancel: CancelFlag) -> None:
+    if cancel[0]:
+        raise CancelledError("the pass was cancelled; the cache is as it was before it")
 
 
 _alive: weakref.WeakSet[Compute] = weakref.WeakSet()

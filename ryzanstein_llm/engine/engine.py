@@ -181,7 +181,7 @@ class Engine(Compute):
             else:
                 members.append(sequence)
         for sequence in members:
-            if not sequence.begun:
+            if not (sequence.begun and sequence.cache.counted):
                 self.store.begin(sequence)
         return self._share_pass(members)
 

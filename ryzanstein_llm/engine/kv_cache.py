@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ContextOverflowError, SessionBusyError
+from ..errors import ClosedError, ContextOverflowError, SessionBusyError
 from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
 from ..notebook import as_html
 from ..validation import check_int
@@ -41,12 +41,18 @@ class KVCache:
         self.taken: list[Block] = []  # new blocks, while more are reserved
         self.table: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._lock = threading.Lock()
-        pool.register(self)
+        self._reference = pool.register(self)
 
     @property
     def layout(self) -> KVLayout:
         """Offsets and sizes in a block."""
         return self.pool.layout
+
+    @property
+    def counted(self) -> bool:
+        """Whether its blocks count as used. Not after the collector found it in a cycle, though a
+        finaliser brought it back: then they may belong to others by now."""
+        return self._reference() is self
 
     def claim(self) -> threading.Lock:
         """For `with cache.claim():` around a pass, because its kernels use the blocks' addresses.
@@ -68,11 +74,15 @@ class KVCache:
         ------
         ContextOverflowError
             If that is more than the context length.
+        ClosedError
+            If a finaliser brought it back.
         PoolFullError
             If the pool has no block left. Nothing has changed then.
         """
         if positions > self.context_length:
             raise ContextOverflowError(positions, self.context_length)
+        if not self.counted:
+            raise ClosedError("the cache was dropped, and a finaliser cannot use it any more")
         last = self.length // BLOCK_POSITIONS
         begun = self.length % BLOCK_POSITIONS > 0 and positions > self.length
         if len(self.blocks) * BLOCK_POSITIONS >= positions and not (
@@ -125,6 +135,7 @@ class KVCache:
 
     def _drop(self, length: int) -> list[Block]:
         """Take blocks that `length` positions do not need out of the table, and return them."""
+        self.taken = []  # of a `reserve` that was interrupted
         kept = -(-length // BLOCK_POSITIONS)
         dropped = self.blocks[kept:]
         self.length = length

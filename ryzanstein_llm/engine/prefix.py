@@ -147,6 +147,7 @@ class PrefixIndex:
 
     def clear(self) -> None:
         """Free all blocks that nobody uses."""
+        self._pool.recount()
         while (node := self._longest_unused()) is not None:
             self._remove(node)
 

@@ -54,8 +54,8 @@ class Store:
     def begin(self, sequence: Sequence) -> None:
         """Give a sequence the blocks that are kept for its beginning."""
         self._begun[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
-        if sequence.cache.pool is not self.pool:  # it is from before a fork
-            sequence.cache = self.new_cache()
+        if sequence.cache.pool is not self.pool or not sequence.cache.counted:
+            sequence.cache = self.new_cache()  # after a fork, or in a finaliser
         try:
             found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
         except PoolFullError:  # no room to copy a block: its positions are computed again
@@ -123,7 +123,7 @@ class Store:
         """Take the blocks of sequences that were left, and keep those that others may use."""
         while self._left:
             sequence = self._left.popleft()
-            if sequence.keep and sequence.cache.blocks:
+            if sequence.keep and sequence.cache.counted:
                 self._prefixes.keep(sequence.cache, sequence.tokens, tail=True)
             self._empty(sequence)
 
@@ -175,6 +175,9 @@ class Store:
         return [sequence for _, sequence in found if sequence is not None]
 
     def _empty(self, sequence: Sequence) -> None:
-        sequence.cache.cut(0)
+        if sequence.cache.counted:
+            sequence.cache.cut(0)
+        else:
+            sequence.cache = self.new_cache()
         sequence.begun = False
         self._begun.pop(sequence.arrival, None)

@@ -51,6 +51,10 @@ def ids(count: int, seed: int = 0) -> list[int]:
     return [int(token) for token in np.random.default_rng(seed).integers(0, 1000, count)]
 
 
+def _interrupted(blocks: list[Block]) -> None:
+    raise KeyboardInterrupt
+
+
 class TestPool:
     def test_memory_is_taken_with_use_and_freed(self):
         pool, _ = make_pool(4)
@@ -115,10 +119,29 @@ class TestPool:
         for node in index._nodes:
             node.block.users += 1
         pool._blocks += 1
+        index.clear()
+        pool.clear()
+        assert (pool.nbytes, len(index)) == (0, 0)
+        done(index, filled(pool, index, tokens), tokens)
+        for node in index._nodes:
+            node.block.users += 1
         cache = KVCache(pool, CONTEXT)
         cache.reserve(512)
         assert pool.nbytes == 2 * LAYOUT.block_bytes
         assert len(index) == 0
+
+    def test_what_an_interrupted_reservation_took_is_free_once_the_cache_is_emptied(
+        self, monkeypatch
+    ):
+        pool, _ = make_pool(2)
+        cache, other = KVCache(pool, CONTEXT), KVCache(pool, CONTEXT)
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, "use", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cache.reserve(2 * BLOCK_POSITIONS)
+        cache.cut(0)
+        other.reserve(2 * BLOCK_POSITIONS)
+        assert pool.nbytes == other.nbytes
 
     def test_a_table_that_comes_while_blocks_are_counted_counts(self):
         """It may lie where one did that was dropped; its blocks must not look free."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from small_model import prompt, write_small_model
 
 from ryzanstein_llm import BitNetModel, SamplingParams, errors
+from ryzanstein_llm.engine.compute import new_cancel_flag
 from ryzanstein_llm.engine.scheduler import Scheduler
 from ryzanstein_llm.interfaces.kv_layout import BLOCK_POSITIONS
 from ryzanstein_llm.sampling import Sampler
@@ -250,6 +252,41 @@ class TestBudget:
             assert paused.tokens[250:] == expected
             assert paused.cache.pool is engine.store.pool
 
+    def test_a_stream_that_goes_with_a_cycle_leaves_nothing_wrong(self, path, alone):
+        """The collector clears weak references before it runs finalisers: when `close` comes from
+        one, the blocks may be in use by others already."""
+        tokens, saved = prompt(300), []
+
+        class Cycle:
+            def __init__(self, sequence):
+                self.sequence, self.itself = sequence, self
+
+            def __del__(self):
+                saved.append(self.sequence)
+
+        with BitNetModel(path) as model:
+            budget = 4 * model.engine.store.pool.layout.block_bytes
+            logits = model.forward(prompt(1000)).tobytes()
+        with BitNetModel(path, prefix_cache_bytes=budget) as model:
+            engine = model.engine
+            sequence = engine.sequence([*tokens], Sampler(SamplingParams()), max_tokens=30)
+            sequence._listener = _Reads(8)
+            engine.advance(sequence, to_end=False)
+            Cycle(sequence)
+            del sequence
+            gc.collect()
+            cache = model.new_cache()
+            model.forward(prompt(1000)[:999], cache)  # takes all blocks
+            engine.leave(saved[0])
+            with pytest.raises(errors.CacheBudgetError):
+                ids_of(model, tokens, 30)
+            found = model.forward(prompt(1000)[999:], cache)
+            assert found.tobytes() == logits[-len(found.tobytes()) :]
+            del cache
+            assert ids_of(model, tokens, 30) == alone(tokens, 30)
+            engine.advance(saved[0], to_end=True)  # even this
+            assert saved[0].tokens[300:] == alone(tokens, 30)
+
     def test_such_a_stream_gives_way_to_forward_too(self, path, alone):
         expected = alone(prompt(250), 30)
         with BitNetModel(path) as model:
@@ -321,6 +358,24 @@ class TestTroubleOfOne:
                     timer.join()
 
         together(work, work, cancelled, cancelled)
+
+    def test_one_is_cancelled_between_the_layers_and_the_head_of_forward(self, model, monkeypatch):
+        """Logits are not those of a pass that was given up."""
+        engine, compute = model.engine, model.engine._compute
+        expected = model.forward(prompt(130))
+        blocks = engine.blocks_of_logits(model.new_cache(), prompt(130), new_cancel_flag())
+        found = [next(blocks)]
+        sequence = engine.sequence(prompt(9), Sampler(SamplingParams()), max_tokens=9)
+
+        def cancelled(shares):
+            engine.cancel(sequence)
+            return compute(shares)
+
+        monkeypatch.setattr(engine, "_compute", cancelled)
+        engine.advance(sequence, to_end=True)
+        assert sequence.finish_reason == "cancelled"
+        found += blocks
+        assert np.concatenate(found).tobytes() == expected.tobytes()
 
     def test_the_leader_is_interrupted_within_a_pass(self, model, alone, monkeypatch):
         """As Ctrl-C does: KeyboardInterrupt in the thread that computes, at any pass."""
