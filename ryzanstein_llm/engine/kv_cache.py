@@ -124,7 +124,7 @@ class KVCache:
             self.pool.give_back(block)
 
     def _drop(self, length: int) -> list[Block]:
-        """Take blocks that `length` positions do not need out of the table, and return them."""
+        """Blocks that are not needed for so many positions, and not in the table any more."""
         kept = -(-length // BLOCK_POSITIONS)
         dropped = self.blocks[kept:]
         self.length = length
