@@ -69,7 +69,7 @@ class KVCache:
         ContextOverflowError
             If that is more than the context length.
         PoolFullError
-            If the pool has no block left. Nothing has changed then.
+            If the pool has no block left; nothing has changed then.
         """
         if positions > self.context_length:
             raise ContextOverflowError(positions, self.context_length)

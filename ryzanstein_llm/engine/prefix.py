@@ -143,7 +143,7 @@ class PrefixIndex:
         return count + (self._closest(node, ids[count * BLOCK_POSITIONS :])[0] is not None)
 
     def clear(self) -> None:
-        """Free all blocks that nobody uses."""
+        """Let go of everything that nobody uses."""
         while (node := self._longest_unused()) is not None:
             self._remove(node)
 
