@@ -60,7 +60,7 @@ class BitNetModel(TextSource):
         How keys and values are kept. Default: bfloat16, which has the perplexity of float32.
     skipping : bool, optional
         Whether decoding skips weights that squared ReLU makes irrelevant. Default: where that is
-        faster. Results are equal bit for bit. Other activations have nothing to skip.
+        faster. Results are equal bit for bit either way. Other activations have nothing to skip.
     weight_format : "2bit", "1.6bit" or "table", optional
         How ternary weights are kept in memory. "1.6bit" has five weights a byte. "table" has three
         weights in five bits, for kernels that look up sums instead of multiplying; there, weights
@@ -74,8 +74,8 @@ class BitNetModel(TextSource):
     packed_cache : bool or path, optional
         Whether to keep the packed weights of a large model on disk and map them at the next start.
         True: in the user's cache directory, or where `RYZANSTEIN_CACHE` says. A path: in that
-        directory. False: not at all. If they cannot be kept, the model works without, and a
-        warning is logged.
+        directory. False: not at all. If they cannot be kept, a warning is logged, and the model
+        works without them.
     progress : callable (done, total, what), optional
         Called while weights load.
 
@@ -303,7 +303,7 @@ class BitNetModel(TextSource):
         self.close()
 
     def _table(self) -> dict[str, str]:
-        """Facts in words. Of a closed model, the path only."""
+        """Facts in words. For a closed model, only its path."""
         if self.engine.closed:
             return {"path": str(self.path), "state": "closed"}
         return facts_for_people(self.info())

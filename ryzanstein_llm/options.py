@@ -86,7 +86,8 @@ class GenerationOptions:
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> GenerationOptions:
-        """From keyword arguments. Raises InvalidParameterError if one is wrong or unknown."""
+        """Make options from keyword arguments. Raises InvalidParameterError if one is wrong or
+        unknown."""
         own = {name: arguments[name] for name in cls.__dataclass_fields__ if name in arguments}
         if own.get("sampling", ...) is None:
             del own["sampling"]

@@ -14,7 +14,7 @@ __all__ = ["TextSource"]
 
 
 class TextSource:
-    """Has `generate` and `stream`. A subclass makes the request in `_start`."""
+    """`generate` and `stream`. A subclass makes their requests in `_start`."""
 
     @overload
     def generate(

@@ -143,7 +143,7 @@ def _row(
 
 
 def _units(sample: Sample) -> float:
-    """How many of the unit of `Row.seconds` a sample has: tokens, prompts, passes, repetitions."""
+    """Number of tokens, prompts, passes or repetitions in a sample; `Row.seconds` is for one."""
     if sample.kind in ("decode", "dense"):
         return sample.amount
     return sample.amount / sample.size if sample.kind == "batch" else 1

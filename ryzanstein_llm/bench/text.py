@@ -18,7 +18,7 @@ KEYS = ("tier", "threads", "context", "tokens", "sequences")
 
 
 class Report(Protocol):
-    """What is read of a `BenchReport`."""
+    """The parts of a `BenchReport` that are shown."""
 
     @property
     def machine(self) -> dict[str, Any]: ...

@@ -1,4 +1,4 @@
-"""What the commands share: options that name a model, and opening it."""
+"""Shared by commands: options that name a model, and opening it."""
 
 from __future__ import annotations
 

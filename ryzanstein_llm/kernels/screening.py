@@ -40,12 +40,12 @@ class ScreenBuffers:
         self.sizes = np.empty((3, n), np.float32)
 
 
-def screen_buffers(space: Workspace, n: int, row_tiles: int) -> ScreenBuffers:
+def screen_buffers(workspace: Workspace, n: int, row_tiles: int) -> ScreenBuffers:
     """The buffers of the workspace, replaced by larger ones if they are too small."""
-    held: ScreenBuffers | None = space.screen_buffers
+    held: ScreenBuffers | None = workspace.screen_buffers
     if held is None or held.row_tiles != row_tiles or len(held.logits) < n:
         held = ScreenBuffers(n, row_tiles)
-        space.screen_buffers = held
+        workspace.screen_buffers = held
     held.sizes = np.empty((3, n), np.float32)
     return held
 

@@ -78,7 +78,7 @@ class CausalLM(Protocol):
         ids: NDArray[np.int64],
         segments: Sequence[Segment],
         layout: KVLayout,
-        space: Workspace,
+        workspace: Workspace,
         between: Callable[[], None] | None = None,
     ) -> Float32:
         """The last hidden states (n, hidden), before the final norm, of n tokens: those of the
@@ -86,12 +86,12 @@ class CausalLM(Protocol):
         `between` is called between compute calls, and may run a pass over other caches."""
         ...
 
-    def logits(self, hidden: Float32, space: Workspace) -> Float32:
+    def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
         """Final norm and head: float32 (n, vocab)."""
         ...
 
     def candidates(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
         """Final norm and head, for each hidden state (n, hidden) only the logits that its query
         needs. They are equal bit for bit to those of `logits`."""

@@ -24,7 +24,7 @@ from .weights import WeightLoader, layouts_of, refuse_unused
 
 __all__ = ["BitNetConfig", "load"]
 
-# Rows of `up` and columns of `down` with at least so many weights, about 512 bytes, are worth
+# Rows of `up` and columns of `down` with at least this many weights, about 512 bytes, are worth
 # skipping. Jumping over shorter runs of memory costs as much as reading them.
 SKIPPING_PAYS = 2048
 

@@ -102,7 +102,7 @@ class Decoder:
         ids: NDArray[np.int64],
         segments: Sequence[Segment],
         layout: KVLayout,
-        space: Workspace,
+        workspace: Workspace,
         between: Callable[[], None] | None = None,
     ) -> Float32:
         config, n = self.config, len(ids)
@@ -120,14 +120,14 @@ class Decoder:
                 between()
             decoder_layers(
                 hidden, self.layers[first : first + together], first, segments, layout,
-                config.n_heads, rotary, self.score_scale, qkv, attended, gated, space,
+                config.n_heads, rotary, self.score_scale, qkv, attended, gated, workspace,
             )  # fmt: skip
         return hidden
 
-    def logits(self, hidden: Float32, space: Workspace) -> Float32:
-        return self.head.logits(hidden, space)
+    def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
+        return self.head.logits(hidden, workspace)
 
     def candidates(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
-        return self.head.candidates(hidden, queries, space)
+        return self.head.candidates(hidden, queries, workspace)

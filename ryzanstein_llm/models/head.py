@@ -50,26 +50,28 @@ class FloatHead:
         """Bytes of the screen; 0 if there is none."""
         return 0 if self.screen is None else self.screen.nbytes
 
-    def logits(self, hidden: Float32, space: Workspace) -> Float32:
+    def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
         """Logits of all tokens, float32 (n, vocab_size), for hidden states float32 (n,
         hidden_size)."""
         out = np.empty((len(hidden), self.vocab_size), np.float32)
-        norm_dense(hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, space)
+        norm_dense(
+            hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, workspace
+        )
         return out
 
     def candidates(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
         """The answers to one query for each hidden state. Queries that are answered in the same way
         are computed together; results do not depend on that."""
         ways = [self.way(query) for query in queries]
         answer = {"full": self._all, "rows": self._rows, "screen": self._search}
         if len(set(ways)) == 1:
-            return answer[ways[0]](hidden, queries, space)
+            return answer[ways[0]](hidden, queries, workspace)
         answers: dict[int, Candidates] = {}
         for way in set(ways):
             members = [i for i, taken in enumerate(ways) if taken == way]
-            found = answer[way](hidden[members], [queries[i] for i in members], space)
+            found = answer[way](hidden[members], [queries[i] for i in members], workspace)
             answers.update(zip(members, found, strict=True))
         return [answers[i] for i in range(len(queries))]
 
@@ -85,10 +87,10 @@ class FloatHead:
         return "screen" if query.count + named <= few else "full"
 
     def _all(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
         found = []
-        for logits, query in zip(self.logits(hidden, space), queries, strict=True):
+        for logits, query in zip(self.logits(hidden, workspace), queries, strict=True):
             if query.allowed is None:
                 found.append(Candidates(None, logits))
             else:
@@ -97,15 +99,15 @@ class FloatHead:
         return found
 
     def _rows(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
         ids = [np.flatnonzero(query.allowed) for query in queries]  # type: ignore[arg-type]
         matrix = self.matrix
-        logits = row_logits(hidden, self.norm, self.eps, matrix.array, matrix.dtype, ids, space)
+        logits = row_logits(hidden, self.norm, self.eps, matrix.array, matrix.dtype, ids, workspace)
         return [Candidates(*both) for both in zip(ids, logits, strict=True)]
 
     def _search(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
         assert self.screen is not None
         counts = [query.count or 1 for query in queries]
@@ -116,7 +118,7 @@ class FloatHead:
         if any(query.allowed is not None for query in queries):
             allowed = [query.allowed for query in queries]
         found = self.screen.likeliest(
-            hidden, self.norm, self.eps, space, counts, margins, also, allowed
+            hidden, self.norm, self.eps, workspace, counts, margins, also, allowed
         )
         return [Candidates(ids, logits) for ids, logits in found]
 

@@ -106,41 +106,41 @@ class ObservedGraph:
         ids: NDArray[np.int64],
         segments: Sequence[Segment],
         layout: KVLayout,
-        space: Workspace,
+        workspace: Workspace,
         between: Callable[[], None] | None = None,  # not called: its pass would count twice
     ) -> Float32:
         decoding = all(rows == 1 for rows, _, _ in segments)
-        before = space.skipping
-        with self._observed(Work("layers", len(ids), decoding), space) as work:
-            hidden = self._graph.hidden_states(ids, segments, layout, space)
-        skipping = [now - then for now, then in zip(space.skipping, before, strict=True)]
+        before = workspace.skipping
+        with self._observed(Work("layers", len(ids), decoding), workspace) as work:
+            hidden = self._graph.hidden_states(ids, segments, layout, workspace)
+        skipping = [now - then for now, then in zip(workspace.skipping, before, strict=True)]
         shapes = [(rows, position) for rows, position, _ in segments]
         self._tell(work, partial(layer_costs, self._graph, layout, shapes, skipping))
         return hidden
 
-    def logits(self, hidden: Float32, space: Workspace) -> Float32:
-        with self._observed(Work("head", len(hidden), False), space) as work:
-            logits = self._graph.logits(hidden, space)
+    def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
+        with self._observed(Work("head", len(hidden), False), workspace) as work:
+            logits = self._graph.logits(hidden, workspace)
         self._tell(work, partial(head_costs, self._graph, len(hidden)))
         return logits
 
     def candidates(
-        self, hidden: Float32, queries: Sequence[HeadQuery], space: Workspace
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
-        with self._observed(Work("head", len(hidden), False), space) as work:
-            found = self._graph.candidates(hidden, queries, space)
+        with self._observed(Work("head", len(hidden), False), workspace) as work:
+            found = self._graph.candidates(hidden, queries, workspace)
         ways = [self._graph.head.way(query) for query in queries]
         sizes = [len(each.logits) for each in found]
         self._tell(work, partial(candidate_costs, self._graph, ways, sizes))
         return found
 
     @contextmanager
-    def _observed(self, work: Work, space: Workspace) -> Iterator[Work]:
-        work.before = space.operations
+    def _observed(self, work: Work, workspace: Workspace) -> Iterator[Work]:
+        work.before = workspace.operations
         start = time.perf_counter()
         yield work
         work.seconds = time.perf_counter() - start
-        work.after = space.operations
+        work.after = workspace.operations
 
     def _tell(self, work: Work, costs: Callable[[], Mapping[str, Cost]]) -> None:
         work.costs = costs

@@ -17,7 +17,7 @@ GREEDY_BELOW = 1e-30
 
 
 class Defaults(Protocol):
-    """What `from_checkpoint` reads of a `BitNetModel`."""
+    """The parts of a `BitNetModel` that `from_checkpoint` reads."""
 
     path: Path
     generation_config: dict[str, Any]

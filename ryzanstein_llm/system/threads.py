@@ -21,7 +21,7 @@ MAX_THREADS = 1024
 """A larger number is taken for a mistake."""
 
 WEIGHTS_PER_THREAD = 12_000_000
-"""Another thread helps only if each thread has at least so many weights to read for each token.
+"""Another thread helps only if each thread has at least this many weights to read for each token.
 
 With fewer, threads wait for each other longer than they compute: on two quiet cores of a Zen 5
 server two threads decoded 0.85 x as fast as one with 6 and 16 million weights, 1.10 x with 32

@@ -62,7 +62,7 @@ class StopStrings:
 
 
 class _Matcher:
-    """How many of the last characters are the first `length` characters of `text`."""
+    """`length` is the number of characters that end the input and begin `text`."""
 
     def __init__(self, text: str) -> None:
         self.text = text
