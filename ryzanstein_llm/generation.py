@@ -101,7 +101,7 @@ class Generation:
 
     @property
     def computes_here(self) -> bool:
-        """Whether the calling thread computes for all: nothing goes on while it waits."""
+        """Whether the calling thread leads the engine. Until it returns, no request advances."""
         return self._engine.computes_here
 
     @property

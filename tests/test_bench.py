@@ -268,7 +268,7 @@ def test_one_bit_of_one_logit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> 
     class Wrong(MeasuredEngine):
         def last_logits(self, cache, ids, cancel):
             logits = super().last_logits(cache, ids, cancel)
-            if self._space.n_threads == 2:
+            if self._workspace.n_threads == 2:
                 logits[-1] = np.nextafter(logits[-1], np.float32(np.inf))
             return logits
 
@@ -281,7 +281,7 @@ def test_one_bit_of_one_logit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(MeasuredEngine):
         def _compute(self, shares):
-            found, shift = super()._compute(shares), int(self._space.n_threads == 1)
+            found, shift = super()._compute(shares), int(self._workspace.n_threads == 1)
             return {one: Candidates(each.ids + shift, each.logits) for one, each in found.items()}
 
     monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)

@@ -93,9 +93,9 @@ def test_times_are_parts_of_the_whole(model: BitNetModel) -> None:
 def test_kernels_take_what_the_workspace_counts(small: Path) -> None:
     """Two clocks of the same regions: by operation, and as a whole."""
     with BitNetModel(small, n_threads=2) as model:
-        before = model.engine._space.kernel_seconds
+        before = model.engine._workspace.kernel_seconds
         profile = generated(model, 300, 10)
-        regions = model.engine._space.kernel_seconds - before
+        regions = model.engine._workspace.kernel_seconds - before
     python = ("fork", "layers_outside", "head_outside", "sampling")
     steps = sum(
         operation.seconds
@@ -176,7 +176,7 @@ def test_all_logits_take_the_whole_head(model: BitNetModel) -> None:
 def test_what_skipping_spares_is_not_counted(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bitnet, "SKIPPING_PAYS", 1)
     with BitNetModel(small, n_threads=2) as model:
-        cache, space = model.new_cache(), model.engine._space
+        cache, space = model.new_cache(), model.engine._workspace
         model.forward(prompt(20), cache)
         before = space.skipping
         with model.profile() as profile:
@@ -217,14 +217,14 @@ def test_several_sequences_in_a_pass_are_decoding(model: BitNetModel) -> None:
 
 def test_only_the_block_is_counted_and_nothing_stays_switched_on(model: BitNetModel) -> None:
     model.forward(prompt(10))
-    before = model.engine._space.operations
+    before = model.engine._workspace.operations
     with model.profile() as profile:
         model.forward(prompt(10))
-    after = model.engine._space.operations
+    after = model.engine._workspace.operations
     model.forward(prompt(10))
-    assert model.engine._space.operations == after != before
+    assert model.engine._workspace.operations == after != before
     assert profile.prompt.tokens == 10
-    assert not model.engine._space.profiling
+    assert not model.engine._workspace.profiling
 
 
 def test_results_do_not_depend_on_it(model: BitNetModel) -> None:
@@ -256,7 +256,7 @@ def test_passes_of_other_threads_are_counted(model: BitNetModel) -> None:
 def test_an_error_in_the_block_ends_the_profile(model: BitNetModel) -> None:
     with pytest.raises(KeyError), model.profile():
         raise KeyError
-    assert not model.engine._space.profiling
+    assert not model.engine._workspace.profiling
 
 
 def test_a_profile_does_not_keep_the_weights(small: Path) -> None:

@@ -52,7 +52,7 @@ class Baseline:
     """
 
     def __init__(self, graph: Any) -> None:
-        self._graph, self._space = graph, Workspace(1)
+        self._graph, self._workspace = graph, Workspace(1)
         self._unpacking = 0.0
 
     def last_logits(self, ids: Sequence[int]) -> BaselineRun:
@@ -85,7 +85,7 @@ class Baseline:
         last = _rms_norm(x[-1:], graph.head.norm, config.norm_eps)
         logits = np.empty((1, config.vocab_size), np.float32)
         matrix = graph.head.matrix
-        norm_dense(last, None, 0.0, matrix.array, matrix.dtype, logits, self._space)
+        norm_dense(last, None, 0.0, matrix.array, matrix.dtype, logits, self._workspace)
         return logits[0]
 
     def _product(self, x: Float32, matrix: TernaryMatrix) -> Float32:
@@ -97,7 +97,7 @@ class Baseline:
         weights = matrix.dense().astype(np.float32)
         self._unpacking += time.perf_counter() - start
         out = np.empty((len(x), matrix.rows), np.float32)
-        norm_dense(codes, None, 0.0, weights, "F32", out, self._space)
+        norm_dense(codes, None, 0.0, weights, "F32", out, self._workspace)
         return out * (scale * np.float32(matrix.scale))
 
 

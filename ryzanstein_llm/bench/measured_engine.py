@@ -70,7 +70,7 @@ class MeasuredEngine(Engine):
 
     def counters(self) -> Counters:
         """The counts so far."""
-        return Counters(self._space.kernel_seconds, self._head_rows, self._space.skipping)
+        return Counters(self._workspace.kernel_seconds, self._head_rows, self._workspace.skipping)
 
     def _compute(self, shares: list[tuple[Sequence, int]]) -> dict[Sequence, Candidates]:
         answers = super()._compute(shares)
@@ -79,4 +79,4 @@ class MeasuredEngine(Engine):
 
     def project(self, x: Float32, matrix: TernaryMatrix, out: Float32) -> None:
         """Compute one projection: out (n, rows) = matrix @ int8(x), with x (n, columns)."""
-        norm_project(x, None, 1e-5, [matrix], [out], self._space)
+        norm_project(x, None, 1e-5, [matrix], [out], self._workspace)

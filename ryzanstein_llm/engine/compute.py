@@ -64,8 +64,8 @@ class Compute:
 
     def _begin_afresh(self) -> None:
         """Reset: no thread computes and no thread waits."""
-        self._space = Workspace(self._n_threads, SERIAL_BELOW)
-        self._space.profiling = bool(self._observers)
+        self._workspace = Workspace(self._n_threads, SERIAL_BELOW)
+        self._workspace.profiling = bool(self._observers)
         self._turn = Turn()
         self._visitors: dict[Gate, None] = {}  # in the order in which they came
         self._visited = False  # whether the last turn was that of a visitor
@@ -176,15 +176,15 @@ class Compute:
 
     def _extend(self, cache: KVCache, tokens: NDArray[np.int64], cancel: CancelFlag) -> Float32:
         self._reserve(cache, cache.length + len(tokens))
-        self._space.use_cancel_flag(cancel)
+        self._workspace.use_cancel_flag(cancel)
         segments: list[Segment] = [(len(tokens), cache.length, cache.table)]
-        hidden = self._model.hidden_states(tokens, segments, cache.layout, self._space)
+        hidden = self._model.hidden_states(tokens, segments, cache.layout, self._workspace)
         _refuse_unfinished(cancel)
         return hidden
 
     def _logits(self, hidden: Float32, cancel: CancelFlag) -> Float32:
-        self._space.use_cancel_flag(cancel)  # another pass had its own meanwhile
-        logits = self._model.logits(hidden, self._space)
+        self._workspace.use_cancel_flag(cancel)  # another pass had its own meanwhile
+        logits = self._model.logits(hidden, self._workspace)
         _refuse_unfinished(cancel)
         return logits
 
@@ -195,12 +195,12 @@ class Compute:
     def observe(self, observer: Observer) -> None:
         """Report every computation to `observer` from now on."""
         self._observers = (*self._observers, observer)
-        self._space.profiling = True
+        self._workspace.profiling = True
 
     def ignore(self, observer: Observer) -> None:
         """Report nothing more to `observer`."""
         self._observers = tuple(other for other in self._observers if other is not observer)
-        self._space.profiling = bool(self._observers)
+        self._workspace.profiling = bool(self._observers)
 
     @property
     def _model(self) -> CausalLM:

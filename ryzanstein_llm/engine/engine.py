@@ -220,13 +220,13 @@ class Engine(Compute):
             start = sequence.cache.length
             ids += sequence.tokens[start : start + rows]
             segments.append((rows, start, sequence.cache.table))
-        self._space.use_cancel_flag(self._cancel)
+        self._workspace.use_cancel_flag(self._cancel)
         long = len(ids) > SHARED_ROWS and not self._letting_in
         hidden = self._model.hidden_states(
             np.asarray(ids, np.int64),
             segments,
             self.store.layout,
-            self._space,
+            self._workspace,
             self._let_in if long else None,
         )
         asking, last, end = [], [], 0
@@ -240,7 +240,7 @@ class Engine(Compute):
             answers = []
         else:
             chosen = hidden if len(last) == len(hidden) else hidden[last]
-            answers = self._model.candidates(chosen, queries, self._space)
+            answers = self._model.candidates(chosen, queries, self._workspace)
         if self._cancel[0]:
             raise CancelledError("the pass was cancelled")
         return dict(zip(asking, answers, strict=True))
