@@ -272,24 +272,30 @@ class TestClose:
 
     def test_by_a_signal_handler_of_the_thread_that_computes_for_it_is_refused(self, model):
         """Its reader waits for this very thread: it would wait for ever."""
-        compute, refused = model.engine._compute, []
-        stream = model.stream(TALE, max_tokens=50)
-        read = started(lambda: list(stream), after=0.05)
+        engine, compute, refused = model.engine, model.engine._compute, []
+        stream, leads = model.stream(TALE, max_tokens=50), threading.Event()
+
+        def read() -> list[str]:
+            assert leads.wait(PATIENCE)
+            return list(stream)
 
         def interrupted(shares):
+            leads.set()
+            limit = time.monotonic() + PATIENCE
+            while len(engine._waiting) < 2 and not refused and time.monotonic() < limit:
+                time.sleep(0.001)
             if len(shares) == 2 and not refused:
                 stream.cancel()
-                with pytest.raises(errors.SessionBusyError):
+                with pytest.raises(errors.SessionBusyError, match="this thread computes"):
                     stream.close()
                 refused.append(True)
             return compute(shares)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(model.engine, "_compute", interrupted)
-            limit = time.monotonic() + PATIENCE
-            while not refused and time.monotonic() < limit:
-                started(lambda: model.generate(TALE, max_tokens=200, ignore_eos=True))()
-        read()
+            patch.setattr(engine, "_compute", interrupted)
+            reading = started(read)
+            started(lambda: model.generate(TALE, max_tokens=20, ignore_eos=True))()
+            reading()
         assert refused == [True]
 
     @pytest.mark.parametrize("closers", [1, 3])

@@ -174,6 +174,7 @@ class Sequence:
             if self.doubtful:
                 self._recover()
             self._closed = True
+            self._listener = None  # which has this sequence: no cycle stays
 
     def _recover(self) -> None:
         self._sampler.forget()

@@ -59,7 +59,7 @@ def together(*works: Callable[[], None]) -> None:
         raise caught[0]
 
 
-def ids_of(model: BitNetModel, tokens: list[int], new: int, **options: Any) -> list[int]:
+def ids_of(model: Any, tokens: list[int], new: int, **options: Any) -> list[int]:
     result = model.generate(tokens, max_tokens=new, ignore_eos=True, return_result=True, **options)
     return result.ids
 
@@ -188,6 +188,20 @@ class TestPrefixes:
         for seed in range(1000):
             talk(seed)
         assert model.engine.store.pool.nbytes <= before
+
+    def test_nothing_of_a_request_stays_without_the_garbage_collector(self, model):
+        """Its cache would count until the collector comes, which programs may turn off."""
+        tables = model.engine.store.pool._tables
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                ids_of(model, prompt(9), 2)
+                with model.session() as session:
+                    ids_of(session, prompt(9), 2)
+            assert [table for table in tables.values() if table() is not None] == []
+        finally:
+            gc.enable()
 
 
 class TestBudget:
