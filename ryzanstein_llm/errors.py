@@ -97,11 +97,11 @@ class CacheBudgetError(RyzansteinError, MemoryError):
     """
 
     def __init__(self, needed: int, budget: int) -> None:
-        super().__init__(
-            f"{needed:,} bytes of keys and values are needed, but the caches of this model may "
-            f"take {budget:,} together and the rest is in use; raise prefix_cache_bytes, or close "
-            "sessions and caches"
-        )
+        if needed > budget:
+            room = f"prefix_cache_bytes={budget} allows no more than {budget:,}"
+        else:
+            room = f"too many of the {budget:,} that prefix_cache_bytes allows are in use; close caches"
+        super().__init__(f"{needed:,} bytes of keys and values are needed, but {room}")
         self.needed, self.budget = needed, budget
 
     def __reduce__(self) -> tuple[type[CacheBudgetError], tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -138,6 +139,7 @@ class BitNetModel(TextSource):
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
+        self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
         facts = (self.path, graph.family, self.threads.count, cpu.current_tier())
         log.info("%s: %s, %d threads, %s", *facts)
 
@@ -204,7 +206,9 @@ class BitNetModel(TextSource):
     def new_cache(self) -> KVCache:
         """An empty cache for `forward`."""
         self._check_open()
-        return self.engine.store.new_cache()
+        cache = self.engine.store.new_cache()
+        self._caches.add(cache)
+        return cache
 
     def perplexity(
         self,
@@ -332,7 +336,7 @@ class BitNetModel(TextSource):
     def _own_cache(self, cache: KVCache | None) -> KVCache:
         if cache is None:
             return self.new_cache()
-        if not isinstance(cache, KVCache) or cache.layout != self._layout:
+        if not isinstance(cache, KVCache) or cache not in self._caches:
             raise InvalidParameterError(
                 f"cache must come from this model's new_cache(), not {cache!r}"
             )

@@ -191,6 +191,8 @@ def test_a_cache_that_is_full(model: BitNetModel) -> None:
 def test_a_cache_of_another_model(model: BitNetModel, demo: BitNetModel) -> None:
     with refuses(InvalidParameterError, "cache"):
         model.forward([1], demo.new_cache())
+    with BitNetModel() as same_shapes, refuses(InvalidParameterError, "cache"):
+        demo.forward([1], same_shapes.new_cache())
     with refuses(InvalidParameterError, "cache", "a cache"):
         model.forward([1], "a cache")
 

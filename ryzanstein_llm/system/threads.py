@@ -63,7 +63,7 @@ class ThreadChoice:
         useful = max(1, weights // WEIGHTS_PER_THREAD)
         if self.requested or useful >= self.count:
             return self
-        reason = f"enough for a model of {weights / 1e6:.0f} million weights"
+        reason = f"enough for a model of {weights / 1e6:.3g} million weights"
         return replace(self, count=useful, reason=reason)
 
     @property

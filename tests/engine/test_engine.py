@@ -212,6 +212,12 @@ class TestBudget:
             with pytest.raises(errors.CacheBudgetError) as caught:
                 ids_of(model, prompt(513), 1)
             assert (caught.value.needed, caught.value.budget) == (3 * block, 2 * block)
+            assert f"prefix_cache_bytes={2 * block} allows no more" in str(caught.value)
+            cache = model.new_cache()
+            model.forward(prompt(400), cache)
+            with pytest.raises(errors.CacheBudgetError, match="close caches"):
+                ids_of(model, prompt(300), 1)
+            del cache
             result = model.generate(prompt(500), ignore_eos=True, return_result=True)
             assert (len(result.ids), result.finish_reason) == (12, "length")
 
