@@ -100,7 +100,7 @@ class CacheBudgetError(RyzansteinError, MemoryError):
         if needed > budget:
             room = f"prefix_cache_bytes={budget} allows no more than {budget:,}"
         else:
-            room = f"too many of the {budget:,} that prefix_cache_bytes allows are in use; close caches"
+            room = f"too many of {budget:,} (prefix_cache_bytes) are in use; close caches"
         super().__init__(f"{needed:,} bytes of keys and values are needed, but {room}")
         self.needed, self.budget = needed, budget
 
