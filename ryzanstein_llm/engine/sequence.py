@@ -154,9 +154,8 @@ class Sequence:
             if token in self._eos_ids:
                 self.finish_reason = "eos"
             else:
-                self.tokens.append(
-                    token
-                )  # first, so that nobody reads of a token that may go again
+                # before it is heard: text must not be read whose token is not there
+                self.tokens.append(token)
                 self._end_if(self._listener is not None and self._listener.heard(token))
             self.doubtful = False
 
