@@ -6,8 +6,7 @@ ctypedef void (*task_function)(const void *job, Workspace space, int64_t task, i
 cdef struct Step:
     task_function run
     const void *job
-    int64_t tasks
-    int64_t next  # the next task that no thread has taken
+    int64_t tasks  # at most RZ_MAX_TASKS of team.h
     int operation  # one of workspace.pxd; OP_OTHER unless `of` has set another
 
 cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil

@@ -8,7 +8,8 @@ cdef struct ThreadState:
     int64_t rows_seen
     int64_t columns_read
     int64_t columns_seen
-    int64_t unused[3]
+    int64_t shares[2]  # its tasks of the step that runs and of the next one, see team.h
+    int64_t unused[1]
 
 cdef enum:
     # The operation of a step, for profiles; the names are in workspace.OPERATIONS.
