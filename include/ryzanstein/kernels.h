@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 /* ---- ternary weights ------------------------------------------------------
- * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of seven layouts; each is made of 64-byte
+ * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of nine layouts; each is made of 64-byte
  * units, and each kernel says which it takes. Three have four codes to a byte, four are denser.
  *
  * Tiles, for products that need every weight: a tile is 16 rows x 16 columns; byte 4*row + b
@@ -45,6 +45,11 @@
  * ternary/triples.h says: the number of triple k of rows r and 32+r is in the low and the high half
  * of byte 32*k + r, its sign in bit 7-k of byte 256 + row.
  *
+ * Groups, for matrices with a scale for each 64 or 128 columns of a row, a group: a row tile is 16 rows
+ * and one stream of memory. Groups lie in pairs: first a line of 32 scales as float16, 16 rows of the
+ * even group and then 16 rows of the odd one, then the codes of both, as tiles. If there is no last odd
+ * group, its tiles are not there. Scales of rows past the end are 0.
+ *
  * Rows and columns past the end hold code 1.
  *
  * Overflow: |sum code*x| <= 2*128*columns, times 64 while the fourth bit pair is unshifted. In a
@@ -69,6 +74,10 @@
 #define RZ_TABLES_COLUMNS 24
 /* Tiles of `wide` columns side by side; all of the last 16 columns are in one. */
 #define RZ_DENSE_TILES(columns, wide) ((((columns) + 15) / 16 * 16 + (wide) - 1) / (wide))
+/* Columns of a group, and lines of a row tile with so many groups of `wide` columns. */
+#define RZ_GROUP_COLUMNS(layout) ((layout) == RZ_LAYOUT_GROUPS64 ? 64 : 128)
+#define RZ_GROUPS(columns, wide) (((columns) + (wide) - 1) / (wide))
+#define RZ_GROUP_LINES(groups, wide) (((groups) + 1) / 2 + (groups) * ((wide) / 16))
 #define RZ_MAX_COLUMNS 262144
 #define RZ_MAX_COLUMN_RUNS 65536 /* of a matrix in a columns layout */
 #define RZ_TERNARY_LAYOUT_VERSION 3
@@ -80,7 +89,9 @@ typedef enum rz_layout {
     RZ_LAYOUT_TRITS = 3,
     RZ_LAYOUT_TABLES = 4,
     RZ_LAYOUT_TRIT_ROWS = 5,
-    RZ_LAYOUT_TRIT_COLUMNS = 6
+    RZ_LAYOUT_TRIT_COLUMNS = 6,
+    RZ_LAYOUT_GROUPS64 = 7,
+    RZ_LAYOUT_GROUPS128 = 8
 } rz_layout;
 
 typedef struct rz_ternary {
@@ -96,15 +107,16 @@ typedef struct rz_ternary {
     rz_layout layout;
 } rz_ternary;
 
-/* Activations of n tokens as int8 with one scale per token. */
+/* Activations of n tokens as int8, with one scale per token, or for matrices in groups one per group. */
 typedef struct rz_activations {
     const int8_t *codes;   /* (n, stride), zeros past the columns */
-    const float *scales;   /* (n,) value of code 1 */
-    const int32_t *sums;   /* (n,) sum of the codes of a token */
+    const float *scales;   /* (n, groups) value of code 1 */
+    const int32_t *sums;   /* (n, groups) sum of the codes */
     const uint8_t *tables; /* (n, RZ_TABLES_BYTES(columns)) from ternary_tables, 64-byte aligned; or
                               NULL, and matrices in the tables layout are opened instead */
     int64_t stride;        /* RZ_ACTIVATIONS_STRIDE(columns) */
     int64_t n;
+    int64_t groups;        /* 1, or RZ_GROUPS(columns, RZ_GROUP_COLUMNS(layout)) */
 } rz_activations;
 
 /* A multiple of 256, with zeros to where the last tile or line of any layout ends. */
@@ -118,8 +130,9 @@ typedef struct rz_activations {
 #define RZ_PANEL_DENSE_COLUMNS 480
 /* Scratch a ternary_matmul call needs for n tokens, 64-byte aligned. */
 #define RZ_PANEL_COLUMNS 512
+#define RZ_PANEL_SCALES (RZ_PANEL_TILES * RZ_TILE_ROWS * RZ_PANEL_COLUMNS / 64) /* of groups, float32 */
 #define RZ_TERNARY_SCRATCH_BYTES(n) \
-    ((size_t)(RZ_PANEL_TILES * RZ_TILE_ROWS) * (RZ_PANEL_COLUMNS + 4 * (size_t)(n)))
+    ((size_t)(RZ_PANEL_TILES * RZ_TILE_ROWS) * (RZ_PANEL_COLUMNS + 4 * (size_t)(n)) + 4 * RZ_PANEL_SCALES)
 
 /* Up to so many tokens a ternary product goes token by token, the weights from L1 after the first:
  * opening them to bytes would cost more than it saves. */
@@ -248,6 +261,19 @@ typedef struct rz_kernels {
     void (*ternary_matmul)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
                            const rz_activations *x, float *out, int64_t out_stride,
                            rz_output_mode store, void *scratch);
+
+    /* For a matrix in groups, tile_begin any: for each row and token, from y = +0, groups g ascending,
+     *   y = y + float(sum of (code - 1)*x over the group) * (activations scale[g] * weight scale[g])
+     * out[t * out_stride + row] = y, or += y. The integer sum is at most 128 * 127. */
+    void (*group_matmul)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
+                         const rz_activations *x, float *out, int64_t out_stride,
+                         rz_output_mode store, void *scratch);
+
+    /* The same matrix and activations that are float32 (n, x_stride), for columns without their codes:
+     * s = s + (code - 1) * x from +0, columns ascending within a group, y = y + s * weight scale[g]. */
+    void (*group_matmul_floats)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end, const float *x,
+                                int64_t x_stride, int64_t n, float *out, int64_t out_stride,
+                                rz_output_mode store, void *scratch);
 
     /* The same y for the `count` listed rows of a matrix in rows or trit rows, the others untouched,
      * and x->n <= RZ_FEW_TOKENS: out[t * out_stride + row] = y. */
