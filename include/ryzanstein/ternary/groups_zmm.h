@@ -8,7 +8,7 @@
 #include "ryzanstein/ternary/groups.h"
 
 /* Up to so many tokens straight from the codes; measured. */
-#define RZ_DIRECT_GROUPS_ 36
+#define RZ_DIRECT_GROUPS_(wide) ((wide) == 64 ? 36 : 12)
 
 RZ_INLINE __m512 rz_widen_scales_(const uint16_t *scales) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)scales));
@@ -185,7 +185,7 @@ static void rz_group_matmul(const rz_ternary *w, int64_t tile_begin, int64_t til
                             float *out, int64_t out_stride, rz_output_mode store, void *scratch) {
     const int narrow = w->layout == RZ_LAYOUT_GROUPS64;
     int64_t tile = tile_begin;
-    if (x->n > RZ_DIRECT_GROUPS_)
+    if (x->n > RZ_DIRECT_GROUPS_(RZ_GROUP_COLUMNS(w->layout)))
         for (; tile + RZ_PANEL_TILES <= tile_end; tile += RZ_PANEL_TILES)
             (narrow ? rz_group_panel_64_ : rz_group_panel_128_)(w, tile, x, out, out_stride, store, scratch);
     for (; tile < tile_end; tile++) (narrow ? rz_groups_64_ : rz_groups_128_)(w, tile, x, out, out_stride, store);
