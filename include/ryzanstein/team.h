@@ -1,12 +1,12 @@
-/* What threads of a parallel region need to share out steps: shares of tasks and a barrier.
+/* Shares of tasks and a barrier, with which the threads of a parallel region share the steps.
  *
- * Each thread has a share of neighbouring tasks. It takes them in order, so that it reads weights as
- * one stream of memory and what it prefetches past the end of a task belongs to its own next task. A
- * thread that has finished its share takes tasks from the end of others' shares.
+ * Each thread has a share of neighbouring tasks and takes them in order. So it reads weights as one
+ * stream of memory, and what it prefetches past the end of a task belongs to its own next task. A thread
+ * that has finished its share takes tasks from the end of another one's.
  *
- * OpenMP has loops and barriers too. But its loops take a lock at each beginning, and its barriers put threads to
- * sleep in between the steps of a token, which last microseconds: thirteen of them a layer cost
- * 5 % of the time on two threads.
+ * OpenMP has loops and barriers too. But its loops take a lock each time they begin, and its barriers put
+ * threads to sleep between the steps of a token, which last microseconds. With thirteen barriers a layer,
+ * that cost 5 % of the time on two threads.
  */
 #ifndef RZ_TEAM_H
 #define RZ_TEAM_H
@@ -42,13 +42,13 @@ static inline int rz_replace_(int64_t *at, int64_t old, int64_t value) {
 #define RZ_PAUSE_() ((void)0)
 #endif
 
-/* Rounds of waiting before a thread offers its CPU to others: about as long as a step takes. Where
- * there are more busy threads than CPUs, the one that is waited for may not be running. */
+/* A thread waits for this many rounds, about as long as a step takes, before it yields its CPU: if there
+ * are more busy threads than CPUs, the thread that it waits for may not be running. */
 #define RZ_SPINS 2000
 
 typedef struct rz_barrier {
     int64_t arrived;
-    int64_t unused[7]; /* on a cache line of its own: arriving does not disturb those who wait */
+    int64_t unused[7]; /* so that those who wait for `round` read another cache line */
     int64_t round;
 } rz_barrier;
 

@@ -31,10 +31,10 @@ cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
     return result
 
 
-cdef Step of(int operation, Step what) noexcept nogil:
+cdef Step as_operation(int operation, Step step) noexcept nogil:
     """The same step, counted as an operation in profiles."""
-    what.operation = operation
-    return what
+    step.operation = operation
+    return step
 
 
 cdef int next_step(const Step *steps, int s, int count) noexcept nogil:
@@ -44,67 +44,67 @@ cdef int next_step(const Step *steps, int s, int count) noexcept nogil:
     return s
 
 
-cdef void set_share(Workspace space, int turn, int64_t tasks, int thread, int threads) noexcept nogil:
-    rz_share_set(&space.states[thread].shares[turn], tasks * thread // threads, tasks * (thread + 1) // threads)
+cdef void set_share(Workspace workspace, int turn, int64_t tasks, int thread, int threads) noexcept nogil:
+    rz_share_set(&workspace.states[thread].shares[turn], tasks * thread // threads, tasks * (thread + 1) // threads)
 
 
-cdef int64_t next_task(Workspace space, int turn, int thread, int threads) noexcept nogil:
+cdef int64_t next_task(Workspace workspace, int turn, int thread, int threads) noexcept nogil:
     """A task of the step that no thread has taken yet; -1 if there is none."""
-    cdef int64_t task = rz_share_first(&space.states[thread].shares[turn])
+    cdef int64_t task = rz_share_first(&workspace.states[thread].shares[turn])
     cdef int other = 1
     while task < 0 and other < threads:
-        task = rz_share_last(&space.states[(thread + other) % threads].shares[turn])
+        task = rz_share_last(&workspace.states[(thread + other) % threads].shares[turn])
         other += 1
     return task
 
 
-cdef void run_all(Step *steps, int count, Workspace space, rz_barrier *barrier) noexcept nogil:
+cdef void run_all(Step *steps, int count, Workspace workspace, rz_barrier *barrier) noexcept nogil:
     """One thread's part of all steps. Shares of two steps exist at a time: each thread sets its share of
     the next step before the barrier, so all of them are there when the step begins."""
     cdef int thread = threadid(), threads = omp_get_num_threads(), turn = 0
     cdef int s = next_step(steps, 0, count), after
     cdef int64_t task
-    cdef bint profiled = thread == 0 and space.profiling
+    cdef bint profiled = thread == 0 and workspace.profiling
     cdef double worked = 0
     if s == count:
         return
-    set_share(space, 0, steps[s].tasks, thread, threads)
+    set_share(workspace, 0, steps[s].tasks, thread, threads)
     rz_barrier_wait(barrier, threads)
     while s < count:
-        task = next_task(space, turn, thread, threads)
+        task = next_task(workspace, turn, thread, threads)
         while task >= 0:
-            if not space.cancel[0]:
-                steps[s].run(steps[s].job, space, task, thread)
-            task = next_task(space, turn, thread, threads)
+            if not workspace.cancel[0]:
+                steps[s].run(steps[s].job, workspace, task, thread)
+            task = next_task(workspace, turn, thread, threads)
         if profiled:
             worked = omp_get_wtime()
         after = next_step(steps, s + 1, count)
         turn = 1 - turn
         if after < count:
-            set_share(space, turn, steps[after].tasks, thread, threads)
+            set_share(workspace, turn, steps[after].tasks, thread, threads)
             rz_barrier_wait(barrier, threads)
         if profiled:
-            space.tally(steps[s].operation, worked)
+            workspace.tally(steps[s].operation, worked)
         s = after
 
 
-cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexcept:
+cdef void run_steps(Step *steps, int count, Workspace workspace, int64_t work) noexcept:
     """Runs steps in order, without the GIL, in the default floating-point environment.
 
     `work`, in multiply-adds, decides whether several threads are worth starting. Once the cancel
-    flag is set, tasks that have not begun do nothing.
+    flag is set, tasks that have not started do nothing.
     """
-    cdef int threads = space.team(work)
+    cdef int threads = workspace.team(work)
     cdef unsigned int mode = 0
-    cdef double begun = omp_get_wtime() if space.profiling else 0
+    cdef double started = omp_get_wtime() if workspace.profiling else 0
     cdef rz_barrier barrier
     rz_barrier_init(&barrier)
-    space.begin()
+    workspace.begin()
     with nogil, parallel(num_threads=threads):
-        space.enter(threadid())
+        workspace.enter(threadid())
         mode = rz_float_mode_enter()
-        run_all(steps, count, space, &barrier)
+        run_all(steps, count, workspace, &barrier)
         rz_float_mode_leave(mode)
-        space.leave(threadid())
-    if space.profiling:
-        space.tally_ends(begun)
+        workspace.leave(threadid())
+    if workspace.profiling:
+        workspace.tally_ends(started)
