@@ -19,7 +19,8 @@
 
 /* ---- ternary weights ------------------------------------------------------
  * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of nine layouts; each is made of 64-byte
- * units, and each kernel says which it takes. Three have four codes to a byte, four are denser.
+ * units, and each kernel says which it takes. Seven have one scale a matrix: three of them have four
+ * codes to a byte, four are denser. Two have a scale for each group of columns of a row.
  *
  * Tiles, for products that need every weight: a tile is 16 rows x 16 columns; byte 4*row + b
  * holds columns b, 4+b, 8+b, 12+b of that row in its bit pairs 0, 2, 4, 6. So one 32-bit lane is
@@ -45,10 +46,11 @@
  * ternary/triples.h says: the number of triple k of rows r and 32+r is in the low and the high half
  * of byte 32*k + r, its sign in bit 7-k of byte 256 + row.
  *
- * Groups, for matrices with a scale for each 64 or 128 columns of a row, a group: a row tile is 16 rows
- * and one stream of memory. Groups lie in pairs: first a line of 32 scales as float16, 16 rows of the
- * even group and then 16 rows of the odd one, then the codes of both, as tiles. If there is no last odd
- * group, its tiles are not there. Scales of rows past the end are 0.
+ * Groups, where every 64 or 128 columns of a row have a scale of their own (fp16, not negative): 16 rows
+ * are one stream of memory. Groups of columns come in pairs; a pair is one line of 32 scales, of the 16
+ * rows of its first group and then of its second, and then the tiles of the first group and of the second,
+ * each as in the layout of tiles. If the number of groups is odd, the last pair has no tiles of a second
+ * group, and 0 for its scales. A weight is scale * (code - 1). Rows past the end have scale 0.
  *
  * Rows and columns past the end hold code 1.
  *
@@ -81,6 +83,10 @@
 #define RZ_MAX_COLUMNS 262144
 #define RZ_MAX_COLUMN_RUNS 65536 /* of a matrix in a columns layout */
 #define RZ_TERNARY_LAYOUT_VERSION 3
+/* Columns of a group of a layout, 0 if it has none; lines of a pair of groups; lines of a row tile. */
+#define RZ_GROUP_COLUMNS(layout) ((layout) == RZ_LAYOUT_GROUPS64 ? 64 : ((layout) == RZ_LAYOUT_GROUPS128 ? 128 : 0))
+#define RZ_GROUP_PAIR_LINES(wide) (1 + 2 * ((wide) / 16))
+#define RZ_GROUP_LINES(groups, wide) (((groups) + 1) / 2 + (groups) * ((wide) / 16))
 
 typedef enum rz_layout {
     RZ_LAYOUT_TILES = 0,
@@ -96,14 +102,15 @@ typedef enum rz_layout {
 
 typedef struct rz_ternary {
     /* 64-byte aligned: (row_tiles, column_tiles, 64) tiles, (16 * row_tiles, run_lines, 64) rows,
-     * (16 * column_tiles, run_lines, 64) columns, (row_tiles, run_lines, 64) trits, or
+     * (16 * column_tiles, run_lines, 64) columns, (row_tiles, run_lines, 64) trits or groups, or
      * (row_tiles / 4, run_lines, 320) tables */
     const uint8_t *codes;
-    /* tiles are of 16; row_tiles is a multiple of 4 but for tiles and trits */
+    /* tiles are of 16; row_tiles is a multiple of 4 but for tiles, trits and groups */
     int64_t rows, columns, row_tiles, column_tiles;
-    /* lines from a row or column to the next, tiles side by side of trits or tables; 0 for tiles */
+    /* lines from a row, column or row tile of groups to the next, tiles side by side of trits or tables;
+     * 0 for tiles */
     int64_t run_lines;
-    float scale; /* value of code 2 */
+    float scale; /* value of code 2; not of groups */
     rz_layout layout;
 } rz_ternary;
 

@@ -11,6 +11,8 @@ cdef extern from "ryzanstein/kernels.h" nogil:
     int64_t RZ_ACTIVATIONS_STRIDE(int64_t columns)
     int64_t RZ_TABLES_BYTES(int64_t columns)
     int64_t RZ_DENSE_TILES(int64_t columns, int64_t wide)
+    int64_t RZ_GROUP_COLUMNS(int layout)
+    int64_t RZ_GROUP_LINES(int64_t groups, int64_t wide)
 
     ctypedef enum rz_layout:
         RZ_LAYOUT_TILES
@@ -20,6 +22,8 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         RZ_LAYOUT_TABLES
         RZ_LAYOUT_TRIT_ROWS
         RZ_LAYOUT_TRIT_COLUMNS
+        RZ_LAYOUT_GROUPS64
+        RZ_LAYOUT_GROUPS128
 
     ctypedef struct rz_ternary:
         const uint8_t *codes

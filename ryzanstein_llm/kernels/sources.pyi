@@ -1,0 +1,32 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+FLOAT_KINDS: dict[str, int]
+
+def bytes_of(array: NDArray[Any], name: str, size: int) -> NDArray[Any]: ...
+
+class TernarySource:
+    def __init__(
+        self,
+        encoding: str,
+        data: NDArray[Any],
+        rows: int,
+        columns: int,
+        *,
+        head_dim: int = 0,
+        scale: float = 1.0,
+        kind: str | None = None,
+        group: int = 64,
+        scales: NDArray[Any] | None = None,
+        biases: NDArray[Any] | None = None,
+    ) -> None: ...
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+    def common_scale(self, n_threads: int = 1) -> float | None: ...
