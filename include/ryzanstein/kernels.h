@@ -76,15 +76,12 @@
 #define RZ_TABLES_COLUMNS 24
 /* Tiles of `wide` columns side by side; all of the last 16 columns are in one. */
 #define RZ_DENSE_TILES(columns, wide) ((((columns) + 15) / 16 * 16 + (wide) - 1) / (wide))
-/* Columns of a group, and lines of a row tile with so many groups of `wide` columns. */
-#define RZ_GROUP_COLUMNS(layout) ((layout) == RZ_LAYOUT_GROUPS64 ? 64 : 128)
-#define RZ_GROUPS(columns, wide) (((columns) + (wide) - 1) / (wide))
-#define RZ_GROUP_LINES(groups, wide) (((groups) + 1) / 2 + (groups) * ((wide) / 16))
 #define RZ_MAX_COLUMNS 262144
 #define RZ_MAX_COLUMN_RUNS 65536 /* of a matrix in a columns layout */
 #define RZ_TERNARY_LAYOUT_VERSION 3
 /* Columns of a group of a layout, 0 if it has none; lines of a pair of groups; lines of a row tile. */
 #define RZ_GROUP_COLUMNS(layout) ((layout) == RZ_LAYOUT_GROUPS64 ? 64 : ((layout) == RZ_LAYOUT_GROUPS128 ? 128 : 0))
+#define RZ_GROUPS(columns, wide) (((columns) + (wide) - 1) / (wide))
 #define RZ_GROUP_PAIR_LINES(wide) (1 + 2 * ((wide) / 16))
 #define RZ_GROUP_LINES(groups, wide) (((groups) + 1) / 2 + (groups) * ((wide) / 16))
 

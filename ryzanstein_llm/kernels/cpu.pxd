@@ -12,6 +12,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
     int64_t RZ_TABLES_BYTES(int64_t columns)
     int64_t RZ_DENSE_TILES(int64_t columns, int64_t wide)
     int64_t RZ_GROUP_COLUMNS(int layout)
+    int64_t RZ_GROUPS(int64_t columns, int64_t wide)
     int64_t RZ_GROUP_LINES(int64_t groups, int64_t wide)
 
     ctypedef enum rz_layout:
@@ -42,6 +43,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         const uint8_t *tables
         int64_t stride
         int64_t n
+        int64_t groups
 
     ctypedef enum rz_output_mode:
         RZ_STORE_SET
@@ -85,6 +87,10 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         void (*ternary_tables)(const int8_t *, int64_t, uint8_t *) noexcept nogil
         void (*ternary_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *,
                                int64_t, rz_output_mode, void *) noexcept nogil
+        void (*group_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *, int64_t,
+                             rz_output_mode, void *) noexcept nogil
+        void (*group_matmul_floats)(const rz_ternary *, int64_t, int64_t, const float *, int64_t, int64_t, float *,
+                                    int64_t, rz_output_mode, void *) noexcept nogil
         void (*ternary_rows)(const rz_ternary *, const int32_t *, int64_t, const rz_activations *, float *,
                              int64_t) noexcept nogil
         void (*ternary_columns)(const rz_ternary *, const int32_t *, int64_t, const int8_t *, int64_t, int64_t,

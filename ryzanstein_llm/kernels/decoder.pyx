@@ -15,7 +15,8 @@ from ryzanstein_llm.kernels.attention cimport (
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET
 from ryzanstein_llm.kernels.linear cimport (
     Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work,
-    project_step, project_work, quantize_step, describe_gated, describe_norm, scratch_bytes, set_input)
+    Reservation, describe_gated, describe_norm, include_input, place_input, project_step, project_work, quantize_step,
+    scratch_bytes, set_input)
 from ryzanstein_llm.kernels.skipping cimport (
     can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
     rows_skipping_steps)
@@ -131,10 +132,10 @@ cdef int64_t layer_scratch_bytes(const LayerJob *job, int threads) noexcept nogi
 cdef int layer_steps(LayerJob *job, Workspace workspace, Step *steps) noexcept nogil:
     """Writes at most MAX_STEPS steps and returns their number. Call it after `workspace.reserve`."""
     cdef int count = 7
-    job.attention_input.quantized = workspace.activations(job.attention_input.n, job.attention_input.columns)
-    job.attended.quantized = workspace.activations(job.attended.n, job.attended.columns)
-    job.ffn_input.quantized = workspace.activations(job.ffn_input.n, job.ffn_input.columns)
-    job.ffn_output.quantized = workspace.activations(job.ffn_output.n, job.ffn_output.columns)
+    place_input(workspace, &job.attention_input)
+    place_input(workspace, &job.attended)
+    place_input(workspace, &job.ffn_input)
+    place_input(workspace, &job.ffn_output)
     steps[0] = as_operation(OP_NORM_QUANTIZE, quantize_step(&job.attention_input))
     steps[1] = as_operation(OP_QKV, project_step(&job.qkv_projection))
     attention_steps(&job.attention, &steps[2])
@@ -181,7 +182,8 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
         If shapes do not fit.
     """
     cdef int count = len(layers), i, step_count = 0
-    cdef int64_t n = hidden.shape[0], columns = 0, scratch = 0, work = 0
+    cdef int64_t n = hidden.shape[0], scratch = 0, work = 0
+    cdef Reservation needed = [0, 0, False]
     cdef Segment segment_storage[MAX_SEQUENCES]
     cdef AttentionJob attention
     cdef LayerJob *jobs
@@ -205,11 +207,14 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
             describe_layer(job, layers[i], hidden, qkv, attended, gated)
             job.attention = attention
             use_layer(&job.attention, layout, first + i)
-            columns = max(columns, max(max(job.attention_input.columns, job.attended.columns), job.ffn_output.columns))
+            include_input(&needed, &job.attention_input)
+            include_input(&needed, &job.attended)
+            include_input(&needed, &job.ffn_input)
+            include_input(&needed, &job.ffn_output)
             scratch = max(scratch, layer_scratch_bytes(job, workspace.n_threads))
             work += project_work(&job.qkv_projection) + project_work(&job.o_projection) + attention.work
             work += gated_work(&job.gated) + project_work(&job.down)
-        workspace.reserve(n, columns, scratch)
+        workspace.reserve(n, needed.columns, scratch, needed.groups, needed.floats)
         for i in range(count):
             step_count += layer_steps(&jobs[i], workspace, &steps[step_count])
         run_steps(steps, step_count, workspace, work)

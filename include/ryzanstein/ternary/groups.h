@@ -11,10 +11,10 @@ RZ_INLINE const uint8_t *rz_group_stream_(const rz_ternary *w, int64_t tile) {
 
 /* The 16 scales of a group, float16, and its codes, 4 * wide bytes. */
 RZ_INLINE const uint16_t *rz_group_scales_at_(const uint8_t *stream, int64_t group, int wide) {
-    return (const uint16_t *)(stream + group / 2 * (RZ_TILE_BYTES + 8 * wide) + 32 * (group % 2));
+    return (const uint16_t *)(stream + group / 2 * RZ_GROUP_PAIR_LINES(wide) * RZ_LINE_BYTES + 32 * (group % 2));
 }
 RZ_INLINE const uint8_t *rz_group_codes_at_(const uint8_t *stream, int64_t group, int wide) {
-    return stream + group / 2 * (RZ_TILE_BYTES + 8 * wide) + RZ_TILE_BYTES + group % 2 * 4 * wide;
+    return stream + group / 2 * RZ_GROUP_PAIR_LINES(wide) * RZ_LINE_BYTES + RZ_TILE_BYTES + group % 2 * 4 * wide;
 }
 
 #endif
