@@ -119,16 +119,9 @@ cdef class TernarySource:
         Groups of zeros with scale 0 count as having any. 0.0 if all groups are so. Whether "ternary_floats" are
         ternary is not looked at.
         """
-        cdef int64_t row
-        cdef uint32_t problems = 0
-        cdef unsigned int mode = 0
-        cdef int threads
-        if self.encoding == "hf_packed":
-            return self.source.scale
         if self.found is None:
             found = np.empty(self.source.rows, np.float32)
-            threads = team_size(n_threads)
-            problems = self.row_scales(found, threads)
+            problems = self.row_scales(found, team_size(n_threads))
             values = np.unique(found[found >= 0])
             alike = problems == 0 and values.size <= 1
             self.found = ((float(values[0]) if values.size else 0.0) if alike else None,)
