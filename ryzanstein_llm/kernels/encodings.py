@@ -71,6 +71,7 @@ ENCODINGS = {
     "masters": Encoding(1),
     "ternary_floats": Encoding(2),
     "I2_S": Encoding(3, block=128, block_bytes=32, trailer=32),
+    "I2_S_ARM": Encoding(12, block=64, block_bytes=16, trailer=32),
     "TQ1_0": Encoding(4, block=256, block_bytes=54, group=256),
     "TQ2_0": Encoding(5, block=256, block_bytes=66, group=256),
     "Q2_0": Encoding(6, block=64, block_bytes=18, group=64),

@@ -33,7 +33,7 @@ cdef class TernarySource:
     ----------
     encoding : a key of ENCODINGS except "masters"
         "Q2_0" has groups of 64 columns; "PQ2_0" has 128 and is also what PrismML called Q2_0 before. "I2_S" is
-        read in the order of x86.
+        what x86 CPUs write, "I2_S_ARM" what ARM CPUs write.
     data : C-contiguous array of any dtype
         All bytes of the matrix, in the order in which they are stored; I2_S with its scale and padding.
     rows, columns : int > 0

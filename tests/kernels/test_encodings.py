@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from ryzanstein_llm.kernels.sources import TernarySource
 
 from .group_cases import GROUP_LAYOUTS, assert_holds_groups
 from .same_bits import assert_same_bits
+
+Writer = Callable[[npt.NDArray[np.int8]], npt.NDArray[np.uint8]]
 
 J = np.arange(256)
 LISTED = ((J * J + J // 5) % 3 - 1).astype(np.int8)[None]
@@ -31,7 +34,8 @@ VECTORS = {
 }
 NAMES = (*write.WRITERS, "MLX2", "STQ1_0")
 IN_BLOCKS = tuple(name for name in NAMES if write.WRITERS.get(name, (1,))[0])
-TWO_BITS = ("I2_S", "TQ2_0", "Q2_0", "PQ2_0", "MLX2", "IQ2_BN")
+TENSOR_SCALE = ("I2_S", "I2_S_ARM")
+TWO_BITS = ("I2_S", "I2_S_ARM", "TQ2_0", "Q2_0", "PQ2_0", "MLX2", "IQ2_BN")
 
 
 @dataclass
@@ -66,7 +70,7 @@ def case_of(
     group = {"MLX2": mlx_group, "STQ1_0": 256}.get(name) or write.WRITERS[name][0] or columns
     t = rng.integers(-1, 2, (rows, columns), np.int8)
     scales = random_scales(rows, columns // group, rng)
-    if name == "I2_S":
+    if name in TENSOR_SCALE:
         scales[:] = 0.75
     if scale is not None:
         scales[:] = scale
@@ -110,13 +114,20 @@ def test_vectors_in_blocks(name: str) -> None:
     assert_same_bits(unpacked(source), LISTED[:, :n])
 
 
-def test_vector_of_i2_s() -> None:
-    codes = write.i2_s_codes(LISTED)
-    assert codes[:8].tobytes() == bytes.fromhex("154a562958a46290")
-    assert zlib.crc32(codes) == 0x3CC5A164
-    data = write.i2_s(LISTED, HALF)
-    assert data.size == 64 + 32
-    source = TernarySource("I2_S", data, 1, 256)
+@pytest.mark.parametrize(
+    ("name", "writer", "first", "crc"),
+    [
+        ("I2_S", write.i2_s_codes, "154a562958a46290", 0x3CC5A164),
+        ("I2_S_ARM", write.i2_s_arm_codes, "14514619669a69a4", 0x07100C81),
+    ],
+)
+def test_vectors_of_i2_s(name: str, writer: Writer, first: str, crc: int) -> None:
+    codes = writer(LISTED)
+    assert codes[:8].tobytes() == bytes.fromhex(first)
+    assert zlib.crc32(codes) == crc
+    scale = np.array([0.5, 0, 0, 0, 0, 0, 0, 0], np.float32)
+    data = np.concatenate([codes, scale.view(np.uint8)])
+    source = TernarySource(name, data, 1, 256)
     assert source.common_scale() == 0.5
     assert_same_bits(unpacked(source), LISTED)
 
@@ -271,7 +282,7 @@ def test_groups_of_zeros_have_any_scale(name: str, rng: np.random.Generator) -> 
 
 def test_row_scales_and_tensor_scales_that_are_no_half_floats(rng: np.random.Generator) -> None:
     """They stay float32 as the scale of a matrix; groups cannot hold them."""
-    for name in ("I2_S", "IQ2_BN"):
+    for name in (*TENSOR_SCALE, "IQ2_BN"):
         case = case_of(name, 17, 256, rng, scale=0.1)
         source = source_of(name, case)
         assert source.common_scale() == np.float32(0.1)
@@ -342,17 +353,12 @@ def test_code_3_is_noticed_wherever_it_is(name: str, rng: np.random.Generator) -
     case = case_of(name, 18, 256, rng, scale=0.5)
     held = case.arguments["data"].copy()  # type: ignore[attr-defined]
     flat = held.reshape(-1).view(np.uint8)
-    row_bytes = ENCODINGS[name].row_bytes(256)
-    block = ENCODINGS[name].block_bytes
-    of_codes = np.ones(row_bytes, bool)
-    if name in ("Q2_0", "PQ2_0"):
-        of_codes[[0, 1, block, block + 1] if block < row_bytes else [0, 1]] = False
-    elif name == "TQ2_0":
-        of_codes[-2:] = False
-    elif name == "IQ2_BN":
-        of_codes[:4] = False
-    places = [byte for byte in np.flatnonzero(of_codes) if byte % block not in (0, 1) or name not in ("Q2_0", "PQ2_0")]  # fmt: skip
-    for byte in places:
+    described = ENCODINGS[name]
+    row_bytes = described.row_bytes(256)
+    scales = {"TQ2_0": (64, 65), "Q2_0": (0, 1), "PQ2_0": (0, 1)}.get(name, ())  # in a block
+    for byte in range(described.row_header, row_bytes):
+        if (byte - described.row_header) % described.block_bytes in scales:
+            continue
         for row, pair in ((0, 0), (17, 2 * (byte % 4))):
             at = row * row_bytes + byte
             before = flat[at]
@@ -364,7 +370,7 @@ def test_code_3_is_noticed_wherever_it_is(name: str, rng: np.random.Generator) -
     assert packing.pack_source(source_of(name, case, data=held), 1)[1] is None
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "I2_S"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in TENSOR_SCALE])
 def test_scales_that_cannot_be(name: str, rng: np.random.Generator) -> None:
     """Negative, infinite and NaN, in the last group; -0 is 0."""
     for wrong in (-1.0, np.inf, -np.inf, np.nan, -(2.0**-24)):
@@ -393,10 +399,11 @@ def with_scales(name: str, case: Case, scales: npt.NDArray[np.float64]) -> Terna
     return source_of(name, case, data=write.WRITERS[name][1](case.t, scales))
 
 
-def test_a_tensor_scale_that_cannot_be(rng: np.random.Generator) -> None:
-    case = case_of("I2_S", 18, 512, rng)
+@pytest.mark.parametrize("name", TENSOR_SCALE)
+def test_a_tensor_scale_that_cannot_be(name: str, rng: np.random.Generator) -> None:
+    case = case_of(name, 18, 512, rng)
     for wrong in (-1.0, np.inf, np.nan):
-        source = with_scales("I2_S", case, np.full((1, 1), wrong))
+        source = with_scales(name, case, np.full((1, 1), wrong))
         assert source.common_scale() is None
         assert packing.pack_source(source, 2, layout="groups64")[1] is Problem.SCALE
 
