@@ -83,6 +83,23 @@ static inline uint32_t rz_source_scale(const rz_ternary_source *source, int64_t 
     return problems | (*scale >= 0 && *scale <= 3.40282347e38f ? 0u : RZ_PROBLEM_SCALE);
 }
 
+/* The problems of an output row, as packing finds them, but those after the first group that has any.
+ * `half`: whether scales must be fp16 numbers. */
+static inline uint32_t rz_source_row_problems(const rz_ternary_source *source, int64_t row, int half) {
+    uint32_t problems = 0;
+    for (int64_t column = 0; column < source->columns && !problems; column += source->group_columns) {
+        float scale;
+        uint16_t bits;
+        problems |= rz_source_scale(source, row, column, &scale);
+        if (half && !rz_half_bits(scale, &bits)) problems |= RZ_PROBLEM_HALF;
+        for (int64_t c = column; c < column + source->group_columns; c += RZ_SOURCE_CODES) {
+            uint8_t codes[RZ_SOURCE_CODES];
+            problems |= rz_source_codes(source, row, c, codes);
+        }
+    }
+    return problems;
+}
+
 /* The scale that all weights of an output row have, or RZ_PROBLEM_SCALES; -1 if any would do. That is
  * so if all groups are zeros with scale 0; beside others, such a group changes no weight either. */
 static inline uint32_t rz_source_row_scale(const rz_ternary_source *source, int64_t row, float *of_row) {
