@@ -1,6 +1,6 @@
-"""The encodings of ternary matrices in checkpoints: how many bytes, how many scales, what can be wrong.
+"""The encodings of ternary matrices in checkpoints: bytes, scales, and what can be wrong.
 
-include/ryzanstein/sources has one file for each encoding.
+include/ryzanstein/sources has a file for each encoding.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ __all__ = ["ENCODINGS", "Encoding", "Problem"]
 
 
 class Problem(IntEnum):
-    """What is wrong with the data of a matrix, in the order of enum rz_source_problem of source.h."""
+    """What is wrong with the data of a matrix: bits of enum rz_source_problem in source.h."""
 
     CODE = 1
-    """A two-bit code is 3. In Q2_0 and PQ2_0 it stands for +2: such a matrix is 2-bit, not ternary."""
+    """A two-bit code is 3. In Q2_0 and PQ2_0 that is +2: the matrix is 2-bit, not ternary."""
     FLOATS = 2
     """A float is neither 0 nor plus or minus the largest of its group."""
     SCALE = 4
@@ -33,8 +33,8 @@ class Problem(IntEnum):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the rows of a matrix are stored. Sizes of the encodings without blocks depend on more than
-    columns; `TernarySource` knows them.
+    """How the rows of a matrix are stored. `TernarySource` knows the sizes of encodings that have
+    no blocks.
 
     Attributes
     ----------
@@ -71,6 +71,7 @@ ENCODINGS = {
     "masters": Encoding(1),
     "ternary_floats": Encoding(2),
     "I2_S": Encoding(3, block=128, block_bytes=32, trailer=32),
+    "I2_S_ARM": Encoding(12, block=64, block_bytes=16, trailer=32),
     "TQ1_0": Encoding(4, block=256, block_bytes=54, group=256),
     "TQ2_0": Encoding(5, block=256, block_bytes=66, group=256),
     "Q2_0": Encoding(6, block=64, block_bytes=18, group=64),

@@ -156,8 +156,10 @@ def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=
     """
     if packed.shape[0] != (rows + 3) // 4 or packed.shape[1] == 0 or rows == 0:
         raise ValueError(f"packed shape {(packed.shape[0], packed.shape[1])} does not hold {rows} rows")
-    source = TernarySource("hf_packed", np.asarray(packed), rows, packed.shape[1])
-    codes, problem = pack_source(source, n_threads, allocate, layout)
+    cdef TernarySource source = TernarySource("hf_packed", np.asarray(packed), rows, packed.shape[1])
+    if layout not in LAYOUTS:
+        raise ValueError(f"{layout} needs scales")
+    codes, problem = pack(&source.source, layout, team_size(n_threads), allocate)
     return codes, problem is None
 
 
@@ -189,6 +191,8 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="til
     cdef rz_ternary_source source
     cdef int code = FLOAT_KINDS[kind]
     check_floats(weights, kind)
+    if layout not in LAYOUTS:
+        raise ValueError(f"{layout} needs scales")
     cdef int64_t rows = weights.shape[0], columns = weights.shape[1], row
     cdef int64_t row_bytes = columns * weights.dtype.itemsize
     cdef const uint8_t[::1] bytes_view = weights.reshape(-1).view(np.uint8)

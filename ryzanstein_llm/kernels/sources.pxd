@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef extern from "ryzanstein/sources/read.h" nogil:
-    enum: RZ_ENCODING_HF_PACKED, RZ_ENCODING_MASTERS, RZ_PROBLEM_SCALES
+    enum: RZ_ENCODING_MASTERS
 
     ctypedef struct rz_ternary_source:
         int encoding
@@ -18,6 +18,7 @@ cdef extern from "ryzanstein/sources/read.h" nogil:
         float scale
 
     double rz_absolute_sum(const void *, int64_t, int)
+    uint32_t rz_source_row_problems(const rz_ternary_source *, int64_t, int)
     uint32_t rz_source_row_scale(const rz_ternary_source *, int64_t, float *)
 
 

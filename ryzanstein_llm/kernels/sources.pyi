@@ -2,13 +2,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .encodings import ENCODINGS as ENCODINGS
+from .encodings import Problem
+
 FLOAT_KINDS: dict[str, int]
 
 def bytes_of(array: NDArray[Any], name: str, size: int) -> NDArray[Any]: ...
 
 class TernarySource:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         encoding: str,
         data: NDArray[Any],
         rows: int,
@@ -20,7 +23,7 @@ class TernarySource:
         group: int = 64,
         scales: NDArray[Any] | None = None,
         biases: NDArray[Any] | None = None,
-    ) -> None: ...
+    ) -> TernarySource: ...
     @property
     def encoding(self) -> str: ...
     @property
@@ -30,3 +33,4 @@ class TernarySource:
     @property
     def group(self) -> int: ...
     def common_scale(self, n_threads: int = 1) -> float | None: ...
+    def problem(self, n_threads: int = 1, *, half: bool = True) -> Problem | None: ...

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from ryzanstein_llm.kernels.cpu cimport rz_float_mode_enter, rz_float_mode_leave
 from ryzanstein_llm.kernels.threads cimport team_size
 
-from ryzanstein_llm.kernels.encodings import ENCODINGS
+from ryzanstein_llm.kernels.encodings import ENCODINGS, Problem
 
 # In the order of enum rz_float_kind; bfloat16 is passed as uint16.
 FLOAT_KINDS = {"F32": 0, "BF16": 1, "F16": 2}
@@ -33,7 +33,7 @@ cdef class TernarySource:
     ----------
     encoding : a key of ENCODINGS except "masters"
         "Q2_0" has groups of 64 columns; "PQ2_0" has 128 and is also what PrismML called Q2_0 before. "I2_S" is
-        read in the order of x86.
+        what x86 CPUs write, "I2_S_ARM" what ARM CPUs write.
     data : C-contiguous array of any dtype
         All bytes of the matrix, in the order in which they are stored; I2_S with its scale and padding.
     rows, columns : int > 0
@@ -119,20 +119,33 @@ cdef class TernarySource:
         Groups of zeros with scale 0 count as having any. 0.0 if all groups are so. Whether "ternary_floats" are
         ternary is not looked at.
         """
-        cdef int64_t row
-        cdef uint32_t problems = 0
-        cdef unsigned int mode = 0
-        cdef int threads
-        if self.encoding == "hf_packed":
-            return self.source.scale
         if self.found is None:
             found = np.empty(self.source.rows, np.float32)
-            threads = team_size(n_threads)
-            problems = self.row_scales(found, threads)
+            problems = self.row_scales(found, team_size(n_threads))
             values = np.unique(found[found >= 0])
             alike = problems == 0 and values.size <= 1
             self.found = ((float(values[0]) if values.size else 0.0) if alike else None,)
         return self.found[0]
+
+    def problem(self, n_threads=1, *, bint half=True):
+        """What packing would find wrong with the data, a Problem, or None: for a caller who would rather know
+        before memory is taken. Of float masters it reads the first group of each row.
+
+        Parameters
+        ----------
+        half : bool
+            Whether scales that are no fp16 numbers are a problem, as they are for GROUP_LAYOUTS.
+        """
+        cdef int64_t row
+        cdef uint32_t problems = 0
+        cdef unsigned int mode = 0
+        cdef int threads = team_size(n_threads)
+        with nogil, parallel(num_threads=threads):
+            mode = rz_float_mode_enter()
+            for row in prange(self.source.rows, schedule="static"):
+                problems |= rz_source_row_problems(&self.source, row, half)
+            rz_float_mode_leave(mode)
+        return Problem.first(problems)
 
     cdef uint32_t row_scales(self, float[::1] out, int threads):
         cdef int64_t row

@@ -15,9 +15,9 @@ GROUP_LAYOUTS = packing.GROUP_LAYOUTS
 def read_groups(
     codes: npt.NDArray[np.uint8], groups: int, group: int
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
-    """All that is stored, padding too: t of (16 * row tiles, groups * group), and scales by row and group.
+    """All that is stored, padding too: t (16 * row tiles, groups * group), scales (rows, groups).
 
-    Of each row tile: a line of 32 scales for a pair of groups, then 16 x 16 tiles, one after the other.
+    Of each row tile: a line of 32 scales for a pair of groups, then its tiles one after the other.
     """
     t = np.empty((16 * codes.shape[0], groups * group), np.int8)
     scales = np.empty((16 * codes.shape[0], groups), np.float16)
@@ -46,8 +46,8 @@ def assert_holds_groups(
     scales: npt.NDArray[np.floating],
     layout: str,
 ) -> None:
-    """The codes hold t and scales (rows, groups of the layout), and nothing but zeros around them; the
-    library's own readers say the same."""
+    """The codes hold t and scales (rows, groups of the layout), and zeros around them; the readers
+    of the library say the same."""
     rows, columns = t.shape
     group = GROUP_LAYOUTS[layout]
     groups = -(-columns // group)

@@ -1,4 +1,4 @@
-"""Matrices with a scale for each group of columns: where codes and scales lie, and rows as floats."""
+"""Matrices with scales of groups of columns: where codes and scales are, and rows as floats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ryzanstein_llm.kernels.sources import TernarySource
 from .group_cases import GROUP_LAYOUTS, assert_holds_groups
 from .same_bits import assert_same_bits
 
-SHAPES = [(1, 1), (2, 64), (3, 63), (15, 65), (16, 128), (17, 129), (33, 300), (65, 192), (100, 640), (5, 2560)]  # fmt: skip
+SHAPES = [(1, 1), (2, 64), (3, 63), (15, 65), (16, 128), (17, 129), (33, 300), (65, 192),
+          (100, 640), (5, 2560)]  # fmt: skip
 
 
 def floats_of(t: np.ndarray, scales: np.ndarray, group: int) -> np.ndarray:
@@ -37,7 +38,7 @@ def random_groups(
 def test_every_weight_and_scale_has_its_place(
     shape: tuple[int, int], n_threads: int, layout: str, rng: np.random.Generator
 ) -> None:
-    """Also subnormal and the largest fp16 scales, odd numbers of groups, tails of rows and columns."""
+    """Any fp16 scales, odd numbers of groups, tails of rows and columns."""
     group = GROUP_LAYOUTS[layout]
     t, scales = random_groups(shape, group, rng)
     source = TernarySource(
@@ -50,7 +51,7 @@ def test_every_weight_and_scale_has_its_place(
 
 @pytest.mark.parametrize("layout", GROUP_LAYOUTS)
 def test_nothing_of_the_memory_before_is_left(layout: str, rng: np.random.Generator) -> None:
-    """An arena may hand out memory that was used; the unused half of a line of scales is 0 then too."""
+    """Memory may have been used before; the unused half of a line of scales is 0 then too."""
     group = GROUP_LAYOUTS[layout]
     t, scales = random_groups((17, 3 * group - 1), group, rng)
     source = TernarySource(
@@ -74,7 +75,8 @@ def test_a_group_of_zeros_has_scale_0() -> None:
     source = TernarySource("ternary_floats", weights, 2, 192, kind="F32")
     codes, problem = packing.pack_source(source, 1, layout="groups64")
     assert problem is None
-    assert_holds_groups(codes, np.sign(weights).astype(np.int8), np.array([[0, 0, 0], [0, 0.25, 0]]), "groups64")  # fmt: skip
+    scales = np.array([[0, 0, 0], [0, 0.25, 0]])
+    assert_holds_groups(codes, np.sign(weights).astype(np.int8), scales, "groups64")
 
 
 def test_rows_as_floats_in_any_order(rng: np.random.Generator) -> None:
@@ -100,10 +102,10 @@ def test_rows_as_floats_in_any_order(rng: np.random.Generator) -> None:
 
 
 def test_a_scale_that_is_no_half_float_is_reported() -> None:
-    for scale in (np.float32(0.1), np.float32(65520), np.float32(2.0**-25), np.float32(3 * 2.0**-25)):  # fmt: skip
-        weights = np.full((3, 64), scale)
+    for scale in (0.1, 65520, 65536, 2.0**-25, 3 * 2.0**-25, 2.0**-14 + 2.0**-25, 2.0**-149):
+        weights = np.full((3, 64), scale, np.float32)
         source = TernarySource("ternary_floats", weights, 3, 64, kind="F32")
-        assert source.common_scale() == scale
+        assert source.common_scale() == np.float32(scale)
         assert packing.pack_source(source, 1, layout="groups64")[1] is Problem.HALF
         codes, problem = packing.pack_source(source, 1, layout="tiles")
         assert problem is None

@@ -1,8 +1,8 @@
 """Writers of the published encodings of ternary matrices, as their definitions read.
 
-`t` is int8 `(rows, columns)` of −1, 0, 1, and `scales` float64 `(rows, columns / group)`; the result is
-the bytes of a matrix as uint8. Codes are `t + 1`. What a decoder of the library reads from such bytes must
-be `t` and `scales` again. The test vectors of test_encodings.py check these writers themselves.
+`t` is int8 `(rows, columns)` of −1, 0, 1, and `scales` float64 `(rows, columns / group)`. The
+result is the bytes of a matrix as uint8. Codes are `t + 1`. What a reader makes of such bytes must
+be `t` and `scales` again. Published test vectors check these writers themselves.
 """
 
 from __future__ import annotations
@@ -102,15 +102,31 @@ def i2_s_codes(t: Int8) -> UInt8:
     return _pairs(codes, (6, 4, 2, 0)).astype(np.uint8).reshape(-1)
 
 
-def i2_s(t: Int8, scales: Scales) -> UInt8:
+def i2_s_arm_codes(t: Int8) -> UInt8:
+    """64 → 16: elements p, 16 + p, 32 + p, 48 + p from the highest bits of byte p down."""
+    codes = _blocks(t, 64).reshape(t.shape[0], -1, 4, 16)
+    return _pairs(codes, (6, 4, 2, 0)).astype(np.uint8).reshape(-1)
+
+
+def _with_tensor_scale(codes: UInt8, scales: Scales) -> UInt8:
     """The codes of all rows, then one float32 scale and 28 bytes of padding."""
-    scale = np.full(8, np.float32(scales[0, 0]))
-    scale[1:] = 0
-    return np.concatenate([i2_s_codes(t), scale.view(np.uint8)])
+    scale = np.zeros(8, "<f4")
+    scale[0] = scales[0, 0]
+    return np.concatenate([codes, scale.view(np.uint8)])
+
+
+def i2_s(t: Int8, scales: Scales) -> UInt8:
+    """As a program on x86 writes it."""
+    return _with_tensor_scale(i2_s_codes(t), scales)
+
+
+def i2_s_arm(t: Int8, scales: Scales) -> UInt8:
+    """As a program on ARM writes it."""
+    return _with_tensor_scale(i2_s_arm_codes(t), scales)
 
 
 def iq1_bn_codes(t: Int8) -> UInt8:
-    """64 → 13: five digits, least significant first, of 16i + 5k + j in byte 3i + k; 16i + 15 in byte 12."""
+    """64 → 13, least significant first: 16i + 5k + j in byte 3i + k, all 16i + 15 in byte 12."""
     codes = _blocks(t, 64).reshape(t.shape[0], -1, 4, 16)
     by = codes.shape[:2]
     fives = codes[..., :15].reshape(*by, 12, 5) @ 3 ** np.arange(5)
@@ -167,14 +183,15 @@ def stq1_0_values(slots: npt.NDArray[np.int64], signs: npt.NDArray[np.int64]) ->
 
 
 def interleaved(rows: npt.NDArray[np.int8], head_dim: int) -> Int8:
-    """Rows as llama.cpp stores q and k of architecture llama: the halves of each head interleaved."""
+    """Rows as llama.cpp stores q and k of architecture llama: halves of each head interleaved."""
     heads = rows.reshape(-1, 2, head_dim // 2, rows.shape[1])
     return heads.swapaxes(1, 2).reshape(rows.shape).copy()
 
 
-# Of the encodings whose bytes hold everything: columns that have one scale (0: the whole row), writer.
+# Encodings whose bytes hold everything: how many columns have one scale (0: all of a row), writer.
 WRITERS: dict[str, tuple[int, Callable[[Int8, Scales], UInt8]]] = {
     "I2_S": (0, i2_s),
+    "I2_S_ARM": (0, i2_s_arm),
     "TQ1_0": (256, tq1_0),
     "TQ2_0": (256, tq2_0),
     "Q2_0": (64, q2_0),

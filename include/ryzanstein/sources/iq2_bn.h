@@ -6,9 +6,7 @@
 #include "ryzanstein/sources/source.h"
 
 RZ_INLINE uint32_t rz_iq2_bn_block(const rz_ternary_source *source, int64_t row, int64_t column, uint8_t *codes) {
-    const uint8_t *block = source->data + row * source->row_bytes + 4 + column / 64 * 16;
-    for (int i = 0; i < RZ_SOURCE_CODES; i++) codes[i] = block[i % 16] >> 2 * (i / 16) & 3;
-    return rz_invalid_codes_(codes);
+    return rz_codes_by_pair_(source->data + row * source->row_bytes + 4 + column / 64 * 16, 16, 0, 2, codes);
 }
 
 RZ_INLINE float rz_iq2_bn_scale(const rz_ternary_source *source, int64_t row) {

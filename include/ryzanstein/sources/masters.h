@@ -6,9 +6,12 @@
 #include "ryzanstein/sources/source.h"
 
 RZ_INLINE void rz_masters_codes(const rz_ternary_source *source, int64_t row, int64_t column, int n, uint8_t *codes) {
+    const uint8_t *data = source->data;
+    const int64_t first = row * source->columns + column;
+    const int kind = source->float_kind;
+    const float inverse_scale = source->inverse_scale;
     for (int i = 0; i < n; i++) {
-        const float w = rz_widen_(source->data, row * source->columns + column + i, source->float_kind) *
-                        source->inverse_scale;
+        const float w = rz_widen_(data, first + i, kind) * inverse_scale;
         codes[i] = (uint8_t)(w > 0.5f ? 2 : (w < -0.5f ? 0 : 1)); /* ties go to the even 0 */
     }
 }

@@ -21,6 +21,7 @@ RZ_APART uint32_t rz_source_block_(const rz_ternary_source *source, int64_t row,
     switch (source->encoding) {
     case RZ_ENCODING_TERNARY_FLOATS: return rz_ternary_floats_block(source, row, column, codes);
     case RZ_ENCODING_I2_S: return rz_i2_s_block(source, row, column, codes);
+    case RZ_ENCODING_I2_S_ARM: return rz_i2_s_arm_block(source, row, column, codes);
     case RZ_ENCODING_TQ2_0: return rz_tq2_0_block(source, row, column, codes);
     case RZ_ENCODING_Q2_0: return rz_q2_0_block(source, row, column, codes);
     case RZ_ENCODING_MLX2: return rz_mlx2_block(source, row, column, codes);
@@ -67,7 +68,8 @@ static inline uint32_t rz_source_scale(const rz_ternary_source *source, int64_t 
     row = rz_source_row_(source, row);
     switch (source->encoding) {
     case RZ_ENCODING_TERNARY_FLOATS: *scale = rz_ternary_floats_scale(source, row, column); break;
-    case RZ_ENCODING_I2_S: *scale = rz_i2_s_scale(source); break;
+    case RZ_ENCODING_I2_S:
+    case RZ_ENCODING_I2_S_ARM: *scale = rz_i2_s_scale(source); break;
     case RZ_ENCODING_TQ1_0: *scale = rz_tq1_0_scale(source, row, column); break;
     case RZ_ENCODING_TQ2_0: *scale = rz_tq2_0_scale(source, row, column); break;
     case RZ_ENCODING_Q2_0: *scale = rz_q2_0_scale(source, row, column); break;
@@ -79,6 +81,23 @@ static inline uint32_t rz_source_scale(const rz_ternary_source *source, int64_t 
     default: *scale = source->scale; break;
     }
     return problems | (*scale >= 0 && *scale <= 3.40282347e38f ? 0u : RZ_PROBLEM_SCALE);
+}
+
+/* The problems of an output row, as packing finds them, but those after the first group that has any.
+ * `half`: whether scales must be fp16 numbers. */
+static inline uint32_t rz_source_row_problems(const rz_ternary_source *source, int64_t row, int half) {
+    uint32_t problems = 0;
+    for (int64_t column = 0; column < source->columns && !problems; column += source->group_columns) {
+        float scale;
+        uint16_t bits;
+        problems |= rz_source_scale(source, row, column, &scale);
+        if (half && !rz_half_bits(scale, &bits)) problems |= RZ_PROBLEM_HALF;
+        for (int64_t c = column; c < column + source->group_columns; c += RZ_SOURCE_CODES) {
+            uint8_t codes[RZ_SOURCE_CODES];
+            problems |= rz_source_codes(source, row, c, codes);
+        }
+    }
+    return problems;
 }
 
 /* The scale that all weights of an output row have, or RZ_PROBLEM_SCALES; -1 if any would do. That is

@@ -26,7 +26,8 @@ enum rz_encoding {
     RZ_ENCODING_MLX2 = 8,
     RZ_ENCODING_STQ1_0 = 9,
     RZ_ENCODING_IQ1_BN = 10,
-    RZ_ENCODING_IQ2_BN = 11
+    RZ_ENCODING_IQ2_BN = 11,
+    RZ_ENCODING_I2_S_ARM = 12
 };
 
 /* What can be wrong with the data, as bits. */
@@ -74,9 +75,22 @@ RZ_INLINE uint32_t rz_invalid_codes_(const uint8_t *codes) {
     return bad;
 }
 
-/* 64 codes that are in 16 bytes in their order, lowest bits first. */
+/* 64 codes that are in 16 bytes in their order, lowest bits first. Bit pair p of a byte goes to the lowest
+ * bits of byte p of a word. */
 RZ_INLINE uint32_t rz_codes_in_order_(const uint8_t *bytes, uint8_t *codes) {
-    for (int i = 0; i < RZ_SOURCE_CODES; i++) codes[i] = bytes[i / 4] >> 2 * (i % 4) & 3;
+    for (int i = 0; i < RZ_SOURCE_CODES / 4; i++) {
+        const uint32_t byte = bytes[i];
+        const uint32_t word = (byte | byte << 6 | byte << 12 | byte << 18) & 0x03030303u;
+        memcpy(codes + 4 * i, &word, 4);
+    }
+    return rz_invalid_codes_(codes);
+}
+
+/* 64 codes that are in so many bytes, the constant `wide`: each bit pair of them holds neighbours, the first
+ * at `shift` and the next `step` further. */
+RZ_INLINE uint32_t rz_codes_by_pair_(const uint8_t *bytes, int wide, int shift, int step, uint8_t *codes) {
+    for (int p = 0; p < RZ_SOURCE_CODES / wide; p++)
+        for (int i = 0; i < wide; i++) codes[wide * p + i] = bytes[i] >> (shift + step * p) & 3;
     return rz_invalid_codes_(codes);
 }
 

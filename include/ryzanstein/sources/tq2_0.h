@@ -10,13 +10,8 @@ RZ_INLINE const uint8_t *rz_tq2_0_at_(const rz_ternary_source *source, int64_t r
 }
 
 RZ_INLINE uint32_t rz_tq2_0_block(const rz_ternary_source *source, int64_t row, int64_t column, uint8_t *codes) {
-    const uint8_t *from = rz_tq2_0_at_(source, row, column) + column % 256 / 128 * 32;
-    const int shift = column % 128 ? 4 : 0;
-    for (int i = 0; i < 32; i++) {
-        codes[i] = from[i] >> shift & 3;
-        codes[32 + i] = from[i] >> (shift + 2) & 3;
-    }
-    return rz_invalid_codes_(codes);
+    const uint8_t *half = rz_tq2_0_at_(source, row, column) + column % 256 / 128 * 32;
+    return rz_codes_by_pair_(half, 32, column % 128 ? 4 : 0, 2, codes);
 }
 
 RZ_INLINE float rz_tq2_0_scale(const rz_ternary_source *source, int64_t row, int64_t column) {
