@@ -9,7 +9,7 @@ from small_model import prompt, write_small_model
 
 from ryzanstein_llm import BitNetModel, SamplingParams
 from ryzanstein_llm.engine.engine import Engine
-from ryzanstein_llm.generation import Generation
+from ryzanstein_llm.generation import Generation, _Listener
 from ryzanstein_llm.sampling import Sampler
 
 PENALTIES: dict[str, Any] = {"temperature": 0.5, "frequency_penalty": 1.0, "seed": 1}
@@ -112,16 +112,16 @@ def test_no_token_comes_after_a_sequence_was_closed(model, monkeypatch):
 def test_a_token_that_was_heard_stays(model, monkeypatch):
     """Also if the leader is interrupted just after another thread could read the piece, and the
     stream is closed then."""
-    stream, tokens, heard = model.stream(prompt(20), ignore_eos=True), list[int](), Generation.heard
+    stream, tokens, heard = model.stream(prompt(20), ignore_eos=True), list[int](), _Listener.heard
 
-    def interrupted(self: Generation, token: int) -> bool:
+    def interrupted(self: _Listener, token: int) -> bool:
         tokens.append(token)
         heard(self, token)
         if len(tokens) > 3 and self.unread:
             raise KeyboardInterrupt
         return False
 
-    monkeypatch.setattr(Generation, "heard", interrupted)
+    monkeypatch.setattr(_Listener, "heard", interrupted)
     pieces = [next(stream)]
     engine, sequence = model.engine, stream._generation._sequence
 
