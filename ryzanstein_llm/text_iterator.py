@@ -109,7 +109,7 @@ class TextIterator(Iterator[str]):
             return f"{'cancelled' if generation.cancelled else 'closed'} with {count}"
         if generation.over:
             return "failed"
-        return f"running with {count}" if generation.begun else "not started"
+        return f"running with {count}" if generation.started else "not started"
 
     def _exclusively(self, step: Callable[[], Given]) -> Given:
         """Call `step` while no other thread uses the generation. Waits for another thread only

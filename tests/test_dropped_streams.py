@@ -178,7 +178,7 @@ class TestMemory:
         model.generate(prompt(9), max_tokens=1, return_result=True)
         model.engine.clear()
         store = model.engine.store
-        assert store._begun == {}
+        assert store._admitted == {}
         assert [table for table in store.pool._tables.values() if table() is not None] == []
 
     def test_a_model_that_goes_with_its_streams_needs_no_collector(self, path: Path) -> None:

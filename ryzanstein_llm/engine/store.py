@@ -17,7 +17,7 @@ from .sequence import Sequence
 __all__ = ["Store"]
 
 
-class _Begun(NamedTuple):
+class _Admitted(NamedTuple):
     """A sequence that may have blocks. If it is dropped without `leave`, its cache and tokens are
     still here, and `tidy` takes its blocks: without a finaliser, in which Python would swallow a
     Ctrl-C."""
@@ -45,7 +45,7 @@ class Store:
         self.pool = BlockPool(layout, budget)
         self._prefixes = PrefixIndex(self.pool)
         self._left: deque[Sequence] = deque()  # nobody waits for them any more
-        self._begun: dict[int, _Begun] = {}  # by arrival
+        self._admitted: dict[int, _Admitted] = {}  # by arrival
 
     @property
     def capacity(self) -> int:
@@ -62,12 +62,12 @@ class Store:
         blocks = -(-positions // BLOCK_POSITIONS)
         return CacheBudgetError(blocks * self.layout.block_bytes, self.pool.budget)
 
-    def begin(self, sequence: Sequence) -> None:
+    def admit(self, sequence: Sequence) -> None:
         """Give a sequence the blocks that are kept for its beginning."""
         if sequence.cache.pool is not self.pool or not sequence.cache.counted:
             sequence.cache = self.new_cache()  # after a fork, or in a finaliser
         # before it has blocks
-        self._begun[sequence.arrival] = _Begun(
+        self._admitted[sequence.arrival] = _Admitted(
             weakref.ref(sequence), sequence.cache, sequence.tokens
         )
         try:
@@ -76,7 +76,7 @@ class Store:
             found = sequence.cache.length
         if not sequence.new_tokens:
             sequence.reused_tokens = found
-        sequence.begun = True
+        sequence.admitted = True
 
     def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
         """Make room for more rows of a sequence. Returns whether there is room. Sequences that
@@ -89,7 +89,7 @@ class Store:
             All sequences that somebody waits for, in the order in which they came.
         """
         cache = sequence.cache
-        cache.cut(min(cache.length, len(sequence.tokens) - 1))
+        cache.free_from(min(cache.length, len(sequence.tokens) - 1))
         while True:
             try:
                 cache.reserve(cache.length + rows)
@@ -167,7 +167,7 @@ class Store:
     def abandon(self) -> None:
         """All sequences begin again, in another store."""
         for sequence in self._alive():
-            sequence.begun = False
+            sequence.admitted = False
 
     def _take_from_idle(self, waiting: Collection[Sequence]) -> bool:
         """Take the blocks of a sequence that nobody waits for. Returns whether there was one."""
@@ -189,23 +189,23 @@ class Store:
         """Take the blocks of all sequences that were dropped, and keep those that others may use.
         Returns whether there were any."""
         found = False
-        for arrival, begun in list(self._begun.items()):
-            if begun.sequence() is None:
-                found |= bool(begun.cache.blocks)
-                self._prefixes.keep(begun.cache, begun.tokens, tail=True)
-                begun.cache.cut(0)
-                self._begun.pop(arrival, None)
+        for arrival, admitted in list(self._admitted.items()):
+            if admitted.sequence() is None:
+                found |= bool(admitted.cache.blocks)
+                self._prefixes.keep(admitted.cache, admitted.tokens, tail=True)
+                admitted.cache.free_from(0)
+                self._admitted.pop(arrival, None)
         return found
 
     def _alive(self) -> list[Sequence]:
         """Sequences that may have blocks."""
-        found = [begun.sequence() for begun in list(self._begun.values())]
+        found = [admitted.sequence() for admitted in list(self._admitted.values())]
         return [sequence for sequence in found if sequence is not None]
 
     def _empty(self, sequence: Sequence) -> None:
         if sequence.cache.counted:
-            sequence.cache.cut(0)
+            sequence.cache.free_from(0)
         else:
             sequence.cache = self.new_cache()
-        sequence.begun = False
-        self._begun.pop(sequence.arrival, None)
+        sequence.admitted = False
+        self._admitted.pop(sequence.arrival, None)

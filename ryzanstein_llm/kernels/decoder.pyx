@@ -1,25 +1,25 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Decoder layers in one fork and join: all layers for one token, one at a time for a prompt.
 
-The steps are those of linear.pyx, attention.pyx and skipping.pyx. Between two calls there are a fork,
-a join and some Python, and the weights have just pushed their data out of the caches. With two calls
-a layer, that took 4 % of the time.
+The steps come from linear.pyx, attention.pyx and skipping.pyx. Between two calls there is a join, some
+Python and a fork, and the weights have just pushed the data of all three out of the caches. With two
+calls a layer, that took 4 % of the time.
 """
 import numpy as np
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from ryzanstein_llm.kernels.attention cimport (
-    MAX_SEQUENCES, Job, Segment, attention_scratch_bytes, attention_steps, partial_floats, read_attention,
+    MAX_SEQUENCES, AttentionJob, Segment, attention_scratch_bytes, attention_steps, partial_floats, describe_attention,
     use_layer)
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET
 from ryzanstein_llm.kernels.linear cimport (
     Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work,
-    project_step, project_work, quantize_step, read_gated, read_norm, scratch_bytes, set_input)
+    project_step, project_work, quantize_step, describe_gated, describe_norm, scratch_bytes, set_input)
 from ryzanstein_llm.kernels.skipping cimport (
     can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
     rows_skipping_steps)
-from ryzanstein_llm.kernels.steps cimport Step, of, run_steps
+from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps
 from ryzanstein_llm.kernels.workspace cimport (
     OP_DOWN, OP_GATE_UP, OP_NORM_QUANTIZE, OP_O, OP_QKV, Workspace)
 
@@ -50,7 +50,7 @@ cdef class DecoderLayer:
     cdef readonly object input_norm, attention_sub_norm, post_attention_norm, ffn_sub_norm, activation
     cdef readonly TernaryMatrix q, k, v, o, gate, up, down
     cdef readonly float eps
-    cdef Norm norms[4]  # their addresses, looked up only once, because each token runs through all layers
+    cdef Norm norms[4]  # their addresses, taken once here and not again for each token
 
     def __init__(self, input_norm, TernaryMatrix q not None, TernaryMatrix k not None, TernaryMatrix v not None,
                  attention_sub_norm, TernaryMatrix o not None, post_attention_norm, TernaryMatrix gate not None,
@@ -62,52 +62,53 @@ cdef class DecoderLayer:
         hidden = q.columns
         if not (k.columns == v.columns == o.rows == gate.columns == up.columns == down.rows == hidden
                 and k.rows == v.rows and o.columns == q.rows and gate.rows == up.rows == down.columns):
-            raise ValueError(f"{self.matrices} do not make a layer")
-        read_norm(&self.norms[0], input_norm, hidden)
-        read_norm(&self.norms[1], attention_sub_norm, o.columns)
-        read_norm(&self.norms[2], post_attention_norm, hidden)
-        read_norm(&self.norms[3], ffn_sub_norm, down.columns)
+            raise ValueError(f"the shapes of {self.matrices} do not fit together as a layer")
+        describe_norm(&self.norms[0], input_norm, hidden)
+        describe_norm(&self.norms[1], attention_sub_norm, o.columns)
+        describe_norm(&self.norms[2], post_attention_norm, hidden)
+        describe_norm(&self.norms[3], ffn_sub_norm, down.columns)
 
     @property
     def matrices(self):
-        """All seven projections."""
+        """The seven projections: q, k, v, o, gate, up, down."""
         return [self.q, self.k, self.v, self.o, self.gate, self.up, self.down]
 
 
 cdef struct LayerJob:
-    # what the steps of one layer read; it must not move while they run
+    # What the steps of one layer read. It must stay at its address while they run.
     Input attention_input
-    Projections inward
-    Job attention
+    Projections qkv_projection
+    AttentionJob attention
     Input attended
-    Projections outward
+    Projections o_projection
     Input ffn_input
     Gated gated
     Input ffn_output
     Projections down
 
 
-cdef int read_layer(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv,
-                    float[:, ::1] attended, float[:, ::1] gated) except -1:
+cdef int describe_layer(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv,
+                        float[:, ::1] attended, float[:, ::1] gated) except -1:
+    """Checks the shapes and fills in the job, except for `attention`."""
     cdef int64_t width = qkv.shape[1]
     if layer.q.rows + layer.k.rows + layer.v.rows != width or layer.o.rows != hidden.shape[1]:
-        raise ValueError(f"{layer.matrices} do not fit hidden {(hidden.shape[0], hidden.shape[1])} "
-                         f"and qkv {(qkv.shape[0], width)}")
+        raise ValueError(f"{layer.matrices} do not fit hidden states of shape {(hidden.shape[0], hidden.shape[1])} "
+                         f"and qkv of shape {(qkv.shape[0], width)}")
     cdef int64_t n = hidden.shape[0]
     set_input(&job.attention_input, &hidden[0, 0], n, hidden.shape[1], layer.norms[0], layer.eps)
-    job.inward.input = &job.attention_input
-    job.inward.count = 0
-    job.inward.store = RZ_STORE_SET
-    add_matrix(&job.inward, layer.q, &qkv[0, 0], width)
-    add_matrix(&job.inward, layer.k, &qkv[0, 0] + layer.q.matrix.rows, width)
-    add_matrix(&job.inward, layer.v, &qkv[0, 0] + layer.q.matrix.rows + layer.k.matrix.rows, width)
+    job.qkv_projection.input = &job.attention_input
+    job.qkv_projection.count = 0
+    job.qkv_projection.store = RZ_STORE_SET
+    add_matrix(&job.qkv_projection, layer.q, &qkv[0, 0], width)
+    add_matrix(&job.qkv_projection, layer.k, &qkv[0, 0] + layer.q.matrix.rows, width)
+    add_matrix(&job.qkv_projection, layer.v, &qkv[0, 0] + layer.q.matrix.rows + layer.k.matrix.rows, width)
     set_input(&job.attended, &attended[0, 0], n, attended.shape[1], layer.norms[1], layer.eps)
-    job.outward.input = &job.attended
-    job.outward.count = 0
-    job.outward.store = RZ_STORE_ADD
-    add_matrix(&job.outward, layer.o, &hidden[0, 0], hidden.shape[1])
+    job.o_projection.input = &job.attended
+    job.o_projection.count = 0
+    job.o_projection.store = RZ_STORE_ADD
+    add_matrix(&job.o_projection, layer.o, &hidden[0, 0], hidden.shape[1])
     set_input(&job.ffn_input, &hidden[0, 0], n, hidden.shape[1], layer.norms[2], layer.eps)
-    read_gated(&job.gated, &job.ffn_input, layer.gate, layer.up, layer.activation, gated)
+    describe_gated(&job.gated, &job.ffn_input, layer.gate, layer.up, layer.activation, gated)
     set_input(&job.ffn_output, &gated[0, 0], n, gated.shape[1], layer.norms[3], layer.eps)
     job.down.input = &job.ffn_output
     job.down.count = 0
@@ -127,44 +128,44 @@ cdef int64_t layer_scratch_bytes(const LayerJob *job, int threads) noexcept nogi
     return most
 
 
-cdef int layer_steps(LayerJob *job, Workspace space, Step *steps) noexcept nogil:
-    """Writes at most MAX_STEPS steps, and returns how many. The workspace must be reserved before."""
+cdef int layer_steps(LayerJob *job, Workspace workspace, Step *steps) noexcept nogil:
+    """Writes at most MAX_STEPS steps and returns their number. Call it after `workspace.reserve`."""
     cdef int count = 7
-    job.attention_input.quantized = space.activations(job.attention_input.n, job.attention_input.columns)
-    job.attended.quantized = space.activations(job.attended.n, job.attended.columns)
-    job.ffn_input.quantized = space.activations(job.ffn_input.n, job.ffn_input.columns)
-    job.ffn_output.quantized = space.activations(job.ffn_output.n, job.ffn_output.columns)
-    steps[0] = of(OP_NORM_QUANTIZE, quantize_step(&job.attention_input))
-    steps[1] = of(OP_QKV, project_step(&job.inward))
+    job.attention_input.quantized = workspace.activations(job.attention_input.n, job.attention_input.columns)
+    job.attended.quantized = workspace.activations(job.attended.n, job.attended.columns)
+    job.ffn_input.quantized = workspace.activations(job.ffn_input.n, job.ffn_input.columns)
+    job.ffn_output.quantized = workspace.activations(job.ffn_output.n, job.ffn_output.columns)
+    steps[0] = as_operation(OP_NORM_QUANTIZE, quantize_step(&job.attention_input))
+    steps[1] = as_operation(OP_QKV, project_step(&job.qkv_projection))
     attention_steps(&job.attention, &steps[2])
-    steps[5] = of(OP_NORM_QUANTIZE, quantize_step(&job.attended))
-    steps[6] = of(OP_O, project_step(&job.outward))
-    steps[count] = of(OP_NORM_QUANTIZE, quantize_step(&job.ffn_input))
+    steps[5] = as_operation(OP_NORM_QUANTIZE, quantize_step(&job.attended))
+    steps[6] = as_operation(OP_O, project_step(&job.o_projection))
+    steps[count] = as_operation(OP_NORM_QUANTIZE, quantize_step(&job.ffn_input))
     count += 1
     if can_skip_rows(&job.gated):
-        rows_skipping_steps(&job.gated, space.n_threads, &steps[count])
+        rows_skipping_steps(&job.gated, workspace.n_threads, &steps[count])
         count += 2
     else:
-        steps[count] = of(OP_GATE_UP, gated_step(&job.gated))
+        steps[count] = as_operation(OP_GATE_UP, gated_step(&job.gated))
         count += 1
-    steps[count] = of(OP_NORM_QUANTIZE, quantize_step(&job.ffn_output))
+    steps[count] = as_operation(OP_NORM_QUANTIZE, quantize_step(&job.ffn_output))
     count += 1
     if can_skip_columns(&job.down):
-        columns_skipping_steps(&job.down, space.n_threads, &steps[count])
+        columns_skipping_steps(&job.down, workspace.n_threads, &steps[count])
         count += 2
     else:
-        steps[count] = of(OP_DOWN, project_step(&job.down))
+        steps[count] = as_operation(OP_DOWN, project_step(&job.down))
         count += 1
     return count
 
 
 def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, int64_t heads, rotary, float scale,
-                   float[:, ::1] qkv, float[:, ::1] attended, float[:, ::1] gated, Workspace space):
+                   float[:, ::1] qkv, float[:, ::1] attended, float[:, ::1] gated, Workspace workspace):
     """Runs consecutive layers over the new rows of one or more sequences.
 
     Parameters
     ----------
-    hidden : float32 (n, hidden), the residual stream                         # IN and OUT
+    hidden : float32 (n, hidden), the residual stream                         # IN, OUT
     layers : sequence of DecoderLayer
     first : int
         Index of the first of these layers in the model and in the cache.
@@ -179,10 +180,10 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
     ValueError
         If shapes do not fit.
     """
-    cdef int count = len(layers), i, made = 0
+    cdef int count = len(layers), i, step_count = 0
     cdef int64_t n = hidden.shape[0], columns = 0, scratch = 0, work = 0
-    cdef Segment kept[MAX_SEQUENCES]
-    cdef Job attention
+    cdef Segment segment_storage[MAX_SEQUENCES]
+    cdef AttentionJob attention
     cdef LayerJob *jobs
     cdef LayerJob *job
     cdef Step *steps
@@ -190,28 +191,28 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
     if n == 0 or count == 0:
         return
     if qkv.shape[0] != n:
-        raise ValueError(f"qkv of {qkv.shape[0]} rows for hidden of {n}")
-    read_attention(&attention, kept, qkv, segments, layout, heads, rotary, scale, attended)
+        raise ValueError(f"qkv has {qkv.shape[0]} rows, the hidden states have {n}")
+    describe_attention(&attention, segment_storage, qkv, segments, layout, heads, rotary, scale, attended)
     partials = np.empty(partial_floats(&attention), np.float32)
     attention.partials = &partials[0]
     jobs = <LayerJob *>malloc(count * sizeof(LayerJob))
     steps = <Step *>malloc(count * MAX_STEPS * sizeof(Step))
     try:
         if jobs == NULL or steps == NULL:
-            raise MemoryError("no memory for the steps of a pass")
+            raise MemoryError(f"cannot allocate the steps of {count} layers")
         for i in range(count):
             job = &jobs[i]
-            read_layer(job, layers[i], hidden, qkv, attended, gated)
+            describe_layer(job, layers[i], hidden, qkv, attended, gated)
             job.attention = attention
             use_layer(&job.attention, layout, first + i)
             columns = max(columns, max(max(job.attention_input.columns, job.attended.columns), job.ffn_output.columns))
-            scratch = max(scratch, layer_scratch_bytes(job, space.n_threads))
-            work += project_work(&job.inward) + project_work(&job.outward) + attention.work
+            scratch = max(scratch, layer_scratch_bytes(job, workspace.n_threads))
+            work += project_work(&job.qkv_projection) + project_work(&job.o_projection) + attention.work
             work += gated_work(&job.gated) + project_work(&job.down)
-        space.reserve(n, columns, scratch)
+        workspace.reserve(n, columns, scratch)
         for i in range(count):
-            made += layer_steps(&jobs[i], space, &steps[made])
-        run_steps(steps, made, space, work)
+            step_count += layer_steps(&jobs[i], workspace, &steps[step_count])
+        run_steps(steps, step_count, workspace, work)
     finally:
         free(jobs)
         free(steps)
