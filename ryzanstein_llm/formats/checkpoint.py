@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import CheckpointNotFoundError, FormatError
-from .json_file import read_json_object, read_text
+from .json_file import read_bytes, read_json_object, read_text
 from .locate import WeightFiles
 from .safetensors_file import SafetensorsFile, TensorInfo
 
 __all__ = ["Checkpoint", "Tensor"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Checkpoint:
     path : Path
         The given path, made absolute.
     config, generation_config, tokenizer_config : dict[str, Any]
-        The files `config.json` (required), `generation_config.json` and `tokenizer_config.json`
-        ({} if absent).
+        The files `config.json` (required), `generation_config.json` ({} if absent or empty) and
+        `tokenizer_config.json` ({} if absent).
     tokenizer_path : Path or None
         `tokenizer.json`, if there is one.
     chat_template : str or None
@@ -62,7 +65,7 @@ class Checkpoint:
                 f"{directory / 'config.json'}: no such file (it belongs beside the weights)"
             )
         self.config = read_json_object(directory / "config.json")
-        self.generation_config = _optional_object(directory / "generation_config.json")
+        self.generation_config = _generation_config(directory / "generation_config.json")
         self.tokenizer_config = _optional_object(directory / "tokenizer_config.json")
         self.chat_template = _chat_template(directory, self.tokenizer_config)
         tokenizer = directory / "tokenizer.json"
@@ -219,6 +222,15 @@ def _identity(file: SafetensorsFile) -> tuple[bytes, bytes]:
 
 def _optional_object(path: Path) -> dict[str, Any]:
     return read_json_object(path) if path.is_file() else {}
+
+
+def _generation_config(path: Path) -> dict[str, Any]:
+    """An empty file is what an interrupted download leaves. Everything works without it, and what
+    it says about end-of-text is usually in config.json too."""
+    if path.is_file() and not read_bytes(path).strip():
+        log.warning("%s: is empty; going on without it", path)
+        return {}
+    return _optional_object(path)
 
 
 def _chat_template(directory: Path, tokenizer_config: dict[str, Any]) -> str | None:
