@@ -196,7 +196,9 @@ class Checkpoint:
         """A digest that is quick to compute, 32 hexadecimal digits: of the config, and of the
         header, size and modification time of every weight file. The tensor data are not read."""
         digest = hashlib.blake2b(digest_size=16)
-        config = json.dumps(self.config, sort_keys=True).encode("ascii")
+        # that of a GGUF checkpoint, however renamed, follows from its header
+        settings = self.config if self.metadata is None else {}
+        config = json.dumps(settings, sort_keys=True).encode("ascii")
         for part in [config, *(part for file in self._open for part in _identity(file))]:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)

@@ -90,7 +90,7 @@ TYPES: Mapping[int, tuple[BlockType, ...]] = {
     41: (BlockType("Q1_0", 128, 18),),
     42: (
         BlockType("Q2_0", 64, 18),
-        BlockType("Q2_0_G128", 128, 34),  # PrismML's before PQ2_0, and CAT-Q's
+        BlockType("PQ2_0", 128, 34),  # before it became 142; CAT-Q still writes it
         BlockType("STQ1_0", 256, 42),  # before it became 43
     ),
     43: (BlockType("STQ1_0", 256, 42),),
