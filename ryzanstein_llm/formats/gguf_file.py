@@ -154,6 +154,10 @@ class GgufFile:
 
     def _placed(self, entries: list[_Entry], alignment: int, available: int) -> list[_Entry]:
         """The entries in the order of the data, each with its room."""
+        if not entries:
+            if available >= alignment:
+                raise FormatError(f"{self.path}: {available} bytes of data, but no tensors")
+            return []
         entries.sort(key=lambda entry: entry.offset)
         ends = [*(entry.offset for entry in entries[1:]), available]
         placed = []
@@ -169,10 +173,8 @@ class GgufFile:
             if entry.offset >= end:
                 raise self._fail(entry, f"offset {entry.offset} is that of another tensor too")
             placed.append(replace(entry, room=end - entry.offset))
-        if placed and placed[0].offset:
+        if placed[0].offset:
             raise self._fail(placed[0], f"the first offset is {placed[0].offset}, not 0")
-        if not placed and available >= alignment:
-            raise FormatError(f"{self.path}: {available} bytes after the header, but no tensors")
         return placed
 
     def _settled(self, placed: list[_Entry], alignment: int) -> dict[int, BlockType]:
