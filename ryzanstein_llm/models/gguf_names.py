@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import FormatError
+from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint
 from .gguf_architectures import ARCHITECTURES, Architecture, architecture_of
 from .gguf_config import config_of
@@ -67,9 +67,7 @@ def translate(checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     architecture = architecture_of(checkpoint)
     refuse_keys(checkpoint, architecture)
-    names = {}
-    for name in checkpoint.names:
-        names[name] = _translated(name, ARCHITECTURES[architecture])
+    names = _translated_names(checkpoint, ARCHITECTURES[architecture])
     refuse_types(checkpoint, names)
     if "token_embd.weight" not in checkpoint:
         raise FormatError(f"{checkpoint.path}: tensor 'token_embd.weight' is missing")
@@ -77,15 +75,31 @@ def translate(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint.renamed(names, config, _chat_template(checkpoint))
 
 
-def _translated(name: str, architecture: Architecture) -> str:
-    """The name that families use; the same name if there is none, so that they refuse it."""
+def _translated_names(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, str]:
+    """The name that families use for each tensor of the file."""
+    names, unknown = {}, []
+    for name in checkpoint.names:
+        translated = _translated(name, architecture)
+        if translated is None:
+            unknown.append(name)
+        else:
+            names[name] = translated
+    if unknown:
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: {len(unknown)} tensors have no place in a "
+            f"{architecture.model_type} model, the first is {unknown[0][:200]!r}"
+        )
+    return names
+
+
+def _translated(name: str, architecture: Architecture) -> str | None:
     if name in OUTSIDE_LAYERS:
         return OUTSIDE_LAYERS[name]
     match name.split("."):
-        case ["blk", layer, part, kind] if layer.isdecimal():
+        case ["blk", layer, part, kind] if layer.isascii() and layer.isdecimal():
             translated = _part(part, kind, architecture)
-            return name if translated is None else f"model.layers.{int(layer)}.{translated}"
-    return name
+            return None if translated is None else f"model.layers.{layer}.{translated}"
+    return None
 
 
 def _part(part: str, kind: str, architecture: Architecture) -> str | None:

