@@ -100,12 +100,18 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
         if read.integer(key, head_dim) != head_dim:
             raise read.unsupported(key, read.value(key), f"only the head size {head_dim} is")
     context = read.integer("context_length")
+    embedding = checkpoint.info("token_embd.weight")
+    if len(embedding.shape) != 2:
+        raise FormatError(
+            f"{embedding.file}: tensor {embedding.name!r}: expected shape (tokens, {hidden}), "
+            f"found {embedding.shape}"
+        )
     config: dict[str, Any] = {
         "model_type": kind.model_type,
         "architectures": [kind.class_name],
         "hidden_act": kind.activation,
         # metadata may say more or less tokens than the embedding has rows
-        "vocab_size": checkpoint.info("token_embd.weight").shape[0],
+        "vocab_size": embedding.shape[0],
         "hidden_size": hidden,
         "intermediate_size": read.integer("feed_forward_length"),
         "num_hidden_layers": read.integer("block_count", high=1024),

@@ -131,7 +131,7 @@ def test_parts_that_contradict_their_names_are_refused(tmp_path: Path) -> None:
 
 def test_one_part_under_another_name_is_refused(tmp_path: Path) -> None:
     path = write_parts(tmp_path, 0, 1)[0].rename(tmp_path / "alone.gguf")
-    with pytest.raises(FormatError, match="one of 2 parts .*, by its name one of 1"):
+    with pytest.raises(FormatError, match=r"one of 2 parts .*, by its name one of 1"):
         open_checkpoint(path)
 
 

@@ -224,7 +224,9 @@ def test_the_size_tells_which_layout_id_42_means(
 def test_a_tensor_that_could_be_either_follows_the_others_of_the_file(write: Write) -> None:
     """72 and 68 bytes of 256 elements are both 96 with their padding."""
     small = blocks(ID_42, (1, 256), 68, "small")
-    with pytest.raises(FormatError, match=r"'small': type id 42: .* does not tell .* Q2_0 or PQ2_0"):
+    with pytest.raises(
+        FormatError, match=r"'small': type id 42: .* does not tell .* Q2_0 or PQ2_0"
+    ):
         GgufFile(write((), [small, f32("after", 5)]))
     file = GgufFile(write((), [small, blocks(ID_42, (8, 256), 8 * 68, "large")]))
     assert file.infos["small"].dtype == file.infos["large"].dtype == "PQ2_0"
@@ -262,7 +264,10 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian GGUF"),
     "too many tensors": (encode_gguf(n_tensors=BIG), f"{BIG} tensors, more than 65536"),
     "too many keys": (encode_gguf(n_pairs=BIG), f"{BIG} metadata keys, more than 65536"),
-    "fewer tensors": (encode_gguf(n_tensors=1)[:24], "truncated: the length of the name of tensor 0"),
+    "fewer tensors": (
+        encode_gguf(n_tensors=1)[:24],
+        "truncated: the length of the name of tensor 0",
+    ),
     "fewer keys": (encode_gguf(n_pairs=1)[:24], "truncated: the length of metadata key 0"),
     "long key": (
         encode_gguf([(b"k" * 65536, 1)]),
@@ -495,7 +500,7 @@ def test_a_changed_file_is_read_or_refused_at_once(write: Write, count: int) -> 
     """Whatever is changed: a good file or a typed error, in little time and memory."""
     chance, whole = random.Random(count), small_model()
     outcomes = {"read": 0, "refused": 0}
-    slowest = 0.0
+    slowest, longest = 0.0, 0
     tracemalloc.start()
     try:
         for _ in range(count):
@@ -505,12 +510,13 @@ def test_a_changed_file_is_read_or_refused_at_once(write: Write, count: int) -> 
                 read_all(path)
                 outcomes["read"] += 1
             except (FormatError, UnsupportedModelError) as error:
-                assert len(str(error)) < 2000
+                longest = max(longest, len(str(error)))
                 outcomes["refused"] += 1
             slowest = max(slowest, time.thread_time() - start)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert min(outcomes.values()) > count // 100, outcomes
+    assert longest < 2000
     assert slowest < 1
     assert peak < 16 << 20

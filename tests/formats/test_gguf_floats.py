@@ -48,7 +48,9 @@ def k_blocks(block: Block, code: Callable[[int, int], int]) -> list[float]:
 
 
 def q4_k(block: Block) -> list[float]:
-    return k_blocks(block, lambda group, i: int(block[16 + group // 2 * 32 + i]) >> group % 2 * 4 & 15)
+    return k_blocks(
+        block, lambda group, i: int(block[16 + group // 2 * 32 + i]) >> group % 2 * 4 & 15
+    )
 
 
 def q5_k(block: Block) -> list[float]:
