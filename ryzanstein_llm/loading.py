@@ -12,6 +12,7 @@ from typing import Any
 from .errors import FormatError, InvalidParameterError
 from .formats import Checkpoint, open_checkpoint
 from .models import CausalLM, LoadOptions, load_model
+from .models.gguf_names import translate
 from .packed_cache import load_through_cache
 from .text.tokenizer import Tokenizer
 from .text.vocabulary import Vocabulary
@@ -56,7 +57,8 @@ def load_checkpoint(
 ) -> LoadedModel:
     """Open a checkpoint and load its weights. Packed weights are kept in `directory`, unless that
     is None. The other parameters, and errors, are those of `BitNetModel`."""
-    with open_checkpoint(path) as checkpoint:
+    with open_checkpoint(path) as opened:
+        checkpoint = translate(opened)
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
         graph, packed_file = load_through_cache(
             checkpoint,
