@@ -1,0 +1,34 @@
+"""Errors of the `tokenizers` library, which raises plain Exception and worse, as errors of ours."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from ..errors import FormatError, RyzansteinError
+
+__all__ = ["library_errors"]
+
+
+class library_errors:  # noqa: N801
+    """``with library_errors(source):`` makes whatever the library raises a FormatError that names
+    `source`. A panic of its Rust code is not even an Exception, and known by its name alone.
+
+    Running out of memory, Ctrl-C and the like are left as they are.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, RyzansteinError | MemoryError):
+            return
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise FormatError(f"{self._source}: the tokenizer is damaged: {error}") from error
