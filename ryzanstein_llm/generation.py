@@ -71,6 +71,7 @@ class Generation:
         self.result: GenerationResult | None = None
         self._given = 0
         self._flushed = False
+        self._before: list[int] = []
         self._text = GrowingText(vocabulary, options.stop)
 
     # ---- called by the engine ------------------------------------------------------------
@@ -84,7 +85,7 @@ class Generation:
         """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
         that were read stay read."""
         # in one step, because the reader may look at the pieces at the same time
-        self._text = GrowingText(self._vocabulary, self._options.stop, tokens)
+        self._text = GrowingText(self._vocabulary, self._options.stop, self._before, tokens)
         return self._text.stopped
 
     @property
@@ -181,6 +182,8 @@ class Generation:
         if len(tokens) > context:
             raise ContextOverflowError(len(tokens), context)
         options = self._options
+        self._before = list(tokens)
+        self._text = GrowingText(self._vocabulary, options.stop, self._before)
         room = self._engine.store.capacity - len(tokens)
         self._sequence = self._engine.sequence(
             tokens,

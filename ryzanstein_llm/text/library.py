@@ -6,14 +6,15 @@ from types import TracebackType
 
 from ..errors import FormatError, RyzansteinError
 
-__all__ = ["library_errors"]
+__all__ = ["LibraryErrors"]
 
 
-class library_errors:  # noqa: N801
-    """``with library_errors(source):`` makes whatever the library raises a FormatError that names
-    `source`. A panic of its Rust code is not even an Exception, and known by its name alone.
+class LibraryErrors:
+    """``with LibraryErrors(source):`` makes whatever the library raises a FormatError that names
+    `source`, the file of the tokenizer. May be entered any number of times.
 
-    Running out of memory, Ctrl-C and the like are left as they are.
+    A panic of its Rust code is not even an Exception, and known by its name alone. Running out of
+    memory, Ctrl-C and the like stay what they are.
     """
 
     def __init__(self, source: str) -> None:
@@ -31,4 +32,4 @@ class library_errors:  # noqa: N801
         if error is None or isinstance(error, RyzansteinError | MemoryError):
             return
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise FormatError(f"{self._source}: the tokenizer is damaged: {error}") from error
+            raise FormatError(f"{self._source}: the tokenizer cannot be used: {error}") from error

@@ -24,13 +24,13 @@ def merges_of_scores(pieces: Mapping[str, float]) -> list[tuple[str, str]]:
     ------
     Nothing. Scores that are not a number are as good as the lowest.
     """
-    ranked = sorted(pieces, key=lambda piece: -pieces[piece])
+    ranked = sorted(pieces, key=pieces.__getitem__, reverse=True)  # equal ones by id
     merges: list[tuple[str, str]] = []
     for piece in ranked:
         pairs = [
-            (piece[:cut], piece[cut:])
+            (left, right)
             for cut in range(1, len(piece))
-            if piece[:cut] in pieces and piece[cut:] in pieces
+            if (left := piece[:cut]) in pieces and (right := piece[cut:]) in pieces
         ]
         if len(pairs) > 1:
             # a left one ends in what a pair of the same spelling can begin with
