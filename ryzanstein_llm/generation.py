@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Protocol
 
 from .engine.engine import Engine
@@ -67,8 +68,14 @@ class _Listener:
 
     def __init__(self, vocabulary: Vocabulary, stop: tuple[str, ...]) -> None:
         self._vocabulary, self._stop = vocabulary, stop
+        self._before: list[int] = []
         self.text = GrowingText(vocabulary, stop)
         self.given = 0
+
+    def begin_after(self, tokens: Iterable[int]) -> None:
+        """The text continues these tokens."""
+        self._before = list(tokens)
+        self.text = GrowingText(self._vocabulary, self._stop, self._before)
 
     def add_token(self, token: int) -> bool:
         """Add a token that was chosen. Returns whether it completes a stop string."""
@@ -79,7 +86,7 @@ class _Listener:
         """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
         that were read count as read."""
         # in one step, because the reader may look at the pieces at the same time
-        self.text = GrowingText(self._vocabulary, self._stop, tokens)
+        self.text = GrowingText(self._vocabulary, self._stop, self._before, tokens)
         return self.text.stopped
 
     @property
@@ -216,6 +223,7 @@ class Generation:
         if len(tokens) > context:
             raise ContextOverflowError(len(tokens), context)
         options = self._options
+        self._listener.begin_after(tokens)
         room = self._engine.store.capacity - len(tokens)
         self._sequence = self._engine.sequence(
             tokens,
