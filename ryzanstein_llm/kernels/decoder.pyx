@@ -13,14 +13,17 @@ from ryzanstein_llm.kernels.attention cimport (
     MAX_SEQUENCES, AttentionJob, Segment, attention_scratch_bytes, attention_steps, partial_floats, describe_attention,
     use_layer)
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET
+from ryzanstein_llm.kernels.inputs cimport (
+    Input, Norm, Reservation, describe_norm, include_input, place_input, quantize_step, reserve_inputs, scratch_bytes,
+    set_input)
 from ryzanstein_llm.kernels.linear cimport (
-    Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work,
-    Reservation, describe_gated, describe_norm, include_input, place_input, project_step, project_work, quantize_step,
-    scratch_bytes, set_input)
+    Gated, Projections, add_matrix, describe_gated, gated_scratch_bytes, gated_step, gated_work, project_step,
+    project_work)
 from ryzanstein_llm.kernels.skipping cimport (
     can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
     rows_skipping_steps)
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps
+from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
 from ryzanstein_llm.kernels.workspace cimport (
     OP_DOWN, OP_GATE_UP, OP_NORM_QUANTIZE, OP_O, OP_QKV, Workspace)
 
@@ -214,7 +217,7 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
             scratch = max(scratch, layer_scratch_bytes(job, workspace.n_threads))
             work += project_work(&job.qkv_projection) + project_work(&job.o_projection) + attention.work
             work += gated_work(&job.gated) + project_work(&job.down)
-        workspace.reserve(n, needed.columns, scratch, needed.groups, needed.floats)
+        reserve_inputs(workspace, n, &needed, scratch)
         for i in range(count):
             step_count += layer_steps(&jobs[i], workspace, &steps[step_count])
         run_steps(steps, step_count, workspace, work)

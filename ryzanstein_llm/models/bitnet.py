@@ -14,7 +14,7 @@ from ..formats import Checkpoint
 from ..kernels.attention import MAX_HEAD_DIM
 from ..kernels.decoder import DecoderLayer
 from ..kernels.head import MAX_SCREEN_COLUMNS
-from ..kernels.linear import MAX_COLUMNS
+from ..kernels.ternary_matrix import MAX_COLUMNS
 from .base import LoadOptions
 from .config import ConfigReader
 from .decoder import Decoder

@@ -14,7 +14,7 @@ from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.elementwise import reciprocal
 from ..kernels.head import ScreenedHead
-from ..kernels.linear import TernaryMatrix
+from ..kernels.ternary_matrix import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf, whole_layout
 from .arena import Arena
 from .base import LoadOptions

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ryzanstein_llm.kernels.linear import TernaryMatrix, norm_gated, norm_project
+from ryzanstein_llm.kernels.linear import norm_gated, norm_project
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.packing import GROUP_LAYOUTS, pack_source
 from ryzanstein_llm.kernels.sources import TernarySource
 from ryzanstein_llm.kernels.workspace import Workspace

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ryzanstein_llm.kernels.decoder import DecoderLayer, decoder_layers
-from ryzanstein_llm.kernels.linear import TernaryMatrix
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.workspace import Workspace
 
 from . import steps
