@@ -24,6 +24,11 @@ cdef struct Job:
     int64_t kv_heads
     int64_t head_dim
     float scale
+    const float *q_norm    # (head_dim,), RMSNorm of each query head; NULL: none
+    const float *k_norm    # likewise of each key head
+    float eps              # of these norms
+    bint rotate_first      # whether RoPE comes before them
+    int64_t window         # the last positions that a token sees; 0: all
     int kind
     int64_t element_size
     int64_t layer_offset   # where the layer begins in a block, in bytes
@@ -46,4 +51,5 @@ cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, la
 cdef int64_t attention_scratch_bytes(const Job *job) noexcept nogil
 cdef int64_t partial_floats(const Job *job) noexcept nogil
 cdef int use_layer(Job *job, layout, int layer) except -1
+cdef int use_rotary(Job *job, rotary) except -1
 cdef void attention_steps(const Job *job, Step *steps) noexcept nogil

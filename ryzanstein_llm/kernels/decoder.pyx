@@ -11,8 +11,10 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from ryzanstein_llm.kernels.attention cimport (
     MAX_SEQUENCES, Job, Segment, attention_scratch_bytes, attention_steps, partial_floats, read_attention,
-    use_layer)
-from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET
+    use_layer, use_rotary)
+from ryzanstein_llm.kernels.block_ends cimport Activated, Added, activate_step, add_scratch_bytes, add_step
+from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
+from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET, rz_output_mode
 from ryzanstein_llm.kernels.linear cimport (
     Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work,
     project_step, project_work, quantize_step, read_gated, read_norm, scratch_bytes, set_input)
@@ -24,141 +26,222 @@ from ryzanstein_llm.kernels.workspace cimport (
     OP_DOWN, OP_GATE_UP, OP_NORM_QUANTIZE, OP_O, OP_QKV, Workspace)
 
 cdef enum:
-    MAX_STEPS = 13  # in a layer
+    MAX_STEPS = 22  # in a layer
 
 
-cdef class DecoderLayer:
-    """The weights of one layer: attention, then a gated feed-forward block, each with a residual.
-
-        hidden += o @ int8(attention_sub_norm(attention(rope(q, k, v of int8(input_norm(hidden))))))
-        hidden += down @ int8(ffn_sub_norm(activation(gate @ a) * (up @ a))), a = int8(post_attention_norm(hidden))
-
-    Parameters
-    ----------
-    input_norm, post_attention_norm : float32 (hidden,), or None for no norm
-    attention_sub_norm, ffn_sub_norm : float32 (heads * head_dim,), (intermediate,), or None
-    q, k, v, o, gate, up, down : TernaryMatrix
-    activation : a key of linear.ACTIVATIONS
-    eps : float
-        The epsilon of all norms.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit.
-    """
-    cdef readonly object input_norm, attention_sub_norm, post_attention_norm, ffn_sub_norm, activation
-    cdef readonly TernaryMatrix q, k, v, o, gate, up, down
-    cdef readonly float eps
-    cdef Norm norms[4]  # their addresses, looked up only once, because each token runs through all layers
-
-    def __init__(self, input_norm, TernaryMatrix q not None, TernaryMatrix k not None, TernaryMatrix v not None,
-                 attention_sub_norm, TernaryMatrix o not None, post_attention_norm, TernaryMatrix gate not None,
-                 TernaryMatrix up not None, activation, ffn_sub_norm, TernaryMatrix down not None, float eps):
-        self.input_norm, self.attention_sub_norm = input_norm, attention_sub_norm
-        self.post_attention_norm, self.ffn_sub_norm = post_attention_norm, ffn_sub_norm
-        self.q, self.k, self.v, self.o, self.gate, self.up, self.down = q, k, v, o, gate, up, down
-        self.activation, self.eps = activation, eps
-        hidden = q.columns
-        if not (k.columns == v.columns == o.rows == gate.columns == up.columns == down.rows == hidden
-                and k.rows == v.rows and o.columns == q.rows and gate.rows == up.rows == down.columns):
-            raise ValueError(f"{self.matrices} do not make a layer")
-        read_norm(&self.norms[0], input_norm, hidden)
-        read_norm(&self.norms[1], attention_sub_norm, o.columns)
-        read_norm(&self.norms[2], post_attention_norm, hidden)
-        read_norm(&self.norms[3], ffn_sub_norm, down.columns)
-
-    @property
-    def matrices(self):
-        """All seven projections."""
-        return [self.q, self.k, self.v, self.o, self.gate, self.up, self.down]
+cdef bint apart(DecoderLayer layer, int first, int end) noexcept nogil:
+    """Whether projections that usually share an input have norms of their own."""
+    cdef int i
+    for i in range(first, end):
+        if layer.parts.projection_norms[i].weights != NULL:
+            return True
+    return False
 
 
 cdef struct LayerJob:
     # what the steps of one layer read; it must not move while they run
-    Input attention_input
-    Projections inward
+    Input qkv_inputs[3]
+    Projections qkv[3]
+    int qkv_parts           # 1 if q, k and v share an input, else 3
     Job attention
     Input attended
-    Projections outward
-    Input ffn_input
+    Projections o
+    bint attention_apart    # whether the product of o stands alone, and is added in a step of its own
+    Added attention_added
+    Input ffn_inputs[2]
+    bint fused              # whether gate, up and activation are one step
     Gated gated
+    Projections gate_up[2]
+    int gate_up_parts
+    Activated activated
     Input ffn_output
     Projections down
+    bint ffn_apart
+    Added ffn_added
 
 
-cdef int read_layer(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv,
-                    float[:, ::1] attended, float[:, ::1] gated) except -1:
-    cdef int64_t width = qkv.shape[1]
+cdef void begin_projection(Projections *job, Input *source, const float *x, int64_t n, int64_t columns, Norm norm,
+                           DecoderLayer layer, int which, rz_output_mode store) noexcept nogil:
+    """A job without matrices, whose input may have the norm of one projection."""
+    set_input(source, x, n, columns, norm, layer.eps)
+    source.second_norm = layer.parts.projection_norms[which].weights
+    job.input = source
+    job.count = 0
+    job.store = store
+
+
+cdef int add_projection(Projections *job, DecoderLayer layer, int which, TernaryMatrix matrix, float *out,
+                        int64_t out_stride) except -1:
+    add_matrix(job, matrix, out, out_stride)
+    job.bias[job.count - 1] = layer.parts.biases[which].weights
+    return 0
+
+
+cdef int read_output(Projections *job, Input *source, Added *added, const float *x, int64_t columns, Norm norm,
+                      Norm output_norm, DecoderLayer layer, int which, TernaryMatrix matrix, float[:, ::1] hidden,
+                      float *alone) except -1:
+    """The product that is added to the residual stream. If there is `alone` (n, hidden), it is written there,
+    and `added` adds it."""
+    cdef int64_t n = hidden.shape[0], width = hidden.shape[1]
+    begin_projection(job, source, x, n, columns, norm, layer, which, RZ_STORE_SET if alone != NULL else RZ_STORE_ADD)
+    add_projection(job, layer, which, matrix, alone if alone != NULL else &hidden[0, 0], width)
+    added.x, added.residual, added.n, added.columns = alone, &hidden[0, 0], n, width
+    added.norm, added.eps, added.multiplier = output_norm.weights, layer.eps, layer.residual_multiplier
+    return 0
+
+
+cdef bint stands_alone(DecoderLayer layer, Norm output_norm, int which) noexcept nogil:
+    """Whether something is done to a product before it is added to the residual stream."""
+    return output_norm.weights != NULL or layer.parts.biases[which].weights != NULL or layer.residual_multiplier != 1
+
+
+cdef int read_qkv(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv) except -1:
+    cdef int64_t n = hidden.shape[0], width = qkv.shape[1]
+    cdef float *out = &qkv[0, 0]
+    cdef int part, i
     if layer.q.rows + layer.k.rows + layer.v.rows != width or layer.o.rows != hidden.shape[1]:
         raise ValueError(f"{layer.matrices} do not fit hidden {(hidden.shape[0], hidden.shape[1])} "
                          f"and qkv {(qkv.shape[0], width)}")
-    cdef int64_t n = hidden.shape[0]
-    set_input(&job.attention_input, &hidden[0, 0], n, hidden.shape[1], layer.norms[0], layer.eps)
-    job.inward.input = &job.attention_input
-    job.inward.count = 0
-    job.inward.store = RZ_STORE_SET
-    add_matrix(&job.inward, layer.q, &qkv[0, 0], width)
-    add_matrix(&job.inward, layer.k, &qkv[0, 0] + layer.q.matrix.rows, width)
-    add_matrix(&job.inward, layer.v, &qkv[0, 0] + layer.q.matrix.rows + layer.k.matrix.rows, width)
-    set_input(&job.attended, &attended[0, 0], n, attended.shape[1], layer.norms[1], layer.eps)
-    job.outward.input = &job.attended
-    job.outward.count = 0
-    job.outward.store = RZ_STORE_ADD
-    add_matrix(&job.outward, layer.o, &hidden[0, 0], hidden.shape[1])
-    set_input(&job.ffn_input, &hidden[0, 0], n, hidden.shape[1], layer.norms[2], layer.eps)
-    read_gated(&job.gated, &job.ffn_input, layer.gate, layer.up, layer.activation, gated)
-    set_input(&job.ffn_output, &gated[0, 0], n, gated.shape[1], layer.norms[3], layer.eps)
-    job.down.input = &job.ffn_output
-    job.down.count = 0
-    job.down.store = RZ_STORE_ADD
-    add_matrix(&job.down, layer.down, &hidden[0, 0], hidden.shape[1])
+    job.qkv_parts = 3 if apart(layer, Q, O) else 1
+    for part in range(job.qkv_parts):
+        begin_projection(&job.qkv[part], &job.qkv_inputs[part], &hidden[0, 0], n, hidden.shape[1],
+                         layer.parts.input_norm, layer, Q + part, RZ_STORE_SET)
+    for i, matrix in enumerate((layer.q, layer.k, layer.v)):
+        add_projection(&job.qkv[i if job.qkv_parts == 3 else 0], layer, Q + i, matrix, out, width)
+        out += (<TernaryMatrix>matrix).matrix.rows
+    return 0
+
+
+cdef int read_gate_up(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] gated,
+                      float[:, ::1] ups) except -1:
+    cdef int64_t n = hidden.shape[0], columns = hidden.shape[1]
+    cdef int part
+    job.fused = not needs_ups(layer)
+    job.gate_up_parts = 2 if apart(layer, GATE, DOWN) else 1
+    if job.fused:
+        set_input(&job.ffn_inputs[0], &hidden[0, 0], n, columns, layer.parts.post_attention_norm, layer.eps)
+        return read_gated(&job.gated, &job.ffn_inputs[0], layer.gate, layer.up, layer.activation, gated)
+    if gated.shape[0] != n or gated.shape[1] != layer.gate.rows:
+        raise ValueError(f"gated {(gated.shape[0], gated.shape[1])} for {n} rows of {layer.gate.rows}")
+    for part in range(job.gate_up_parts):
+        begin_projection(&job.gate_up[part], &job.ffn_inputs[part], &hidden[0, 0], n, columns,
+                         layer.parts.post_attention_norm, layer, GATE + part, RZ_STORE_SET)
+    add_projection(&job.gate_up[0], layer, GATE, layer.gate, &gated[0, 0], gated.shape[1])
+    add_projection(&job.gate_up[job.gate_up_parts - 1], layer, UP, layer.up, &ups[0, 0], ups.shape[1])
+    job.activated.gate, job.activated.up = &gated[0, 0], &ups[0, 0]
+    job.activated.n, job.activated.columns, job.activated.activation = n, gated.shape[1], layer.activation_code
+    return 0
+
+
+cdef bint needs_ups(DecoderLayer layer) noexcept nogil:
+    """Whether the products of gate and up stand alone, and are activated in a step of its own."""
+    return (apart(layer, GATE, DOWN) or layer.parts.biases[GATE].weights != NULL
+            or layer.parts.biases[UP].weights != NULL)
+
+
+cdef int read_layer(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv,
+                    float[:, ::1] attended, float[:, ::1] gated, float[:, ::1] ups, float[:, ::1] alone) except -1:
+    cdef float *place = &alone[0, 0]
+    read_qkv(job, layer, hidden, qkv)
+    job.attention_apart = stands_alone(layer, layer.parts.attention_output_norm, O)
+    read_output(&job.o, &job.attended, &job.attention_added, &attended[0, 0], attended.shape[1],
+                layer.parts.attention_sub_norm, layer.parts.attention_output_norm, layer, O, layer.o, hidden,
+                place if job.attention_apart else NULL)
+    read_gate_up(job, layer, hidden, gated, ups)
+    job.ffn_apart = stands_alone(layer, layer.parts.ffn_output_norm, DOWN)
+    read_output(&job.down, &job.ffn_output, &job.ffn_added, &gated[0, 0], gated.shape[1], layer.parts.ffn_sub_norm,
+                layer.parts.ffn_output_norm, layer, DOWN, layer.down, hidden, place if job.ffn_apart else NULL)
+    return 0
+
+
+cdef int read_heads(Job *job, DecoderLayer layer, layout, int index, rotaries) except -1:
+    """What the attention of one layer has of its own."""
+    if layer.head_dim not in (0, job.head_dim):
+        raise ValueError(f"norms of heads of {layer.head_dim} for heads of {job.head_dim}")
+    if layer.rotary >= len(rotaries):
+        raise ValueError(f"rotary table {layer.rotary} of {len(rotaries)}")
+    use_layer(job, layout, index)
+    if layer.rotary:
+        use_rotary(job, rotaries[layer.rotary])
+    job.q_norm, job.k_norm = layer.parts.q_norm.weights, layer.parts.k_norm.weights
+    job.eps, job.rotate_first, job.window = layer.eps, layer.rotate_first, layer.window
     return 0
 
 
 cdef int64_t layer_scratch_bytes(const LayerJob *job, int threads) noexcept nogil:
-    cdef int64_t most = max(scratch_bytes(&job.attention_input), attention_scratch_bytes(&job.attention))
-    most = max(most, max(scratch_bytes(&job.attended), gated_scratch_bytes(&job.ffn_input)))
-    most = max(most, scratch_bytes(&job.ffn_output))
-    if can_skip_rows(&job.gated):
+    cdef int64_t most = max(scratch_bytes(&job.qkv_inputs[0]), attention_scratch_bytes(&job.attention))
+    most = max(most, max(scratch_bytes(&job.attended), scratch_bytes(&job.ffn_output)))
+    most = max(most, max(gated_scratch_bytes(&job.ffn_inputs[0]), add_scratch_bytes(&job.ffn_added)))
+    if job.fused and can_skip_rows(&job.gated):
         most = max(most, rows_scratch_bytes(&job.gated, threads))
     if can_skip_columns(&job.down):
         most = max(most, columns_scratch_bytes(&job.down, threads))
     return most
 
 
-cdef int layer_steps(LayerJob *job, Workspace space, Step *steps) noexcept nogil:
-    """Writes at most MAX_STEPS steps, and returns how many. The workspace must be reserved before."""
-    cdef int count = 7
-    job.attention_input.quantized = space.activations(job.attention_input.n, job.attention_input.columns)
-    job.attended.quantized = space.activations(job.attended.n, job.attended.columns)
-    job.ffn_input.quantized = space.activations(job.ffn_input.n, job.ffn_input.columns)
-    job.ffn_output.quantized = space.activations(job.ffn_output.n, job.ffn_output.columns)
-    steps[0] = of(OP_NORM_QUANTIZE, quantize_step(&job.attention_input))
-    steps[1] = of(OP_QKV, project_step(&job.inward))
-    attention_steps(&job.attention, &steps[2])
-    steps[5] = of(OP_NORM_QUANTIZE, quantize_step(&job.attended))
-    steps[6] = of(OP_O, project_step(&job.outward))
-    steps[count] = of(OP_NORM_QUANTIZE, quantize_step(&job.ffn_input))
-    count += 1
+cdef Step *put(Step *steps, int operation, Step what) noexcept nogil:
+    """Writes a step, and returns the place of the next one."""
+    steps[0] = of(operation, what)
+    return steps + 1
+
+
+cdef Step *put_product(Step *steps, Workspace space, int operation, Projections *job) noexcept nogil:
+    """The steps that quantise an input and multiply it."""
+    job.input.quantized = space.activations(job.input.n, job.input.columns)
+    steps = put(steps, OP_NORM_QUANTIZE, quantize_step(job.input))
+    return put(steps, operation, project_step(job))
+
+
+cdef Step *put_gate_up(Step *steps, Workspace space, LayerJob *job) noexcept nogil:
+    cdef int part
+    cdef Input *source = &job.ffn_inputs[0]
+    if not job.fused:
+        for part in range(job.gate_up_parts):
+            steps = put_product(steps, space, OP_GATE_UP, &job.gate_up[part])
+        return put(steps, OP_GATE_UP, activate_step(&job.activated))
+    source.quantized = space.activations(source.n, source.columns)
+    steps = put(steps, OP_NORM_QUANTIZE, quantize_step(source))
     if can_skip_rows(&job.gated):
-        rows_skipping_steps(&job.gated, space.n_threads, &steps[count])
-        count += 2
-    else:
-        steps[count] = of(OP_GATE_UP, gated_step(&job.gated))
-        count += 1
-    steps[count] = of(OP_NORM_QUANTIZE, quantize_step(&job.ffn_output))
-    count += 1
+        rows_skipping_steps(&job.gated, space.n_threads, steps)
+        return steps + 2
+    return put(steps, OP_GATE_UP, gated_step(&job.gated))
+
+
+cdef Step *put_layer(Step *steps, Workspace space, LayerJob *job) noexcept nogil:
+    """Writes at most MAX_STEPS steps, and returns the place after them. The workspace must be reserved before."""
+    cdef int part
+    for part in range(job.qkv_parts):
+        steps = put_product(steps, space, OP_QKV, &job.qkv[part])
+    attention_steps(&job.attention, steps)
+    steps = put_product(steps + 3, space, OP_O, &job.o)
+    if job.attention_apart:
+        steps = put(steps, OP_O, add_step(&job.attention_added))
+    steps = put_gate_up(steps, space, job)
     if can_skip_columns(&job.down):
-        columns_skipping_steps(&job.down, space.n_threads, &steps[count])
-        count += 2
+        job.ffn_output.quantized = space.activations(job.ffn_output.n, job.ffn_output.columns)
+        steps = put(steps, OP_NORM_QUANTIZE, quantize_step(&job.ffn_output))
+        columns_skipping_steps(&job.down, space.n_threads, steps)
+        steps += 2
     else:
-        steps[count] = of(OP_DOWN, project_step(&job.down))
-        count += 1
-    return count
+        steps = put_product(steps, space, OP_DOWN, &job.down)
+    if job.ffn_apart:
+        steps = put(steps, OP_DOWN, add_step(&job.ffn_added))
+    return steps
 
 
-def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, int64_t heads, rotary, float scale,
+cdef int64_t layer_work(const LayerJob *job) noexcept nogil:
+    cdef int64_t work = project_work(&job.o) + project_work(&job.down) + job.attention.work
+    cdef int part
+    for part in range(job.qkv_parts):
+        work += project_work(&job.qkv[part])
+    if job.fused:
+        return work + gated_work(&job.gated)
+    for part in range(job.gate_up_parts):
+        work += project_work(&job.gate_up[part])
+    return work
+
+
+def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, int64_t heads, rotaries, float scale,
                    float[:, ::1] qkv, float[:, ::1] attended, float[:, ::1] gated, Workspace space):
     """Runs consecutive layers over the new rows of one or more sequences.
 
@@ -168,8 +251,10 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
     layers : sequence of DecoderLayer
     first : int
         Index of the first of these layers in the model and in the cache.
-    segments, layout, heads, rotary, scale
+    segments, layout, heads, scale
         As in attention.rope_append_attend.
+    rotaries : sequence of (cos, sin), float32 (positions, head_dim // 2)
+        Layers choose among them.
     qkv : float32 (n, (heads + 2 * kv_heads) * head_dim)                      # scratch
     attended : float32 (n, heads * head_dim)                                  # scratch
     gated : float32 (n, intermediate)                                         # scratch
@@ -179,21 +264,32 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
     ValueError
         If shapes do not fit.
     """
-    cdef int count = len(layers), i, made = 0
+    cdef int count = len(layers), i
     cdef int64_t n = hidden.shape[0], columns = 0, scratch = 0, work = 0
     cdef Segment kept[MAX_SEQUENCES]
     cdef Job attention
     cdef LayerJob *jobs
     cdef LayerJob *job
     cdef Step *steps
+    cdef Step *end
+    cdef DecoderLayer layer
+    cdef bint some_ups = False, some_alone = False
     cdef float[::1] partials
+    cdef float[:, ::1] ups, alone
     if n == 0 or count == 0:
         return
     if qkv.shape[0] != n:
         raise ValueError(f"qkv of {qkv.shape[0]} rows for hidden of {n}")
-    read_attention(&attention, kept, qkv, segments, layout, heads, rotary, scale, attended)
+    read_attention(&attention, kept, qkv, segments, layout, heads, rotaries[0], scale, attended)
     partials = np.empty(partial_floats(&attention), np.float32)
     attention.partials = &partials[0]
+    for layer in layers:
+        some_ups |= needs_ups(layer)
+        some_alone |= stands_alone(layer, layer.parts.attention_output_norm, O)
+        some_alone |= stands_alone(layer, layer.parts.ffn_output_norm, DOWN)
+    # memory of parts that many models do not have
+    ups = np.empty((n if some_ups else 1, gated.shape[1]), np.float32)
+    alone = np.empty((n if some_alone else 1, hidden.shape[1]), np.float32)
     jobs = <LayerJob *>malloc(count * sizeof(LayerJob))
     steps = <Step *>malloc(count * MAX_STEPS * sizeof(Step))
     try:
@@ -201,17 +297,17 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
             raise MemoryError("no memory for the steps of a pass")
         for i in range(count):
             job = &jobs[i]
-            read_layer(job, layers[i], hidden, qkv, attended, gated)
+            read_layer(job, layers[i], hidden, qkv, attended, gated, ups, alone)
             job.attention = attention
-            use_layer(&job.attention, layout, first + i)
-            columns = max(columns, max(max(job.attention_input.columns, job.attended.columns), job.ffn_output.columns))
+            read_heads(&job.attention, layers[i], layout, first + i, rotaries)
+            columns = max(columns, max(max(hidden.shape[1], job.attended.columns), job.ffn_output.columns))
             scratch = max(scratch, layer_scratch_bytes(job, space.n_threads))
-            work += project_work(&job.inward) + project_work(&job.outward) + attention.work
-            work += gated_work(&job.gated) + project_work(&job.down)
+            work += layer_work(job)
         space.reserve(n, columns, scratch)
+        end = steps
         for i in range(count):
-            made += layer_steps(&jobs[i], space, &steps[made])
-        run_steps(steps, made, space, work)
+            end = put_layer(end, space, &jobs[i])
+        run_steps(steps, <int>(end - steps), space, work)
     finally:
         free(jobs)
         free(steps)

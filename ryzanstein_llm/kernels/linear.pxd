@@ -20,6 +20,7 @@ cdef struct Input:
     int64_t n
     int64_t columns
     const float *norm  # NULL: no norm
+    const float *second_norm  # after it, if the projection has one of its own; NULL: none
     float eps
     bint looked_up  # whether a matrix needs tables of it
     rz_activations quantized  # valid once the workspace is reserved
@@ -31,6 +32,7 @@ cdef struct Projections:
     const rz_ternary *matrices[MAX_MATRICES]
     float *out[MAX_MATRICES]
     int64_t out_stride[MAX_MATRICES]
+    const float *bias[MAX_MATRICES]  # (rows,), added to the product; NULL: none
     int64_t first_task[MAX_MATRICES + 1]
     rz_output_mode store
 

@@ -98,6 +98,7 @@ cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, N
     source.n = n
     source.columns = columns
     source.norm = norm.weights
+    source.second_norm = NULL
     source.eps = eps
     source.looked_up = False
 
@@ -129,6 +130,9 @@ cdef void quantize_task(const void *job, Workspace space, int64_t token, int thr
     if source.norm != NULL:
         kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
         x = normed
+    if source.second_norm != NULL:
+        kernels().rms_norm(x, source.second_norm, source.eps, source.columns, normed)
+        x = normed
     kernels().quantize(x, source.columns, source.quantized.stride, codes, space.scales + token, space.sums + token)
     if source.looked_up:
         kernels().ternary_tables(codes, source.columns, space.tables + token * RZ_TABLES_BYTES(source.columns))
@@ -154,11 +158,22 @@ cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t 
     job.matrices[i] = &matrix.matrix
     job.out[i] = out
     job.out_stride[i] = out_stride
+    job.bias[i] = NULL
     if i == 0:
         job.first_task[0] = 0
     job.first_task[i + 1] = job.first_task[i] + panels(&matrix.matrix)
     job.count = i + 1
     return 0
+
+
+cdef void add_bias(const Projections *job, int i, int64_t first, int64_t end) noexcept nogil:
+    """Adds the bias to rows [first, end) of a product that was stored with RZ_STORE_SET."""
+    cdef int64_t t, row
+    cdef float *out
+    for t in range(job.input.n):
+        out = job.out[i] + t * job.out_stride[i]
+        for row in range(first, end):
+            out[row] += job.bias[i][row]
 
 
 cdef void project_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
@@ -171,6 +186,8 @@ cdef void project_task(const void *data, Workspace space, int64_t task, int thre
     end = min(tile + RZ_PANEL_TILES, job.matrices[i].row_tiles)
     kernels().ternary_matmul(job.matrices[i], tile, end, &job.input.quantized, job.out[i], job.out_stride[i],
                              job.store, space.thread_scratch(thread))
+    if job.bias[i] != NULL:
+        add_bias(job, i, tile * RZ_TILE_ROWS, min(end * RZ_TILE_ROWS, job.matrices[i].rows))
 
 
 cdef Step project_step(const Projections *job) noexcept nogil:
