@@ -1,6 +1,6 @@
 """Frequencies of RoPE and their scaling, as papers and transformers define them, in float64.
 
-Frequencies and angles are rounded to float32, because models are trained with that.
+Exponents, frequencies and angles are rounded to float32, because models are trained with that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def rope_frequencies(
     if kind == "dynamic":  # Hunyuan's, which has an alpha
         theta *= scaling["alpha"] ** (head_dim / (head_dim - 2))
     pairs = np.arange(head_dim // 2)
-    plain = 1.0 / float(theta) ** (2.0 * pairs / head_dim)
+    exponents = np.float32(2) * pairs.astype(np.float32) / np.float32(head_dim)
+    plain = 1.0 / float(theta) ** exponents.astype(np.float64)
     original = scaling.get("original_max_position_embeddings")
     if kind == "linear":
         return (plain / factor).astype(np.float32), 1.0
