@@ -59,7 +59,9 @@ TINY: dict[str, tuple[str, str, dict[str, Any]]] = {
         "qwen3", "master", {"projection_norms": True, "tie_word_embeddings": True, "prefix": ""},
     ),
     "hunyuan-norms-after-rope": (
-        "hunyuan_v1_dense", "packed", {"rope_scaling": {"type": "dynamic", "alpha": 1000.0}},
+        "hunyuan_v1_dense", "packed", {
+            "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0},
+        },
     ),
     "gemma3-packed": ("gemma3_text", "packed", {"tie_word_embeddings": True}),
     "embedding-270m": (
