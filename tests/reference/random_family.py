@@ -16,7 +16,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"architectures": ["LlamaForCausalLM"], "hidden_act": "silu"},
     "qwen2": {"architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu"},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "hidden_act": "silu", "head_dim": 32},
-    "hunyuan_v1_dense": {"architectures": ["HunYuanDenseV1ForCausalLM"], "hidden_act": "silu"},
+    "hunyuan_v1_dense": {
+        "architectures": ["HunYuanDenseV1ForCausalLM"],
+        "hidden_act": "silu",
+        "head_dim": 40,
+    },
     "gemma3_text": {
         "architectures": ["Gemma3TextModel"],
         "hidden_activation": "gelu_pytorch_tanh",
