@@ -75,14 +75,14 @@ class Generation:
 
     # ---- called by the engine ------------------------------------------------------------
 
-    def heard(self, token: int) -> bool:
+    def add_token(self, token: int) -> bool:
         """Add a token that was chosen. Returns whether it completes a stop string."""
         self._text.push(token)
         return self._text.stopped
 
-    def replay(self, tokens: list[int]) -> bool:
+    def replace_tokens(self, tokens: list[int]) -> bool:
         """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
-        that were read stay read."""
+        that were read count as read."""
         # in one step, because the reader may look at the pieces at the same time
         self._text = GrowingText(self._vocabulary, self._options.stop, tokens)
         return self._text.stopped
@@ -95,8 +95,8 @@ class Generation:
     # ---- called by the reader ------------------------------------------------------------
 
     @property
-    def begun(self) -> bool:
-        """Whether it has a sequence in the engine yet."""
+    def started(self) -> bool:
+        """Whether it has a sequence in the engine."""
         return self._sequence is not None
 
     @property
@@ -157,7 +157,7 @@ class Generation:
             raise
 
     def _advance(self, *, to_end: bool) -> None:
-        if not self.begun:
+        if not self.started:
             if self.cancelled:
                 self._finish("cancelled")
                 return

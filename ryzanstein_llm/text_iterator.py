@@ -66,7 +66,7 @@ class TextIterator(Iterator[str]):
 
     def __del__(self) -> None:
         generation = getattr(self, "_generation", None)
-        if generation is not None and generation.begun:
+        if generation is not None and generation.started:
             generation.close()
 
     def display(self) -> GenerationResult:
@@ -113,7 +113,7 @@ class TextIterator(Iterator[str]):
             return f"{'cancelled' if generation.cancelled else 'closed'} with {count}"
         if generation.over:
             return "failed"
-        return f"running with {count}" if generation.begun else "not started"
+        return f"running with {count}" if generation.started else "not started"
 
     def _exclusively(self, step: Callable[[], Given]) -> Given:
         """Call `step` while no other thread uses the generation. Waits for another thread only

@@ -114,14 +114,14 @@ def test_sequences_in_one_pass_as_each_alone(checkpoint, expected, tier):
         for cache, length in zip(caches, lengths, strict=True):
             model.forward(PROMPT[:length], cache, logits="last")
             cache.reserve(length + 1)
-        space = Workspace(2)
+        workspace = Workspace(2)
         hidden = model.graph.hidden_states(
             np.array([PROMPT[length] for length in lengths]),
             [(1, cache.length, cache.table) for cache in caches],
             caches[0].layout,
-            space,
+            workspace,
         )
-        together = model.graph.logits(hidden, space)
+        together = model.graph.logits(hidden, workspace)
     assert (bits(together) == expected["bfloat16"][lengths]).all()
 
 

@@ -238,7 +238,7 @@ def test_every_environment_variable_is_in_the_installation_document() -> None:
 
 
 # For the parts of the library among themselves, though without an underscore.
-INNER = {"graph", "engine", "vocabulary", "layout", "reserve", "shorten", "settle"}
+INNER = {"graph", "engine", "vocabulary", "layout", "reserve", "forget_from", "settle"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

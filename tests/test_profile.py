@@ -176,12 +176,12 @@ def test_all_logits_take_the_whole_head(model: BitNetModel) -> None:
 def test_what_skipping_spares_is_not_counted(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bitnet, "SKIPPING_PAYS", 1)
     with BitNetModel(small, n_threads=2) as model:
-        cache, space = model.new_cache(), model.engine._workspace
+        cache, workspace = model.new_cache(), model.engine._workspace
         model.forward(prompt(20), cache)
-        before = space.skipping
+        before = workspace.skipping
         with model.profile() as profile:
             model.forward([5], cache, logits="last")
-        counted = [now - then for now, then in zip(space.skipping, before, strict=True)]
+        counted = [now - then for now, then in zip(workspace.skipping, before, strict=True)]
         matrices = model.graph.layers[0]
     rows, rows_seen, columns, columns_seen = counted
     assert (rows_seen, columns_seen) == (LAYERS * FFN, LAYERS * FFN)

@@ -21,8 +21,8 @@ def test_two_workspaces_search_one_head_at_once():
         hidden = np.random.default_rng(3).standard_normal((2, 1, graph.config.hidden_size))
         hidden = hidden.astype(np.float32)
 
-        def search(row: np.ndarray, space: Workspace) -> tuple[bytes, bytes]:
-            (found,) = graph.candidates(row, [HeadQuery(40)], space)
+        def search(row: np.ndarray, workspace: Workspace) -> tuple[bytes, bytes]:
+            (found,) = graph.candidates(row, [HeadQuery(40)], workspace)
             assert found.ids is not None
             return found.ids.tobytes(), found.logits.tobytes()
 
@@ -30,9 +30,9 @@ def test_two_workspaces_search_one_head_at_once():
         wrong = [0, 0]
 
         def work(which: int) -> None:
-            space = Workspace(1)
+            workspace = Workspace(1)
             for _ in range(TRIES):
-                wrong[which] += search(hidden[which], space) != expected[which]
+                wrong[which] += search(hidden[which], workspace) != expected[which]
 
         threads = [threading.Thread(target=work, args=(which,)) for which in range(2)]
         for thread in threads:

@@ -1,8 +1,9 @@
-/* Lists of what a product cannot leave out: rows whose gate is not closed, columns whose
- * activation is not zero. Portable C without branches on the data, which are random.
+/* Lists of the weights that a product needs: rows whose gate is not <= 0, and columns whose activation
+ * is not zero. Portable C without branches on the data, because the data are random.
  *
- * relu2(gate) * up is zero wherever gate <= 0, whatever up is; a code of zero adds zero times a
- * weight. So leaving these out changes no sum. A NaN is in the list: it has to reach the result.
+ * relu2(gate) * up is zero if gate <= 0, whatever `up` is, and an activation of zero adds nothing to
+ * a sum. So leaving these weights out changes no result. A gate of NaN is listed, because NaN has to
+ * reach the result.
  */
 #ifndef RZ_ACTIVE_H
 #define RZ_ACTIVE_H
@@ -11,7 +12,8 @@
 
 #include "ryzanstein/kernels.h"
 
-/* Rows [begin, end) for which some token's gate is not <= 0. gates: (n, stride) floats. */
+/* Lists the rows of [begin, end) for which some token's gate is not <= 0, and returns their number.
+ * gates: (n, stride) floats. */
 static inline int64_t rz_active_rows(const float *gates, int64_t stride, int64_t n, int64_t begin,
                                      int64_t end, int32_t *rows) {
     int64_t count = 0;
@@ -24,9 +26,9 @@ static inline int64_t rz_active_rows(const float *gates, int64_t stride, int64_t
     return count;
 }
 
-/* Columns [begin, end) for which some token's code is not 0, and those codes as (n, end - begin)
- * with stride values_stride; filled up to a multiple of RZ_LIST_STEP, the filling not counted.
- * Both lists need room for RZ_LIST_STEP more than end - begin. */
+/* Lists the columns of [begin, end) for which some token's code is not 0, with the codes of all tokens as
+ * values (n, values_stride), and returns their number. Columns with codes of 0 fill up both lists to a
+ * multiple of RZ_LIST_STEP and are not counted. Both need room for end - begin + RZ_LIST_STEP. */
 static inline int64_t rz_active_columns(const rz_activations *x, int64_t begin, int64_t end,
                                         int32_t *columns, int8_t *values, int64_t values_stride) {
     int64_t count = 0;

@@ -1,5 +1,5 @@
-/* What this build contains. setup.py defines RZ_HAVE_<TIER> for each tier the compiler
- * can build; FORCE_SCALAR leaves only portable C, whatever else is defined. */
+/* The tiers of this build. setup.py defines RZ_HAVE_<TIER> for each tier that the compiler can
+ * build. FORCE_SCALAR leaves only portable C, whatever else is defined. */
 #ifndef RZ_BUILD_H
 #define RZ_BUILD_H
 

@@ -1,8 +1,8 @@
-/* Facts about this CPU and operating system; no policy (dispatch.c has that).
+/* What this CPU and operating system offer. dispatch.c decides what is used.
  *
- * A feature counts only if CPUID offers it and the operating system saves the
- * registers it uses (XGETBV): XCR0 bits 1-2 for ymm, bits 5-7 too for zmm.
- * Bit numbers: Intel SDM vol. 2A, CPUID leaves 1 and 7.
+ * A feature counts only if CPUID reports it and the operating system saves the registers that it uses
+ * (XGETBV): bits 1 and 2 of XCR0 for ymm, and also bits 5 to 7 for zmm. The bit numbers are from Intel
+ * SDM vol. 2A, CPUID leaves 1 and 7.
  */
 #ifndef RZ_CPU_FEATURES_H
 #define RZ_CPU_FEATURES_H
@@ -37,7 +37,7 @@ static void rz_cpuid_(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]) {
     __cpuid_count(leaf, subleaf, registers[0], registers[1], registers[2], registers[3]);
 }
 static uint64_t rz_xcr0_(void) {
-    uint32_t low, high; /* .byte: the xgetbv intrinsic would need -mxsave */
+    uint32_t low, high; /* as bytes, because the xgetbv intrinsic needs -mxsave */
     __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
     return ((uint64_t)high << 32) | low;
 }
@@ -51,7 +51,7 @@ static uint32_t rz_cpu_features(void) {
 
     rz_cpuid_(1, 0, r);
     const uint32_t leaf1_ecx = r[2];
-    if (!(leaf1_ecx & (1u << 27))) return 0; /* OSXSAVE: without it xgetbv faults */
+    if (!(leaf1_ecx & (1u << 27))) return 0; /* OSXSAVE: xgetbv faults without it */
     const uint64_t xcr0 = rz_xcr0_();
     if ((xcr0 & 0x6) != 0x6 || !(leaf1_ecx & (1u << 28))) return 0;
     if (leaf1_ecx & (1u << 29)) features |= RZ_CPU_F16C;

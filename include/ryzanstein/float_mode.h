@@ -1,8 +1,8 @@
-/* The floating-point environment every kernel runs in.
+/* The floating-point environment in which kernels run.
  *
- * Another library in the process may have set flush-to-zero or another rounding
- * mode; that would change our bits. Each thread of a parallel region enters the
- * default environment first and puts the caller's back when it leaves.
+ * Another library in the process may have set flush-to-zero or another rounding mode, which would
+ * change our bits. Each thread of a parallel region enters the default environment first, and
+ * restores the caller's when it leaves.
  */
 #ifndef RZ_FLOAT_MODE_H
 #define RZ_FLOAT_MODE_H
@@ -18,7 +18,7 @@ RZ_INLINE unsigned int rz_float_mode_enter(void) {
     return saved;
 }
 RZ_INLINE void rz_float_mode_leave(unsigned int saved) { _mm_setcsr(saved); }
-/* For tests: what an ill-behaved library does to the calling thread. */
+/* For tests: does to the calling thread what such a library does. */
 RZ_INLINE void rz_float_mode_flush_to_zero(int on) {
     _mm_setcsr(on ? (_mm_getcsr() | 0x8040u) : (_mm_getcsr() & ~0x8040u));
 }

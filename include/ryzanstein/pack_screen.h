@@ -1,5 +1,5 @@
-/* The screen of the head: codes, scales and error norms of float rows, once at load, and the codes of
- * a hidden state with the norms that make the screen honest (see kernels.h). Portable C. */
+/* Packs the screen of the head (see kernels.h), in portable C: codes, scales and error norms of the float
+ * rows when a model is loaded, and those of each hidden state. */
 #ifndef RZ_PACK_SCREEN_H
 #define RZ_PACK_SCREEN_H
 
@@ -9,10 +9,10 @@
 #include "ryzanstein/kernels.h"
 #include "ryzanstein/widen.h"
 
-/* A group of floats from `index` on, zeros after the last of `left`. */
+/* A group of floats from `index` on as float32. If only `left` floats are left, zeros follow. */
 RZ_INLINE int rz_widen_group_(const void *weights, int64_t index, int64_t left, int kind, float *values) {
     const int n = left < RZ_SCREEN_GROUP ? (int)left : RZ_SCREEN_GROUP;
-    if (kind == RZ_FLOAT_BF16 && n == RZ_SCREEN_GROUP) { /* the common case, which vectorises */
+    if (kind == RZ_FLOAT_BF16 && n == RZ_SCREEN_GROUP) { /* the common case, in a form that vectorises */
         uint16_t halves[RZ_SCREEN_GROUP];
         uint32_t bits[RZ_SCREEN_GROUP];
         memcpy(halves, (const char *)weights + 2 * index, sizeof halves);
@@ -25,22 +25,22 @@ RZ_INLINE int rz_widen_group_(const void *weights, int64_t index, int64_t left, 
     return n;
 }
 
-/* A row whose largest weight is outside of these keeps codes of zero, and |e| of the whole row: squares
- * of its errors might underflow or overflow. Within, what underflow loses is far below the room that
- * rz_screen_codes leaves for roundings. */
+/* Squares of errors might underflow or overflow in a row whose largest weight is outside of these bounds.
+ * All codes of such a row are zero, and |e| bounds the whole row. Within the bounds, what underflow loses is
+ * far less than what rz_screen_codes allows for roundings. */
 #define RZ_SCREEN_LEAST_ 1e-12f
 #define RZ_SCREEN_MOST_ 1e15f
-/* No |e| is less, so that an infinite size of a hidden state makes an infinite bound. More than
- * sqrt(RZ_MAX_SCREEN_COLUMNS) = 256 weights of 1e-18. */
+/* The least |e|: not zero, so that an infinite size of a hidden state makes the bound infinite. It is more
+ * than the norm of 65,536 weights (RZ_MAX_SCREEN_COLUMNS) of 1e-18, which is 256 * 1e-18. */
 #define RZ_SCREEN_LEAST_ERROR_ 2.6e-16f
 
-/* The largest |w| of each group of a row, and of the row; a NaN is larger than all. */
+/* Writes the largest |w| of each group of a row, and returns that of the row. NaN counts as the largest. */
 RZ_INLINE float rz_screen_largest_(const void *weights, int kind, int64_t first, int64_t columns, float *largest) {
     int32_t row = 0;
     float most;
     for (int64_t i = 0; i < columns; i += RZ_SCREEN_GROUP) {
         float values[RZ_SCREEN_GROUP];
-        int32_t bits[RZ_SCREEN_GROUP], group = 0; /* of |w|: they order as the floats do, NaN last */
+        int32_t bits[RZ_SCREEN_GROUP], group = 0; /* of |w|: as integers they are in the order of the floats, NaN last */
         rz_widen_group_(weights, first + i, columns - i, kind, values);
         memcpy(bits, values, sizeof bits);
         for (int k = 0; k < RZ_SCREEN_GROUP; k++) {
@@ -54,9 +54,9 @@ RZ_INLINE float rz_screen_largest_(const void *weights, int kind, int64_t first,
     return most;
 }
 
-/* `value`, positive and normal, with eleven significant bits, rounded up: times a scale of seven bits
- * and a code of six it is then exact. */
-RZ_INLINE float rz_eleven_bits_(float value) {
+/* Rounds a positive normal number up to eleven significant bits. Its product with a scale of seven bits and a
+ * code of six bits is then exact. */
+RZ_INLINE float rz_round_up_to_eleven_bits_(float value) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
     bits = (bits + 0x1fff) & ~(uint32_t)0x1fff;
@@ -64,20 +64,20 @@ RZ_INLINE float rz_eleven_bits_(float value) {
     return value;
 }
 
-/* Writes four times 16 codes of one byte to lines of a tile; to: byte 4*row of the first. */
+/* Packs the 64 codes of a row in a group into the lines of a tile. `to` is byte 4*row of the first line. */
 RZ_INLINE void rz_screen_pack_group_(const uint8_t *codes, uint8_t *to) {
-    for (int four = 0; four < 4; four++) {
+    for (int quarter = 0; quarter < 4; quarter++) {
         uint32_t words[4];
-        memcpy(words, codes + 16 * four, 16);
+        memcpy(words, codes + 16 * quarter, 16);
         words[0] |= (words[3] & 0x03030303u) << 6;
         words[1] |= (words[3] >> 2 & 0x03030303u) << 6;
         words[2] |= (words[3] >> 4 & 0x03030303u) << 6;
-        for (int line = 0; line < 3; line++) memcpy(to + 192 * four + 64 * line, words + line, 4);
+        for (int line = 0; line < 3; line++) memcpy(to + 192 * quarter + 64 * line, words + line, 4);
     }
 }
 
-/* Row `row` of a block; to: the block. stats: d, |e|, |w^|, each `stride` floats from the one before. d is
- * -1 of a row with a weight that is not finite. */
+/* Packs row `row` of the block `to`. stats: d, |e| and |w^|, `stride` floats apart. If a weight is not finite,
+ * d is -1. */
 static inline void rz_pack_screen_row_(const void *weights, int kind, int64_t first, int64_t columns, int row,
                                        uint8_t *to, float *stats, int64_t stride) {
     const int64_t groups = (columns + RZ_SCREEN_GROUP - 1) / RZ_SCREEN_GROUP;
@@ -86,8 +86,8 @@ static inline void rz_pack_screen_row_(const void *weights, int kind, int64_t fi
     float largest[RZ_MAX_SCREEN_COLUMNS / RZ_SCREEN_GROUP];
     const float most = rz_screen_largest_(weights, kind, first, columns, largest);
     const int usable = most > RZ_SCREEN_LEAST_ && most < RZ_SCREEN_MOST_;
-    /* 31.5 steps to the largest: the code of one that rounds up to 32 is 31, all the same */
-    const float d = usable ? rz_eleven_bits_(most / (31.5f * 127.0f)) : 0.0f;
+    /* The largest weight is 31.5 steps. If it rounds to 32, its code is 31 all the same. */
+    const float d = usable ? rz_round_up_to_eleven_bits_(most / (31.5f * 127.0f)) : 0.0f;
     float squares[16] = {0}, errors[16] = {0}, square = 0.0f, error = 0.0f;
     for (int64_t g = 0; g < groups; g++) {
         float values[RZ_SCREEN_GROUP];
@@ -107,7 +107,7 @@ static inline void rz_pack_screen_row_(const void *weights, int kind, int64_t fi
                     code = code < 12582943.0f ? code : 12582943.0f;
                     memcpy(&bits, &code, 4);
                     codes[i + lane] = (uint8_t)(bits + 32u);
-                    const float e = w - step * (code - 12582912.0f); /* exact, but for the last bit */
+                    const float e = w - step * (code - 12582912.0f); /* exact except for the last bit */
                     errors[lane] += e * e;
                     squares[lane] += w * w;
                 }
@@ -118,7 +118,7 @@ static inline void rz_pack_screen_row_(const void *weights, int kind, int64_t fi
         error += errors[lane];
         square += squares[lane];
     }
-    /* columns/16 + 20 roundings of 2^-24, halved by the root: 1.3e-4 at most */
+    /* columns/16 + 20 roundings of 2^-24, of which the root halves the effect: at most 1.3e-4 */
     error = sqrtf(error) * 1.0003f;
     stats[0] = d;
     stats[stride] = error > RZ_SCREEN_LEAST_ERROR_ ? error : RZ_SCREEN_LEAST_ERROR_;
@@ -130,7 +130,7 @@ static inline void rz_pack_screen_row_(const void *weights, int kind, int64_t fi
     if (!(most <= 3.4028235e38f)) stats[0] = -1.0f;
 }
 
-/* One block of rows, see kernels.h. blocks: of all rows; stats: (3, stride) floats d, |e|, |w^|. */
+/* Packs one block of rows. `blocks` holds all blocks; stats (3, stride): d, |e| and |w^| of all rows. */
 static inline void rz_pack_screen_block(const void *weights, int kind, int64_t rows, int64_t columns, int64_t block,
                                         uint8_t *blocks, float *stats, int64_t stride) {
     const int64_t groups = (columns + RZ_SCREEN_GROUP - 1) / RZ_SCREEN_GROUP;
@@ -140,14 +140,14 @@ static inline void rz_pack_screen_block(const void *weights, int kind, int64_t r
     for (int64_t row = first; row < end; row++) {
         if (row < rows) {
             rz_pack_screen_row_(weights, kind, row * columns, columns, (int)(row - first), to, stats + row, stride);
-        } else { /* nothing is known of it: never the largest lower bound */
+        } else { /* past the end: an infinite error, so never the largest lower bound */
             stats[row] = stats[2 * stride + row] = 0.0f;
             stats[stride + row] = INFINITY;
         }
     }
 }
 
-/* Codes, scales and norms of hidden state t. x: (columns,) */
+/* Writes the codes, scales and norms of hidden state t, x (columns,). */
 static inline void rz_screen_codes(const float *x, int64_t columns, int64_t groups, int64_t t, const rz_screen_inputs *to) {
     double lanes[8] = {0}, rests[8] = {0}, size = 0.0, rest = 0.0;
     float most = 0.0f;
@@ -169,12 +169,12 @@ static inline void rz_screen_codes(const float *x, int64_t columns, int64_t grou
             const float magnitude = values[k] < 0 ? -values[k] : values[k];
             largest = magnitude > largest ? magnitude : largest;
         }
-        /* next to nothing is left to |r|, so that no product of scales underflows */
+        /* a group with only tiny values belongs to |r|, so that no product of scales underflows */
         const float scale = largest > 1e-9f * most ? largest / 127.0f : 0.0f;
         const float inverse = scale > 0.0f ? 127.0f / largest : 0.0f;
         for (int k = 0; k < RZ_SCREEN_GROUP; k++) {
-            /* 1.5 * 2^23 leaves the integer in the last bits: no branches, which the signs of
-             * activations would make guesses of */
+            /* 1.5 * 2^23 leaves the integer in the last bits, without branches, which would depend on the
+             * random signs of activations */
             const float rounded = values[k] * inverse + 12582912.0f;
             int32_t bits;
             memcpy(&bits, &rounded, 4);
@@ -188,10 +188,10 @@ static inline void rz_screen_codes(const float *x, int64_t columns, int64_t grou
     }
     for (int i = 0; i < 8; i++) rest += rests[i];
     rest = sqrt(rest);
-    /* Roundings of 2^-24 in float sums, of at most |w||x| <= (|w^| + |e|) |x| in the full head's dot,
-     * and of at most |w^| (|x| + |r|) in the approximation. The least of them all, 40 of a weight of
-     * 1e-12 and an x of 1e-10, is also more than all underflows. The last factors are for the roundings
-     * of norms, margin and bounds themselves. */
+    /* Allows for roundings of 2^-24 in float sums: of at most |w||x| <= (|w^| + |e|) |x| in the dot product
+     * of the full head, and of at most |w^| (|x| + |r|) in the approximation. Even the smallest allowance
+     * (40 roundings, a weight of 1e-12, an x of 1e-10) is more than all underflows. The last factors allow
+     * for the roundings of norms, margin and bounds themselves. */
     const double roundings = ((double)columns / 16.0 + (double)groups + 40.0) * 6.0e-8;
     to->size[t] = usable ? (float)(size * (1.0 + roundings) * 1.000001 + 1e-30) : INFINITY;
     to->rest[t] = usable ? (float)((rest + roundings * (size + rest)) * 1.000001) : 0.0f;

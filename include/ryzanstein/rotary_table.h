@@ -1,7 +1,7 @@
-/* Cosines and sines for RoPE, without libm: its bits differ between versions and CPUs.
+/* Cosines and sines for RoPE, without libm, whose bits differ between versions and CPUs.
  *
- * All in double with one fixed sequence of operations, rounded to float at the end:
- * good to about 1e-15, so the floats are correctly rounded but for rare ties.
+ * All steps are in double, in one fixed order, with an error of about 1e-15. At the end they are
+ * rounded to float, correctly except for rare near-ties.
  */
 #ifndef RZ_ROTARY_TABLE_H
 #define RZ_ROTARY_TABLE_H
@@ -9,10 +9,10 @@
 #include <stdint.h>
 #include <string.h>
 
-/* ln x for x > 0: x = m 2^k with m in [sqrt 1/2, sqrt 2), ln m = 2 atanh((m-1)/(m+1)). */
+/* ln x for x > 0: x = m 2^k with m in [sqrt 1/2, sqrt 2), and ln m = 2 atanh((m-1)/(m+1)). */
 static inline double rz_log_(double x) {
     uint64_t bits;
-    if (!(x > 0.0 && x < 1e308)) return x; /* infinity and NaN stay what they are */
+    if (!(x > 0.0 && x < 1e308)) return x; /* infinity and NaN stay as they are */
     memcpy(&bits, &x, 8);
     int64_t k = (int64_t)(bits >> 52) - 1023;
     bits = (bits & 0xfffffffffffffu) | 0x3ff0000000000000u;
@@ -28,7 +28,7 @@ static inline double rz_log_(double x) {
     return 2.0 * f * sum + (double)k * 0.69314718055994531;
 }
 
-/* e^x for |x| < 700: 2^n times the Taylor series of the rest. */
+/* e^x for |x| < 700: 2^n times the Taylor series of e^(x - n ln 2). */
 static inline double rz_exp_(double x) {
     const double scaled = x * 1.4426950408889634;
     const int64_t n = (int64_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
@@ -41,7 +41,7 @@ static inline double rz_exp_(double x) {
     return sum * power;
 }
 
-/* cos x and sin x for 0 <= x < 2^20, by Cody-Waite reduction with pi/2 in three parts (fdlibm's). */
+/* cos x and sin x for 0 <= x < 2^20, by Cody-Waite reduction with the three parts of pi/2 of fdlibm. */
 static inline void rz_cos_sin_(double x, double *cosine, double *sine) {
     const int64_t k = (int64_t)(x * 0.63661977236758134 + 0.5);
     double r = x - (double)k * 1.57079632673412561417e+00; /* 33 bits: the product is exact */
@@ -81,7 +81,7 @@ static inline void rz_rotary_powers(double theta, int64_t head_dim, float *power
     }
 }
 
-/* Rows of cos and sin for positions [begin, end), times a factor: (end - begin, half). */
+/* Writes cosines and sines (end - begin, half) for positions [begin, end), times a factor. */
 static inline void rz_rotary_rows(const float *inverse_frequencies, int64_t half, int64_t begin, int64_t end,
                                   float factor, float *cosines, float *sines) {
     for (int64_t position = begin; position < end; position++)

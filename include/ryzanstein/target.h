@@ -1,8 +1,8 @@
-/* Compiler differences, and nothing else: how to open a region compiled for an
- * instruction set while the rest of the file stays at the x86-64 baseline.
+/* Differences between compilers, such as how to open a region that is compiled for an instruction
+ * set while the rest of the file stays at the x86-64 baseline.
  *
- * Test __clang__ before _MSC_VER: clang-cl defines both. MSVC needs no region,
- * it compiles any intrinsic anywhere (not run here).
+ * Test __clang__ before _MSC_VER, because clang-cl defines both. MSVC needs no region, because it
+ * compiles any intrinsic anywhere (not run here).
  */
 #ifndef RZ_TARGET_H
 #define RZ_TARGET_H
@@ -28,25 +28,25 @@
 #define RZ_TARGET_END
 #endif
 
-/* What each tier is compiled for. cpu_features.h tests the same features. */
+/* The instructions for which each tier is compiled. cpu_features.h looks for the same features. */
 #define RZ_ISA_AVX2 "avx2,f16c"
 #define RZ_ISA_AVXVNNI "avx2,f16c,avxvnni"
 #define RZ_ISA_AVX512VNNI "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 
-/* Before a loop of constant count over an array of registers: unrolled early, the array
- * becomes registers; left to itself GCC 12 keeps it in memory and stores it every round. */
+/* Stands before a loop of constant count over an array that should stay in registers. Without it, GCC 12
+ * unrolls the loop too late: it keeps the array in memory and stores it in every round. */
 #if defined(__clang__)
 #define RZ_UNROLL _Pragma("unroll")
 #define RZ_NO_UNROLL _Pragma("nounroll")
 #elif defined(__GNUC__)
 #define RZ_UNROLL _Pragma("GCC unroll 16")
-#define RZ_NO_UNROLL _Pragma("GCC unroll 1") /* where copies of a long body only fill the cache */
+#define RZ_NO_UNROLL _Pragma("GCC unroll 1") /* before a long body, of which copies would only fill the cache */
 #else
 #define RZ_UNROLL
 #define RZ_NO_UNROLL
 #endif
 
-/* Makes the compiler forget what it knows of a register or of memory: in timing loops only. */
+/* Make the compiler forget what a register or memory contains. Only for loops that measure time. */
 #if defined(__GNUC__) || defined(__clang__)
 #define RZ_FORGET_VECTOR(a) __asm__ volatile("" : "+x"(a))
 #define RZ_FORGET_MEMORY(p) __asm__ volatile("" : : "r"(p) : "memory")
@@ -57,7 +57,7 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define RZ_INLINE static inline __attribute__((always_inline, unused))
-/* For loops that need all registers: inlined into one large function GCC 12 copies sums to and fro. */
+/* For loops that need all registers. Inlined into a large function, GCC 12 moves sums to and fro. */
 #define RZ_APART static __attribute__((noinline, unused))
 #define RZ_RESTRICT __restrict__
 #define RZ_ALIGNED(bytes) __attribute__((aligned(bytes)))
@@ -68,20 +68,20 @@
 #define RZ_ALIGNED(bytes) __declspec(align(bytes))
 #endif
 
-/* Asks for the line `ahead` bytes on. RYZANSTEIN_PREFETCH=0 makes the distance 0, so that the line
- * is the one that is read anyway: what prefetching brings can be measured with one build. */
-extern int64_t rz_prefetch_mask; /* dispatch.c: -1, or 0 */
+/* Prefetches the line `ahead` bytes further on. RYZANSTEIN_PREFETCH=0 makes the distance 0, which is the
+ * line that is read anyway, so one build can measure what prefetching brings. */
+extern int64_t rz_prefetch_mask; /* in dispatch.c: -1, or 0 for no distance */
 #if defined(__GNUC__) || defined(__clang__)
 #define RZ_PREFETCH(from, ahead) \
     __builtin_prefetch((const char *)(from) + ((int64_t)(ahead) & rz_prefetch_mask))
-#define RZ_PREFETCH_ONCE(from) __builtin_prefetch(from, 0, 0) /* past the outer caches: read once */
+#define RZ_PREFETCH_ONCE(from) __builtin_prefetch(from, 0, 0) /* for data that is read once: keeps it out of the outer caches */
 #else
 #define RZ_PREFETCH(from, ahead) ((void)(from), (void)(ahead))
 #define RZ_PREFETCH_ONCE(from) ((void)(from))
 #endif
 
-/* How far ahead a kernel that reads weights once asks for them. Measured on Zen 5, one stream of
- * tiles on huge pages: none 0.61 of the read bandwidth, 1 KiB 0.74, 2 KiB 0.80, 4 KiB 0.93. */
+/* How far ahead kernels prefetch weights. Measured on Zen 5, with one stream of tiles on huge pages, as a
+ * share of the read bandwidth: no prefetch 0.61, 1 KiB 0.74, 2 KiB 0.80, 4 KiB 0.93. */
 #define RZ_PREFETCH_BYTES 4096
 
 #endif

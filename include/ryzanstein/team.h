@@ -1,8 +1,8 @@
-/* What threads of a parallel region need to share out steps: a counter of tasks and a barrier.
+/* A counter of tasks and a barrier, with which the threads of a parallel region share the steps.
  *
- * OpenMP has both. But its loops take a lock at each beginning, and its barriers put threads to
- * sleep in between the steps of a token, which last microseconds: thirteen of them a layer cost
- * 5 % of the time on two threads.
+ * OpenMP has both. But its loops take a lock each time they begin, and its barriers put threads to
+ * sleep between the steps of a token, which last microseconds. With thirteen barriers a layer, that
+ * cost 5 % of the time on two threads.
  */
 #ifndef RZ_TEAM_H
 #define RZ_TEAM_H
@@ -31,13 +31,13 @@
 #define RZ_PAUSE_() ((void)0)
 #endif
 
-/* Rounds of waiting before a thread offers its CPU to others: about as long as a step takes. Where
- * there are more busy threads than CPUs, the one that is waited for may not be running. */
+/* A thread waits for this many rounds, about as long as a step takes, before it yields its CPU: if there
+ * are more busy threads than CPUs, the thread that it waits for may not be running. */
 #define RZ_SPINS 2000
 
 typedef struct rz_barrier {
     int64_t arrived;
-    int64_t unused[7]; /* on a cache line of its own: arriving does not disturb those who wait */
+    int64_t unused[7]; /* so that those who wait for `round` read another cache line */
     int64_t round;
 } rz_barrier;
 
@@ -58,7 +58,7 @@ static inline void rz_barrier_wait(rz_barrier *barrier, int threads) {
     }
 }
 
-/* The number of the next task, counted from 0; no two threads get the same. */
+/* The number of the next task, from 0 on. No two threads get the same one. */
 static inline int64_t rz_next_task(int64_t *next) { return RZ_ADD_(next, 1); }
 
 #endif

@@ -1,4 +1,4 @@
-/* One float of a checkpoint, whatever it is stored as, as float32; exact. Portable C. */
+/* A float of a checkpoint (float32, bfloat16 or float16) as float32, exactly. Portable C. */
 #ifndef RZ_WIDEN_H
 #define RZ_WIDEN_H
 

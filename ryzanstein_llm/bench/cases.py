@@ -134,12 +134,12 @@ class FirstToken:
     def __init__(self) -> None:
         self.unread = False
 
-    def heard(self, token: int) -> bool:
+    def add_token(self, token: int) -> bool:
         """See `engine.sequence.Listener`."""
         self.unread = True
         return False
 
-    def replay(self, tokens: list[int]) -> bool:
+    def replace_tokens(self, tokens: list[int]) -> bool:
         """See `engine.sequence.Listener`."""
         return False
 

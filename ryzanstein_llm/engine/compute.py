@@ -160,7 +160,7 @@ class Compute:
                 return work()
             except BaseException:
                 cache.length = before  # before any call, because a second Ctrl-C may come with one
-                cache.shorten(before)
+                cache.forget_from(before)
                 raise
 
     def _append(self, cache: KVCache, ids: Sequence[int], cancel: CancelFlag) -> list[Float32]:

@@ -174,15 +174,15 @@ class Engine(Compute):
         for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival):
             if sequence.cancelled:
                 sequence.end_cancelled()
-            elif sequence.doubtful:
+            elif sequence.choice_unfinished:
                 sequence.recover()
             if sequence.ended:
                 sequence.gate.open()
             else:
                 members.append(sequence)
         for sequence in members:
-            if not (sequence.begun and sequence.cache.counted):
-                self.store.begin(sequence)
+            if not (sequence.admitted and sequence.cache.counted):
+                self.store.admit(sequence)
         return self._share_pass(members)
 
     def _share_pass(
@@ -194,10 +194,10 @@ class Engine(Compute):
             shares, without_room = [], []
             rows = self._scheduler.plan([sequence.need for sequence in members])
             for sequence, count in zip(members, rows, strict=True):
-                # not `begun`: its cache was given to a sequence that came before
+                # not `admitted`: its blocks were taken for a sequence that came before
                 if (
                     count
-                    and sequence.begun
+                    and sequence.admitted
                     and self.store.make_room(sequence, count, [*others, *members])
                 ):
                     shares.append((sequence, count))
@@ -255,11 +255,11 @@ class Engine(Compute):
             sequence
             for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival)
             if sequence not in outer
-            and not (sequence.ended or sequence.new_tokens or sequence.doubtful)
+            and not (sequence.ended or sequence.new_tokens or sequence.choice_unfinished)
         ]
         for sequence in newcomers:
-            if not sequence.begun:
-                self.store.begin(sequence)
+            if not sequence.admitted:
+                self.store.admit(sequence)
         newcomers = [each for each in newcomers if each.need.rows <= SHARED_ROWS]
         shares = [
             (sequence, rows)

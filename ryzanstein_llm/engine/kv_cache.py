@@ -84,16 +84,16 @@ class KVCache:
         if not self.counted:
             raise ClosedError("the cache was dropped, and a finaliser cannot use it any more")
         last = self.length // BLOCK_POSITIONS
-        begun = self.length % BLOCK_POSITIONS > 0 and positions > self.length
+        partly_filled = self.length % BLOCK_POSITIONS > 0 and positions > self.length
         if len(self.blocks) * BLOCK_POSITIONS >= positions and not (
-            begun and self.blocks[last].shared
+            partly_filled and self.blocks[last].shared
         ):
             return
         blocks = list(self.blocks)
         taken = self.taken = list[Block]()
         replaced: Block | None = None
         try:
-            if begun and blocks[last].shared:
+            if partly_filled and blocks[last].shared:
                 taken.append(self.pool.copy(blocks[last]))
                 replaced, blocks[last] = blocks[last], taken[-1]
             while len(blocks) * BLOCK_POSITIONS < positions:
@@ -121,15 +121,16 @@ class KVCache:
             If a pass is using the cache.
         """
         with self.claim():
-            self.shorten(check_int("length", length, 0, self.length))
+            self.forget_from(check_int("length", length, 0, self.length))
 
-    def shorten(self, length: int) -> None:
-        """`truncate` for a thread that has claimed the cache, but does not have the turn. The pool
-        finds that the blocks are free when it needs them."""
+    def forget_from(self, length: int) -> None:
+        """Forget all positions from `length` on. For a thread that has claimed the cache, but does
+        not have the turn: the pool finds the free blocks when it needs them."""
         self._drop(length)
 
-    def cut(self, length: int) -> None:
-        """`shorten` for the thread that has the turn. Gives the blocks back to the pool."""
+    def free_from(self, length: int) -> None:
+        """Forget all positions from `length` on, and give their blocks back to the pool. For the
+        thread that has the turn."""
         for block in self._drop(length):
             self.pool.give_back(block)
 

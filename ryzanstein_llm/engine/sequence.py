@@ -18,7 +18,7 @@ __all__ = ["Listener", "Sequence"]
 
 
 class Listener(Protocol):
-    """Hears each token, in the thread that computed it.
+    """Is told each token, in the thread that computed it.
 
     Attributes
     ----------
@@ -29,13 +29,12 @@ class Listener(Protocol):
     @property
     def unread(self) -> bool: ...
 
-    def heard(self, token: int) -> bool:
-        """A token was chosen. Returns whether the sequence ends with it."""
+    def add_token(self, token: int) -> bool:
+        """Take the token that was chosen. Returns whether the sequence ends with it."""
         ...
 
-    def replay(self, tokens: list[int]) -> bool:
-        """Forget all tokens, and hear these instead. Returns whether the sequence ends with the
-        last one."""
+    def replace_tokens(self, tokens: list[int]) -> bool:
+        """Replace all tokens by these. Returns whether the sequence ends with the last one."""
         ...
 
 
@@ -66,12 +65,14 @@ class Sequence:
         Why it ended: "eos", "stop" (the listener said so), "length" or "cancelled"; None before.
     error : Exception or None
         The error that ended it.
-    begun : bool
-        Whether its cache was filled with the blocks that are kept for its beginning.
+    admitted : bool
+        Whether the store gave its cache the blocks that are kept for its beginning. False again
+        after the store took the blocks.
     cancelled : bool
         Whether it was asked to end.
-    doubtful : bool
-        Whether a thread is in `query` or `choose` now, or was interrupted there.
+    choice_unfinished : bool
+        Whether a thread is in `query` or `choose` now, or was interrupted there: then sampler and
+        listener may not agree with `tokens`, and `recover` must come first.
     gate : Gate
         The gate of the thread that waits for it.
     keep : bool
@@ -97,7 +98,7 @@ class Sequence:
         self.finish_reason: str | None = None if max_tokens > 0 else "length"
         self.error: Exception | None = None
         self.timings = Timings()
-        self.begun = self.doubtful = False
+        self.admitted = self.choice_unfinished = False
         self._end = len(tokens) + max_tokens
         self._eos_ids, self._listener = eos_ids, listener
         self._started: float | None = None
@@ -137,9 +138,9 @@ class Sequence:
     def query(self) -> HeadQuery:
         """The logits that the choice of its next token needs."""
         with self._lock:
-            self.doubtful = True
+            self.choice_unfinished = True
             query = self._sampler.query(self.tokens, self.prompt_tokens)
-            self.doubtful = False
+            self.choice_unfinished = False
             return query
 
     def choose(self, candidates: Candidates) -> None:
@@ -148,16 +149,16 @@ class Sequence:
         with self._lock:
             if self._closed:
                 return
-            self.doubtful = True
+            self.choice_unfinished = True
             token = self._sampler.choose(candidates, self.new_tokens)
             self._stop_clock()
             if token in self._eos_ids:
                 self.finish_reason = "eos"
             else:
-                # before it is heard: text must not be read whose token is not there
+                # before the listener: a reader of its text must find the token here
                 self.tokens.append(token)
-                self._end_if(self._listener is not None and self._listener.heard(token))
-            self.doubtful = False
+                self._end_if(self._listener is not None and self._listener.add_token(token))
+            self.choice_unfinished = False
 
     def recover(self) -> None:
         """After a thread was interrupted in `query` or `choose`: give sampler and listener all
@@ -168,9 +169,9 @@ class Sequence:
 
     def close(self) -> None:
         """Take no more tokens, from any thread. Waits for a token that is being taken. After that,
-        the listener has heard all tokens."""
+        the listener has been told all tokens."""
         with self._lock:
-            if self.doubtful:
+            if self.choice_unfinished:
                 self._recover()
             self._closed = True
             self._listener = None  # which has this sequence: no cycle stays
@@ -179,8 +180,8 @@ class Sequence:
         self._sampler.forget()
         ended = False
         if self._listener is not None:
-            ended = self._listener.replay(self.tokens[self.prompt_tokens :])
-        self.doubtful = False
+            ended = self._listener.replace_tokens(self.tokens[self.prompt_tokens :])
+        self.choice_unfinished = False
         self._end_if(ended)
 
     def _end_if(self, stop: bool) -> None:
@@ -193,7 +194,7 @@ class Sequence:
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
-        self.error, self.doubtful = error, False
+        self.error, self.choice_unfinished = error, False
 
     def end_cancelled(self) -> None:
         """End now, because it was cancelled."""

@@ -34,7 +34,7 @@ class Store:
         self.pool = BlockPool(layout, budget)
         self._prefixes = PrefixIndex(self.pool)
         self._left: deque[Sequence] = deque()  # nobody waits for them any more
-        self._begun: dict[int, weakref.ref[Sequence]] = {}  # by arrival; some may have been dropped
+        self._admitted: dict[int, weakref.ref[Sequence]] = {}  # by arrival; some may be gone
 
     @property
     def capacity(self) -> int:
@@ -51,9 +51,9 @@ class Store:
         blocks = -(-positions // BLOCK_POSITIONS)
         return CacheBudgetError(blocks * self.layout.block_bytes, self.pool.budget)
 
-    def begin(self, sequence: Sequence) -> None:
+    def admit(self, sequence: Sequence) -> None:
         """Give a sequence the blocks that are kept for its beginning."""
-        self._begun[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
+        self._admitted[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
         if sequence.cache.pool is not self.pool or not sequence.cache.counted:
             sequence.cache = self.new_cache()  # after a fork, or in a finaliser
         try:
@@ -62,7 +62,7 @@ class Store:
             found = sequence.cache.length
         if not sequence.new_tokens:
             sequence.reused_tokens = found
-        sequence.begun = True
+        sequence.admitted = True
 
     def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
         """Make room for more rows of a sequence. Returns whether there is room. Sequences that
@@ -75,7 +75,7 @@ class Store:
             All sequences that somebody waits for, in the order in which they came.
         """
         cache = sequence.cache
-        cache.cut(min(cache.length, len(sequence.tokens) - 1))
+        cache.free_from(min(cache.length, len(sequence.tokens) - 1))
         while True:
             try:
                 cache.reserve(cache.length + rows)
@@ -150,7 +150,7 @@ class Store:
     def abandon(self) -> None:
         """All sequences begin again, in another store."""
         for sequence in self._alive():
-            sequence.begun = False
+            sequence.admitted = False
 
     def _take_from_idle(self, waiting: Collection[Sequence]) -> bool:
         """Take the blocks of a sequence that nobody waits for. Returns whether there was one."""
@@ -168,16 +168,16 @@ class Store:
 
     def _alive(self) -> list[Sequence]:
         """Sequences that may have blocks."""
-        found = [(arrival, reference()) for arrival, reference in list(self._begun.items())]
+        found = [(arrival, reference()) for arrival, reference in list(self._admitted.items())]
         for arrival, sequence in found:
             if sequence is None:
-                self._begun.pop(arrival, None)
+                self._admitted.pop(arrival, None)
         return [sequence for _, sequence in found if sequence is not None]
 
     def _empty(self, sequence: Sequence) -> None:
         if sequence.cache.counted:
-            sequence.cache.cut(0)
+            sequence.cache.free_from(0)
         else:
             sequence.cache = self.new_cache()
-        sequence.begun = False
-        self._begun.pop(sequence.arrival, None)
+        sequence.admitted = False
+        self._admitted.pop(sequence.arrival, None)

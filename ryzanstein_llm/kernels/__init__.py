@@ -1,10 +1,10 @@
 """The compiled part: argument checks, OpenMP, and the dispatch to kernels in include/.
 
-libgomp decides when it is loaded how long a waiting thread spins before it sleeps: 300,000
-rounds, some milliseconds. A token has hundreds of joins, so one other busy process on the
-machine makes each of them wait for the scheduler (measured on two cores: 2,884 ms a token
-instead of 24). With 1,000 rounds a token takes 52 ms then, and as long as before on a quiet
-machine. So libgomp is loaded here with that setting, unless the user has set another.
+A waiting thread of libgomp spins for 300,000 rounds (some milliseconds) before it sleeps. A token
+has hundreds of joins, so one other busy process on the machine makes each of them wait for the
+scheduler: on two cores, a token took 2,884 ms instead of 24. With 1,000 rounds it takes 52 ms, and
+24 ms on a quiet machine. libgomp reads the number once, when it is loaded, so it is loaded here
+with 1,000 rounds unless the user has set another number.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def _load_openmp() -> None:
 
 def _compiled() -> bool:
     """Whether this directory has kernels compiled for this Python. A clone may have none, and
-    Python started in a clone finds the clone before an installed package."""
+    Python started in a clone imports the clone, not an installed package."""
     stem = os.path.join(os.path.dirname(__file__), "threads")
     return any(os.path.exists(stem + suffix) for suffix in EXTENSION_SUFFIXES)
 
 
 if not _compiled():
     raise ImportError(
-        f"{os.path.dirname(__file__)} has sources, but no kernels compiled for this Python: start "
+        f"{os.path.dirname(__file__)} has sources, but no kernels compiled for this Python; start "
         "Python in another directory to use an installed package, or run `pip install -e .` here"
     )
 _load_openmp()

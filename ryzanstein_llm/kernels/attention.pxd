@@ -6,17 +6,18 @@ cdef enum:
     MAX_SEQUENCES = 256
 
 cdef struct Segment:
-    int64_t row          # first row of the sequence in this call
+    # the new rows of one sequence
+    int64_t row            # the first one, in this call
     int64_t rows
-    int64_t position     # position of its first row
-    const uint64_t *table  # addresses of its cache blocks
+    int64_t position       # of the first row, in the sequence
+    const uint64_t *table  # addresses of the cache blocks
+    int64_t blocks         # number of cache blocks up to the last row
+    bint split             # whether each cache block is a task of its own
     int64_t first_task
-    int64_t first_partial  # split segments only
-    int64_t blocks
-    bint split
+    int64_t first_partial  # only if split
 
 
-cdef struct Job:
+cdef struct AttentionJob:
     float *qkv
     int64_t qkv_stride
     float *out
@@ -28,28 +29,28 @@ cdef struct Job:
     const float *k_norm    # likewise of each key head
     float eps              # of these norms
     bint rotate_first      # whether RoPE comes before them
-    int64_t window         # the last positions that a token sees; 0: all
+    int64_t window         # how many of the last positions a token sees; 0: all
     int kind
     int64_t element_size
     int64_t layer_offset   # where the layer begins in a block, in bytes
-    int64_t v_offset       # counted from there
+    int64_t v_offset       # these three count from the beginning of the layer
     int64_t k_scale_offset
     int64_t v_scale_offset
-    const float *cosines   # (table rows, head_dim / 2), row = position
+    const float *cosines   # (positions, head_dim / 2)
     const float *sines
-    int count
-    Segment *segments      # (count,), owned by the caller
+    int count              # number of segments
+    Segment *segments      # memory of the caller
     int64_t tokens_per_tile
-    float *partials
+    float *partials        # results of split segments, one for each block; see partial_floats
     int64_t rows
     int64_t attend_tasks
     int64_t n_partials
-    int64_t work
+    int64_t work           # in int8 multiply-adds that take as long
 
-cdef int read_attention(Job *job, Segment *kept, float[:, ::1] qkv, segments, layout, int64_t heads, rotary,
-                        float scale, float[:, ::1] out) except -1
-cdef int64_t attention_scratch_bytes(const Job *job) noexcept nogil
-cdef int64_t partial_floats(const Job *job) noexcept nogil
-cdef int use_layer(Job *job, layout, int layer) except -1
-cdef int use_rotary(Job *job, rotary) except -1
-cdef void attention_steps(const Job *job, Step *steps) noexcept nogil
+cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:, ::1] qkv, segments, layout,
+                            int64_t heads, rotary, float scale, float[:, ::1] out) except -1
+cdef int64_t attention_scratch_bytes(const AttentionJob *job) noexcept nogil
+cdef int64_t partial_floats(const AttentionJob *job) noexcept nogil
+cdef int use_layer(AttentionJob *job, layout, int layer) except -1
+cdef int use_rotary(AttentionJob *job, rotary) except -1
+cdef void attention_steps(const AttentionJob *job, Step *steps) noexcept nogil

@@ -19,5 +19,5 @@ def rope_append_attend(
     rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
     scale: float,
     out: NDArray[np.float32],
-    space: Workspace,
+    workspace: Workspace,
 ) -> None: ...

@@ -1,4 +1,4 @@
-# The C interface of the kernels, declared once; other modules cimport it from here.
+# The C interface of the kernels. It is declared once, here, and other modules cimport it.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "ryzanstein/kernels.h" nogil:

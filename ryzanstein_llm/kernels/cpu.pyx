@@ -3,7 +3,7 @@
 
 `RYZANSTEIN_ISA` (`scalar`, `avx2`, `avxvnni`, `avx512vnni`) forces a tier when this module is
 imported. Without it, the best tier that the CPU and the operating system offer is used.
-`RYZANSTEIN_PREFETCH` (`1`, `0`) says whether kernels prefetch; the default is 1.
+`RYZANSTEIN_PREFETCH` (`1` or `0`, by default `1`) says whether kernels prefetch memory.
 """
 import os
 
@@ -59,12 +59,12 @@ def current_tier():
 def use_tier(name):
     """Use one tier for all models of the process, from the next compute call on.
 
-    This changes the speed and no results. Do not call it while a model computes.
+    Results stay the same, only the speed changes. Do not call it while a model computes.
 
     Raises
     ------
     UnsupportedIsaError
-        If there is no tier of this name, or this build or this CPU lacks it.
+        If no tier has this name, this build does not contain it, or this CPU cannot run it.
     """
     global _current
     for i in range(rz_tier_count()):
@@ -72,21 +72,21 @@ def use_tier(name):
             continue
         if not rz_tier_compiled(i):
             raise UnsupportedIsaError(
-                f"tier {name!r} is not in this build, which has {', '.join(compiled_tiers())}")
+                f"this build does not contain tier {name!r}; it contains {', '.join(compiled_tiers())}")
         if not rz_tier_supported(i):
             raise UnsupportedIsaError(
                 f"this CPU cannot run tier {name!r}; it can run {', '.join(available_tiers())}")
         _current = rz_tier_kernels(i)
         return
     names = ", ".join(rz_tier_name(i).decode() for i in range(rz_tier_count()))
-    raise UnsupportedIsaError(f"unknown instruction-set tier {name!r}; there are {names}")
+    raise UnsupportedIsaError(f"unknown instruction-set tier {name!r}; the known tiers are {names}")
 
 
 def use_prefetch(bint on):
     """Say whether kernels prefetch memory, as `RYZANSTEIN_PREFETCH` does at import.
 
-    This changes no results. Switch it off to measure its effect. Do not call it while a model
-    computes."""
+    Results stay the same. Switch it off to measure what prefetching brings. Do not call it while a
+    model computes."""
     global rz_prefetch_mask
     rz_prefetch_mask = -1 if on else 0
 
@@ -108,5 +108,5 @@ forced_tier = _forced or None
 
 _prefetch = os.environ.get("RYZANSTEIN_PREFETCH", "").strip()
 if _prefetch not in ("", "0", "1"):
-    raise InvalidParameterError(f"RYZANSTEIN_PREFETCH={_prefetch}: 0 or 1")
+    raise InvalidParameterError(f"RYZANSTEIN_PREFETCH={_prefetch}: the value must be 0 or 1")
 use_prefetch(_prefetch != "0")

@@ -19,5 +19,5 @@ def decoder_layers(
     qkv: NDArray[np.float32],
     attended: NDArray[np.float32],
     gated: NDArray[np.float32],
-    space: Workspace,
+    workspace: Workspace,
 ) -> None: ...

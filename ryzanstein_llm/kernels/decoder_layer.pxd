@@ -13,7 +13,7 @@ cdef enum:
     PROJECTION_COUNT
 
 cdef struct Parts:
-    # the optional parts of a layer, as addresses: looked up only once, because each token runs through all layers
+    # The optional parts of a layer: their addresses, taken once and not again for each token.
     Norm input_norm
     Norm attention_sub_norm
     Norm post_attention_norm

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The weights of one decoder layer, put together from parts that a model may have or not."""
 from libc.stdint cimport int64_t
-from ryzanstein_llm.kernels.linear cimport TernaryMatrix, read_norm
+from ryzanstein_llm.kernels.linear cimport TernaryMatrix, describe_norm
 
 from ryzanstein_llm.kernels import linear
 
@@ -63,31 +63,31 @@ cdef class DecoderLayer:
         hidden = q.columns
         if not (k.columns == v.columns == o.rows == gate.columns == up.columns == down.rows == hidden
                 and k.rows == v.rows and o.columns == q.rows and gate.rows == up.rows == down.columns):
-            raise ValueError(f"{self.matrices} do not make a layer")
+            raise ValueError(f"the shapes of {self.matrices} do not fit together as a layer")
         if rotary < 0 or window < 0:
-            raise ValueError(f"rotary table {rotary}, window {window}")
+            raise ValueError(f"rotary ({rotary}) and window ({window}) must be at least 0")
         for name in [*self.projection_norms, *self.biases]:
             if name not in PROJECTIONS:
-                raise ValueError(f"{name!r} is none of the projections {PROJECTIONS}")
-        read_norm(&self.parts.input_norm, input_norm, hidden)
-        read_norm(&self.parts.attention_sub_norm, attention_sub_norm, o.columns)
-        read_norm(&self.parts.post_attention_norm, post_attention_norm, hidden)
-        read_norm(&self.parts.ffn_sub_norm, ffn_sub_norm, down.columns)
-        read_norm(&self.parts.attention_output_norm, attention_output_norm, hidden)
-        read_norm(&self.parts.ffn_output_norm, ffn_output_norm, hidden)
+                raise ValueError(f"{name!r} is not one of the projections {PROJECTIONS}")
+        describe_norm(&self.parts.input_norm, input_norm, hidden)
+        describe_norm(&self.parts.attention_sub_norm, attention_sub_norm, o.columns)
+        describe_norm(&self.parts.post_attention_norm, post_attention_norm, hidden)
+        describe_norm(&self.parts.ffn_sub_norm, ffn_sub_norm, down.columns)
+        describe_norm(&self.parts.attention_output_norm, attention_output_norm, hidden)
+        describe_norm(&self.parts.ffn_output_norm, ffn_output_norm, hidden)
         self.head_dim = 0
         for norm in (q_norm, k_norm):
             if norm is not None:
                 if self.head_dim not in (0, len(norm)):
-                    raise ValueError(f"q_norm has {self.head_dim} weights, k_norm {len(norm)}")
+                    raise ValueError(f"q_norm has {self.head_dim} weights, k_norm has {len(norm)}")
                 self.head_dim = len(norm)
-        read_norm(&self.parts.q_norm, q_norm, self.head_dim)
-        read_norm(&self.parts.k_norm, k_norm, self.head_dim)
+        describe_norm(&self.parts.q_norm, q_norm, self.head_dim)
+        describe_norm(&self.parts.k_norm, k_norm, self.head_dim)
         for i, matrix in enumerate(self.matrices):
-            read_norm(&self.parts.projection_norms[i], self.projection_norms.get(PROJECTIONS[i]), matrix.columns)
-            read_norm(&self.parts.biases[i], self.biases.get(PROJECTIONS[i]), matrix.rows)
+            describe_norm(&self.parts.projection_norms[i], self.projection_norms.get(PROJECTIONS[i]), matrix.columns)
+            describe_norm(&self.parts.biases[i], self.biases.get(PROJECTIONS[i]), matrix.rows)
 
     @property
     def matrices(self):
-        """All seven projections."""
+        """The seven projections: q, k, v, o, gate, up, down."""
         return [self.q, self.k, self.v, self.o, self.gate, self.up, self.down]

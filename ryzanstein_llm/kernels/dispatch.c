@@ -1,7 +1,7 @@
-/* Policy: which tiers exist, what each needs, which is preferred.
+/* Which tiers exist, what each of them needs, and which is preferred.
  *
- * Tiers are not a chain: Zen 4 has avx512vnni without avxvnni, Alder Lake the
- * reverse. Each is tested alone; the list is in order of preference.
+ * No tier follows from another: Zen 4 has avx512vnni without avxvnni, Alder Lake has avxvnni
+ * without avx512vnni. So each is checked separately. The list is in order of preference.
  */
 #include "ryzanstein/build.h"
 #include "ryzanstein/cpu_features.h"

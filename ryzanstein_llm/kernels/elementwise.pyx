@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Single kernels on NumPy arrays, for sampling, model families and tests.
 
-They run on one thread, for arrays of one token. Bits do not depend on the tier.
+They run on one thread, on arrays of one token. The bits are equal in all tiers.
 """
 import numpy as np
 
@@ -16,10 +16,10 @@ cdef extern from "ryzanstein/rotary_table.h" nogil:
 
 
 def rms_norm(const float[::1] x, weight, float eps):
-    """x / sqrt(mean(x^2) + eps) * weight: float32 (n,). `weight` float32 (n,) or None."""
+    """x / sqrt(mean(x^2) + eps) * weight: float32 (n,). `weight` is float32 (n,) or None."""
     cdef const float[::1] weights = weight if weight is not None else x
     if weights.shape[0] != x.shape[0]:
-        raise ValueError(f"{weights.shape[0]} weights for {x.shape[0]} values")
+        raise ValueError(f"{weights.shape[0]} weights do not fit {x.shape[0]} values")
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] out = result
     cdef unsigned int mode = rz_float_mode_enter()
@@ -29,11 +29,12 @@ def rms_norm(const float[::1] x, weight, float eps):
 
 
 def layer_norm(const float[::1] x, weight, bias, float eps):
-    """(x - mean) / sqrt(variance + eps) * weight + bias: float32 (n,); weight, bias may be None."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias: float32 (n,). `weight` and `bias` are float32 (n,)
+    or None."""
     cdef const float[::1] weights = weight if weight is not None else x
     cdef const float[::1] biases = bias if bias is not None else x
     if weights.shape[0] != x.shape[0] or biases.shape[0] != x.shape[0]:
-        raise ValueError(f"{weights.shape[0]} weights, {biases.shape[0]} biases for {x.shape[0]} values")
+        raise ValueError(f"{weights.shape[0]} weights and {biases.shape[0]} biases do not fit {x.shape[0]} values")
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] out = result
     cdef unsigned int mode = rz_float_mode_enter()
@@ -44,7 +45,7 @@ def layer_norm(const float[::1] x, weight, bias, float eps):
 
 
 def quantize(const float[::1] x):
-    """int8 activations of one token (BitNet b1.58): (codes int8 (n,), scale, sum of codes).
+    """int8 activations of one token (BitNet b1.58): (codes, scale, sum of codes). The codes are int8 (n,).
 
     m = max(max|x|, 1e-5); codes = round_half_even(x * (127 / m)); scale = m / 127.
     """
@@ -63,7 +64,7 @@ def activate(name, const float[::1] x, up=None):
     cdef int code = ACTIVATIONS[name]
     cdef const float[::1] factors = up if up is not None else x
     if factors.shape[0] != x.shape[0]:
-        raise ValueError(f"{factors.shape[0]} factors for {x.shape[0]} values")
+        raise ValueError(f"{factors.shape[0]} values of `up` do not fit {x.shape[0]} values of x")
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] out = result
     cdef unsigned int mode = rz_float_mode_enter()
@@ -76,7 +77,7 @@ def activate(name, const float[::1] x, up=None):
 
 
 def exp(const float[::1] x):
-    """e^x: float32 (n,); 0 for x below -87.33654, 2.4e38 for x above 88.37626."""
+    """e^x: float32 (n,). It is 0 for x below -87.33654 and 2.4e38 for x above 88.37626."""
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] out = result
     cdef unsigned int mode = rz_float_mode_enter()
@@ -86,7 +87,7 @@ def exp(const float[::1] x):
 
 
 def softmax_weights(const float[::1] x):
-    """(exp(x - max(x)) as float32 (n,), their sum): a softmax before its division."""
+    """(exp(x - max(x)), the sum of these): a softmax before the division. The weights are float32 (n,)."""
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] out = result
     cdef unsigned int mode = rz_float_mode_enter()
@@ -96,9 +97,9 @@ def softmax_weights(const float[::1] x):
 
 
 def rope(const float[:, ::1] x, const float[::1] cosine, const float[::1] sine):
-    """A rotated copy of heads: float32 (heads, head_dim). cosine and sine are (head_dim // 2,)."""
+    """A rotated copy of heads, float32 (heads, head_dim), by RoPE. cosine and sine are (head_dim // 2,)."""
     if x.shape[1] % 2 or cosine.shape[0] != x.shape[1] // 2 or sine.shape[0] != cosine.shape[0]:
-        raise ValueError(f"{cosine.shape[0]} cosines for heads of {x.shape[1]}")
+        raise ValueError(f"{cosine.shape[0]} cosines and {sine.shape[0]} sines do not fit heads of {x.shape[1]}")
     result = np.array(x, np.float32)
     cdef float[:, ::1] out = result
     cdef unsigned int mode = rz_float_mode_enter()
@@ -108,7 +109,7 @@ def rope(const float[:, ::1] x, const float[::1] cosine, const float[::1] sine):
 
 
 def cumulative_sum(const float[::1] x):
-    """Running sums in double, strictly in order: float64 (n,)."""
+    """Running sums, added in double and in order: float64 (n,)."""
     result = np.empty(x.shape[0], np.float64)
     cdef double[::1] out = result
     cdef double total = 0
@@ -122,7 +123,7 @@ def cumulative_sum(const float[::1] x):
 
 
 def log(const double[::1] x):
-    """Natural logarithms of positive doubles, in the library's own fixed steps: float64 (n,)."""
+    """Natural logarithms of positive doubles, without libm: float64 (n,)."""
     result = np.empty(x.shape[0], np.float64)
     cdef double[::1] out = result
     cdef int64_t i
@@ -142,7 +143,19 @@ def power(double base, double exponent):
 
 
 def negative_log_likelihood(const float[:, ::1] logits, const int64_t[::1] targets):
-    """-log softmax(logits[i])[targets[i]] in nats: float64 (n,). Targets must be in range."""
+    """-log softmax(logits[i])[targets[i]] in nats: float64 (n,).
+
+    Parameters
+    ----------
+    logits : float32 (n, vocabulary)
+    targets : int64 (n,)
+        Tokens from 0 to the size of the vocabulary - 1.
+
+    Raises
+    ------
+    ValueError
+        If there are not n targets, or one is out of range.
+    """
     cdef int64_t n = logits.shape[0], vocab = logits.shape[1], i
     result = np.empty(n, np.float64)
     weights = np.empty(vocab, np.float32)
@@ -151,10 +164,10 @@ def negative_log_likelihood(const float[:, ::1] logits, const int64_t[::1] targe
     cdef float most, total
     cdef int64_t j
     if targets.shape[0] != n:
-        raise ValueError(f"{targets.shape[0]} targets for {n} rows of logits")
+        raise ValueError(f"{targets.shape[0]} targets do not fit {n} rows of logits")
     for i in range(n):
         if not 0 <= targets[i] < vocab:
-            raise ValueError(f"target {targets[i]} of {vocab} logits")
+            raise ValueError(f"target {targets[i]} is not one of 0 to {vocab - 1}")
     cdef unsigned int mode = rz_float_mode_enter()
     for i in range(n):
         total = kernels().softmax_weights(&logits[i, 0], vocab, &scratch[0])
@@ -168,7 +181,7 @@ def negative_log_likelihood(const float[:, ::1] logits, const int64_t[::1] targe
 
 
 def inverse_square_root(float x):
-    """1 / sqrt(x) in float32 steps. Does not depend on the rounding mode of the caller."""
+    """1 / sqrt(x) in float32 steps. The caller's rounding mode does not matter."""
     cdef unsigned int mode = rz_float_mode_enter()
     result = np.float32(1) / np.sqrt(np.float32(x))
     rz_float_mode_leave(mode)
@@ -176,7 +189,7 @@ def inverse_square_root(float x):
 
 
 def reciprocal(float x):
-    """1 / x in float32; infinite for 0. Does not depend on the rounding mode of the caller."""
+    """1 / x in float32, infinite for 0. The caller's rounding mode does not matter."""
     cdef unsigned int mode = rz_float_mode_enter()
     cdef float result = <float>1.0 / x
     rz_float_mode_leave(mode)
@@ -184,8 +197,8 @@ def reciprocal(float x):
 
 
 def enter_float_mode():
-    """Sets the default floating-point environment in this thread, for operations of NumPy. Returns the
-    environment of the caller, for `leave_float_mode`."""
+    """Sets the default floating-point environment in this thread, so that NumPy runs in it. Returns the
+    caller's environment, which `leave_float_mode` restores."""
     return rz_float_mode_enter()
 
 

@@ -9,10 +9,6 @@ from .workspace import Workspace
 MAX_SCREEN_COLUMNS: int
 SCREEN_LAYOUT_VERSION: int
 
-def check_packed(
-    blocks: NDArray[np.uint8], stats: NDArray[np.float32], rows: int, columns: int
-) -> None: ...
-
 class ScreenedHead:
     def __init__(
         self,
@@ -34,13 +30,13 @@ class ScreenedHead:
     def finite(self) -> bool: ...
     @property
     def nbytes(self) -> int: ...
-    def bounds(self, space: Workspace) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def bounds(self, workspace: Workspace) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
     def likeliest(
         self,
         hidden: NDArray[np.float32],
         norm: NDArray[np.float32] | None,
         eps: float,
-        space: Workspace,
+        workspace: Workspace,
         count: int | Sequence[int] = 1,
         margin: float | Sequence[float] = 0.0,
         also: Sequence[NDArray[np.int64] | None] | None = None,

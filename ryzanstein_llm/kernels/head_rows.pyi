@@ -13,7 +13,7 @@ def row_logits(
     weights: NDArray[Any],
     kind: str,
     ids: Sequence[NDArray[np.int64]],
-    space: Workspace,
+    workspace: Workspace,
 ) -> list[NDArray[np.float32]]: ...
 def rows_by_token(
     ids: Sequence[NDArray[np.int64] | None] | None, n: int

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The limits of the machine, measured with the tier in use, for comparison in benchmarks."""
+"""How fast this machine reads memory and multiplies, with the tier in use: the yardstick of benchmarks."""
 import time
 
 from cython.parallel cimport parallel, prange
@@ -8,18 +8,30 @@ from ryzanstein_llm.kernels.cpu cimport kernels, rz_kernels
 from ryzanstein_llm.kernels.threads cimport team_size
 
 cdef enum:
-    SLICE = 1 << 20  # bytes that a thread reads before it takes the next slice
+    SLICE = 1 << 20  # bytes that a thread reads at a time
 
 
 def read_seconds(const uint8_t[::1] memory, int n_threads):
-    """Seconds that `n_threads` threads take to read an array once, in order. Its size is a multiple of 1 MiB."""
+    """Seconds that `n_threads` threads take to read an array once, in order.
+
+    Parameters
+    ----------
+    memory : uint8 array, 64-byte aligned, of a multiple of 1 MiB
+    n_threads : int
+
+    Raises
+    ------
+    ValueError
+        If the array is empty, has another size, or is not aligned.
+    """
     cdef const rz_kernels *kernel = kernels()
     cdef int64_t slices = memory.shape[0] // SLICE, i
     cdef int threads = team_size(n_threads)
     cdef uint64_t total = 0
     cdef const uint8_t *start
     if memory.shape[0] == 0 or memory.shape[0] % SLICE or <size_t>&memory[0] % 64:
-        raise ValueError(f"{memory.shape[0]} bytes: not a multiple of {SLICE}, or not 64-byte aligned")
+        raise ValueError(f"an array of {memory.shape[0]} bytes is empty, not a multiple of {SLICE} bytes, or not "
+                         "64-byte aligned")
     start = &memory[0]
     begin = time.perf_counter()
     with nogil, parallel(num_threads=threads):
@@ -32,7 +44,8 @@ def read_seconds(const uint8_t[::1] memory, int n_threads):
 
 
 def multiply_seconds(int64_t rounds, int n_threads):
-    """(seconds, int8 multiply-adds) of `rounds` rounds on each of `n_threads` threads."""
+    """Run `rounds` rounds of multiply-adds of int8 on each of `n_threads` threads. Returns (seconds, number of
+    multiply-adds)."""
     cdef const rz_kernels *kernel = kernels()
     cdef int threads = team_size(n_threads)
     cdef int64_t _i, total = 0

@@ -5,7 +5,7 @@ from ryzanstein_llm.kernels.workspace cimport Workspace
 
 cdef enum:
     MAX_MATRICES = 8
-    PANEL_ROWS = 64  # RZ_PANEL_TILES * RZ_TILE_ROWS: rows in a task
+    PANEL_ROWS = 64  # rows in a task: RZ_PANEL_TILES * RZ_TILE_ROWS
 
 cdef class TernaryMatrix:
     cdef rz_ternary matrix
@@ -15,18 +15,18 @@ cdef struct Norm:
     const float *weights  # (columns,); NULL: no norm
 
 cdef struct Input:
-    # float activations (n, columns) that a step normalises and quantises
+    # Float activations (n, columns), which a step normalises and quantises.
     const float *x
     int64_t n
     int64_t columns
     const float *norm  # NULL: no norm
-    const float *second_norm  # after it, if the projection has one of its own; NULL: none
+    const float *second_norm  # of one projection alone, after the other one; NULL: none
     float eps
-    bint looked_up  # whether a matrix needs tables of it
-    rz_activations quantized  # valid once the workspace is reserved
+    bint needs_tables  # whether the product with one of the matrices reads tables of its sums
+    rz_activations quantized  # in the workspace; set after `reserve`
 
 cdef struct Projections:
-    # matrices that share a quantised input
+    # Products of several matrices with one quantised input.
     Input *input
     int count
     const rz_ternary *matrices[MAX_MATRICES]
@@ -37,23 +37,23 @@ cdef struct Projections:
     rz_output_mode store
 
 cdef struct Gated:
-    # activation(gate) * up
+    # activation(gate) * up, of one quantised input.
     const Input *input
     const rz_ternary *gate
     const rz_ternary *up
     float *out
     int activation
 
-cdef int read_norm(Norm *norm, weights, int64_t columns) except -1
+cdef int describe_norm(Norm *norm, weights, int64_t columns) except -1
 cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, Norm norm, float eps) noexcept nogil
-cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1
+cdef int describe_input(Input *source, const float[:, ::1] x, norm, float eps) except -1
 cdef int64_t scratch_bytes(const Input *source) noexcept nogil
 cdef Step quantize_step(const Input *source) noexcept nogil
 cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t out_stride) except -1
 cdef Step project_step(const Projections *job) noexcept nogil
 cdef int64_t project_work(const Projections *job) noexcept nogil
-cdef int read_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
-                    float[:, ::1] out) except -1
+cdef int describe_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
+                        float[:, ::1] out) except -1
 cdef int64_t gated_scratch_bytes(const Input *source) noexcept nogil
 cdef Step gated_step(const Gated *job) noexcept nogil
 cdef int64_t gated_work(const Gated *job) noexcept nogil

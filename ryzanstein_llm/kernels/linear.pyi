@@ -41,7 +41,7 @@ def norm_project(
     eps: float,
     matrices: Sequence[TernaryMatrix],
     outputs: Sequence[NDArray[np.float32]],
-    space: Workspace,
+    workspace: Workspace,
     accumulate: bool = False,
 ) -> None: ...
 def norm_gated(
@@ -52,7 +52,7 @@ def norm_gated(
     up: TernaryMatrix,
     activation: str,
     out: NDArray[np.float32],
-    space: Workspace,
+    workspace: Workspace,
 ) -> None: ...
 def norm_dense(
     x: NDArray[np.float32],
@@ -61,5 +61,5 @@ def norm_dense(
     weights: NDArray[Any],
     kind: str,
     out: NDArray[np.float32],
-    space: Workspace,
+    workspace: Workspace,
 ) -> None: ...

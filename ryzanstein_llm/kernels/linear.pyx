@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Linear layers as steps: norm and quantisation, ternary products, gated activation, float head.
 
-Knows matrices and activations, but no models and no files. Each compute function checks its
-arguments and returns None. Results do not depend on the number of threads, the tier, or how tokens
-are split between calls. `decoder.pyx` puts the same steps together into whole layers.
+Each compute function checks its arguments and returns None. Results do not depend on the number of
+threads, on the tier, or on how tokens are divided between calls. decoder.pyx joins the same steps to
+whole layers.
 """
 import numpy as np
 
@@ -13,7 +13,7 @@ from ryzanstein_llm.kernels.cpu cimport (
     RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES, RZ_TERNARY_LAYOUT_VERSION, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS,
     kernels, rz_ternary)
 from ryzanstein_llm.kernels.packing cimport describe_matrix
-from ryzanstein_llm.kernels.steps cimport Step, of, run_steps, step
+from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, Workspace
 
 from ryzanstein_llm.kernels import packing
@@ -38,7 +38,12 @@ cdef class TernaryMatrix:
         The value of a weight of +1.
     layout : a key of packing.LAYOUTS
         "tiles", "trits" and "tables" for products that need all weights; "rows", "columns", "trit_rows" and
-        "trit_columns" if `skipping` may skip some rows or columns. Every product accepts every layout.
+        "trit_columns" if skipping.pyx may skip some rows or columns. Every product accepts every layout.
+
+    Raises
+    ------
+    ValueError
+        If `codes` cannot hold such a matrix.
     """
     def __cinit__(self, codes, int64_t rows, int64_t columns, float scale, layout="tiles"):
         describe_matrix(&self.matrix, codes, rows, columns, layout)
@@ -47,12 +52,12 @@ cdef class TernaryMatrix:
 
     @property
     def rows(self):
-        """Output features."""
+        """Number of output features."""
         return self.matrix.rows
 
     @property
     def columns(self):
-        """Input features."""
+        """Number of input features."""
         return self.matrix.columns
 
     @property
@@ -67,7 +72,7 @@ cdef class TernaryMatrix:
 
     @property
     def read_bytes(self):
-        """The bytes that a product with all weights reads. Fewer than `nbytes` if there are gaps between columns."""
+        """Bytes that a product with all weights reads: fewer than `nbytes` if there are gaps between columns."""
         if self.layout not in ("columns", "trit_columns"):
             return self.nbytes
         line = RZ_LINE_TRITS if self.layout == "trit_columns" else RZ_LINE_CODES
@@ -81,14 +86,14 @@ cdef class TernaryMatrix:
         return f"TernaryMatrix({self.rows} x {self.columns}, scale {self.scale:.6g}, {self.layout})"
 
 
-cdef int read_norm(Norm *norm, weights, int64_t columns) except -1:
-    """Checks a norm's weights (columns,) or None. Their address is kept, so the caller must keep the array."""
+cdef int describe_norm(Norm *norm, weights, int64_t columns) except -1:
+    """Checks a norm's weights, (columns,) or None, and takes their address. The caller must keep the array."""
     cdef const float[::1] view
     norm.weights = NULL
     if weights is not None:
         view = weights
         if view.shape[0] != columns:
-            raise ValueError(f"norm of {view.shape[0]} weights for {columns} columns")
+            raise ValueError(f"a norm of {view.shape[0]} weights does not fit {columns} columns")
         norm.weights = &view[0]
     return 0
 
@@ -100,46 +105,47 @@ cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, N
     source.norm = norm.weights
     source.second_norm = NULL
     source.eps = eps
-    source.looked_up = False
+    source.needs_tables = False
 
 
-cdef int read_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
-    """Checks x (n, columns) and norm (columns,) or None. The workspace must be reserved before the steps run."""
+cdef int describe_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
+    """Checks x, (n, columns), and norm, (columns,) or None. `source.quantized` is set after `workspace.reserve`."""
     cdef Norm weights
-    read_norm(&weights, norm, x.shape[1])
+    describe_norm(&weights, norm, x.shape[1])
     set_input(source, &x[0, 0], x.shape[0], x.shape[1], weights, eps)
     return 0
 
 
 cdef int64_t scratch_bytes(const Input *source) noexcept nogil:
-    """Bytes that a thread needs to quantise the input and to multiply by it."""
+    """Bytes of scratch that a thread needs to quantise the input and to multiply it."""
     return max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n), 4 * source.columns)
 
 
-cdef void want_tables(Input *source, const rz_ternary *matrix) noexcept nogil:
-    """Makes the step of the input build tables if the product with the matrix looks sums up."""
+cdef void request_tables(Input *source, const rz_ternary *matrix) noexcept nogil:
+    """Lets quantize_step write tables too, if the product with the matrix reads sums from tables."""
     if matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_FEW_TOKENS and kernels().ternary_tables != NULL:
-        source.looked_up = True
+        source.needs_tables = True
 
 
-cdef void quantize_task(const void *job, Workspace space, int64_t token, int thread) noexcept nogil:
+cdef void quantize_task(const void *job, Workspace workspace, int64_t token, int thread) noexcept nogil:
     cdef const Input *source = <const Input *>job
     cdef const float *x = source.x + token * source.columns
-    cdef float *normed = <float *>space.thread_scratch(thread)
-    cdef int8_t *codes = space.codes + token * source.quantized.stride
+    cdef float *normed = <float *>workspace.thread_scratch(thread)
+    cdef int8_t *codes = workspace.codes + token * source.quantized.stride
     if source.norm != NULL:
         kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
         x = normed
     if source.second_norm != NULL:
         kernels().rms_norm(x, source.second_norm, source.eps, source.columns, normed)
         x = normed
-    kernels().quantize(x, source.columns, source.quantized.stride, codes, space.scales + token, space.sums + token)
-    if source.looked_up:
-        kernels().ternary_tables(codes, source.columns, space.tables + token * RZ_TABLES_BYTES(source.columns))
+    kernels().quantize(x, source.columns, source.quantized.stride, codes, workspace.scales + token,
+                       workspace.sums + token)
+    if source.needs_tables:
+        kernels().ternary_tables(codes, source.columns, workspace.tables + token * RZ_TABLES_BYTES(source.columns))
 
 
 cdef Step quantize_step(const Input *source) noexcept nogil:
-    """One task for each token: writes the norm, int8 codes and tables to the workspace."""
+    """One task for each token: normalises it, and writes int8 codes and tables to the workspace."""
     return step(quantize_task, source, source.n)
 
 
@@ -148,13 +154,13 @@ cdef int64_t panels(const rz_ternary *matrix) noexcept nogil:
 
 
 cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t out_stride) except -1:
-    """Adds a product to a job. `job.input` must be read before, and `job.count` begins at 0."""
+    """Adds a product to a job whose `input` is described and whose `count` began at 0."""
     cdef int i = job.count
     if matrix.matrix.columns != job.input.columns:
-        raise ValueError(f"{matrix!r} does not take {job.input.columns} columns")
+        raise ValueError(f"{matrix!r} does not fit an input of {job.input.columns} columns")
     if i == MAX_MATRICES:
-        raise ValueError(f"more than {MAX_MATRICES} matrices in a call")
-    want_tables(job.input, &matrix.matrix)
+        raise ValueError(f"a call takes at most {MAX_MATRICES} matrices")
+    request_tables(job.input, &matrix.matrix)
     job.matrices[i] = &matrix.matrix
     job.out[i] = out
     job.out_stride[i] = out_stride
@@ -176,7 +182,7 @@ cdef void add_bias(const Projections *job, int i, int64_t first, int64_t end) no
             out[row] += job.bias[i][row]
 
 
-cdef void project_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+cdef void project_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Projections *job = <const Projections *>data
     cdef int i = 0
     cdef int64_t tile, end
@@ -185,7 +191,7 @@ cdef void project_task(const void *data, Workspace space, int64_t task, int thre
     tile = (task - job.first_task[i]) * RZ_PANEL_TILES
     end = min(tile + RZ_PANEL_TILES, job.matrices[i].row_tiles)
     kernels().ternary_matmul(job.matrices[i], tile, end, &job.input.quantized, job.out[i], job.out_stride[i],
-                             job.store, space.thread_scratch(thread))
+                             job.store, workspace.thread_scratch(thread))
     if job.bias[i] != NULL:
         add_bias(job, i, tile * RZ_TILE_ROWS, min(end * RZ_TILE_ROWS, job.matrices[i].rows))
 
@@ -199,17 +205,18 @@ cdef int64_t project_work(const Projections *job) noexcept nogil:
     return job.first_task[job.count] * PANEL_ROWS * job.input.columns * job.input.n
 
 
-cdef int read_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
-                    float[:, ::1] out) except -1:
+cdef int describe_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
+                        float[:, ::1] out) except -1:
+    """Checks the shapes and fills in the job."""
     job.activation = ACTIVATIONS[activation]
     job.input = source
     if gate.rows != up.rows or gate.columns != up.columns:
         raise ValueError(f"{gate!r} and {up!r} differ in shape")
     if source.columns != gate.columns or out.shape[0] != source.n or out.shape[1] != gate.rows:
-        raise ValueError(f"{gate!r} does not fit input {(source.n, source.columns)} and output "
-                         f"{(out.shape[0], out.shape[1])}")
-    want_tables(source, &gate.matrix)
-    want_tables(source, &up.matrix)
+        raise ValueError(f"{gate!r} does not fit an input of shape {(source.n, source.columns)} and an output of "
+                         f"shape {(out.shape[0], out.shape[1])}")
+    request_tables(source, &gate.matrix)
+    request_tables(source, &up.matrix)
     job.gate = &gate.matrix
     job.up = &up.matrix
     job.out = &out[0, 0]
@@ -217,20 +224,20 @@ cdef int read_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix
 
 
 cdef int64_t gated_scratch_bytes(const Input *source) noexcept nogil:
-    """`scratch_bytes`, and a panel of `up` for each token."""
+    """Bytes of scratch of a thread: `scratch_bytes`, and a panel of `up` for each token."""
     return scratch_bytes(source) + 4 * PANEL_ROWS * source.n
 
 
-cdef void gated_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+cdef void gated_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Gated *job = <const Gated *>data
     cdef int64_t n = job.input.n, t, rows = job.gate.rows
     cdef int64_t tile = task * RZ_PANEL_TILES, first = tile * RZ_TILE_ROWS
     cdef int64_t end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles), width = min(PANEL_ROWS, rows - first)
-    cdef void *scratch = space.thread_scratch(thread)
+    cdef void *scratch = workspace.thread_scratch(thread)
     cdef float *up = <float *>(<uint8_t *>scratch + RZ_TERNARY_SCRATCH_BYTES(n))
     cdef float *gate
     kernels().ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, rows, RZ_STORE_SET, scratch)
-    # a panel of `up`; the kernel writes its rows from `first` on
+    # the kernel writes rows from `first` on, and `up` holds only one panel
     kernels().ternary_matmul(job.up, tile, end, &job.input.quantized, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
     for t in range(n):
         gate = job.out + t * rows + first
@@ -246,17 +253,19 @@ cdef int64_t gated_work(const Gated *job) noexcept nogil:
     return 2 * job.gate.rows * job.gate.columns * job.input.n
 
 
-def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Workspace space, bint accumulate=False):
+def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Workspace workspace, bint accumulate=False):
     """outputs[i] = matrices[i] @ int8(rms_norm(x)), or += for a residual stream.
 
     Parameters
     ----------
     x : float32 (n, columns), C-contiguous                                    # IN
-    norm : float32 (columns,) or None for no norm                             # IN
-    eps : the norm's epsilon
+    norm : float32 (columns,), or None for no norm                            # IN
+    eps : float
+        The norm's epsilon.
     matrices : sequence of 1..8 TernaryMatrix with `columns` columns          # IN
-    outputs : sequence of float32 (n, rows) arrays, rows unit-strided         # OUT
-    accumulate : add to the outputs instead of setting them
+    outputs : sequence of float32 (n, rows), each row contiguous              # OUT
+    accumulate : bool
+        Add to the outputs instead of setting them.
 
     Raises
     ------
@@ -269,10 +278,11 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
     cdef float[:, :] out
     cdef int64_t i, size = sizeof(float)
     if not 1 <= len(matrices) <= MAX_MATRICES or len(outputs) != len(matrices):
-        raise ValueError(f"{len(matrices)} matrices and {len(outputs)} outputs")
+        raise ValueError(f"{len(matrices)} matrices and {len(outputs)} outputs do not fit a call, which takes 1 to "
+                         f"{MAX_MATRICES} matrices with one output each")
     if x.shape[0] == 0:
         return
-    read_input(&source, x, norm, eps)
+    describe_input(&source, x, norm, eps)
     job.input = &source
     job.count = 0
     job.store = RZ_STORE_ADD if accumulate else RZ_STORE_SET
@@ -281,18 +291,19 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
         rows = matrices[i].rows
         if out.shape[0] != source.n or out.shape[1] != rows or (rows > 1 and out.strides[1] != size) \
                 or out.strides[0] % size:
-            raise ValueError(f"output must be {(source.n, rows)} with unit stride, not "
-                             f"{(out.shape[0], out.shape[1])} with strides {(out.strides[0], out.strides[1])}")
+            raise ValueError(f"the output of {matrices[i]!r} must have shape {(source.n, rows)} and rows of unit "
+                             f"stride, not shape {(out.shape[0], out.shape[1])} and strides of "
+                             f"{(out.strides[0], out.strides[1])} bytes")
         add_matrix(&job, matrices[i], &out[0, 0], out.strides[0] // size)
-    space.reserve(source.n, source.columns, scratch_bytes(&source))
-    source.quantized = space.activations(source.n, source.columns)
+    workspace.reserve(source.n, source.columns, scratch_bytes(&source))
+    source.quantized = workspace.activations(source.n, source.columns)
     steps[0] = quantize_step(&source)
     steps[1] = project_step(&job)
-    run_steps(steps, 2, space, project_work(&job))
+    run_steps(steps, 2, workspace, project_work(&job))
 
 
 def norm_gated(const float[:, ::1] x, norm, float eps, TernaryMatrix gate, TernaryMatrix up, activation,
-               float[:, ::1] out, Workspace space):
+               float[:, ::1] out, Workspace workspace):
     """out = activation(gate @ a) * (up @ a) with a = int8(rms_norm(x)).
 
     Parameters
@@ -302,22 +313,27 @@ def norm_gated(const float[:, ::1] x, norm, float eps, TernaryMatrix gate, Terna
     gate, up : TernaryMatrix (rows, columns)                                  # IN
     activation : a key of ACTIVATIONS
     out : float32 (n, rows)                                                   # OUT
+
+    Raises
+    ------
+    ValueError
+        If shapes or dtypes do not fit.
     """
     cdef Input source
     cdef Gated job
     cdef Step steps[2]
     if x.shape[0] == 0:
         return
-    read_input(&source, x, norm, eps)
-    read_gated(&job, &source, gate, up, activation, out)
-    space.reserve(source.n, source.columns, gated_scratch_bytes(&source))
-    source.quantized = space.activations(source.n, source.columns)
+    describe_input(&source, x, norm, eps)
+    describe_gated(&job, &source, gate, up, activation, out)
+    workspace.reserve(source.n, source.columns, gated_scratch_bytes(&source))
+    source.quantized = workspace.activations(source.n, source.columns)
     steps[0] = quantize_step(&source)
     steps[1] = gated_step(&job)
-    run_steps(steps, 2, space, gated_work(&job))
+    run_steps(steps, 2, workspace, gated_work(&job))
 
 
-cdef struct Dense:
+cdef struct DenseJob:
     Input input
     const void *matrix
     int kind
@@ -326,20 +342,20 @@ cdef struct Dense:
     float *out
 
 
-cdef void dense_norm_task(const void *data, Workspace space, int64_t token, int thread) noexcept nogil:
-    cdef const Dense *job = <const Dense *>data
+cdef void dense_norm_task(const void *data, Workspace workspace, int64_t token, int thread) noexcept nogil:
+    cdef const DenseJob *job = <const DenseJob *>data
     cdef int64_t at = token * job.input.columns
     kernels().rms_norm(job.input.x + at, job.input.norm, job.input.eps, job.input.columns, job.normed + at)
 
 
-cdef void dense_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
-    cdef const Dense *job = <const Dense *>data
+cdef void dense_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
+    cdef const DenseJob *job = <const DenseJob *>data
     cdef const float *x = job.input.x if job.input.norm == NULL else job.normed
     kernels().dense_matmul[job.kind](job.matrix, job.input.columns, task * HEAD_ROWS,
                                      min((task + 1) * HEAD_ROWS, job.rows), x, job.input.n, job.out, job.rows)
 
 
-def norm_dense(const float[:, ::1] x, norm, float eps, weights, kind, float[:, ::1] out, Workspace space):
+def norm_dense(const float[:, ::1] x, norm, float eps, weights, kind, float[:, ::1] out, Workspace workspace):
     """out = rms_norm(x) @ weights.T in floats: the output head.
 
     Parameters
@@ -349,25 +365,30 @@ def norm_dense(const float[:, ::1] x, norm, float eps, weights, kind, float[:, :
     weights : C-contiguous (rows, columns) in `kind`                          # IN
     kind : "F32", "F16" or "BF16" (the last as uint16)
     out : float32 (n, rows)                                                   # OUT
+
+    Raises
+    ------
+    ValueError
+        If shapes or dtypes do not fit.
     """
-    cdef Dense job
+    cdef DenseJob job
     cdef Step steps[2]
     cdef float[:, ::1] normed
     job.kind = packing.FLOAT_KINDS[kind]
     job.rows = weights.shape[0]
     if weights.shape[1] != x.shape[1] or out.shape[0] != x.shape[0] or out.shape[1] != job.rows \
             or not weights.flags.c_contiguous:
-        raise ValueError(f"weights {weights.shape} do not fit input {(x.shape[0], x.shape[1])}, "
-                         f"output {(out.shape[0], out.shape[1])}")
+        raise ValueError(f"weights of shape {weights.shape} do not fit an input of shape {(x.shape[0], x.shape[1])} "
+                         f"and an output of shape {(out.shape[0], out.shape[1])}, or are not C-contiguous")
     if weights.dtype.itemsize != (4 if kind == "F32" else 2):
         raise ValueError(f"weights of dtype {weights.dtype} are not {kind}")
     if x.shape[0] == 0:
         return
-    read_input(&job.input, x, norm, eps)
+    describe_input(&job.input, x, norm, eps)
     normed = np.empty((x.shape[0], x.shape[1]), np.float32)
     job.normed = &normed[0, 0]
     job.matrix = <const void *><size_t>weights.ctypes.data
     job.out = &out[0, 0]
-    steps[0] = of(OP_HEAD_NORM, step(dense_norm_task, &job, job.input.n if norm is not None else 0))
-    steps[1] = of(OP_HEAD, step(dense_task, &job, (job.rows + HEAD_ROWS - 1) // HEAD_ROWS))
-    run_steps(steps, 2, space, 4 * job.input.n * job.rows * job.input.columns)  # floats cost more than codes
+    steps[0] = as_operation(OP_HEAD_NORM, step(dense_norm_task, &job, job.input.n if norm is not None else 0))
+    steps[1] = as_operation(OP_HEAD, step(dense_task, &job, (job.rows + HEAD_ROWS - 1) // HEAD_ROWS))
+    run_steps(steps, 2, workspace, 4 * job.input.n * job.rows * job.input.columns)  # floats cost more than codes

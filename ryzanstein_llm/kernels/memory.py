@@ -1,4 +1,4 @@
-"""Large pieces of memory, on huge pages if the system has any."""
+"""Large blocks of memory, on huge pages if the system has them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ HUGE_PAGE = 2 << 20
 
 def zeros(size: int) -> NDArray[np.uint8]:
     """`size` bytes of zeros, at an address that is a multiple of 2 MiB (of 64 bytes on Windows).
-    Pages get memory when they are first touched.
+    The system allocates a page when it is first written.
 
     Raises
     ------
     MemoryError
-        If the system has no more address space.
+        If the system has not enough address space.
     """
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         array = aligned_empty(size)
         array.fill(0)
         return array
-    # private: the default is shared memory, which gets no huge pages and is also shared with
-    # forked children
+    # private, because the default is shared memory: it gets no huge pages, and forked children
+    # share it too
     try:
         memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
-        raise MemoryError(f"no {size} bytes of memory: {error}") from None
+        raise MemoryError(f"cannot allocate {size} bytes: {error}") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel built without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)

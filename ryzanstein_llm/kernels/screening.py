@@ -1,4 +1,4 @@
-"""Helpers of the screened head (head.pyx): its buffers, and queries as arrays."""
+"""Helpers of the screened head (head.pyx): its buffers, and its arguments as arrays."""
 
 from __future__ import annotations
 
@@ -8,27 +8,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .packing import screen_shapes
 from .workspace import Workspace
 
-__all__ = ["ScreenBuffers", "exclusions", "merged", "one_each", "screen_buffers"]
+__all__ = [
+    "ScreenBuffers",
+    "broadcast",
+    "check_packed",
+    "excluded_rows",
+    "merge",
+    "screen_buffers",
+]
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 class ScreenBuffers:
     """Buffers that the screen writes for n hidden states. A workspace keeps them between calls,
-    because a megabyte of new pages for each token costs time.
+    because it costs time to allocate a megabyte for each token.
 
     Attributes
     ----------
     logits : float32 (n, 16 * row_tiles)
-        Screened logits, in tiles of 16 rows. Each tile has those of all hidden states in turn.
+        Screened logits, in tiles of 16 rows. A tile has 16 logits of each hidden state in turn.
     bounds : float32 (2, n, row_tiles)
-        The largest lower and the largest upper bound within a tile.
+        The largest lower bound and the largest upper bound of each tile.
     found, found_logits : int32 and float32 (n, 16 * row_tiles)
-        Rows in question, and their logits.
+        Rows that the screen does not rule out, and their exact logits.
     sizes : float32 (3, n)
-        Of the last call: sizes and rests of the hidden states (kernels.h), thresholds.
+        From the last call: size and rest of each hidden state (see kernels.h), and its threshold.
     """
 
     def __init__(self, n: int, row_tiles: int) -> None:
@@ -41,34 +49,66 @@ class ScreenBuffers:
 
 
 def screen_buffers(workspace: Workspace, n: int, row_tiles: int) -> ScreenBuffers:
-    """The buffers of the workspace, replaced by larger ones if they are too small."""
-    held: ScreenBuffers | None = workspace.screen_buffers
-    if held is None or held.row_tiles != row_tiles or len(held.logits) < n:
-        held = ScreenBuffers(n, row_tiles)
-        workspace.screen_buffers = held
-    held.sizes = np.empty((3, n), np.float32)
-    return held
+    """The buffers of the workspace. Allocates new ones if these do not fit."""
+    buffers: ScreenBuffers | None = workspace.screen_buffers
+    if buffers is None or buffers.row_tiles != row_tiles or len(buffers.logits) < n:
+        buffers = ScreenBuffers(n, row_tiles)
+        workspace.screen_buffers = buffers
+    buffers.sizes = np.empty((3, n), np.float32)
+    return buffers
 
 
-def one_each(value: Any, n: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """One value for each of n, as a contiguous array. A single value is repeated."""
-    found = np.array(value, dtype)
-    return np.full(n, found) if found.ndim == 0 else found
+def check_packed(
+    blocks: NDArray[np.uint8], stats: NDArray[np.float32], rows: int, columns: int
+) -> None:
+    """Check the screen of a (rows, columns) matrix, as `packing.pack_screen` returns it.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or the alignment is wrong, or a scale or norm is negative or NaN.
+    """
+    dtypes = (np.uint8, np.float32)
+    expected = zip(("blocks", "stats"), dtypes, screen_shapes(rows, columns), strict=True)
+    arrays: tuple[NDArray[Any], ...] = (blocks, stats)
+    for array, (name, dtype, shape) in zip(arrays, expected, strict=True):
+        address = array.ctypes.data
+        if (
+            array.dtype != dtype
+            or array.shape != shape
+            or not array.flags.c_contiguous
+            or address % 64
+        ):
+            raise ValueError(
+                f"{name} of a screen of {rows} x {columns} must be {np.dtype(dtype)} of shape "
+                f"{shape}, C-contiguous and 64-byte aligned, not {array.dtype} of shape "
+                f"{array.shape} at address {address:#x}"
+            )
+    if not (stats >= 0).all():  # false for NaN, which comparisons of bounds would let through
+        raise ValueError(
+            f"some scales or norms of a screen of {rows} x {columns} are negative or NaN"
+        )
 
 
-def exclusions(
+def broadcast(value: Any, n: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """The values as a contiguous array. A single value is repeated n times."""
+    values = np.array(value, dtype)
+    return np.full(n, values) if values.ndim == 0 else values
+
+
+def excluded_rows(
     also: Sequence[NDArray[np.int64] | None] | None,
     allowed: Sequence[NDArray[np.bool_] | None] | None,
     n: int,
     rows: int,
     stride: int,
 ) -> NDArray[np.uint8] | None:
-    """uint8 (n, stride): 1 for rows that do not count as likeliest. None if all rows count.
+    """uint8 (n, stride): 1 for rows that cannot be among the likeliest. None if all rows can be.
 
     Raises
     ------
     ValueError
-        If ids do not rise within the rows, or a mask does not fit them.
+        If ids are not in ascending order from 0 to rows - 1, or a mask is not bool (rows,).
     """
     if also is None and allowed is None:
         return None
@@ -84,13 +124,15 @@ def exclusions(
             np.logical_not(mask, out=excluded[i, :rows].view(np.bool_))
         if ids is not None and len(ids):
             if not (ids.min() >= 0 and ids.max() < rows and (np.diff(ids) > 0).all()):
-                raise ValueError(f"ids that do not rise from 0 to {rows - 1}")
+                raise ValueError(
+                    f"ids must be in ascending order and from 0 to {rows - 1}, each once, not {ids}"
+                )
             excluded[i, ids] = 1
     return excluded
 
 
-def merged(found: Found, ids: NDArray[np.integer[Any]], logits: NDArray[np.float32]) -> Found:
-    """Two disjoint sets of (ids, logits) as one, by rising id."""
+def merge(found: Found, ids: NDArray[np.integer[Any]], logits: NDArray[np.float32]) -> Found:
+    """Two disjoint sets of (ids, logits) as one, in ascending order of ids."""
     both = np.concatenate((found[0], ids.astype(np.int64)))
     order = np.argsort(both, kind="stable")
     return both[order], np.concatenate((found[1], logits))[order]

@@ -1,1 +1,1 @@
-# Nothing for Python: other kernels cimport it.
+# Other kernels cimport this module. It has nothing for Python.

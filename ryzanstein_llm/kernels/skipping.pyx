@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The steps of a feed-forward block that skip weights which squared ReLU makes irrelevant.
+"""Steps of a feed-forward block that skip the weights which squared ReLU multiplies by zero.
 
-relu2(gate) * up is zero if gate <= 0, so these rows of `up` need not be read. If an int8 activation is
-zero, that column of `down` need not be read either. Integer sums do not change, so results are equal to
-those of the dense steps bit for bit.
+relu2(gate) * up is zero if gate <= 0, so that row of `up` need not be read. If an int8 activation is zero,
+that column of `down` need not be read either. Integer sums stay the same, so results equal those of the
+dense steps bit for bit.
 
-This is only for the few tokens of decoding. In a prompt nothing can be skipped, because some token needs
-each row. Each thread has its own sums over columns. They are added at the end, exactly, in any order.
+This pays only for the few tokens of decoding: in a prompt, some token needs each row. Each thread has its own
+sums over columns. At the end they are added as integers, so their order does not matter.
 """
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memset
@@ -14,7 +14,7 @@ from ryzanstein_llm.kernels.cpu cimport (
     RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LINE_SUMS,
     RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET, kernels, rz_activations)
 from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections
-from ryzanstein_llm.kernels.steps cimport Step, of, step
+from ryzanstein_llm.kernels.steps cimport Step, as_operation, step
 from ryzanstein_llm.kernels.workspace cimport OP_DOWN, OP_GATE, OP_UP, Workspace
 
 cdef extern from "ryzanstein/active.h" nogil:
@@ -23,14 +23,14 @@ cdef extern from "ryzanstein/active.h" nogil:
 
 cdef enum:
     RELU2 = 0             # in linear.ACTIVATIONS
-    TASKS_A_THREAD = 2
-    MAX_THREADS = 1024    # the most that choose_threads allows
+    TASKS_PER_THREAD = 2
+    MAX_THREADS = 1024    # the largest number that choose_threads allows
 
 
 cdef int64_t block_size(int64_t runs, int threads) noexcept nogil:
-    """Number of rows or columns in a task. Tasks are few and large, because at the end of its list a task
-    has nothing left to prefetch, and the next task begins by waiting for memory."""
-    cdef int64_t size = (runs + TASKS_A_THREAD * threads - 1) // (TASKS_A_THREAD * threads)
+    """Number of rows or columns in a task. Tasks are few and large, because each begins by waiting for
+    memory: the task before it had nothing left to prefetch at the end of its list."""
+    cdef int64_t size = (runs + TASKS_PER_THREAD * threads - 1) // (TASKS_PER_THREAD * threads)
     return (size + PANEL_ROWS - 1) // PANEL_ROWS * PANEL_ROWS
 
 
@@ -40,24 +40,24 @@ cdef int64_t blocks(int64_t runs, int threads) noexcept nogil:
 
 
 cdef bint can_skip_rows(const Gated *job) noexcept nogil:
-    """Whether rows_skipping_steps can do the job."""
+    """Whether rows_skipping_steps can compute this job."""
     if job.activation != RELU2 or job.input.n > RZ_FEW_TOKENS:
         return False
     return job.up.layout in (RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_ROWS)
 
 
-cdef void gate_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+cdef void gate_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Gated *job = <const Gated *>data
     cdef int64_t tile = task * RZ_PANEL_TILES, end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles)
     kernels().ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, job.gate.rows, RZ_STORE_SET,
-                             space.thread_scratch(thread))
+                             workspace.thread_scratch(thread))
 
 
-cdef void up_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+cdef void up_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Gated *job = <const Gated *>data
     cdef int64_t n = job.input.n, t, rows = job.gate.rows, count
-    cdef int64_t block = block_size(rows, space.n_threads), first = task * block, end = min(first + block, rows)
-    cdef int32_t *open_rows = <int32_t *>space.thread_scratch(thread)
+    cdef int64_t block = block_size(rows, workspace.n_threads), first = task * block, end = min(first + block, rows)
+    cdef int32_t *open_rows = <int32_t *>workspace.thread_scratch(thread)
     cdef float *up = <float *>(open_rows + block)
     cdef float *gate
     count = rz_active_rows(job.out, rows, n, first, end, open_rows)
@@ -66,8 +66,8 @@ cdef void up_task(const void *data, Workspace space, int64_t task, int thread) n
     for t in range(n):
         gate = job.out + t * rows + first
         kernels().activate_gated[job.activation](gate, up + t * block, end - first, gate)
-    space.states[thread].rows_seen += end - first
-    space.states[thread].rows_read += count
+    workspace.states[thread].rows_seen += end - first
+    workspace.states[thread].rows_read += count
 
 
 cdef int64_t rows_scratch_bytes(const Gated *job, int threads) noexcept nogil:
@@ -76,13 +76,13 @@ cdef int64_t rows_scratch_bytes(const Gated *job, int threads) noexcept nogil:
 
 
 cdef void rows_skipping_steps(const Gated *job, int threads, Step *steps) noexcept nogil:
-    """Two steps instead of linear.gated_step: gate, then the rows of `up` whose gate is open."""
-    steps[0] = of(OP_GATE, step(gate_task, job, (job.gate.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES))
-    steps[1] = of(OP_UP, step(up_task, job, blocks(job.gate.rows, threads)))
+    """Two steps in place of linear.gated_step: `gate`, then the rows of `up` whose gate is not <= 0."""
+    steps[0] = as_operation(OP_GATE, step(gate_task, job, (job.gate.row_tiles + RZ_PANEL_TILES - 1) // RZ_PANEL_TILES))
+    steps[1] = as_operation(OP_UP, step(up_task, job, blocks(job.gate.rows, threads)))
 
 
 cdef bint can_skip_columns(const Projections *job) noexcept nogil:
-    """Whether columns_skipping_steps can do the job."""
+    """Whether columns_skipping_steps can compute this job."""
     if job.count != 1 or job.input.n > RZ_FEW_TOKENS:
         return False
     return job.matrices[0].layout in (RZ_LAYOUT_COLUMNS, RZ_LAYOUT_TRIT_COLUMNS)
@@ -93,35 +93,35 @@ cdef int64_t sums_bytes(const Projections *job) noexcept nogil:
 
 
 cdef int64_t columns_scratch_bytes(const Projections *job, int threads) noexcept nogil:
-    """Bytes of scratch of a thread: sums, then a list of columns and its values."""
+    """Bytes of scratch of a thread: sums, a list of columns, and their activations."""
     return sums_bytes(job) + (4 + job.input.n) * (block_size(job.input.columns, threads) + RZ_LIST_STEP)
 
 
-cdef void columns_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+cdef void columns_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Projections *job = <const Projections *>data
-    cdef int64_t block = block_size(job.input.columns, space.n_threads), room = block + RZ_LIST_STEP
+    cdef int64_t block = block_size(job.input.columns, workspace.n_threads), room = block + RZ_LIST_STEP
     cdef int64_t begin = task * block, end = min(begin + block, job.input.columns), count
-    cdef int32_t *sums = <int32_t *>space.thread_scratch(thread)
+    cdef int32_t *sums = <int32_t *>workspace.thread_scratch(thread)
     cdef int32_t *columns = <int32_t *>(<uint8_t *>sums + sums_bytes(job))
     cdef int8_t *values = <int8_t *>(columns + room)
-    if space.states[thread].sums_of != data:
-        space.states[thread].sums_of = data
+    if workspace.states[thread].sums_job != data:
+        workspace.states[thread].sums_job = data
         memset(sums, 0, sums_bytes(job))
     count = rz_active_columns(&job.input.quantized, begin, end, columns, values, room)
     kernels().ternary_columns(job.matrices[0], columns, (count + RZ_LIST_STEP - 1) // RZ_LIST_STEP * RZ_LIST_STEP,
                               values, room, job.input.n, sums)
-    space.states[thread].columns_seen += end - begin
-    space.states[thread].columns_read += count
+    workspace.states[thread].columns_seen += end - begin
+    workspace.states[thread].columns_read += count
 
 
-cdef void finish_task(const void *data, Workspace space, int64_t task, int thread) noexcept nogil:
+cdef void finish_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Projections *job = <const Projections *>data
     cdef const int32_t *sums[MAX_THREADS]
     cdef int64_t parts = 0, begin = task * PANEL_ROWS, t
     cdef int other
-    for other in range(space.n_threads):
-        if space.states[other].sums_of == data:
-            sums[parts] = <const int32_t *>space.thread_scratch(other)
+    for other in range(workspace.n_threads):
+        if workspace.states[other].sums_job == data:
+            sums[parts] = <const int32_t *>workspace.thread_scratch(other)
             parts += 1
     for t in range(job.input.n):
         kernels().ternary_columns_finish(
@@ -130,7 +130,7 @@ cdef void finish_task(const void *data, Workspace space, int64_t task, int threa
 
 
 cdef void columns_skipping_steps(const Projections *job, int threads, Step *steps) noexcept nogil:
-    """Two steps instead of linear.project_step: sums over the columns whose activation is not zero, and
-    their total."""
-    steps[0] = of(OP_DOWN, step(columns_task, job, blocks(job.input.columns, threads)))
-    steps[1] = of(OP_DOWN, step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS))
+    """Two steps in place of linear.project_step: each thread's sums over columns whose activation is not
+    zero, then the total of all threads."""
+    steps[0] = as_operation(OP_DOWN, step(columns_task, job, blocks(job.input.columns, threads)))
+    steps[1] = as_operation(OP_DOWN, step(finish_task, job, (job.matrices[0].rows + PANEL_ROWS - 1) // PANEL_ROWS))

@@ -8,8 +8,8 @@ cdef struct Step:
     const void *job
     int64_t tasks
     int64_t next  # the next task that no thread has taken
-    int operation  # one of workspace.pxd; OP_OTHER unless `of` has set another
+    int operation  # one of workspace.pxd; OP_OTHER unless `as_operation` has set another
 
 cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
-cdef Step of(int operation, Step what) noexcept nogil
+cdef Step as_operation(int operation, Step step) noexcept nogil
 cdef void run_steps(Step *steps, int count, Workspace space, int64_t work) noexcept

@@ -29,10 +29,10 @@ cdef Step step(task_function run, const void *job, int64_t tasks) noexcept nogil
     return result
 
 
-cdef Step of(int operation, Step what) noexcept nogil:
+cdef Step as_operation(int operation, Step step) noexcept nogil:
     """The same step, counted as an operation in profiles."""
-    what.operation = operation
-    return what
+    step.operation = operation
+    return step
 
 
 cdef void run_all(Step *steps, int count, Workspace space, rz_barrier *barrier) noexcept nogil:

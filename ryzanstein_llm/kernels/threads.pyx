@@ -1,8 +1,8 @@
 # cython: language_level=3
 """How many OpenMP threads a parallel region may have, and when its workers end.
 
-libgomp keeps a team of workers for each calling thread. In a forked child, the first
-parallel region would wait for ever for workers that fork did not copy.
+libgomp keeps a team of workers for each calling thread. fork does not copy these workers, so the
+first parallel region of a forked child would wait for them for ever.
 """
 from libc.stdint cimport int64_t
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -32,7 +32,7 @@ cdef long long _team_process = 0
 
 
 cdef int team_size(int wanted) noexcept nogil:
-    """`wanted`, or 1 in a child forked after its parent started a team."""
+    """`wanted`; 1 in a child that was forked after its parent had started a team."""
     global _team_process
     if wanted <= 1:
         return 1
@@ -55,10 +55,10 @@ def release_team():
 
 cdef class Turn:
     """Which thread computes. `with turn as mine:` never waits, and `mine` says whether this thread got the
-    turn. Leaving the block gives it back.
+    turn. It gives the turn back at the end of the block.
 
-    It is written in C, so that no signal can come between taking the turn and the body of the `with`. So
-    Ctrl-C cannot leave it taken.
+    It is compiled, so that no signal comes between taking the turn and the body of the `with`: after Ctrl-C
+    the turn is always given back.
     """
     cdef long long _owner  # the thread; 0: none
     cdef int _depth
@@ -90,7 +90,7 @@ cdef class Turn:
 
 
 def measure_team(int n_threads):
-    """Number of threads that a region really gets if it asks for `n_threads`. For tests."""
+    """Number of threads that run a region which asks for `n_threads`. For tests."""
     cdef int64_t _i
     cdef int n = team_size(n_threads)
     cdef int64_t members = 0

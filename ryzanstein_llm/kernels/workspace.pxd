@@ -2,8 +2,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport rz_activations
 
 cdef struct ThreadState:
-    # the state of a thread in a call, and its counts over all calls; each in a cache line of its own
-    const void *sums_of  # the job whose sums are at the beginning of its scratch, see skipping.pyx
+    # The state of a thread in a call, and its counts over all calls. One cache line long.
+    const void *sums_job  # the job whose sums are in the thread's scratch; see skipping.pyx
     int64_t rows_read
     int64_t rows_seen
     int64_t columns_read
@@ -11,7 +11,7 @@ cdef struct ThreadState:
     int64_t unused[3]
 
 cdef enum:
-    # The operation of a step, for profiles; the names are in workspace.OPERATIONS.
+    # The operation of a step, for profiles. workspace.OPERATIONS has the names.
     OP_OTHER
     OP_NORM_QUANTIZE
     OP_QKV
@@ -31,7 +31,7 @@ cdef enum:
     OPERATION_COUNT
 
 cdef struct Tally:
-    # sums of one operation, as the calling thread sees it; seconds include waiting
+    # Sums of one operation, measured by the calling thread. `seconds` includes `wait`.
     int64_t calls
     double seconds
     double wait
@@ -60,7 +60,7 @@ cdef class Workspace:
     cdef void enter(self, int thread) noexcept nogil
     cdef void leave(self, int thread) noexcept nogil
     cdef void tally(self, int operation, double worked) noexcept nogil
-    cdef void tally_ends(self, double begun) noexcept nogil
+    cdef void tally_ends(self, double start) noexcept nogil
     cdef int team(self, int64_t work) noexcept nogil
     cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1
     cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil

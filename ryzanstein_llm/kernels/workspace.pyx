@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Memory that compute calls share: quantised activations, scratch for each thread, the cancel flag.
 
-A model has one workspace, because it runs one pass at a time. Buffers grow when needed and
-are used again. Their contents are only valid within a call.
+A model has one workspace, because it runs one pass at a time. Buffers grow when needed and are used
+again. What they contain is valid only within a call.
 """
 import numpy as np
 
@@ -27,21 +27,26 @@ cdef class Workspace:
     n_threads : int >= 1
         Number of threads of every parallel region.
     serial_below : int >= 0
-        Calls with fewer multiply-adds than this run on the calling thread alone, because
-        starting and joining threads takes some microseconds, longer than a small matrix.
+        Calls with fewer multiply-adds than this run on the calling thread alone. Starting and
+        joining threads takes some microseconds, which is longer than a small product.
 
     Attributes
     ----------
     cancel_flag : int32 array of shape (1,)
-        Each task checks it. If it is not zero, the remaining tasks of the pass do nothing, and
-        the results are meaningless.
+        Each task reads it first. If it is not zero, the remaining tasks do nothing, and the
+        results are meaningless.
     kernel_seconds : float
-        Time that the calling thread has spent in parallel regions, including waiting for other
-        threads there. The rest of wall-clock time is Python, fork and join.
+        Time of the calling thread in parallel regions, including its waiting for other threads.
+        The rest of wall-clock time is Python, fork and join.
     screen_buffers : object
         Buffers that the screen of the head keeps between calls; see screening.py.
     profiling : bool
         Whether calls add up their time by operation.
+
+    Raises
+    ------
+    ValueError
+        If n_threads is less than 1.
     """
 
     def __cinit__(self, int n_threads, int64_t serial_below=0):
@@ -57,15 +62,15 @@ cdef class Workspace:
         self.use_cancel_flag(np.zeros(1, np.int32))
 
     def use_cancel_flag(self, flag):
-        """Poll `flag`, an int32 array of shape (1,), from the next call on."""
+        """Use `flag`, an int32 array of shape (1,), as the cancel flag from the next call on."""
         cdef int[::1] view = flag
         self.cancel_flag = flag
         self.cancel = &view[0]
 
     @property
     def skipping(self):
-        """Counts of skipping.pyx over all calls: (rows read, rows seen, columns read, columns
-        seen). What was seen and not read was skipped."""
+        """Counts of skipping.pyx over all calls: (rows read, all rows, columns read, all columns).
+        The difference was skipped."""
         cdef int64_t counts[4]
         cdef int thread, i
         counts[:] = [0, 0, 0, 0]
@@ -78,23 +83,23 @@ cdef class Workspace:
 
     @property
     def operations(self):
-        """Sums over the steps that ran while `profiling` was on: a dict from each of OPERATIONS to
-        (calls, seconds, seconds of these spent waiting), all as the calling thread sees it. "fork" is
-        the time from the start of a call to its first step."""
+        """A dict from each of OPERATIONS to (calls, seconds, seconds spent waiting), summed over the steps
+        that ran while `profiling` was on and measured by the calling thread. The seconds include the
+        waiting. "fork" is the time from the start of a call to its first step."""
         return {name: (self.tallies[i].calls, self.tallies[i].seconds, self.tallies[i].wait)
                 for i, name in enumerate(OPERATIONS)}
 
     @property
     def nbytes(self):
         """Bytes of all buffers."""
-        held = (self._codes, self._scales, self._sums, self._tables, self._scratch, self._states)
-        return sum(array.nbytes for array in held if array is not None)
+        buffers = (self._codes, self._scales, self._sums, self._tables, self._scratch, self._states)
+        return sum(array.nbytes for array in buffers if array is not None)
 
     cdef void begin(self) noexcept nogil:
-        """Called before the steps of a call: no thread has sums of a job yet."""
+        """Called before the steps of a call, when no thread has sums of a job yet."""
         cdef int thread
         for thread in range(self.n_threads):
-            self.states[thread].sums_of = NULL
+            self.states[thread].sums_job = NULL
 
     cdef void enter(self, int thread) noexcept nogil:
         """Called when a thread begins its part of a parallel region."""
@@ -107,7 +112,8 @@ cdef class Workspace:
             self.kernel_seconds += omp_get_wtime() - self._entered
 
     cdef void tally(self, int operation, double worked) noexcept nogil:
-        """Called when the calling thread has passed a step. Its own last task ended at `worked`."""
+        """Called when the calling thread has passed a step, whose last task in this thread ended at
+        `worked`."""
         cdef double now = omp_get_wtime()
         cdef Tally *tally = &self.tallies[operation]
         tally.calls += 1
@@ -115,12 +121,12 @@ cdef class Workspace:
         tally.wait += now - worked
         self._mark, self._last = now, operation
 
-    cdef void tally_ends(self, double begun) noexcept nogil:
-        """Called after the parallel region of a call that began at `begun`. Counts the time before its
-        first step, and the wait for other threads in the last one, which ends with the region."""
+    cdef void tally_ends(self, double start) noexcept nogil:
+        """Called after the parallel region of a call that began at `start`. Counts the time before the
+        first step, and the wait for other threads after the last one."""
         cdef double joining = omp_get_wtime() - self._mark
         self.tallies[OP_FORK].calls += 1
-        self.tallies[OP_FORK].seconds += self._entered - begun
+        self.tallies[OP_FORK].seconds += self._entered - start
         self.tallies[self._last].seconds += joining
         self.tallies[self._last].wait += joining
 
@@ -130,8 +136,8 @@ cdef class Workspace:
 
     cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1:
         """Make room for `tokens` quantised rows of `columns`, and scratch for every thread."""
-        # A buffer is complete before it is stored with its address. The address comes from a
-        # memoryview, which runs no Python code, so no signal and no error can separate the two.
+        # A buffer and its address are stored together, after nothing can fail any more. A memoryview
+        # gives the address without running Python code, so no signal can separate the two.
         cdef int64_t size = tokens * RZ_ACTIVATIONS_STRIDE(columns)
         cdef uint8_t[::1] memory
         if self._codes is None or self._codes.size < size:
@@ -148,10 +154,10 @@ cdef class Workspace:
             self._sums, self.sums = new, <int32_t *>&memory[0]
         size = min(tokens, RZ_FEW_TOKENS) * RZ_TABLES_BYTES(columns)
         if self._tables is None or self._tables.size < size:
-            new = aligned_empty(size)  # takes memory only when something is written to it
+            new = aligned_empty(size)  # costs no memory until something is written to it
             memory = new
             self._tables, self.tables = new, &memory[0]
-        # a page apart, so that threads do not share cache lines or prefetch streams
+        # one page more, so that threads share no cache lines and no prefetch streams
         scratch_bytes = (scratch_bytes + 4095) // 4096 * 4096 + 4096
         if self._scratch is None or self.scratch_stride < scratch_bytes:
             new = aligned_empty(scratch_bytes * self.n_threads)

@@ -43,7 +43,7 @@ class Profile:
         self._observed = observed
         self._sums = {"prompt": _Sums(), "decode": _Sums()}
         self._phase = "prompt"
-        self._untold: list[tuple[str, Work]] = []  # not in the sums yet
+        self._pending: list[tuple[str, Work]] = []  # not in the sums yet
         self._start = self._end = 0.0
 
     def __enter__(self) -> Profile:
@@ -64,7 +64,7 @@ class Profile:
             self._phase = "decode" if work.decoding else "prompt"
             self._sums[self._phase].passes += 1
             self._sums[self._phase].tokens += work.tokens
-        self._untold.append((self._phase, work))
+        self._pending.append((self._phase, work))
 
     def sampled(self, seconds: float) -> None:
         """For the engine: a token was chosen."""
@@ -99,8 +99,8 @@ class Profile:
         return max(0.0, self.seconds - sum(phase.seconds for phase in self.phases))
 
     def _add_up(self) -> None:
-        while self._untold:
-            phase, work = self._untold.pop()
+        while self._pending:
+            phase, work = self._pending.pop()
             sums, costs, operations = self._sums[phase], work.costs(), work.operations
             for name, (calls, seconds, wait) in operations.items():
                 sums.add(name, calls, seconds, wait, *costs.get(name, (0, 0)))

@@ -44,7 +44,7 @@ def filled(pool: BlockPool, index: PrefixIndex, tokens: list[int]) -> KVCache:
 
 def done(index: PrefixIndex, cache: KVCache, tokens: list[int]) -> None:
     index.keep(cache, tokens, tail=True)
-    cache.cut(0)
+    cache.free_from(0)
 
 
 def ids(count: int, seed: int = 0) -> list[int]:
@@ -65,12 +65,12 @@ class TestPool:
         assert pool.nbytes == LAYOUT.block_bytes
         cache.reserve(BLOCK_POSITIONS + 1)
         assert pool.nbytes == cache.nbytes == 2 * LAYOUT.block_bytes
-        cache.cut(0)
+        cache.free_from(0)
         assert pool.nbytes == 2 * LAYOUT.block_bytes  # spare ones
         other = KVCache(pool, CONTEXT)
         other.reserve(BLOCK_POSITIONS + 1)
         assert pool.nbytes == 2 * LAYOUT.block_bytes
-        other.cut(0)
+        other.free_from(0)
         pool.clear()
         assert pool.nbytes == 0
 
@@ -78,7 +78,7 @@ class TestPool:
         pool, _ = make_pool(20)
         cache = KVCache(pool, CONTEXT)
         cache.reserve(CONTEXT)
-        cache.cut(0)
+        cache.free_from(0)
         assert pool.nbytes == SPARE_BLOCKS * LAYOUT.block_bytes
 
     def test_the_budget_is_never_exceeded_and_a_failed_reservation_changes_nothing(self):
@@ -139,7 +139,7 @@ class TestPool:
             patch.setattr(cache, "use", _interrupted)
             with pytest.raises(KeyboardInterrupt):
                 cache.reserve(2 * BLOCK_POSITIONS)
-        cache.cut(0)
+        cache.free_from(0)
         other.reserve(2 * BLOCK_POSITIONS)
         assert pool.nbytes == other.nbytes
 
@@ -220,7 +220,7 @@ class TestPrefixes:
         cache = filled(pool, index, first)
         index.keep(cache, first, tail=False)
         shared = cache.blocks[1]
-        cache.cut(300)
+        cache.free_from(300)
         cache.reserve(301)
         assert cache.blocks[1] is not shared
         assert (cache.blocks[1].memory == shared.memory).all()
@@ -257,7 +257,7 @@ class TestPrefixes:
         index.keep(cache, tokens, tail=False)
         with pytest.raises(PoolFullError):
             KVCache(pool, CONTEXT).reserve(1)
-        cache.cut(256)
+        cache.free_from(256)
         KVCache(pool, CONTEXT).reserve(1)
 
     def test_only_so_many_ends_are_kept(self):
@@ -333,15 +333,15 @@ class TestPrefixes:
                     gc.collect()
             elif action < 0.6:
                 cache, tokens = alive[int(rng.integers(len(alive)))]
-                cache.cut(int(rng.integers(0, cache.length + 1)))
+                cache.free_from(int(rng.integers(0, cache.length + 1)))
             else:
                 cache, tokens = alive.pop(int(rng.integers(len(alive))))
                 if action < 0.9:
                     index.keep(cache, tokens, tail=True)
-                cache.cut(0)
+                cache.free_from(0)
             assert pool.nbytes <= pool.budget
         for cache, _ in alive:
-            cache.cut(0)
+            cache.free_from(0)
         alive.clear()
         gc.collect()
         index.clear()

@@ -343,11 +343,11 @@ class _Reads:
     def unread(self) -> bool:
         return self.count > 0 and self.count % self._every == 0
 
-    def heard(self, token: int) -> bool:
+    def add_token(self, token: int) -> bool:
         self.count += 1
         return False
 
-    def replay(self, tokens: list[int]) -> bool:
+    def replace_tokens(self, tokens: list[int]) -> bool:
         self.count = len(tokens)
         return False
 
@@ -473,8 +473,8 @@ class TestTroubleOfOne:
         work, failed = self.others(model, alone), []
 
         class Fails(_Reads):
-            def heard(self, token: int) -> bool:
-                super().heard(token)
+            def add_token(self, token: int) -> bool:
+                super().add_token(token)
                 if self.count == 3:
                     raise ZeroDivisionError
                 return False
@@ -514,7 +514,7 @@ class TestTroubleOfOne:
         caught = []
 
         class Asks(_Reads):
-            def heard(self, token: int) -> bool:
+            def add_token(self, token: int) -> bool:
                 for ask in (lambda: ids_of(model, [5], 1), lambda: model.forward([5])):
                     with pytest.raises(errors.SessionBusyError, match="this thread is computing"):
                         ask()
@@ -586,8 +586,8 @@ def test_logits_that_are_not_finite_fail_their_own_sequence_alone(tmp_path):
         head = model.graph.head
         original = head.candidates
 
-        def spoilt(hidden, queries, space):
-            answers = original(hidden, queries, space)
+        def spoilt(hidden, queries, workspace):
+            answers = original(hidden, queries, workspace)
             for query, answer in zip(queries, answers, strict=True):
                 if query.count == 7:
                     answer.logits[:] = np.nan

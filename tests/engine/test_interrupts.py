@@ -109,19 +109,23 @@ def test_no_token_comes_after_a_sequence_was_closed(model, monkeypatch):
     assert sequence.new_tokens == 3
 
 
-def test_a_token_that_was_heard_stays(model, monkeypatch):
+def test_a_token_that_was_added_stays(model, monkeypatch):
     """Also if the leader is interrupted just after another thread could read the piece, and the
     stream is closed then."""
-    stream, tokens, heard = model.stream(prompt(20), ignore_eos=True), list[int](), Generation.heard
+    stream, tokens, add_token = (
+        model.stream(prompt(20), ignore_eos=True),
+        list[int](),
+        Generation.add_token,
+    )
 
     def interrupted(self: Generation, token: int) -> bool:
         tokens.append(token)
-        heard(self, token)
+        add_token(self, token)
         if len(tokens) > 3 and self.unread:
             raise KeyboardInterrupt
         return False
 
-    monkeypatch.setattr(Generation, "heard", interrupted)
+    monkeypatch.setattr(Generation, "add_token", interrupted)
     pieces = [next(stream)]
     engine, sequence = model.engine, stream._generation._sequence
 

@@ -46,9 +46,9 @@ def _linear(x: np.ndarray, gain: np.ndarray) -> dict[str, Case]:
 
     def project(n_threads: int) -> Any:
         outputs = [np.full((len(x), 133), 0.1, np.float32) for _ in range(2)]
-        space = Workspace(n_threads)
-        norm_project(x, gain, EPS, [gate, up], outputs, space)
-        norm_project(x, None, EPS, [gate, up], outputs, space, accumulate=True)
+        workspace = Workspace(n_threads)
+        norm_project(x, gain, EPS, [gate, up], outputs, workspace)
+        norm_project(x, None, EPS, [gate, up], outputs, workspace, accumulate=True)
         return tuple(outputs)
 
     def gated(n_threads: int) -> Any:

@@ -56,10 +56,10 @@ def test_ternary_matrix_describes_itself() -> None:
 
 def test_norm_project() -> None:
     matrix, _ = random_case(20, 32)
-    space = Workspace(1)
+    workspace = Workspace(1)
 
     def project(x: Any, norm: Any, outputs: list[Any], matrices: list[Any] | None = None) -> None:
-        norm_project(x, norm, 1e-5, [matrix] if matrices is None else matrices, outputs, space)
+        norm_project(x, norm, 1e-5, [matrix] if matrices is None else matrices, outputs, workspace)
 
     good, out = zeros(3, 32), zeros(3, 20)
     refused(r"TernaryMatrix\(20 x 32.*33 columns", project, zeros(3, 33), None, [out])
@@ -71,7 +71,7 @@ def test_norm_project() -> None:
     read_only = zeros(3, 20)
     read_only.flags.writeable = False
     refused("read-only", project, good, None, [read_only])
-    refused("31 weights for 32 columns", project, good, zeros(31), [out])
+    refused("31 weights does not fit 32 columns", project, good, zeros(31), [out])
     refused("1 matrices and 2 outputs", project, good, None, [out, out])
     refused("0 matrices", project, good, None, [], [])
     refused("9 matrices", project, good, None, [out] * 9, [matrix] * 9)
@@ -84,66 +84,66 @@ def test_norm_project() -> None:
 def test_norm_gated() -> None:
     (gate, _), (up, _) = random_case(20, 32), random_case(20, 32, 1)
     other, _ = random_case(21, 32)
-    space = Workspace(1)
+    workspace = Workspace(1)
 
     def gated(x: Any, second: Any, out: Any, norm: Any = None) -> None:
-        norm_gated(x, norm, 1e-5, gate, second, "silu", out, space)
+        norm_gated(x, norm, 1e-5, gate, second, "silu", out, workspace)
 
     refused(r"20 x 32.*21 x 32.*differ", gated, zeros(2, 32), other, zeros(2, 20))
     refused(r"\(2, 33\)", gated, zeros(2, 33), up, zeros(2, 20))
     refused(r"\(2, 21\)", gated, zeros(2, 32), up, zeros(2, 21))
     refused(r"\(3, 20\)", gated, zeros(2, 32), up, zeros(3, 20))
-    refused("33 weights for 32 columns", gated, zeros(2, 32), up, zeros(2, 20), zeros(33))
+    refused("33 weights does not fit 32 columns", gated, zeros(2, 32), up, zeros(2, 20), zeros(33))
     refused("dtype", gated, np.zeros((2, 32)), up, zeros(2, 20))
     gated(zeros(0, 32), up, zeros(0, 20))
 
 
 def test_norm_dense() -> None:
-    space = Workspace(1)
+    workspace = Workspace(1)
 
     def dense(x: Any, w: Any, out: Any, kind: str = "F32", norm: Any = None) -> None:
-        norm_dense(x, norm, 1e-5, w, kind, out, space)
+        norm_dense(x, norm, 1e-5, w, kind, out, workspace)
 
     x, w, out = zeros(2, 10), zeros(7, 10), zeros(2, 7)
-    refused(r"weights \(7, 11\).*\(2, 10\)", dense, x, zeros(7, 11), out)
-    refused(r"output \(2, 8\)", dense, x, w, zeros(2, 8))
-    refused(r"output \(3, 7\)", dense, x, w, zeros(3, 7))
+    refused(r"weights of shape \(7, 11\).*\(2, 10\)", dense, x, zeros(7, 11), out)
+    refused(r"output of shape \(2, 8\)", dense, x, w, zeros(2, 8))
+    refused(r"output of shape \(3, 7\)", dense, x, w, zeros(3, 7))
     refused("do not fit", dense, x, zeros(10, 7).T, out)
     refused("float32 are not BF16", dense, x, w, out, "BF16")
     refused("float16 are not F32", dense, x, w.astype(np.float16), out)
-    refused("9 weights for 10 columns", dense, x, w, out, norm=zeros(9))
+    refused("9 weights does not fit 10 columns", dense, x, w, out, norm=zeros(9))
     dense(zeros(0, 10), w, zeros(0, 7))
 
 
 def test_attention() -> None:
     layout = BlockLayout("float32", kv_heads=2, head_dim=16)
     cache = BlockCache(layout, 300)
-    space = Workspace(1)
+    workspace = Workspace(1)
 
-    def attend(qkv: Any, segments: Any, out: Any, of: Any = layout, rotary: Any = None,
+    def attend(qkv: Any, segments: Any, out: Any, stored: Any = layout, rotary: Any = None,
                heads: int = 4) -> None:  # fmt: skip
         tables = (zeros(300, 8), zeros(300, 8)) if rotary is None else rotary
-        attention.rope_append_attend(qkv, segments, of, 0, heads, tables, 0.25, out, space)
+        attention.rope_append_attend(qkv, segments, stored, 0, heads, tables, 0.25, out, workspace)
 
     qkv, out = zeros(3, 8 * 16), zeros(3, 4 * 16)
     attend(qkv, [(3, 0, cache.table)], out)
-    refused("width 112 for 4 heads", attend, zeros(3, 7 * 16), [(3, 0, cache.table)], out)
-    refused("for 3 heads", attend, zeros(3, 7 * 16), [(3, 0, cache.table)], out, heads=3)
-    refused(r"output \(2, 64\) for 3 rows", attend, qkv, [(3, 0, cache.table)], zeros(2, 64))
-    refused(r"output \(3, 65\)", attend, qkv, [(3, 0, cache.table)], zeros(3, 65))
-    refused("hold 4 rows, qkv 3", attend, qkv, [(4, 0, cache.table)], out)
-    refused("0 sequences", attend, qkv, [], out)
-    refused("257 sequences", attend, zeros(257, 128), [(1, 0, cache.table)] * 257, zeros(257, 64))
+    refused("width 112 does not fit 4 heads", attend, zeros(3, 7 * 16), [(3, 0, cache.table)], out)
+    refused("does not fit 3 heads", attend, zeros(3, 7 * 16), [(3, 0, cache.table)], out, heads=3)
+    refused(r"output has shape \(2, 64\); 3 rows", attend, qkv, [(3, 0, cache.table)], zeros(2, 64))
+    refused(r"output has shape \(3, 65\)", attend, qkv, [(3, 0, cache.table)], zeros(3, 65))
+    refused("have 4 rows together, qkv has 3", attend, qkv, [(4, 0, cache.table)], out)
+    refused("1 to 256 sequences, not 0", attend, qkv, [], out)
+    refused("not 257", attend, zeros(257, 128), [(1, 0, cache.table)] * 257, zeros(257, 64))
     refused("0 rows at position 5", attend, qkv, [(0, 5, cache.table)], out)
     refused("position -1", attend, qkv, [(3, -1, cache.table)], out)
-    refused("position 255 with 1 cache blocks", attend, qkv, [(3, 255, cache.table[:1])], out)
-    refused("position 300 beyond a rotary table of 300", attend, qkv, [(3, 298, cache.table)], out)
+    refused("255 does not fit 1 cache blocks", attend, qkv, [(3, 255, cache.table[:1])], out)
+    refused("300 is beyond.*ends at 299", attend, qkv, [(3, 298, cache.table)], out)
     for tables in ((zeros(300, 8), zeros(299, 8)), (zeros(300, 7), zeros(300, 7))):
         refused("rotary tables", attend, qkv, [(3, 0, cache.table)], out, rotary=tables)
     for head_dim in (15, 1026):
-        of = BlockLayout("float32", kv_heads=2, head_dim=head_dim)
+        odd = BlockLayout("float32", kv_heads=2, head_dim=head_dim)
         wide, room = zeros(1, 8 * head_dim), zeros(1, 4 * head_dim)
-        refused(f"head_dim {head_dim}", attend, wide, [(1, 0, cache.table)], room, of)
+        refused(f"head_dim {head_dim}", attend, wide, [(1, 0, cache.table)], room, odd)
 
 
 def test_packing() -> None:
@@ -162,11 +162,11 @@ def test_packing() -> None:
 
 def test_elementwise() -> None:
     x = zeros(10)
-    refused("9 weights for 10 values", elementwise.rms_norm, x, zeros(9), 1e-5)
-    refused("11 weights, 10 biases for 10", elementwise.layer_norm, x, zeros(11), x, 1e-5)
-    refused("10 weights, 9 biases for 10", elementwise.layer_norm, x, x, zeros(9), 1e-5)
-    refused("9 factors for 10 values", elementwise.activate, "silu", x, zeros(9))
-    refused("3 cosines for heads of 8", elementwise.rope, zeros(2, 8), zeros(3), zeros(3))
+    refused("9 weights do not fit 10 values", elementwise.rms_norm, x, zeros(9), 1e-5)
+    refused("11 weights and 10 biases do not fit 10", elementwise.layer_norm, x, zeros(11), x, 1e-5)
+    refused("10 weights and 9 biases do not fit 10", elementwise.layer_norm, x, x, zeros(9), 1e-5)
+    refused("9 values of `up` do not fit 10 values", elementwise.activate, "silu", x, zeros(9))
+    refused("3 cosines and 3 sines .* 8", elementwise.rope, zeros(2, 8), zeros(3), zeros(3))
     refused("heads of 7", elementwise.rope, zeros(2, 7), zeros(3), zeros(3))
     refused("4 cosines", elementwise.rope, zeros(2, 8), zeros(4), zeros(3))
     for call in (elementwise.exp, elementwise.quantize, elementwise.softmax_weights):

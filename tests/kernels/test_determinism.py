@@ -73,11 +73,11 @@ def test_tokens_together_or_apart(chunk: int, tier: str, rng: np.random.Generato
     head = normal(rng, 67, 100)
 
     def run(rows: np.ndarray) -> np.ndarray:
-        space = Workspace(2)
+        workspace = Workspace(2)
         parts = [np.empty((len(rows), width), np.float32) for width in (70, 70, 67)]
-        norm_project(rows, gain, 1e-5, [gate], [parts[0]], space)
-        norm_gated(rows, gain, 1e-5, gate, up, "silu", parts[1], space)
-        norm_dense(rows, gain, 1e-5, head, "F32", parts[2], space)
+        norm_project(rows, gain, 1e-5, [gate], [parts[0]], workspace)
+        norm_gated(rows, gain, 1e-5, gate, up, "silu", parts[1], workspace)
+        norm_dense(rows, gain, 1e-5, head, "F32", parts[2], workspace)
         return np.concatenate(parts, axis=1)
 
     pieces = [run(x[at : at + chunk]) for at in range(0, len(x), chunk)]

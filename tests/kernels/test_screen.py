@@ -175,9 +175,9 @@ def test_bounds_hold_for_every_row(tier, rng, rows, columns, tokens):
     kinds = kinds[::-1]
     usable = [x for x in kinds if 1e-9 < np.abs(x).max() < 1e10]
     hidden = np.stack([usable[i % len(usable)] for i in range(tokens)])
-    space = Workspace(1)
-    head.likeliest(hidden, None, 1e-5, space)
-    lower, upper = head.bounds(space)
+    workspace = Workspace(1)
+    head.likeliest(hidden, None, 1e-5, workspace)
+    lower, upper = head.bounds(workspace)
     exact = hidden.astype(np.float64) @ weights.astype(np.float64).T
     assert (lower <= exact).all()
     assert (exact <= upper).all()
@@ -196,9 +196,9 @@ def test_bounds_hold_where_the_rest_of_the_hidden_state_is_along_a_row(tier, tok
     hidden = np.full((tokens, columns), 0.49, np.float32)
     hidden[:, ::64] = 127.0  # so that a step is 1
     head = ScreenedHead(weights, "F32", 1)
-    space = Workspace(1)
-    head.likeliest(hidden, None, 1e-5, space)
-    lower, upper = head.bounds(space)
+    workspace = Workspace(1)
+    head.likeliest(hidden, None, 1e-5, workspace)
+    lower, upper = head.bounds(workspace)
     exact = hidden.astype(np.float64) @ weights.astype(np.float64).T
     assert (lower <= exact).all()
     assert (exact <= upper).all()
@@ -212,9 +212,9 @@ def test_logits_of_the_screen_are_those_of_its_codes(tier, rng):
     hidden = rng.integers(-127, 128, (9, columns)).astype(np.float32)
     hidden[:, ::64] = 127.0
     for n in (1, 2, 4, 9):
-        space = Workspace(1)
-        head.likeliest(hidden[:n], None, 1e-5, space)
-        lower, upper = head.bounds(space)
+        workspace = Workspace(1)
+        head.likeliest(hidden[:n], None, 1e-5, workspace)
+        lower, upper = head.bounds(workspace)
         middle = (lower.astype(np.float64) + upper) / 2
         meant = hidden[:n].astype(np.float64) @ stood_for(head, rows, columns).T
         size = np.linalg.norm(weights, axis=1) * np.linalg.norm(hidden[:n], axis=1)[:, None]
@@ -231,9 +231,9 @@ def test_the_largest_sums_do_not_overflow(tier, sign):
     hidden = np.full((5, columns), 1.0, np.float32)
     head = ScreenedHead(weights, "F32", 1)
     for n in (1, 5):
-        space = Workspace(1)
-        found = head.likeliest(hidden[:n], None, 1e-5, space)
-        lower, upper = head.bounds(space)
+        workspace = Workspace(1)
+        found = head.likeliest(hidden[:n], None, 1e-5, workspace)
+        lower, upper = head.bounds(workspace)
         exact = np.array([sign, -sign, 0.0]) * columns
         assert (lower <= exact).all()
         assert (exact <= upper).all()
@@ -259,9 +259,9 @@ def test_candidates_are_those_whose_bounds_reach_exact_logits(tier, rng):
     head = ScreenedHead(weights, "F32", 1)
     hidden = rng.standard_normal((6, columns)).astype(np.float32)
     for count in (1, 20):
-        space = Workspace(2)
-        found = head.likeliest(hidden, None, 1e-5, space, count)
-        lower, upper = head.bounds(space)
+        workspace = Workspace(2)
+        found = head.likeliest(hidden, None, 1e-5, workspace, count)
+        lower, upper = head.bounds(workspace)
         for token, (ids, _) in enumerate(found):
             threshold = np.sort(lower[token])[-count]
             assert set(ids) <= set(np.flatnonzero(upper[token] >= threshold))
@@ -280,10 +280,11 @@ def test_every_tier_finds_the_same_rows(rng):
         for tier in cpu.available_tiers():
             cpu.use_tier(tier)
             head = ScreenedHead(weights, "F32", 1)
-            space = Workspace(1)
-            likeliest = head.likeliest(hidden, None, 1e-5, space, 3)
+            workspace = Workspace(1)
+            likeliest = head.likeliest(hidden, None, 1e-5, workspace, 3)
             found.append(
-                [ids.tolist() for ids, _ in likeliest] + [b.tobytes() for b in head.bounds(space)]
+                [ids.tolist() for ids, _ in likeliest]
+                + [b.tobytes() for b in head.bounds(workspace)]
             )
     finally:
         cpu.use_tier(before)
@@ -453,10 +454,10 @@ def test_rows_that_are_none_are_refused(rng):
     weights = rng.standard_normal((50, 32)).astype(np.float32)
     hidden, head = np.zeros((1, 32), np.float32), ScreenedHead(weights, "F32", 1)
     for ids in (np.array([50]), np.array([-1]), np.array([3, 2]), np.array([2, 2])):
-        with pytest.raises(ValueError, match="ids that do not rise from 0 to 49"):
+        with pytest.raises(ValueError, match="in ascending order and from 0 to 49"):
             head.likeliest(hidden, None, 1e-5, Workspace(1), 1, 0.0, [ids])
     for ids in (np.array([50]), np.array([-1])):
-        with pytest.raises(ValueError, match="beyond the 50 rows"):
+        with pytest.raises(ValueError, match="from 0 to 49, the last of the 50 rows"):
             row_logits(hidden, None, 1e-5, weights, "F32", [ids], Workspace(1))
     for mask in (np.ones(49, bool), np.ones(50, np.uint8)):
         with pytest.raises(ValueError, match=r"must be bool of shape \(50,\)"):

@@ -59,15 +59,15 @@ class Block:
         """(hidden states after it, gated activations, what `Workspace.skipping` counted)."""
         n = len(x)
         layout = BlockLayout("float32", kv_heads=1, head_dim=HEAD_DIM, layers=layers)
-        cache, space = BlockCache(layout, n), Workspace(n_threads)
+        cache, workspace = BlockCache(layout, n), Workspace(n_threads)
         out = x.copy()
         gated = np.full((n, self.ffn), np.nan, np.float32)
         decoder_layers(
             out, [self.layer(skipping, activation)] * layers, 0, [(n, 0, cache.table)], layout,
             HEADS, [rotary(HEAD_DIM, n)], 0.5, np.empty((n, WIDTH), np.float32),
-            np.empty((n, HEADS * HEAD_DIM), np.float32), gated, space,
+            np.empty((n, HEADS * HEAD_DIM), np.float32), gated, workspace,
         )  # fmt: skip
-        return out, gated, space.skipping
+        return out, gated, workspace.skipping
 
 
 SIZES = [

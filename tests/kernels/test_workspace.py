@@ -80,8 +80,8 @@ def test_workspace_grows_and_is_reused(tier: str, rng: np.random.Generator) -> N
             matrix, _ = random_case(70, columns)
             x = np.random.default_rng(tokens).standard_normal((tokens, columns), np.float32)
             outputs = [np.empty((tokens, 70), np.float32) for _ in range(2)]
-            for out, space in zip(outputs, (shared, Workspace(1)), strict=True):
-                norm_project(x, None, 1e-5, [matrix], [out], space)
+            for out, workspace in zip(outputs, (shared, Workspace(1)), strict=True):
+                norm_project(x, None, 1e-5, [matrix], [out], workspace)
             assert_same_bits(*outputs)
         held = shared.nbytes
     assert shared.nbytes == held > 0
@@ -99,21 +99,21 @@ def test_calls_may_follow_in_any_order_in_one_process(tier: str) -> None:
 def test_cancelled_calls_do_no_work(n_threads: int, tier: str, rng: np.random.Generator) -> None:
     """Outputs of products stay as they were, and the next call computes again."""
     flag = np.ones(1, np.int32)
-    space = Workspace(n_threads)
-    space.use_cancel_flag(flag)
-    assert space.cancel_flag is flag
+    workspace = Workspace(n_threads)
+    workspace.use_cancel_flag(flag)
+    assert workspace.cancel_flag is flag
     x = rng.standard_normal((3, 100), np.float32)
     (gate, _), (up, _) = random_case(70, 100, 1), random_case(70, 100, 2)
     head = rng.standard_normal((70, 100), np.float32)
     out = np.full((3, 70), np.nan, np.float32)
 
     def project() -> None:
-        norm_project(x, None, 1e-5, [gate], [out], space)
+        norm_project(x, None, 1e-5, [gate], [out], workspace)
 
     calls = (
         project,
-        lambda: norm_gated(x, None, 1e-5, gate, up, "relu2", out, space),
-        lambda: norm_dense(x, None, 1e-5, head, "F32", out, space),
+        lambda: norm_gated(x, None, 1e-5, gate, up, "relu2", out, workspace),
+        lambda: norm_dense(x, None, 1e-5, head, "F32", out, workspace),
     )
     for call in calls:
         call()
@@ -139,11 +139,11 @@ def test_cancelled_attention_stays_in_bounds(
     attend(qkv[: 300 - rows], [(300 - rows, 0, cache)], 2)
     before = cache.stored(300 - rows)
     held = np.full((rows + 2, 32), 7, np.float32)
-    space = Workspace(1)
-    space.cancel_flag[0] = 1
+    workspace = Workspace(1)
+    workspace.cancel_flag[0] = 1
     segments = [(rows, 300 - rows, cache.table)]
     new = qkv[300 - rows :].copy()
-    rope_append_attend(new, segments, layout, 0, 2, rotary(16, 300), 0.25, held[1:-1], space)
+    rope_append_attend(new, segments, layout, 0, 2, rotary(16, 300), 0.25, held[1:-1], workspace)
     assert np.all(held[[0, -1]] == 7)
     assert_same_bits(cache.stored(300 - rows), before)
     whole = BlockCache(layout, 300)

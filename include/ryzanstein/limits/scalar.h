@@ -1,4 +1,4 @@
-/* What this machine can do at best in portable C: reading memory, multiplying int8. */
+/* How fast portable C reads memory and multiplies int8 on this machine. */
 #ifndef RZ_LIMITS_H
 #define RZ_LIMITS_H
 
@@ -14,7 +14,7 @@ static uint64_t rz_read_stream(const uint8_t *from, int64_t bytes) {
     return sums[0] ^ sums[1] ^ sums[2] ^ sums[3] ^ sums[4] ^ sums[5] ^ sums[6] ^ sums[7];
 }
 
-/* The scalar tier's own way: int16 products of a 16 x 16 tile. */
+/* As the scalar tier multiplies: int16 products of a 16 x 16 tile. */
 static int64_t rz_multiply_peak(int64_t rounds) {
     int16_t codes[16][16];
     int32_t sums[16] = {0};

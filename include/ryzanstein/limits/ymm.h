@@ -1,5 +1,5 @@
-/* What this machine can do at best with ymm registers. Needs rz_dot_step_(sum, a, b): the
- * tier's multiply-add of 32 pairs of bytes. */
+/* How fast ymm registers read memory and multiply int8 on this machine. Needs rz_dot_step_(sum,
+ * a, b), the tier's multiply-add of 32 pairs of bytes. */
 #ifndef RZ_LIMITS_H
 #define RZ_LIMITS_H
 
@@ -19,7 +19,8 @@ static uint64_t rz_read_stream(const uint8_t *from, int64_t bytes) {
            (uint64_t)_mm256_extract_epi64(all, 2) ^ (uint64_t)_mm256_extract_epi64(all, 3);
 }
 
-/* Twelve independent sums hide the latency of four or five cycles at two a cycle. */
+/* With a latency of 4 or 5 cycles and 2 instructions a cycle, twelve independent sums keep the
+ * multipliers busy. */
 static int64_t rz_multiply_peak(int64_t rounds) {
     __m256i a = _mm256_set1_epi8(1), b = _mm256_set1_epi8((char)(rounds & 1));
     __m256i sums[12];

@@ -1,4 +1,4 @@
-/* What this machine can do at best with zmm registers and VNNI. */
+/* How fast zmm registers and VNNI read memory and multiply int8 on this machine. */
 #ifndef RZ_LIMITS_H
 #define RZ_LIMITS_H
 
@@ -16,7 +16,8 @@ static uint64_t rz_read_stream(const uint8_t *from, int64_t bytes) {
         _mm512_xor_si512(_mm512_xor_si512(sums[0], sums[1]), _mm512_xor_si512(sums[2], sums[3])));
 }
 
-/* Twelve independent sums hide the latency of four or five cycles at two a cycle. */
+/* With a latency of 4 or 5 cycles and 2 instructions a cycle, twelve independent sums keep the
+ * multipliers busy. */
 static int64_t rz_multiply_peak(int64_t rounds) {
     const __m512i a = _mm512_set1_epi8(1), b = _mm512_set1_epi8((char)(rounds & 1));
     __m512i sums[12];

@@ -14,16 +14,16 @@ RZ_INLINE rz_f32x16 rz_times_sigmoid_(rz_f32x16 x, rz_f32x16 y) {
 }
 RZ_INLINE rz_f32x16 rz_silu(rz_f32x16 x) { return rz_times_sigmoid_(x, x); }
 
-/* x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x * sigmoid(2 sqrt(2/pi) (...)); the
- * second form has no cancellation for negative x (Hendrycks & Gimpel 2016). */
+/* x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016), computed as
+ * x * sigmoid(2 sqrt(2/pi) (...)), which has no cancellation for negative x. */
 RZ_INLINE rz_f32x16 rz_gelu_tanh(rz_f32x16 x) {
     const rz_f32x16 cube = rz_mul(rz_mul(x, x), x);
     const rz_f32x16 inner = rz_add(x, rz_mul(rz_set1(0.044715f), cube));
     return rz_times_sigmoid_(x, rz_mul(rz_set1(1.5957691216f), inner));
 }
 
-/* x * erfc(-x / sqrt 2) / 2, with erfc(z) for z >= 0 by the Chebyshev fit of Press et al.,
- * Numerical Recipes 6.2 (relative error below 1.2e-7 plus that of exp). */
+/* x * erfc(-x / sqrt 2) / 2. erfc(z) for z >= 0 is the Chebyshev fit of Press et al., Numerical
+ * Recipes 6.2 (relative error below 1.2e-7, plus that of exp). */
 RZ_INLINE rz_f32x16 rz_gelu_erf(rz_f32x16 x) {
     static const float coefficients[10] = {0.17087277f, -0.82215223f, 1.48851587f, -1.13520398f,
                                            0.27886807f, -0.18628806f, 0.09678418f, 0.37409196f,
@@ -38,7 +38,7 @@ RZ_INLINE rz_f32x16 rz_gelu_erf(rz_f32x16 x) {
     return rz_mul(rz_mul(half, x), twice_phi);
 }
 
-/* `name` alone and times `up`. `product` is a macro of gate and up. */
+/* Two kernels: `name` alone, and `name` of a gate times `up`, which the macro `product` computes. */
 #define RZ_ACTIVATION_(name, product) \
     static void RZ_NAME(name)(const float *x, int64_t n, float *out) { \
         for (int64_t i = 0; i < n; i += 16) \
@@ -51,7 +51,7 @@ RZ_INLINE rz_f32x16 rz_gelu_erf(rz_f32x16 x) {
                        n - i); \
     }
 #define RZ_TIMES_(name, gate, up) rz_mul(name(gate), up)
-/* +0 below the smallest positive number, whatever `up` is: then nobody need know `up` there. */
+/* +0 if the gate is not positive, whatever `up` is, so that `up` need not be computed there. */
 #define RZ_TIMES_IF_OPEN_(name, gate, up) \
     rz_select_less(gate, rz_set1(1.401298464e-45f), rz_set1(0.0f), rz_mul(name(gate), up))
 RZ_ACTIVATION_(rz_relu2, RZ_TIMES_IF_OPEN_)

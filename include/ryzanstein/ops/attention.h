@@ -1,9 +1,9 @@
-/* Attention over one 256-position cache block, in the order kernels.h fixes.
+/* Attention over one cache block of 256 positions, in the order that kernels.h fixes.
  *
- * Both products are register tiles of RZ_TILE_QUERIES queries x RZ_TILE_VECTORS
- * vectors: of positions for q.k (K is stored transposed, so a score needs no sum
- * across lanes), of head dimensions for the weighted values. The tile decides how
- * often K and V are read again, never the order of additions within one result.
+ * Both products work on register tiles of RZ_TILE_QUERIES queries x RZ_TILE_VECTORS vectors. For
+ * q.k the lanes of a vector are positions: K is stored transposed, so a score needs no sum across
+ * lanes. For the weighted values the lanes are head dimensions. The size of the tile decides how
+ * often K and V are read, but not the order of additions within a result.
  */
 #ifndef RZ_OPS_ATTENTION_H
 #define RZ_OPS_ATTENTION_H
@@ -22,7 +22,7 @@ RZ_INLINE rz_f32x16 rz_load_kv_n_(const void *base, int64_t index, int64_t n, in
     memcpy(lanes, (const char *)base + (size_t)index * size, (size_t)n * size);
     return rz_load_kv_(lanes, 0, kind);
 }
-/* Rows ahead: a tile reads part of each row, and no hardware prefetcher follows that. */
+/* In rows. A tile reads only part of each row, which no hardware prefetcher predicts. */
 #define RZ_KV_AHEAD 16
 RZ_INLINE void rz_prefetch_kv_(const void *base, int64_t index, int kind) {
     const int size = kind == RZ_KV_F32 ? 4 : (kind == RZ_KV_BF16 ? 2 : 1);
@@ -36,7 +36,7 @@ RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, i
                           int64_t head_dim, const void *k, float (*scores)[RZ_KV_BLOCK], int kind) {
     for (int64_t query = 0; query < n_queries; query += RZ_TILE_QUERIES) {
         const float *rows[RZ_TILE_QUERIES];
-        int64_t index[RZ_TILE_QUERIES]; /* a short tile repeats its last query */
+        int64_t index[RZ_TILE_QUERIES]; /* a tile that is not full repeats its last query */
         RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++) {
             index[i] = rz_smaller_(query + i, n_queries - 1);
@@ -71,24 +71,26 @@ RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, i
     }
 }
 
-/* -infinity in the first n lanes, if n is at least 1 */
-RZ_INLINE rz_f32x16 rz_drop_first_(rz_f32x16 x, int64_t n) {
+/* x with -infinity in the first n lanes. */
+RZ_INLINE rz_f32x16 rz_hide_first_(rz_f32x16 x, int64_t n) {
     float lanes[16];
     rz_store(lanes, x);
     for (int64_t lane = 0; lane < n && lane < 16; lane++) lanes[lane] = -INFINITY;
     return rz_load(lanes);
 }
 
-/* Scores of one query become weights, zero from `valid` on; gives maximum and sum. */
-RZ_INLINE void rz_weights_(float *scores, int64_t valid, int64_t hidden, float scale, const rz_kv_block *block,
-                           float *maximum, float *sum, int kind) {
+/* Turns the scores of one query into softmax weights before the division, zero before `hidden` and from
+ * `valid` on.
+ * Also returns the maximum of the scores and the sum of the weights. */
+RZ_INLINE void rz_weights_(float *scores, int64_t valid, int64_t hidden, float scale,
+                           const rz_kv_block *block, float *maximum, float *sum, int kind) {
     const rz_f32x16 none = rz_set1(-INFINITY), zero = rz_set1(0.0f), factor = rz_set1(scale);
     rz_f32x16 most = none, total = zero;
     for (int64_t p = 0; p < valid; p += 16) {
         rz_f32x16 score = rz_load(scores + p);
         if (kind == RZ_KV_I8) score = rz_mul(score, rz_load(block->k_scale + p));
         score = rz_keep_first(rz_mul(score, factor), valid - p, none);
-        if (p < hidden) score = rz_drop_first_(score, hidden - p);
+        if (p < hidden) score = rz_hide_first_(score, hidden - p);
         rz_store(scores + p, score);
         most = rz_max(most, score);
     }
@@ -174,7 +176,7 @@ RZ_INLINE void rz_attend_block_(const float *q, int64_t q_stride, int64_t n_quer
             common = rz_smaller_(common, valid[first + i]);
         }
         rz_values_(weights, out, RZ_TILE_QUERIES, 0, common, block->v, head_dim, kind);
-        /* what only the later queries of the tile may see; never touches unseen values */
+        /* the positions that only the later queries of the tile may see: no query reads others */
         RZ_UNROLL
         for (int i = 0; i < RZ_TILE_QUERIES; i++)
             rz_values_(weights + i, out + i, 1, common, valid[first + i], block->v, head_dim, kind);
@@ -221,7 +223,7 @@ RZ_INLINE float rz_to_i8_(const float *x, int64_t n, int8_t *codes) {
         poison = rz_add(poison, rz_sub(v, v));
     }
     const float m = rz_maximum(most);
-    /* below 2^-100 the reciprocal could overflow; such a vector is stored as zeros */
+    /* below 2^-100 the reciprocal could overflow, so such a vector is stored as zeros */
     const rz_f32x16 factor = rz_set1(m > 7.8886e-31f ? 127.0f / m : 0.0f);
     for (int64_t i = 0; i < n; i += 16) {
         int8_t rounded[16];

@@ -1,5 +1,5 @@
-/* Float matrix (embedding, head) times float activations: 4 rows x 1..4 tokens at a
- * time, so that rows read once serve several tokens and chains of adds overlap. */
+/* Float matrix (the head) times float activations. A tile of 4 rows x 1 or 4 tokens reads each row
+ * once for all its tokens, and its independent sums hide the latency of additions. */
 #ifndef RZ_OPS_DENSE_H
 #define RZ_OPS_DENSE_H
 
@@ -14,7 +14,7 @@ RZ_INLINE void rz_dense_tile_(const void *w, int64_t columns, int64_t row, int r
     const int64_t whole = columns & ~(int64_t)15, size = kind == RZ_FLOAT_F32 ? 4 : 2;
     for (int64_t i = 0; i < whole; i += 16) {
         rz_f32x16 row_values[4];
-        if (tokens == 1 && i % (kind == RZ_FLOAT_F32 ? 16 : 32) == 0) { /* rows that come next */
+        if (tokens == 1 && i % (kind == RZ_FLOAT_F32 ? 16 : 32) == 0) { /* the rows of the next tile */
             RZ_UNROLL
             for (int r = 0; r < rows; r++)
                 RZ_PREFETCH((const char *)w + (row + r) * columns * size + i * size, ahead * columns * size);
@@ -58,7 +58,7 @@ RZ_INLINE void rz_dense_matmul_(const void *w, int64_t columns, int64_t row_begi
             rz_dense_tile_(w, columns, row, 1, x + t * columns, 1, out + t * out_stride, out_stride, kind, 0);
 }
 
-/* Rows here and there: each is asked for while the one before it is multiplied. */
+/* Rows anywhere in the matrix. Each is prefetched while the one before it is multiplied. */
 RZ_INLINE void rz_dense_rows_(const void *w, int64_t columns, const int32_t *rows, int64_t count, const float *x,
                               float *out, int kind) {
     for (int64_t i = 0; i < count; i++)

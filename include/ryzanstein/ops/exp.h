@@ -1,9 +1,9 @@
 /* exp and softmax weights.
  *
- * exp(x) = 2^n * exp(r), n = round(x / ln 2), r = x - n ln 2 with ln 2 split in two
- * so that n * high is exact; exp(r) by the degree-7 polynomial of Cephes expf
- * (Moshier, netlib.org/cephes), in Horner form with separate multiply and add.
- * Error below 2 ulp on the range where the result is normal (tested).
+ * exp(x) = 2^n * exp(r) with n = round(x / ln 2) and r = x - n ln 2. ln 2 is a sum of two floats,
+ * of which n * the first is exact. exp(r) is the polynomial of degree 7 of Cephes expf (Moshier,
+ * netlib.org/cephes), in Horner form with separate multiply and add. The error is below 2 ulp where
+ * the result is a normal number (tested).
  */
 #ifndef RZ_OPS_EXP_H
 #define RZ_OPS_EXP_H

@@ -1,5 +1,5 @@
-/* RMSNorm (Zhang & Sennrich 2019), LayerNorm (Ba et al. 2016), int8 quantisation of
- * activations per token (BitNet b1.58: absmax, round half to even). */
+/* RMSNorm (Zhang & Sennrich 2019), LayerNorm (Ba et al. 2016), and int8 quantisation of the
+ * activations of a token (BitNet b1.58: absmax, round half to even). */
 #ifndef RZ_OPS_NORM_H
 #define RZ_OPS_NORM_H
 
@@ -39,8 +39,8 @@ static void RZ_NAME(rz_layer_norm)(const float *x, const float *weight, const fl
 
 static void RZ_NAME(rz_quantize)(const float *x, int64_t n, int64_t padded, int8_t *codes,
                                  float *scale, int32_t *sum) {
-    rz_f32x16 most = rz_set1(1e-5f);  /* the floor of the BitNet recipe: no division by zero */
-    rz_f32x16 poison = rz_set1(0.0f); /* 0 of finite values, NaN of others */
+    rz_f32x16 most = rz_set1(1e-5f);  /* the least scale of BitNet: no division by zero */
+    rz_f32x16 poison = rz_set1(0.0f); /* 0 if all values are finite, else NaN */
     for (int64_t i = 0; i < n; i += 16) {
         const rz_f32x16 v = rz_load_n(x + i, n - i);
         most = rz_max(rz_abs(v), most);

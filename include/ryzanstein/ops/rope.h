@@ -1,4 +1,4 @@
-/* Rotary position embedding (Su et al. 2021), rotate_half pairing. */
+/* Rotary position embedding (Su et al. 2021) that pairs element i with i + head_dim / 2. */
 #ifndef RZ_OPS_ROPE_H
 #define RZ_OPS_ROPE_H
 

@@ -1,10 +1,10 @@
-/* Bounds of head rows from the integer sums of screen/<tier>.h; see kernels.h. */
+/* The screen of the head: logits and bounds from the integer sums of screen/<tier>.h. See kernels.h. */
 #ifndef RZ_OPS_SCREEN_H
 #define RZ_OPS_SCREEN_H
 
-#define RZ_SCREEN_CHUNK_ 24 /* tokens whose totals are kept at a time */
+#define RZ_SCREEN_CHUNK_ 24 /* tokens whose sums are kept at a time */
 
-/* Logits of 16 rows for token t of n, and the largest of their bounds. */
+/* Writes the logits of 16 rows for token t of n, and the largest of their bounds. */
 RZ_INLINE void rz_screen_logits_(const rz_screen *head, int64_t tile, rz_f32x16 total, const rz_screen_inputs *x, int64_t t,
                                  int64_t n, const rz_screen_logits *out) {
     const int64_t row = 16 * tile, at = t * head->row_tiles + tile;
@@ -16,7 +16,7 @@ RZ_INLINE void rz_screen_logits_(const rz_screen *head, int64_t tile, rz_f32x16 
     out->most_upper[at] = rz_maximum(rz_add(y, margin));
 }
 
-/* `tokens`, a constant, all there are: codes are opened in registers. */
+/* One block for few tokens (`tokens` is a constant): codes are unpacked in registers. */
 RZ_INLINE void rz_screen_block_(const rz_screen *head, int64_t block, const rz_screen_inputs *x, int tokens,
                                 const rz_screen_logits *out) {
     const uint8_t *scales = head->blocks + block * RZ_SCREEN_BLOCK_BYTES(head->groups);
@@ -24,17 +24,17 @@ RZ_INLINE void rz_screen_block_(const rz_screen *head, int64_t block, const rz_s
     RZ_ALIGNED(64)
     float totals[RZ_SCREEN_ROWS * RZ_SCREEN_FEW_] = {0};
     for (int64_t group = 0; group < head->groups; group++) {
-        const rz_screen_group_ of_group = rz_screen_group_of_(x, head->groups, group, 0);
+        const rz_screen_group_ group_inputs = rz_screen_group_at_(x, head->groups, group, 0);
         RZ_NO_UNROLL
         for (int i = 0; i < 4; i++, scales += 16, codes += RZ_SCREEN_TILE_BYTES)
-            rz_screen_few_(codes, rz_load_i8((const int8_t *)scales), &of_group, tokens, totals + 16 * i);
+            rz_screen_few_(codes, rz_load_i8((const int8_t *)scales), &group_inputs, tokens, totals + 16 * i);
     }
     RZ_NO_UNROLL
     for (int i = 0; i < 4 * tokens; i++)
         rz_screen_logits_(head, 4 * block + i % 4, rz_load(totals + 16 * i), x, i / 4, tokens, out);
 }
 
-/* Tokens [t, t + n) of `all`, at most a chunk: codes are opened to bytes once for all. */
+/* One block for tokens [t, t + n) of `all`, at most a chunk: codes are unpacked once, to bytes. */
 static void rz_screen_panel_(const rz_screen *head, int64_t block, const rz_screen_inputs *x, int64_t t, int64_t n,
                              int64_t all, const rz_screen_logits *out) {
     RZ_ALIGNED(64)
@@ -51,13 +51,13 @@ static void rz_screen_panel_(const rz_screen *head, int64_t block, const rz_scre
             RZ_NO_UNROLL
             for (int i = 0; i < RZ_SCREEN_TILES_; i++, codes += RZ_SCREEN_TILE_BYTES) {
                 rz_store(scales_here + 16 * i, rz_load_i8((const int8_t *)scales + 16 * i));
-                rz_screen_open_(codes, panel + 64 * i, 64 * RZ_SCREEN_TILES_);
+                rz_screen_unpack_(codes, panel + 64 * i, 64 * RZ_SCREEN_TILES_);
             }
             for (int64_t at = 0; at < n; at += RZ_SCREEN_TOKENS_) {
-                const rz_screen_group_ of_group = rz_screen_group_of_(x, head->groups, group, t + at);
+                const rz_screen_group_ group_inputs = rz_screen_group_at_(x, head->groups, group, t + at);
                 float *totals_here = totals + RZ_SCREEN_ROWS * at + 16 * tile;
-#define RZ_TOKENS_AT_ONCE_(tokens) rz_screen_many_(panel, scales_here, &of_group, tokens, totals_here)
-                switch (n - at) { /* constants, so that sums stay in registers */
+#define RZ_TOKENS_AT_ONCE_(tokens) rz_screen_many_(panel, scales_here, &group_inputs, tokens, totals_here)
+                switch (n - at) { /* constants, so that the sums stay in registers */
 #if RZ_SCREEN_TOKENS_ > 4
                 case 5: RZ_TOKENS_AT_ONCE_(5); break;
                 case 4: RZ_TOKENS_AT_ONCE_(4); break;
@@ -79,7 +79,7 @@ static void rz_screen_panel_(const rz_screen *head, int64_t block, const rz_scre
 static void RZ_NAME(rz_screen)(const rz_screen *head, int64_t begin, int64_t end, const rz_screen_inputs *x, int64_t n,
                                const rz_screen_logits *out) {
     for (int64_t block = begin; block < end; block++)
-        switch (n <= RZ_SCREEN_FEW_ ? n : 0) { /* constants, so that sums stay in registers */
+        switch (n <= RZ_SCREEN_FEW_ ? n : 0) { /* constants, so that the sums stay in registers */
         case 1: rz_screen_block_(head, block, x, 1, out); break;
 #if RZ_SCREEN_FEW_ > 1
         case 2: rz_screen_block_(head, block, x, 2, out); break;

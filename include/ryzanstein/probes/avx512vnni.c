@@ -1,4 +1,4 @@
-/* Compiles if this compiler can build the avx512vnni tier. */
+/* A compiler that accepts this file can build the avx512vnni tier. */
 #include <immintrin.h>
 #include "ryzanstein/target.h"
 RZ_TARGET_BEGIN(RZ_ISA_AVX512VNNI)

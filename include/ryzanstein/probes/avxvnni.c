@@ -1,4 +1,4 @@
-/* Compiles if this compiler can build the avxvnni tier (GCC >= 11, Clang >= 12). */
+/* A compiler that accepts this file (GCC >= 11, Clang >= 12) can build the avxvnni tier. */
 #include <immintrin.h>
 #include "ryzanstein/target.h"
 RZ_TARGET_BEGIN(RZ_ISA_AVXVNNI)

@@ -1,5 +1,5 @@
-/* Head screen with vpmaddubsw on ymm: four products of a code and an activation, at most 4*63*127 =
- * 32,004, fit 16 bits, so that lines are added by twos before they are widened. */
+/* Head screen with vpmaddubsw on ymm. A 16-bit sum can hold four products of a code and an activation, at
+ * most 4*63*127 = 32,004, so two lines are added before the sums are widened. */
 #ifndef RZ_SCREEN_H
 #define RZ_SCREEN_H
 
@@ -8,7 +8,7 @@
 #include "ryzanstein/screen/codes_ymm.h"
 
 #define RZ_SCREEN_FEW_ 1
-#define RZ_SCREEN_TOKENS_ 2 /* four sums, four of codes, and what the products need */
+#define RZ_SCREEN_TOKENS_ 2 /* registers: four of sums, four of codes, and what the products need */
 #define RZ_SCREEN_TILES_ 1
 
 RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_screen_group_ *x, int tokens,
@@ -18,20 +18,20 @@ RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_sc
     __m256i half_sums[2];
     half_sums[0] = half_sums[1] = _mm256_set1_epi32(*x->offsets);
     RZ_UNROLL
-    for (int four = 0; four < 4; four++, values += 16) {
+    for (int quarter = 0; quarter < 4; quarter++, values += 16) {
         RZ_UNROLL
-        for (int line = 0; line < 3; line++) RZ_PREFETCH(from + 192 * four + 64 * line, RZ_SCREEN_PREFETCH_BYTES_);
+        for (int line = 0; line < 3; line++) RZ_PREFETCH(from + 192 * quarter + 64 * line, RZ_SCREEN_PREFETCH_BYTES_);
         RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             __m256i codes[4];
-            rz_screen_codes_(from + 192 * four + 32 * half, codes);
+            rz_screen_codes_(from + 192 * quarter + 32 * half, codes);
             RZ_UNROLL
             for (int line = 0; line < 4; line += 2)
                 half_sums[half] = rz_dot_two_(half_sums[half], codes[line], rz_four_(values + 4 * line), codes[line + 1],
                                               rz_four_(values + 4 * line + 4));
         }
     }
-    rz_screen_halves_(totals, half_sums, scales, x, 0);
+    rz_screen_add_halves_(totals, half_sums, scales, x, 0);
 }
 
 RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const rz_screen_group_ *x, int tokens,
@@ -41,7 +41,7 @@ RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const 
     RZ_UNROLL
     for (int t = 0; t < tokens; t++) halves[t][0] = halves[t][1] = _mm256_set1_epi32(x->offsets[t * x->groups]);
     for (int line = 0; line < 16; line += 2) {
-        const uint8_t *two = panel + 64 * line;
+        const uint8_t *lines = panel + 64 * line;
         RZ_UNROLL
         for (int t = 0; t < tokens; t++) {
             const __m256i first = rz_four_(x->codes + t * stride + 4 * line);
@@ -49,11 +49,11 @@ RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const 
             RZ_UNROLL
             for (int half = 0; half < 2; half++)
                 halves[t][half] =
-                    rz_dot_two_(halves[t][half], rz_half_(two + 32 * half), first, rz_half_(two + 64 + 32 * half), second);
+                    rz_dot_two_(halves[t][half], rz_half_(lines + 32 * half), first, rz_half_(lines + 64 + 32 * half), second);
         }
     }
     RZ_UNROLL
-    for (int t = 0; t < tokens; t++) rz_screen_halves_(totals + RZ_SCREEN_ROWS * t, halves[t], rz_load(scales), x, t);
+    for (int t = 0; t < tokens; t++) rz_screen_add_halves_(totals + RZ_SCREEN_ROWS * t, halves[t], rz_load(scales), x, t);
 }
 
 #endif

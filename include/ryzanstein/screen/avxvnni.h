@@ -1,4 +1,4 @@
-/* Head screen with vpdpbusd on ymm, a tile in two registers. */
+/* Head screen with vpdpbusd on ymm: a line of a tile is two registers. */
 #ifndef RZ_SCREEN_H
 #define RZ_SCREEN_H
 
@@ -7,7 +7,7 @@
 #include "ryzanstein/screen/codes_ymm.h"
 
 #define RZ_SCREEN_FEW_ 1
-#define RZ_SCREEN_TOKENS_ 4 /* eight sums, two of codes, one of activations */
+#define RZ_SCREEN_TOKENS_ 4 /* registers: eight of sums, two of codes, one of activations */
 #define RZ_SCREEN_TILES_ 1
 
 RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_screen_group_ *x, int tokens,
@@ -17,19 +17,19 @@ RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_sc
     __m256i half_sums[2];
     half_sums[0] = half_sums[1] = _mm256_set1_epi32(*x->offsets);
     RZ_UNROLL
-    for (int four = 0; four < 4; four++) {
+    for (int quarter = 0; quarter < 4; quarter++) {
         RZ_UNROLL
-        for (int line = 0; line < 3; line++) RZ_PREFETCH(from + 192 * four + 64 * line, RZ_SCREEN_PREFETCH_BYTES_);
+        for (int line = 0; line < 3; line++) RZ_PREFETCH(from + 192 * quarter + 64 * line, RZ_SCREEN_PREFETCH_BYTES_);
         RZ_UNROLL
         for (int half = 0; half < 2; half++) {
             __m256i codes[4];
-            rz_screen_codes_(from + 192 * four + 32 * half, codes);
+            rz_screen_codes_(from + 192 * quarter + 32 * half, codes);
             RZ_UNROLL
             for (int line = 0; line < 4; line++)
-                half_sums[half] = rz_dot_(half_sums[half], codes[line], rz_four_(values + 16 * four + 4 * line));
+                half_sums[half] = rz_dot_(half_sums[half], codes[line], rz_four_(values + 16 * quarter + 4 * line));
         }
     }
-    rz_screen_halves_(totals, half_sums, scales, x, 0);
+    rz_screen_add_halves_(totals, half_sums, scales, x, 0);
 }
 
 RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const rz_screen_group_ *x, int tokens,
@@ -42,13 +42,13 @@ RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const 
         const __m256i low = rz_half_(panel + 64 * line), high = rz_half_(panel + 64 * line + 32);
         RZ_UNROLL
         for (int t = 0; t < tokens; t++) {
-            const __m256i four = rz_four_(x->codes + t * stride + 4 * line);
-            halves[t][0] = rz_dot_(halves[t][0], low, four);
-            halves[t][1] = rz_dot_(halves[t][1], high, four);
+            const __m256i activations = rz_four_(x->codes + t * stride + 4 * line);
+            halves[t][0] = rz_dot_(halves[t][0], low, activations);
+            halves[t][1] = rz_dot_(halves[t][1], high, activations);
         }
     }
     RZ_UNROLL
-    for (int t = 0; t < tokens; t++) rz_screen_halves_(totals + RZ_SCREEN_ROWS * t, halves[t], rz_load(scales), x, t);
+    for (int t = 0; t < tokens; t++) rz_screen_add_halves_(totals + RZ_SCREEN_ROWS * t, halves[t], rz_load(scales), x, t);
 }
 
 #endif

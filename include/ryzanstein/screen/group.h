@@ -1,11 +1,11 @@
-/* What the tiers' head screens share: one group of columns of some tokens, and how it is added. */
+/* Shared by the head screens of all tiers: one group of columns of some tokens, and how it is added. */
 #ifndef RZ_SCREEN_GROUP_H
 #define RZ_SCREEN_GROUP_H
 
-/* Measured on Zen 5, two groups of a block ahead: for sixteen tokens 19.0 ms, one group 20.4, three 21.9. */
+/* Two groups of a block. Measured on Zen 5 for sixteen tokens: one group ahead 20.4 ms, two 19.0, three 21.9. */
 #define RZ_SCREEN_PREFETCH_BYTES_ (8 * RZ_SCREEN_TILE_BYTES)
 
-/* Of token t: the codes from `codes + t * groups * RZ_SCREEN_GROUP` on, and the t * groups-th of the rest. */
+/* Token t has its codes at codes + t * groups * RZ_SCREEN_GROUP, and its offset and scale at [t * groups]. */
 typedef struct {
     const int8_t *codes;
     const int32_t *offsets;
@@ -13,14 +13,14 @@ typedef struct {
     int64_t groups;
 } rz_screen_group_;
 
-RZ_INLINE rz_screen_group_ rz_screen_group_of_(const rz_screen_inputs *x, int64_t groups, int64_t group, int64_t t) {
+RZ_INLINE rz_screen_group_ rz_screen_group_at_(const rz_screen_inputs *x, int64_t groups, int64_t group, int64_t t) {
     const int64_t at = t * groups + group;
     const rz_screen_group_ result = {x->codes + RZ_SCREEN_GROUP * at, x->offsets + at, x->scales + at, groups};
     return result;
 }
 
-/* The next term of sixteen rows' totals for token t: integer sums as floats, times both scales. */
-RZ_INLINE void rz_screen_next_(float *total, rz_f32x16 sums, rz_f32x16 scales, const rz_screen_group_ *x, int t) {
+/* Adds one group to the totals of sixteen rows for token t: integer sums as floats, times both scales. */
+RZ_INLINE void rz_screen_add_group_(float *total, rz_f32x16 sums, rz_f32x16 scales, const rz_screen_group_ *x, int t) {
     const rz_f32x16 both = rz_mul(scales, rz_set1(x->scales[t * x->groups]));
     rz_store(total, rz_add(rz_load(total), rz_mul(sums, both)));
 }

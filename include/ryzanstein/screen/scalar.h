@@ -8,9 +8,9 @@
 #define RZ_SCREEN_TOKENS_ 1
 #define RZ_SCREEN_TILES_ 1
 
-/* One group of 16 rows to bytes: its 16 lines of four columns, `stride` bytes apart. */
-RZ_INLINE void rz_screen_open_(const uint8_t *from, uint8_t *to, int64_t stride) {
-    for (int four = 0; four < 4; four++, from += 192, to += 4 * stride)
+/* Unpacks one group of 16 rows to bytes: 16 lines of four columns, `stride` bytes apart. */
+RZ_INLINE void rz_screen_unpack_(const uint8_t *from, uint8_t *to, int64_t stride) {
+    for (int quarter = 0; quarter < 4; quarter++, from += 192, to += 4 * stride)
         for (int i = 0; i < 64; i++) {
             const uint8_t a = from[i], b = from[64 + i], c = from[128 + i];
             to[i] = a & 63;
@@ -28,14 +28,14 @@ RZ_INLINE void rz_screen_many_(const uint8_t *panel, const float *scales, const 
         sums[row] = *x->offsets;
         for (int i = 0; i < RZ_SCREEN_GROUP; i++) sums[row] += panel[i / 4 * 64 + 4 * row + i % 4] * x->codes[i];
     }
-    rz_screen_next_(totals, rz_load_i32(sums), rz_load(scales), x, 0);
+    rz_screen_add_group_(totals, rz_load_i32(sums), rz_load(scales), x, 0);
 }
 
 RZ_INLINE void rz_screen_few_(const uint8_t *from, rz_f32x16 scales, const rz_screen_group_ *x, int tokens,
                               float *totals) {
     uint8_t panel[16 * RZ_SCREEN_GROUP];
     float stored[16];
-    rz_screen_open_(from, panel, 64);
+    rz_screen_unpack_(from, panel, 64);
     rz_store(stored, scales);
     rz_screen_many_(panel, stored, x, tokens, totals);
 }

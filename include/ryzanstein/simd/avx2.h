@@ -1,4 +1,4 @@
-/* Sixteen float lanes as two ymm registers; see portable.h for what each must do. */
+/* Sixteen float lanes in two ymm registers. portable.h says what each function does. */
 #ifndef RZ_SIMD_H
 #define RZ_SIMD_H
 
@@ -87,7 +87,7 @@ RZ_INLINE rz_f32x16 rz_load_i32(const int32_t *from) {
 }
 RZ_INLINE void rz_store_i8(int8_t *to, rz_f32x16 a) {
     const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high));
-    /* packs works within 128-bit halves: put the quadwords back in order */
+    /* `packs` works within 128-bit halves, so the quadwords are put back in order */
     const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
     _mm_storeu_si128((__m128i *)to, _mm_packs_epi16(_mm256_castsi256_si128(ordered),
                                                     _mm256_extracti128_si256(ordered, 1)));

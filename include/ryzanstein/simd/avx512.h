@@ -1,4 +1,4 @@
-/* Sixteen float lanes as one zmm register; see portable.h for what each must do. */
+/* Sixteen float lanes in one zmm register. portable.h says what each function does. */
 #ifndef RZ_SIMD_H
 #define RZ_SIMD_H
 

@@ -1,8 +1,7 @@
-/* Sixteen float lanes in portable C: the scalar tier, and every non-x86 build.
+/* Sixteen float lanes in portable C, for the scalar tier and for CPUs other than x86.
  *
- * The three files of this folder offer the same functions; ops/ is written once in
- * terms of them. Each function is exactly one IEEE operation per lane, so all
- * tiers give the same bits.
+ * The three files of this folder have the same functions, and ops/ is written once with them. Each
+ * function is exactly one IEEE operation per lane, so all tiers give the same bits.
  */
 #ifndef RZ_SIMD_H
 #define RZ_SIMD_H
@@ -13,7 +12,7 @@
 
 #include "ryzanstein/target.h"
 
-/* Register tiles of attend_block: queries x vectors of accumulators. */
+/* The register tile of ops/attention.h: queries x vectors of sums. */
 #define RZ_TILE_QUERIES 1
 #define RZ_TILE_VECTORS 1
 
@@ -52,7 +51,7 @@ RZ_INLINE rz_f32x16 rz_load(const float *from) {
 }
 RZ_INLINE void rz_store(float *to, rz_f32x16 a) { memcpy(to, &a, 64); }
 
-/* a > b ? a : b, so b where they are unordered: the rule of MAXPS. */
+/* a > b ? a : b, as MAXPS does it: b if one of them is NaN. */
 RZ_INLINE rz_f32x16 rz_max(rz_f32x16 a, rz_f32x16 b) {
     for (int i = 0; i < 16; i++) RZ_LANE(a, i) = RZ_LANE(a, i) > RZ_LANE(b, i) ? RZ_LANE(a, i) : RZ_LANE(b, i);
     return a;
@@ -73,7 +72,7 @@ RZ_INLINE rz_f32x16 rz_select_less(rz_f32x16 a, rz_f32x16 b, rz_f32x16 x, rz_f32
     for (int i = 0; i < 16; i++) RZ_LANE(x, i) = RZ_LANE(a, i) < RZ_LANE(b, i) ? RZ_LANE(x, i) : RZ_LANE(y, i);
     return x;
 }
-/* The first n lanes of a, `fill` in the others; any n. */
+/* The first n lanes of a, and `fill` in the others. n may be negative or more than 16. */
 RZ_INLINE rz_f32x16 rz_keep_first(rz_f32x16 a, int64_t n, rz_f32x16 fill) {
     for (int i = 0; i < 16; i++) RZ_LANE(a, i) = i < n ? RZ_LANE(a, i) : RZ_LANE(fill, i);
     return a;
@@ -103,7 +102,7 @@ RZ_INLINE rz_f32x16 rz_load_i32(const int32_t *from) {
     for (int i = 0; i < 16; i++) RZ_LANE(a, i) = (float)from[i];
     return a;
 }
-/* f16 -> f32 is exact, also for subnormals, which become normal. */
+/* Exact, also for subnormal numbers, which become normal. */
 RZ_INLINE float rz_f16_to_f32_(uint16_t half) {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     const uint32_t exponent = (half >> 10) & 31u, fraction = half & 0x3ffu;
@@ -126,22 +125,22 @@ RZ_INLINE rz_f32x16 rz_load_f16(const uint16_t *from) {
     for (int i = 0; i < 16; i++) RZ_LANE(a, i) = rz_f16_to_f32_(from[i]);
     return a;
 }
-/* Rounds to nearest even and stores as int8; |a| <= 2^22, saturates to -128..127. */
+/* Rounds half to even, limits to -128..127, and stores as int8. |a| must be at most 2^22. */
 RZ_INLINE void rz_store_i8(int8_t *to, rz_f32x16 a) {
     for (int i = 0; i < 16; i++) {
         const float rounded = (RZ_LANE(a, i) + 12582912.0f) - 12582912.0f; /* 1.5 * 2^23 */
-        /* written so that NaN becomes -128, as the conversion instructions have it */
+        /* NaN becomes -128, as with the conversion instructions */
         to[i] = (int8_t)(rounded > 127.0f ? 127.0f : (rounded > -128.0f ? rounded : -128.0f));
     }
 }
 
-/* The fixed tree: (l, l+8), (l, l+4), (l, l+2), (l, l+1). */
+/* The sum of all lanes, in a fixed order: lane l + lane l+8, then l+4, l+2, l+1. */
 RZ_INLINE float rz_sum(rz_f32x16 a) {
     for (int half = 8; half; half /= 2)
         for (int i = 0; i < half; i++) RZ_LANE(a, i) = RZ_LANE(a, i) + RZ_LANE(a, i + half);
     return RZ_LANE(a, 0);
 }
-/* The same tree, for what rz_max makes of NaN and of zeros of both signs. */
+/* The maximum in the same order, which matters for NaN and for zeros of both signs. */
 RZ_INLINE float rz_maximum(rz_f32x16 a) {
     for (int half = 8; half; half /= 2)
         for (int i = 0; i < half; i++)
@@ -150,7 +149,7 @@ RZ_INLINE float rz_maximum(rz_f32x16 a) {
 }
 RZ_INLINE float rz_sqrt_one(float x) {
 #if defined(__GNUC__) || defined(__clang__)
-    return __builtin_sqrtf(x); /* -fno-math-errno: the instruction, never libm */
+    return __builtin_sqrtf(x); /* with -fno-math-errno this is the instruction, not libm */
 #else
     return sqrtf(x);
 #endif
