@@ -158,8 +158,8 @@ def test_a_key_of_the_quantisation_that_looks_like_a_missing_one_is_refused(
 def test_keys_that_other_programs_wrote_are_no_misspellings(tmp_path: Path) -> None:
     others = {
         "attention_dropout": 0.0, "auto_map": {}, "initializer_range": 0.02, "use_cache": True,
-        "transformers_version": "5.0", "pretraining_tp": 1, "_name_or_path": "x", "torch_dtype": "x",
-        "is_bitnet_config": True, "unk_token_id": 3, "rope_theta_history": [1],
+        "transformers_version": "5.0", "pretraining_tp": 1, "_name_or_path": "x",
+        "torch_dtype": "x", "is_bitnet_config": True, "unk_token_id": 3, "rope_theta_history": [1],
     }  # fmt: skip
     with BitNetModel(write_spoilt(tmp_path, others), n_threads=1) as model:
         assert model.config.rope_theta == CONFIG["rope_theta"]

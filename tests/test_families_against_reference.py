@@ -37,8 +37,9 @@ TINY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama-3.1-rope": (
         "llama", "packed", {
             "rope_parameters": {
-                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 64, "rope_theta": 5000.0,
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+                "rope_theta": 5000.0,
             },
             "rope_theta": None,
         },

@@ -1,5 +1,5 @@
-"""The determinism contract for every optional part of a layer: equal bits in every tier, on any number
-of threads, in one pass or many."""
+"""The determinism contract for every optional part of a layer: equal bits in every tier, on any
+number of threads, in one pass or many."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_sequences_in_one_pass_as_each_alone(case: Any) -> None:
 
 @pytest.mark.parametrize("window", [1, 2, 255, 256, 257, 511])
 def test_a_window_hides_what_the_reference_hides(window: int, tmp_path: Path) -> None:
-    """Of one layer, so that a token beyond the window cannot be seen through another one. What comes
+    """Of one layer, so that no token beyond the window can be seen through another one. What comes
     near a rounding tie is rounded apart, so only most rows can agree closely."""
     write_random_family(
         tmp_path, "gemma3_text", seed=1, sliding_window=window, num_hidden_layers=1,

@@ -62,4 +62,4 @@ def read_bitnet_config(checkpoint: Checkpoint) -> DecoderConfig:
 
 
 def _is_1bitllm(read: ConfigReader) -> bool:
-    return read.value("architectures") == ["BitnetForCausalLM"]
+    return bool(read.value("architectures") == ["BitnetForCausalLM"])

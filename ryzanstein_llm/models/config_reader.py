@@ -12,7 +12,7 @@ from ..formats import Checkpoint
 __all__ = ["ConfigReader"]
 
 ALIKE = 0.8
-"""An unknown key this similar (difflib's ratio) to one that is missing is taken for a typing error."""
+"""An unknown key this similar (difflib's ratio) to a missing one is taken for a typing error."""
 
 # Read elsewhere (ids of special tokens) or by no decoder, but similar to names that are read.
 KNOWN_ELSEWHERE = ("eos_token_id", "bos_token_id", "pad_token_id", "model_type")

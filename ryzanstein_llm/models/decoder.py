@@ -6,6 +6,7 @@ Each family has its sizes and tensors in a file of its own. The computation is h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,8 +1,8 @@
 """`model_type: gemma3_text`, ternary: bitnet-embedding-270m.
 
-The graph of Gemma 3 (arXiv 2503.19786): embeddings times sqrt(hidden_size), four norms a layer whose
-stored weights count from 1, a norm of each query and key head, tanh-GELU, and layers that see only
-the last positions, with a RoPE of their own. bitnet-embedding-270m has an RMSNorm before each
+The graph of Gemma 3 (arXiv 2503.19786): embeddings times sqrt(hidden_size), four norms a layer,
+whose stored weights count from 1, a norm of each query and key head, tanh-GELU, and layers that see
+only the last positions, with a RoPE of their own. bitnet-embedding-270m has an RMSNorm before each
 projection too, whose weights count from 0.
 """
 

@@ -108,7 +108,9 @@ def load_decoder(
         head = loader.dense("lm_head.weight", config.vocab_size, config.hidden_size)
     elif "lm_head.weight" in checkpoint:
         refuse_other_head(checkpoint, embedding)
-    layers = [builder.layer(index, layouts.rows, layouts.columns) for index in range(config.n_layers)]
+    layers = [
+        builder.layer(index, layouts.rows, layouts.columns) for index in range(config.n_layers)
+    ]
     final_norm = loader.vector(
         "norm.weight", config.hidden_size, config.norm_offset, config.logits_multiplier
     )

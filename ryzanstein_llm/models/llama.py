@@ -1,4 +1,4 @@
-"""`model_type: llama`, ternary: Llama3-8B-1.58, Falcon3-1.58bit, Falcon-E, TriLM, BitCPM4 1B and 3B.
+"""`model_type: llama`, ternary: Llama3-8B-1.58, Falcon3-1.58bit, Falcon-E, TriLM, BitCPM4 1B, 3B.
 
 The graph of Llama (arXiv 2302.13971), with no norms between projections, SiLU, and mostly a float
 head of its own. Weights come packed (`quantization_config`, multiplier 1 / weight_scale), as floats

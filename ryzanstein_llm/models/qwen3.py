@@ -1,8 +1,8 @@
 """`model_type: qwen3`, ternary: Ternary-Bonsai 1.7B, 4B and 8B, CAT-Q, and bitnet-embedding-0.6b.
 
-The graph of Qwen3 (arXiv 2505.09388): an RMSNorm of each query and key head before RoPE, a head size
-that does not follow from the hidden size, SiLU. bitnet-embedding-0.6b has an RMSNorm before each
-projection too, and no output head.
+The graph of Qwen3 (arXiv 2505.09388): an RMSNorm of each query and key head before RoPE, a head
+size that does not follow from the hidden size, SiLU. bitnet-embedding-0.6b has an RMSNorm before
+each projection too, and no output head.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ class Rope:
         plain = np.float32(1) / powers
         factor = np.float32(self.factor)
         if self.kind == "linear":
-            return plain / factor
+            divided: Float32 = plain / factor
+            return divided
         if self.kind == "yarn":
             keep = np.float32(1) - self.yarn_ramp(head_dim)
             scaled = np.float32(1) / (factor * powers)

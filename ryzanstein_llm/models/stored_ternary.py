@@ -1,8 +1,8 @@
 """Finds out whether a float tensor is ternary already, and which weights share a scale.
 
-Some checkpoints hold their ternary weights as floats: every weight is -s, 0 or +s, where s belongs to
-the whole matrix (Falcon-E's bfloat16 revision), to a row or part of a row (TriLM), or to 64, 128 or
-256 neighbours of a row (Ternary-Bonsai, CAT-Q, BitCPM4). Absmean would shrink s by the share of
+Some checkpoints hold their ternary weights as floats: every weight is -s, 0 or +s, where s belongs
+to the whole matrix (Falcon-E's bfloat16 revision), to a row or part of a row (TriLM), or to 64, 128
+or 256 neighbours of a row (Ternary-Bonsai, CAT-Q, BitCPM4). Absmean would shrink s by the share of
 non-zero weights, so such weights are taken as they are.
 """
 
@@ -117,6 +117,8 @@ def _merge(maxima: NDArray[Any], together: int) -> NDArray[Any] | None:
 def _floats(bits: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     if dtype == "BF16":
         return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return np.ascontiguousarray(bits).view(np.float16 if dtype == "F16" else np.float32).astype(
-        np.float32
+    return (
+        np.ascontiguousarray(bits)
+        .view(np.float16 if dtype == "F16" else np.float32)
+        .astype(np.float32)
     )

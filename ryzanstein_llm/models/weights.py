@@ -128,9 +128,9 @@ class WeightLoader:
     def ternary(
         self, prefix: str, rows: int, columns: int, layout: str | None = None
     ) -> TernaryMatrix:
-        """A projection from `prefix.weight`. The dtype of the tensor decides how it is read, not the
-        config: packed bytes with `prefix.weight_scale`, or floats. `layout` is as in
-        `TernaryMatrix`; None: the layout of the loader."""
+        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats. The
+        dtype of the tensor decides, not the config. `layout` is as in `TernaryMatrix`; None: the
+        layout of the loader."""
         layout = self.layout if layout is None else layout
         name = f"{self._prefix}{prefix}.weight"
         if self.checkpoint.info(name).dtype == "U8":
@@ -182,7 +182,7 @@ class WeightLoader:
         )
         if not math.isfinite(absmean):
             raise self._wrong(name, "a weight is NaN or infinite")
-        # Absmean gives the same codes: divided by their mean, weights that are not 0 are at least 1.
+        # Absmean has the same codes: divided by their mean, weights that are not 0 are at least 1.
         return TernaryMatrix(codes, rows, columns, scale or absmean, layout)
 
     def _stored_scale(self, tensor: Tensor) -> float | None:

@@ -22,9 +22,8 @@ def refuse_window(read: ConfigReader, context_length: int) -> None:
     used = read.boolean("use_sliding_window", False)
     positions = read.integer("sliding_window", context_length)
     types = _layer_types(read, read.integer("num_hidden_layers"))
-    if "sliding_attention" in types or used:
-        if positions < context_length:
-            raise read.unsupported("sliding_window", positions, "sliding windows are not supported")
+    if ("sliding_attention" in types or used) and positions < context_length:
+        raise read.unsupported("sliding_window", positions, "sliding windows are not supported")
 
 
 def gemma_window(read: ConfigReader, config: DecoderConfig) -> Window | None:

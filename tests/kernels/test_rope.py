@@ -13,6 +13,7 @@ from . import steps
 from .hard_floats import KINDS
 from .same_bits import assert_same_bits
 
+
 def frequencies(theta: float, head_dim: int) -> np.ndarray:
     return np.float32(1) / rotary_powers(theta, head_dim)
 

@@ -1,4 +1,4 @@
-"""What the family files read from config.json and from tensors, beyond what the reference compares."""
+"""What the family files read from config.json and from tensors, beside what the reference sees."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from ryzanstein_llm.errors import FormatError, UnsupportedModelError
 
 def test_weights_that_are_ternary_already_keep_their_scale(tmp_path: Path) -> None:
     """Absmean would shrink it by the share of non-zero weights, about 0.6."""
-    write_random_family(
-        tmp_path, "llama", "tensor", quantization_config={"quant_method": "bitnet"}
-    )
+    write_random_family(tmp_path, "llama", "tensor", quantization_config={"quant_method": "bitnet"})
     reference = FamilyReference.open(tmp_path, stored=True)
     with BitNetModel(tmp_path, n_threads=1) as model:
         for layer, expected in zip(model.graph.layers, reference.layers, strict=True):
@@ -117,7 +115,7 @@ def test_each_norm_of_a_projection_matters(tmp_path: Path) -> None:
     )
     ids = [5, 9, 2, 7]
     with BitNetModel(tmp_path, n_threads=1, kv_dtype="float32") as model:
-        names = [name for name in model.graph.layers[0].projection_norms]
+        names = list(model.graph.layers[0].projection_norms)
         assert names == ["q", "k", "v", "o", "gate", "up", "down"]
         layer = model.graph.layers[0]
         assert layer.q_norm is not None

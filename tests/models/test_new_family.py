@@ -15,7 +15,7 @@ from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import UnsupportedModelError
 from ryzanstein_llm.models import FAMILIES
 
-SOURCE = '''
+SOURCE = """
 from ryzanstein_llm.models.config import read_config
 from ryzanstein_llm.models.config_reader import ConfigReader
 from ryzanstein_llm.models.layers import LayerNames, load_decoder
@@ -25,13 +25,13 @@ NAMES = LayerNames(q_norm="self_attn.q_norm", k_norm="self_attn.k_norm")
 def load(checkpoint, options):
     config = read_config(ConfigReader(checkpoint), ("ToyForCausalLM",))
     return load_decoder(checkpoint, options, "toy", config, NAMES)
-'''
+"""
 
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("toy_family")
-    exec(SOURCE, module.__dict__)  # noqa: S102
+    exec(SOURCE, module.__dict__)
     monkeypatch.setitem(sys.modules, "toy_family", module)
     monkeypatch.setitem(FAMILIES, "toy", "toy_family")
 

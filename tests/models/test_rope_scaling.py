@@ -80,7 +80,10 @@ def test_the_attention_factor_follows_from_the_factor_unless_the_config_has_one(
 
 def test_tables_hold_the_factor_and_grow() -> None:
     rope = Rope(1e6, "yarn", 4.0, 1024, attention_factor=1.25)
-    table, plain = RotaryTable(rope, 64, 4096), RotaryTable(replace(rope, attention_factor=1), 64, 4096)
+    table, plain = (
+        RotaryTable(rope, 64, 4096),
+        RotaryTable(replace(rope, attention_factor=1), 64, 4096),
+    )
     (cosines, sines), unscaled = table.tables(3000), plain.tables(3000)
     assert (cosines == np.float32(1.25) * unscaled[0]).all()
     assert (sines == np.float32(1.25) * unscaled[1]).all()

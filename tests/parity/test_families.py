@@ -1,8 +1,8 @@
 """The library against PyTorch transformers, for every family: whole decoders, and RoPE by itself.
 
-transformers gets the weights that the projections multiply by as plain floats, and its linear layers
-round activations to int8 as BitLinear does. All else is transformers' own: norms, RoPE with its
-scaling, attention with its windows, activations, biases.
+transformers gets the weights that the projections multiply by as plain floats, and its linear
+layers round activations to int8 as BitLinear does. All else is transformers' own: norms, RoPE with
+its scaling, attention with its windows, activations, biases.
 
 Needs the extra `parity`.
 """
@@ -134,7 +134,7 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
 def test_scaled_frequencies_are_those_of_transformers(
     scaling: dict[str, Any], theta: float, head_dim: int, tmp_path: Path
 ) -> None:
-    """To two units in the last place: torch's powers are not correctly rounded, ours nearly always."""
+    """Almost to the last bit: torch's powers are not correctly rounded, ours nearly always."""
     write_random_family(
         tmp_path, "llama", num_hidden_layers=1, head_dim=head_dim, rope_theta=theta,
         rope_parameters=scaling,

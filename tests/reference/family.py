@@ -4,8 +4,8 @@ The parts of a layer are those whose tensors are there: norms of heads and of pr
 sub-norms. What tensors do not show is written out by model_type: the order of RoPE and head norms,
 the offset of Gemma's norms, its embedding factor and its windows.
 
-Three kinds of activations, as models are trained or run: "token" (int8, one step a token), "group64"
-or "group128" (int8, one step for so many columns), "float" (not rounded).
+Three kinds of activations, as models are trained or run: "token" (int8, one step a token),
+"group64" or "group128" (int8, one step for so many columns), "float" (not rounded).
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class FamilyReference:
 
     def _rows(self, name: str) -> int:
         widths = {"q": self.heads * self.head_dim, "o": self.config["hidden_size"]}
-        widths |= {name: self.kv_heads * self.head_dim for name in "kv"}
-        widths |= {name: self.config["intermediate_size"] for name in ("gate", "up")}
+        widths |= dict.fromkeys("kv", self.kv_heads * self.head_dim)
+        widths |= dict.fromkeys(("gate", "up"), self.config["intermediate_size"])
         return int(widths.get(name, self.config["hidden_size"]))
 
     def _tensor(self, *names: str) -> Float64 | None:

@@ -101,16 +101,18 @@ def family_tensors(
             spread = multiplier * np.sqrt(np.pi / 2)
             tensors[f"{name}.weight"] = floats(generator.normal(0.0, spread, (rows, columns)))
         else:
-            tensors[f"{name}.weight"] = (t * _scales(generator, form, rows, columns, multiplier)).astype(
-                np.float32
-            )
+            tensors[f"{name}.weight"] = (
+                t * _scales(generator, form, rows, columns, multiplier)
+            ).astype(np.float32)
         if bias:
             tensors[f"{name}.bias"] = floats(generator.normal(0.0, 0.3, rows))
         if projection_norms:
             norm(f"{name}.norm", columns, 1.0)
 
     tensors[f"{prefix}embed_tokens.weight"] = floats(
-        generator.normal(0.0, 0.2 if family == "gemma3_text" else 1.0, (config["vocab_size"], hidden))
+        generator.normal(
+            0.0, 0.2 if family == "gemma3_text" else 1.0, (config["vocab_size"], hidden)
+        )
     )
     biased = family == "qwen2" or config.get("attention_bias", False)
     for layer in range(config["num_hidden_layers"]):
@@ -138,7 +140,9 @@ def family_tensors(
         linear(f"{mlp}.down_proj", hidden, ffn, with_bias)
     norm(f"{prefix}norm", hidden)
     if not config.get("tie_word_embeddings", False):
-        tensors["lm_head.weight"] = floats(generator.normal(0.0, 1.0, (config["vocab_size"], hidden)))
+        tensors["lm_head.weight"] = floats(
+            generator.normal(0.0, 1.0, (config["vocab_size"], hidden))
+        )
     return tensors
 
 
@@ -172,7 +176,5 @@ def write_random_family(
         config["quantization_config"] = {"quant_method": "bitnet"}
         if linear_class is not None:
             config["quantization_config"]["linear_class"] = linear_class
-    tensors = family_tensors(
-        config, form, seed, projection_norms=projection_norms, prefix=prefix
-    )
+    tensors = family_tensors(config, form, seed, projection_norms=projection_norms, prefix=prefix)
     return write_checkpoint(directory, config, tensors, dtype)

@@ -52,7 +52,7 @@ def rope_frequencies(
 
 
 def yarn_range(scaling: dict[str, Any], head_dim: int, theta: float) -> tuple[int, int]:
-    """The pairs between which YaRN goes over from kept to divided frequencies (arXiv 2309.00071)."""
+    """The pairs between which YaRN goes from kept to divided frequencies (arXiv 2309.00071)."""
     original = scaling["original_max_position_embeddings"]
 
     def pair(turns: float) -> float:
