@@ -152,6 +152,8 @@ setup(
             extension("linear"),
             extension("skipping"),
             extension("attention"),
+            extension("block_ends"),
+            extension("decoder_layer"),
             extension("decoder"),
             extension("head_rows"),
             extension("head"),

@@ -36,9 +36,8 @@ UNSUPPORTED = {
     "model_type": "gpt2",
     "architectures": ["LlamaForCausalLM"],
     "hidden_act": "tanh",
-    "attention_bias": True,
-    "rope_scaling": {"type": "yarn", "factor": 4.0},
-    "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0},
+    "rope_scaling": {"type": "dynamic", "factor": 4.0},
+    "rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0},
 }
 
 
@@ -98,10 +97,13 @@ def test_a_config_without_model_type_is_refused(tmp_path: Path) -> None:
         ("rms_norm_eps", -1e-5),
         ("rms_norm_eps", math.nan),
         ("rms_norm_eps", "1e-5"),
+        ("rms_norm_eps", 1e28),
         ("rope_theta", 0),
         ("rope_theta", -10000.0),
         ("rope_theta", math.inf),
         ("tie_word_embeddings", "yes"),
+        ("tie_word_embeddings", "false"),
+        ("attention_bias", "false"),
         ("quantization_config", "bitnet"),
         ("rope_parameters", [10000.0]),
         ("eos_token_id", 50),
@@ -115,6 +117,89 @@ def test_config_values_that_make_no_sense_are_refused(key: str, value: Any, tmp_
     shown = value[-1] if isinstance(value, list) else value
     with refuses(FormatError, "config.json", key, shown):
         BitNetModel(write_spoilt(tmp_path, {key: value}))
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("rope_thetha", "rope_theta"),
+        ("rms_norm_epsilon", "rms_norm_eps"),
+        ("tie_word_embedding", "tie_word_embeddings"),
+        ("tie_words_embeddings", "tie_word_embeddings"),
+        ("num_key_value_head", "num_key_value_heads"),
+        ("n_key_value_heads", "num_key_value_heads"),
+        ("max_position_embedings", "max_position_embeddings"),
+        ("hidden_activ", "hidden_act"),
+        ("quantisation_config", "quantization_config"),
+        ("rope_scalling", "rope_scaling"),
+        ("Rope_Theta", "rope_theta"),
+        ("eos_token_ids", "eos_token_id"),
+    ],
+)
+def test_a_key_that_looks_like_a_missing_one_is_refused(
+    misspelt: str, meant: str, tmp_path: Path
+) -> None:
+    changes = {meant: None, misspelt: CONFIG.get(meant, 1)}
+    with refuses(FormatError, "config.json", misspelt, f"did you mean {meant!r}?"):
+        BitNetModel(write_spoilt(tmp_path, changes))
+
+
+@pytest.mark.parametrize("misspelt", ["linear_clas", "quant_methods", "modules_to_not_converts"])
+def test_a_key_of_the_quantisation_that_looks_like_a_missing_one_is_refused(
+    misspelt: str, tmp_path: Path
+) -> None:
+    known = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
+    meant = next(key for key in (*known, "modules_to_not_convert") if key[:6] == misspelt[:6])
+    quantization = {key: value for key, value in known.items() if key != meant} | {misspelt: "x"}
+    with refuses(FormatError, f"quantization_config.{misspelt}", f"did you mean {meant!r}?"):
+        BitNetModel(write_spoilt(tmp_path, {"quantization_config": quantization}))
+
+
+def test_keys_that_other_programs_wrote_are_no_misspellings(tmp_path: Path) -> None:
+    others = {
+        "attention_dropout": 0.0, "auto_map": {}, "initializer_range": 0.02, "use_cache": True,
+        "transformers_version": "5.0", "pretraining_tp": 1, "_name_or_path": "x",
+        "torch_dtype": "x", "is_bitnet_config": True, "unk_token_id": 3, "rope_theta_history": [1],
+    }  # fmt: skip
+    with BitNetModel(write_spoilt(tmp_path, others), n_threads=1) as model:
+        assert model.config.rope_theta == CONFIG["rope_theta"]
+
+
+@pytest.mark.parametrize("quantization", [None, {}, {"linear_class": "autobitlinear"}])
+def test_packed_weights_need_a_config_that_says_how_to_scale_them(
+    quantization: Any, tmp_path: Path
+) -> None:
+    with refuses(FormatError, "quantization_config"):
+        BitNetModel(write_spoilt(tmp_path, {"quantization_config": quantization}))
+
+
+def test_two_spellings_of_the_rotary_embedding_must_agree(tmp_path: Path) -> None:
+    with refuses(FormatError, "rope_theta", 10000.0, 500000.0):
+        BitNetModel(write_spoilt(tmp_path, {"rope_parameters": {"rope_theta": 500000.0}}))
+
+
+def test_a_head_of_its_own_contradicts_tied_embeddings(tmp_path: Path) -> None:
+    def spoil(tensors: dict[str, np.ndarray]) -> None:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+        tensors["lm_head.weight"][49, 47] += 1
+
+    with refuses(FormatError, "tie_word_embeddings", "lm_head.weight"):
+        BitNetModel(write_spoilt(tmp_path, spoil=spoil))
+
+
+def test_a_tied_head_that_is_stored_twice_is_accepted(tmp_path: Path) -> None:
+    spoil = lambda tensors: tensors.update(  # noqa: E731
+        {"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}
+    )
+    with BitNetModel(write_spoilt(tmp_path / "twice", spoil=spoil), n_threads=1) as model:
+        twice = model.forward([1, 2, 3])
+    with BitNetModel(write_spoilt(tmp_path / "once"), n_threads=1) as model:
+        assert (twice == model.forward([1, 2, 3])).all()
+
+
+def test_a_head_that_was_lost_is_not_replaced_by_the_embedding(tmp_path: Path) -> None:
+    with refuses(FormatError, "tie_word_embeddings", "lm_head.weight"):
+        BitNetModel(write_spoilt(tmp_path, {"tie_word_embeddings": False}))
 
 
 @pytest.mark.parametrize(

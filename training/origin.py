@@ -15,7 +15,7 @@ from ryzanstein_llm.errors import (
     UnsupportedModelError,
 )
 from ryzanstein_llm.formats import Checkpoint, open_checkpoint
-from ryzanstein_llm.models.bitnet import BitNetConfig
+from ryzanstein_llm.models.bitnet import read_bitnet_config
 from ryzanstein_llm.models.weights import refuse_unused, to_float32
 
 from .model import BitNet, is_projection
@@ -72,7 +72,7 @@ def read_origin(path: Path) -> Origin:
 
 
 def _shape(checkpoint: Checkpoint) -> Shape:
-    config = BitNetConfig.from_checkpoint(checkpoint)
+    config = read_bitnet_config(checkpoint)
     for name, found, wanted in (
         ("hidden_act", config.activation, "relu2"),
         ("tie_word_embeddings", config.tied_head, True),

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from ryzanstein_llm.errors import InvalidParameterError, UnsupportedModelError
 from ryzanstein_llm.formats import Checkpoint, Tensor, open_checkpoint
-from ryzanstein_llm.models.bitnet import BitNetConfig
+from ryzanstein_llm.models.bitnet import read_bitnet_config
+from ryzanstein_llm.models.config import DecoderConfig
 from ryzanstein_llm.testing import bitnet_tensor_shapes, from_bf16_bits, unpack_hf
 
 from .ggml_blocks import BLOCK, pack_q6_k, pack_tq1_0, pack_tq2_0
@@ -110,7 +111,7 @@ def write_gguf(
     target = Path(target)
     partial = target.with_name(target.name + ".partial")
     with open_checkpoint(checkpoint) as source:
-        config = BitNetConfig.from_checkpoint(source)
+        config = read_bitnet_config(source)
         plans = list(_plans(source, config, ternary, embedding))
         writer = GGUFWriter(partial, "bitnet")
         try:
@@ -132,7 +133,7 @@ def write_gguf(
     return target
 
 
-def _describe_model(writer: Any, config: BitNetConfig, name: str, ternary: str) -> None:
+def _describe_model(writer: Any, config: DecoderConfig, name: str, ternary: str) -> None:
     from gguf import LlamaFileType, RopeScalingType
 
     writer.add_name(name)
@@ -190,7 +191,7 @@ def silu_variant(checkpoint: str | os.PathLike[str], directory: str | os.PathLik
 
 
 def _plans(
-    source: Checkpoint, config: BitNetConfig, ternary: str, embedding: str
+    source: Checkpoint, config: DecoderConfig, ternary: str, embedding: str
 ) -> Iterator[_Plan]:
     _check(source, config)
     shapes = bitnet_tensor_shapes(source.config)
@@ -221,7 +222,7 @@ def _plans(
     yield norm("model.norm.weight", "output_norm.weight")
 
 
-def _check(source: Checkpoint, config: BitNetConfig) -> None:
+def _check(source: Checkpoint, config: DecoderConfig) -> None:
     def refuse(what: str) -> UnsupportedModelError:
         return UnsupportedModelError(f"{source.path}: {what}")
 

@@ -335,13 +335,15 @@ typedef struct rz_kernels {
     void (*kv_append[RZ_KV_KINDS])(const float *k, const float *v, int64_t head_dim, int64_t slot,
                                    const rz_kv_block *block);
 
-    /* One block against n_queries <= 16 queries, query i seeing positions < valid[i] (>= 1).
+    /* One block against n_queries <= 16 queries, query i seeing positions < valid[i] (>= 1) and
+     * >= hidden[i] (< valid[i]); hidden may be NULL (all 0). What is hidden has weight +0.
      * score = (sum over d ascending of q[d]*k[d]) (* k scale) * scale; weights exp(score - max)
      * summed in sixteen lanes by index; values added in ascending position, each weight
      * multiplied by the v scale first. partial[i] has head_dim + 2 floats. */
     void (*attend_block[RZ_KV_KINDS])(const float *q, int64_t q_stride, int64_t n_queries,
-                                      const int32_t *valid, int64_t head_dim, float scale,
-                                      const rz_kv_block *block, float *partial);
+                                      const int32_t *valid, const int32_t *hidden,
+                                      int64_t head_dim, float scale, const rz_kv_block *block,
+                                      float *partial);
     /* running = running + partial of the next block, both rescaled to the larger maximum. */
     void (*attend_combine)(float *running, const float *partial, int64_t head_dim);
     /* out = values * (1 / sum). */

@@ -72,25 +72,25 @@ static inline void rz_cos_sin_(double x, double *cosine, double *sine) {
     }
 }
 
-/* inverse_frequencies[i] = theta^(-2i/head_dim) in the float steps of transformers: the exponent, the
- * power and its reciprocal are each rounded to float. */
-static inline void rz_inverse_frequencies(double theta, int64_t head_dim, float *inverse_frequencies) {
+/* powers[i] = theta^(2i/head_dim) in the float steps of transformers: the exponent and the power are
+ * each rounded to float. */
+static inline void rz_rotary_powers(double theta, int64_t head_dim, float *powers) {
     for (int64_t i = 0; i < head_dim / 2; i++) {
         const float exponent = (float)(2 * i) / (float)head_dim;
-        inverse_frequencies[i] = 1.0f / (float)rz_exp_((double)exponent * rz_log_(theta));
+        powers[i] = (float)rz_exp_((double)exponent * rz_log_(theta));
     }
 }
 
-/* Writes cosines and sines (end - begin, half) for positions [begin, end). */
+/* Writes cosines and sines (end - begin, half) for positions [begin, end), times a factor. */
 static inline void rz_rotary_rows(const float *inverse_frequencies, int64_t half, int64_t begin, int64_t end,
-                                  float *cosines, float *sines) {
+                                  float factor, float *cosines, float *sines) {
     for (int64_t position = begin; position < end; position++)
         for (int64_t i = 0; i < half; i++) {
             double c, s;
             const float angle = (float)position * inverse_frequencies[i];
             rz_cos_sin_((double)angle, &c, &s);
-            cosines[(position - begin) * half + i] = (float)c;
-            sines[(position - begin) * half + i] = (float)s;
+            cosines[(position - begin) * half + i] = (float)c * factor;
+            sines[(position - begin) * half + i] = (float)s * factor;
         }
 }
 

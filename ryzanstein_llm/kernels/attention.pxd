@@ -25,6 +25,11 @@ cdef struct AttentionJob:
     int64_t kv_heads
     int64_t head_dim
     float scale
+    const float *q_norm    # (head_dim,), RMSNorm of each query head; NULL: none
+    const float *k_norm    # likewise of each key head
+    float eps              # of these norms
+    bint rotate_first      # whether RoPE comes before them
+    int64_t window         # how many of the last positions a token sees; 0: all
     int kind
     int64_t element_size
     int64_t layer_offset   # where the layer begins in a block, in bytes
@@ -47,4 +52,5 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
 cdef int64_t attention_scratch_bytes(const AttentionJob *job) noexcept nogil
 cdef int64_t partial_floats(const AttentionJob *job) noexcept nogil
 cdef int use_layer(AttentionJob *job, layout, int layer) except -1
+cdef int use_rotary(AttentionJob *job, rotary) except -1
 cdef void attention_steps(const AttentionJob *job, Step *steps) noexcept nogil

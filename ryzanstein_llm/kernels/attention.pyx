@@ -39,20 +39,37 @@ cdef const Segment *segment_of_row(const AttentionJob *job, int64_t row) noexcep
     return &job.segments[i]
 
 
+cdef void turn_heads(const AttentionJob *job, float *heads, int64_t count, const float *norm,
+                     int64_t position) noexcept nogil:
+    """RoPE, and the norm of each head before or after it, in place."""
+    cdef int64_t i, hd = job.head_dim, at = position * (hd // 2)
+    if norm != NULL and not job.rotate_first:
+        for i in range(count):
+            kernels().rms_norm(heads + i * hd, norm, job.eps, hd, heads + i * hd)
+    kernels().rope(heads, count, hd, job.cosines + at, job.sines + at)
+    if norm != NULL and job.rotate_first:
+        for i in range(count):
+            kernels().rms_norm(heads + i * hd, norm, job.eps, hd, heads + i * hd)
+
+
+cdef int64_t first_seen(const AttentionJob *job, int64_t position) noexcept nogil:
+    """The first position that a token sees."""
+    return max(0, position + 1 - job.window) if job.window else 0
+
+
 cdef void append_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
-    """Rotates the queries and the key of one token and KV head, and stores key and value."""
+    """Norms and rotates the queries and the key of one token and KV head, and stores key and value."""
     cdef const AttentionJob *job = <const AttentionJob *>data
     cdef int64_t row = task // job.kv_heads, kv_head = task % job.kv_heads
     cdef const Segment *segment = segment_of_row(job, row)
-    cdef int64_t position = segment.position + row - segment.row, half = job.head_dim // 2
+    cdef int64_t position = segment.position + row - segment.row
     cdef int64_t group = job.heads // job.kv_heads
     cdef float *q = job.qkv + row * job.qkv_stride
     cdef float *k = q + (job.heads + kv_head) * job.head_dim
     cdef float *v = k + job.kv_heads * job.head_dim
     cdef rz_kv_block block
-    kernels().rope(q + kv_head * group * job.head_dim, group, job.head_dim, job.cosines + position * half,
-                   job.sines + position * half)
-    kernels().rope(k, 1, job.head_dim, job.cosines + position * half, job.sines + position * half)
+    turn_heads(job, q + kv_head * group * job.head_dim, group, job.q_norm, position)
+    turn_heads(job, k, 1, job.k_norm, position)
     locate_block(job, segment, position // RZ_KV_BLOCK, kv_head, &block)
     kernels().kv_append[job.kind](k, v, job.head_dim, position % RZ_KV_BLOCK, &block)
 
@@ -62,33 +79,47 @@ cdef void attend_tile(const AttentionJob *job, const Segment *segment, int64_t k
                       int64_t block_begin, int64_t block_end, float *running, float *scratch) noexcept nogil:
     """Attention of the queries (token, head) of one KV head over the blocks [block_begin, block_end).
     Writes the results to `running`: (tokens * heads, head_dim + 2)."""
-    cdef int64_t queries = tokens * heads, hd = job.head_dim, stride = hd + 2, b, i, t, h, seen
+    cdef int64_t queries = tokens * heads, hd = job.head_dim, stride = hd + 2, b, i, end, t, h, seen, begin
     cdef int32_t valid[RZ_MAX_QUERIES]
+    cdef int32_t hidden[RZ_MAX_QUERIES]  # positions of the block that come before a window
+    cdef bint begun[RZ_MAX_QUERIES]      # whether `running` holds something of a token
     cdef float *q = scratch                       # (queries, head_dim)
     cdef float *partial = q + queries * hd        # (queries, head_dim + 2)
     cdef rz_kv_block block
     cdef int64_t group = job.heads // job.kv_heads
     for t in range(tokens):
+        begun[t] = False
         memcpy(q + t * heads * hd,
                job.qkv + (segment.row + first_token + t) * job.qkv_stride + (kv_head * group + first_head) * hd,
                heads * hd * sizeof(float))
     for b in range(block_begin, block_end):
-        # The first tokens may see nothing of the last block: skip their queries.
-        i = 0
+        # The first tokens may see nothing of the last block, and the last tokens nothing of the first block,
+        # because of a window: skip their queries.
+        i, end = 0, queries
         for t in range(tokens):
             seen = segment.position + first_token + t + 1 - b * RZ_KV_BLOCK
+            begin = first_seen(job, segment.position + first_token + t) - b * RZ_KV_BLOCK
             if seen <= 0:
                 i += heads
                 continue
+            if begin >= RZ_KV_BLOCK:
+                end -= heads
+                continue
             for h in range(heads):
                 valid[t * heads + h] = <int32_t>min(seen, RZ_KV_BLOCK)
-        locate_block(job, segment, b, kv_head, &block)
-        if b == block_begin:
-            kernels().attend_block[job.kind](q, hd, queries, valid, hd, job.scale, &block, running)
+                hidden[t * heads + h] = <int32_t>max(begin, 0)
+        if i >= end:
             continue
-        kernels().attend_block[job.kind](q + i * hd, hd, queries - i, valid + i, hd, job.scale, &block, partial)
-        for h in range(queries - i):
-            kernels().attend_combine(running + (i + h) * stride, partial + h * stride, hd)
+        locate_block(job, segment, b, kv_head, &block)
+        kernels().attend_block[job.kind](q + i * hd, hd, end - i, valid + i, hidden + i if job.window else NULL, hd,
+                                         job.scale, &block, partial)
+        for t in range(i // heads, end // heads):
+            for h in range(t * heads, (t + 1) * heads):
+                if begun[t]:
+                    kernels().attend_combine(running + h * stride, partial + (h - i) * stride, hd)
+                else:
+                    memcpy(running + h * stride, partial + (h - i) * stride, stride * sizeof(float))
+            begun[t] = True
 
 
 cdef void attend_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
@@ -115,6 +146,8 @@ cdef void attend_task(const void *data, Workspace workspace, int64_t task, int t
         block = task % segment.blocks
         if block * RZ_KV_BLOCK > segment.position + token:
             return  # the row comes before this block
+        if (block + 1) * RZ_KV_BLOCK <= first_seen(job, segment.position + token):
+            return  # the row's window begins after this block
         # partials (row, head, block, head_dim + 2); finish_task combines them in block order
         attend_tile(job, segment, kv_head, token, 1, chunk, heads, block, block + 1, running, scratch)
         for i in range(heads):
@@ -124,7 +157,8 @@ cdef void attend_task(const void *data, Workspace workspace, int64_t task, int t
         return
     token = task * job.tokens_per_tile
     tokens = min(job.tokens_per_tile, segment.rows - token)
-    attend_tile(job, segment, kv_head, token, tokens, chunk, heads, 0,
+    attend_tile(job, segment, kv_head, token, tokens, chunk, heads,
+                first_seen(job, segment.position + token) // RZ_KV_BLOCK,
                 (segment.position + token + tokens - 1) // RZ_KV_BLOCK + 1, running, scratch)
     for i in range(tokens * heads):
         kernels().attend_finish(running + i * stride, hd,
@@ -135,14 +169,15 @@ cdef void attend_task(const void *data, Workspace workspace, int64_t task, int t
 cdef void finish_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     """Combines the blocks of one (row, head) of a split segment, in block order."""
     cdef const AttentionJob *job = <const AttentionJob *>data
-    cdef int64_t row = task // job.heads, head = task % job.heads, hd = job.head_dim, stride = hd + 2, b
+    cdef int64_t row = task // job.heads, head = task % job.heads, hd = job.head_dim, stride = hd + 2, b, first
     cdef const Segment *segment = segment_of_row(job, row)
     cdef int64_t token = row - segment.row
     cdef float *running
     if not segment.split:
         return
-    running = job.partials + (segment.first_partial + (token * job.heads + head) * segment.blocks) * stride
-    for b in range(1, (segment.position + token) // RZ_KV_BLOCK + 1):
+    first = first_seen(job, segment.position + token) // RZ_KV_BLOCK
+    running = job.partials + (segment.first_partial + (token * job.heads + head) * segment.blocks + first) * stride
+    for b in range(1, (segment.position + token) // RZ_KV_BLOCK + 1 - first):
         kernels().attend_combine(running, running + b * stride, hd)
     kernels().attend_finish(running, hd, job.out + (row * job.heads + head) * hd)
 
@@ -154,7 +189,6 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
     cdef int64_t n = qkv.shape[0], tasks = 0, partials = 0, row = 0, group, chunks, work = 0
     cdef int s
     cdef const uint64_t[::1] table
-    cdef const float[:, ::1] cosines = rotary[0], sines = rotary[1]
     job.heads = heads
     job.kv_heads = layout.kv_heads
     job.head_dim = layout.head_dim
@@ -162,11 +196,6 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
         raise ValueError(f"the number of KV heads is {job.kv_heads}; it must be at least 1")
     if not 1 <= job.head_dim <= RZ_MAX_HEAD_DIM or job.head_dim % 2:
         raise ValueError(f"head_dim {job.head_dim} must be even and between 2 and {MAX_HEAD_DIM}")
-    if cosines.shape[1] != job.head_dim // 2 \
-            or (sines.shape[0], sines.shape[1]) != (cosines.shape[0], cosines.shape[1]):
-        raise ValueError(f"rotary tables of shapes {(cosines.shape[0], cosines.shape[1])} and "
-                         f"{(sines.shape[0], sines.shape[1])} do not fit head_dim {job.head_dim}: both need the "
-                         f"same shape, with {job.head_dim // 2} columns")
     if heads % job.kv_heads or qkv.shape[1] != (heads + 2 * job.kv_heads) * job.head_dim:
         raise ValueError(f"qkv of width {qkv.shape[1]} does not fit {heads} heads and {job.kv_heads} KV heads of "
                          f"{job.head_dim}")
@@ -182,13 +211,15 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
     job.qkv_stride = qkv.shape[1]
     job.out = &out[0, 0]
     job.scale = scale
+    job.q_norm = job.k_norm = NULL
+    job.eps = 0
+    job.rotate_first = False
+    job.window = 0
     job.kind = KV_KINDS[layout.kind]
     job.element_size = layout.element_size
     job.v_offset = layout.v_offset
     job.k_scale_offset = layout.k_scale_offset
     job.v_scale_offset = layout.v_scale_offset
-    job.cosines = &cosines[0, 0]
-    job.sines = &sines[0, 0]
     job.count = len(segments)
     job.segments = segment_storage
     job.rows = n
@@ -202,9 +233,6 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
         if rows < 1 or position < 0 or table.shape[0] < job.segments[s].blocks:
             raise ValueError(f"a segment of {rows} rows at position {position} does not fit {table.shape[0]} cache "
                              f"blocks of {RZ_KV_BLOCK} positions")
-        if position + rows > cosines.shape[0]:
-            raise ValueError(f"position {position + rows - 1} is beyond the rotary table, which ends at "
-                             f"{cosines.shape[0] - 1}")
         job.segments[s].first_task = tasks
         job.segments[s].split = rows <= SPLIT_ROWS
         if job.segments[s].split:
@@ -221,6 +249,26 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
     job.attend_tasks = tasks
     job.n_partials = partials
     job.work = work
+    use_rotary(job, rotary)
+    return 0
+
+
+cdef int use_rotary(AttentionJob *job, rotary) except -1:
+    """Checks and sets the cosines and sines of the job, whose segments are known."""
+    cdef const float[:, ::1] cosines = rotary[0], sines = rotary[1]
+    cdef int64_t last = 0
+    cdef int s
+    if cosines.shape[1] != job.head_dim // 2 \
+            or (sines.shape[0], sines.shape[1]) != (cosines.shape[0], cosines.shape[1]):
+        raise ValueError(f"rotary tables of shapes {(cosines.shape[0], cosines.shape[1])} and "
+                         f"{(sines.shape[0], sines.shape[1])} do not fit head_dim {job.head_dim}: both need the "
+                         f"same shape, with {job.head_dim // 2} columns")
+    for s in range(job.count):
+        last = max(last, job.segments[s].position + job.segments[s].rows - 1)
+    if last >= cosines.shape[0]:
+        raise ValueError(f"position {last} is beyond the rotary table, which ends at {cosines.shape[0] - 1}")
+    job.cosines = &cosines[0, 0]
+    job.sines = &sines[0, 0]
     return 0
 
 

@@ -108,7 +108,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         void (*exp)(const float *, int64_t, float *) noexcept nogil
         void (*rope)(float *, int64_t, int64_t, const float *, const float *) noexcept nogil
         void (*kv_append[3])(const float *, const float *, int64_t, int64_t, const rz_kv_block *) noexcept nogil
-        void (*attend_block[3])(const float *, int64_t, int64_t, const int32_t *, int64_t, float,
+        void (*attend_block[3])(const float *, int64_t, int64_t, const int32_t *, const int32_t *, int64_t, float,
                                 const rz_kv_block *, float *) noexcept nogil
         void (*attend_combine)(float *, const float *, int64_t) noexcept nogil
         void (*attend_finish)(const float *, int64_t, float *) noexcept nogil

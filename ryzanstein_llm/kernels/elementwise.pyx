@@ -12,6 +12,7 @@ from ryzanstein_llm.kernels.linear import ACTIVATIONS
 
 cdef extern from "ryzanstein/rotary_table.h" nogil:
     double rz_log_(double)
+    double rz_exp_(double)
 
 
 def rms_norm(const float[::1] x, weight, float eps):
@@ -129,6 +130,14 @@ def log(const double[::1] x):
     cdef unsigned int mode = rz_float_mode_enter()
     for i in range(x.shape[0]):
         out[i] = rz_log_(x[i])
+    rz_float_mode_leave(mode)
+    return result
+
+
+def power(double base, double exponent):
+    """base ** exponent for base > 0, in the library's own fixed steps."""
+    cdef unsigned int mode = rz_float_mode_enter()
+    cdef double result = rz_exp_(exponent * rz_log_(base))
     rz_float_mode_leave(mode)
     return result
 

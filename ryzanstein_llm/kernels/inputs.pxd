@@ -13,6 +13,7 @@ cdef struct Input:
     int64_t n
     int64_t columns
     const float *norm  # NULL: no norm
+    const float *second_norm  # of one projection alone, after the other one; NULL: none
     float eps
     bint needs_tables  # whether the product with one of the matrices reads tables of its sums
     int kind  # BY_TOKEN, ...

@@ -30,6 +30,7 @@ cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, N
     source.n = n
     source.columns = columns
     source.norm = norm.weights
+    source.second_norm = NULL
     source.eps = eps
     source.needs_tables = False
     source.kind = BY_TOKEN
@@ -86,22 +87,29 @@ cdef void quantize_groups(const Input *source, const float *x, int8_t *codes, fl
                            codes + first, scales + group, sums + group)
 
 
+cdef const float *normalize(const Input *source, const float *x, float *scratch) noexcept nogil:
+    """x after the norms of the input: in scratch, or where it was if there is none."""
+    if source.norm != NULL:
+        kernels().rms_norm(x, source.norm, source.eps, source.columns, scratch)
+        x = scratch
+    if source.second_norm != NULL:
+        kernels().rms_norm(x, source.second_norm, source.eps, source.columns, scratch)
+        x = scratch
+    return x
+
+
 cdef void quantize_task(const void *job, Workspace workspace, int64_t token, int thread) noexcept nogil:
     cdef const Input *source = <const Input *>job
     cdef const float *x = source.x + token * source.columns
-    cdef float *normed = <float *>workspace.thread_scratch(thread)
+    cdef float *floats = workspace.floats + token * source.columns
     cdef int8_t *codes = workspace.codes + token * source.quantized.stride
     cdef int64_t groups = input_groups(source)
     if source.kind == NOT_QUANTIZED:
-        normed = workspace.floats + token * source.columns
-        if source.norm != NULL:
-            kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
-        else:
-            memcpy(normed, x, source.columns * sizeof(float))
+        x = normalize(source, x, floats)
+        if x != floats:
+            memcpy(floats, x, source.columns * sizeof(float))
         return
-    if source.norm != NULL:
-        kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
-        x = normed
+    x = normalize(source, x, <float *>workspace.thread_scratch(thread))
     if source.group_columns:
         quantize_groups(source, x, codes, workspace.scales + token * groups, workspace.sums + token * groups)
         return

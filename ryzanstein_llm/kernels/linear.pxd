@@ -15,6 +15,7 @@ cdef struct Projections:
     const rz_ternary *matrices[MAX_MATRICES]
     float *out[MAX_MATRICES]
     int64_t out_stride[MAX_MATRICES]
+    const float *bias[MAX_MATRICES]  # (rows,), added to the product; NULL: none
     int64_t first_task[MAX_MATRICES + 1]
     rz_output_mode store
 

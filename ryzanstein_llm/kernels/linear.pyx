@@ -38,11 +38,22 @@ cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t 
     job.matrices[i] = &matrix.matrix
     job.out[i] = out
     job.out_stride[i] = out_stride
+    job.bias[i] = NULL
     if i == 0:
         job.first_task[0] = 0
     job.first_task[i + 1] = job.first_task[i] + panels(&matrix.matrix)
     job.count = i + 1
     return 0
+
+
+cdef void add_bias(const Projections *job, int i, int64_t first, int64_t end) noexcept nogil:
+    """Adds the bias to rows [first, end) of a product that was stored with RZ_STORE_SET."""
+    cdef int64_t t, row
+    cdef float *out
+    for t in range(job.input.n):
+        out = job.out[i] + t * job.out_stride[i]
+        for row in range(first, end):
+            out[row] += job.bias[i][row]
 
 
 cdef void project_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
@@ -55,6 +66,8 @@ cdef void project_task(const void *data, Workspace workspace, int64_t task, int 
     end = min(tile + RZ_PANEL_TILES, job.matrices[i].row_tiles)
     multiply(job.matrices[i], tile, end, job.input, job.out[i], job.out_stride[i], job.store,
              workspace.thread_scratch(thread))
+    if job.bias[i] != NULL:
+        add_bias(job, i, tile * RZ_TILE_ROWS, min(end * RZ_TILE_ROWS, job.matrices[i].rows))
 
 
 cdef Step project_step(const Projections *job) noexcept nogil:

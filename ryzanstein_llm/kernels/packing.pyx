@@ -31,8 +31,8 @@ cdef extern from "ryzanstein/pack_screen.h" nogil:
     void rz_pack_screen_block(const void *, int, int64_t, int64_t, int64_t, uint8_t *, float *, int64_t)
 
 cdef extern from "ryzanstein/rotary_table.h" nogil:
-    void rz_inverse_frequencies(double, int64_t, float *)
-    void rz_rotary_rows(const float *, int64_t, int64_t, int64_t, float *, float *)
+    void rz_rotary_powers(double, int64_t, float *)
+    void rz_rotary_rows(const float *, int64_t, int64_t, int64_t, float, float *, float *)
 
 # With one scale a matrix.
 LAYOUTS = {
@@ -330,27 +330,39 @@ def ternary_rows_as_floats(codes, int64_t rows, int64_t columns, layout, const i
         rz_float_mode_leave(mode)
 
 
-def rotary_table(double theta, int64_t head_dim, int64_t begin, int64_t end):
+def rotary_powers(double theta, int64_t head_dim):
+    """theta^(2i / head_dim), whose reciprocals are the frequencies of RoPE, in the float32 steps of
+    transformers: float32 (head_dim // 2,)."""
+    powers = np.empty(head_dim // 2, np.float32)
+    cdef float[::1] out = powers
+    cdef unsigned int mode = rz_float_mode_enter()
+    rz_rotary_powers(theta, head_dim, &out[0])
+    rz_float_mode_leave(mode)
+    return powers
+
+
+def rotary_table(const float[::1] inverse_frequencies, int64_t begin, int64_t end, float factor=1.0):
     """Cosines and sines for RoPE at positions [begin, end).
 
-    angle = position * theta^(-2i / head_dim), in the float32 steps of transformers' models.
+    angle = position * inverse frequency, in float32. Both tables are multiplied by the factor.
+
+    Parameters
+    ----------
+    inverse_frequencies : float32 (head_dim // 2,), in radians a position; angles below 2^20
 
     Returns
     -------
     (cos, sin) : float32 arrays of shape (end - begin, head_dim // 2)
     """
-    cdef int64_t half = head_dim // 2
-    frequencies = np.empty(half, np.float32)
+    cdef int64_t half = inverse_frequencies.shape[0]
     cosines = np.empty((end - begin, half), np.float32)
     sines = np.empty((end - begin, half), np.float32)
-    cdef float[::1] f = frequencies
     cdef float[:, ::1] c = cosines, s = sines
     cdef unsigned int mode = 0
     if end <= begin:
         return cosines, sines
     with nogil:
         mode = rz_float_mode_enter()
-        rz_inverse_frequencies(theta, head_dim, &f[0])
-        rz_rotary_rows(&f[0], half, begin, end, &c[0, 0], &s[0, 0])
+        rz_rotary_rows(&inverse_frequencies[0], half, begin, end, factor, &c[0, 0], &s[0, 0])
         rz_float_mode_leave(mode)
     return cosines, sines

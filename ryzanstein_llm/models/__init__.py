@@ -15,7 +15,15 @@ from .weights import WEIGHT_FORMATS
 
 __all__ = ["WEIGHT_FORMATS", "CausalLM", "LoadOptions", "load_model"]
 
-FAMILIES = {"bitnet": "bitnet"}  # model_type -> module
+# model_type -> module, with a function `load`; a dot means a module of this folder
+FAMILIES = {
+    "bitnet": ".bitnet",
+    "gemma3_text": ".gemma3_text",
+    "hunyuan_v1_dense": ".hunyuan_v1_dense",
+    "llama": ".llama",
+    "qwen2": ".qwen2",
+    "qwen3": ".qwen3",
+}
 
 
 def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
@@ -34,6 +42,6 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
             f"{checkpoint.path}: model_type {model_type!r} is not supported; "
             f"supported: {', '.join(repr(name) for name in FAMILIES)}"
         )
-    family = importlib.import_module(f".{FAMILIES[model_type]}", __name__)
+    family = importlib.import_module(FAMILIES[model_type], __name__)
     model: CausalLM = family.load(checkpoint, options)
     return model

@@ -6,22 +6,23 @@ Each family has its sizes and tensors in a file of its own. The computation is h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..interfaces.kv_layout import KVLayout, Segment
-from ..kernels.decoder import DecoderLayer, decoder_layers
+from ..kernels.decoder import decoder_layers
+from ..kernels.decoder_layer import DecoderLayer
 from ..kernels.elementwise import inverse_square_root
 from ..kernels.workspace import Workspace
+from .config import DecoderConfig
 from .embedding import FloatEmbedding
 from .head import FloatHead
 from .rope import RotaryTable
 from .weights import format_of
 
-__all__ = ["Decoder", "DecoderSizes"]
+__all__ = ["Decoder"]
 
 Float32 = NDArray[np.float32]
 
@@ -30,36 +31,13 @@ CALL_ROWS = 64
 a prompt are short enough for Ctrl-C to be noticed."""
 
 
-class DecoderSizes(Protocol):
-    """What the graph needs from a family's config. Sizes are in elements."""
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def hidden_size(self) -> int: ...
-    @property
-    def intermediate_size(self) -> int: ...
-    @property
-    def n_layers(self) -> int: ...
-    @property
-    def n_heads(self) -> int: ...
-    @property
-    def n_kv_heads(self) -> int: ...
-    @property
-    def head_dim(self) -> int: ...
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def rope_theta(self) -> float: ...
-
-
 class Decoder:
     """See `base.CausalLM` for the interface.
 
     Parameters
     ----------
     family : str
-    config : DecoderSizes
+    config : DecoderConfig
     embedding : FloatEmbedding
     layers : list of DecoderLayer
     head : FloatHead
@@ -69,7 +47,7 @@ class Decoder:
     def __init__(
         self,
         family: str,
-        config: DecoderSizes,
+        config: DecoderConfig,
         embedding: FloatEmbedding,
         layers: list[DecoderLayer],
         head: FloatHead,
@@ -77,8 +55,10 @@ class Decoder:
     ) -> None:
         self.family, self.config, self.n_parameters = family, config, n_parameters
         self.embedding, self.layers, self.head = embedding, layers, head
-        self.score_scale = inverse_square_root(config.head_dim)
-        self.rotary = RotaryTable(config.rope_theta, config.head_dim, config.context_length)
+        self.score_scale = config.score_scale or inverse_square_root(config.head_dim)
+        ropes = [config.rope] if config.window is None else [config.rope, config.window.rope]
+        # that of most layers, and that of layers with a window
+        self.rotary = [RotaryTable(rope, config.head_dim, config.context_length) for rope in ropes]
 
     @property
     def weight_bytes(self) -> int:
@@ -106,13 +86,12 @@ class Decoder:
         between: Callable[[], None] | None = None,
     ) -> Float32:
         config, n = self.config, len(ids)
-        q_width = config.n_heads * config.head_dim
-        kv_width = config.n_kv_heads * config.head_dim
-        rotary = self.rotary.tables(max(position + rows for rows, position, _ in segments))
+        positions = max(position + rows for rows, position, _ in segments)
+        rotary = [table.tables(positions) for table in self.rotary]
 
         hidden = self.embedding.rows(ids)  # (n, hidden): the residual stream
-        qkv = np.empty((n, q_width + 2 * kv_width), np.float32)
-        attended = np.empty((n, q_width), np.float32)
+        qkv = np.empty((n, config.q_width + 2 * config.kv_width), np.float32)
+        attended = np.empty((n, config.q_width), np.float32)
         gated = np.empty((n, config.intermediate_size), np.float32)
         together = max(1, CALL_ROWS // n)
         for first in range(0, config.n_layers, together):

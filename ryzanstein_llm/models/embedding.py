@@ -16,10 +16,12 @@ class FloatEmbedding:
     ----------
     matrix : Tensor of shape (vocab_size, hidden_size)
         BF16 (as uint16), F16 or F32.
+    multiplier : float
+        Factor of every row.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Tensor, multiplier: float = 1.0) -> None:
+        self.matrix, self.multiplier = matrix, multiplier
 
     @property
     def nbytes(self) -> int:
@@ -27,8 +29,10 @@ class FloatEmbedding:
         return self.matrix.array.nbytes
 
     def rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows of n ids as float32 (n, hidden_size), exactly the stored values."""
+        """The rows of n ids as float32 (n, hidden_size): the stored values times the multiplier."""
         rows = self.matrix.array[ids]
         if self.matrix.dtype == "BF16":
-            return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        return rows.astype(np.float32)
+            rows = (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        else:
+            rows = rows.astype(np.float32)
+        return rows if self.multiplier == 1 else rows * np.float32(self.multiplier)

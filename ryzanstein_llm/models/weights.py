@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from ..kernels.ternary_matrix import TernaryMatrix
 from ..kernels.packing import pack_float, pack_hf, whole_layout
 from .arena import Arena
 from .base import LoadOptions
+from .quantization import Quantization
+from .stored_ternary import find_scales
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -26,10 +28,12 @@ __all__ = [
     "WeightLoader",
     "format_of",
     "layouts_of",
+    "refuse_other_head",
     "refuse_unused",
 ]
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
+COMPARED = 1 << 20  # weights compared in one go
 
 
 class Layouts(NamedTuple):
@@ -75,11 +79,13 @@ def _format_of(whole: str) -> str:
 class WeightLoader:
     """Reads tensors of one checkpoint by name, checks them, and counts progress.
 
+    Names are given without "model.", which some checkpoints leave out.
+
     Parameters
     ----------
-    divides : bool
-        For packed weights: whether the multiplier is 1 / weight_scale (`linear_class` bitlinear)
-        or weight_scale itself (autobitlinear).
+    quantization : Quantization
+    masters : bool
+        Whether all float weights of projections are masters, even if they are ternary already.
     total : int
         Number of matrices that will be loaded, for progress.
     layout : key of packing.LAYOUTS
@@ -88,7 +94,8 @@ class WeightLoader:
 
     checkpoint: Checkpoint
     options: LoadOptions
-    divides: bool
+    quantization: Quantization
+    masters: bool
     total: int
     layout: str
     done: int = 0
@@ -97,32 +104,39 @@ class WeightLoader:
     def __post_init__(self) -> None:
         self.used: set[str] = set()
         self.arena = Arena()
+        bare = "embed_tokens.weight" in self.checkpoint
+        self._prefix = "" if bare else "model."
 
-    def vector(self, name: str, size: int) -> NDArray[np.float32]:
-        """The weights of a norm, as float32 (size,)."""
-        tensor = self._take(name, FLOAT_DTYPES, (size,))
-        values = to_float32(tensor)
+    def vector(
+        self, name: str, size: int, offset: float = 0.0, multiplier: float = 1.0
+    ) -> NDArray[np.float32]:
+        """A norm's weights or a bias: (stored + offset) * multiplier as float32 (size,)."""
+        name = self._prefix + name
+        values = to_float32(self._take(name, FLOAT_DTYPES, (size,)))
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
             raise self._wrong(name, f"element {bad} is {values[bad]}")
-        return values
+        if offset:
+            values = values + np.float32(offset)
+        return values if multiplier == 1 else values * np.float32(multiplier)
 
     def dense(self, name: str, rows: int, columns: int) -> Tensor:
         """A float matrix (rows, columns) in its stored dtype: embedding or head."""
+        name = name if name.startswith("lm_head.") else self._prefix + name
         return self._take(name, FLOAT_DTYPES, (rows, columns))
 
     def ternary(
         self, prefix: str, rows: int, columns: int, layout: str | None = None
     ) -> TernaryMatrix:
-        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats,
-        which absmean makes ternary. The dtype of the tensor decides, not the config. `layout` is as
-        in `TernaryMatrix`; None: the layout of the loader."""
+        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats. The
+        dtype of the tensor decides, not the config. `layout` is as in `TernaryMatrix`; None: the
+        layout of the loader."""
         layout = self.layout if layout is None else layout
-        name = f"{prefix}.weight"
+        name = f"{self._prefix}{prefix}.weight"
         if self.checkpoint.info(name).dtype == "U8":
-            matrix = self._packed(name, f"{prefix}.weight_scale", rows, columns, layout)
+            matrix = self._packed(name, f"{name}_scale", rows, columns, layout)
         else:
-            matrix = self._master(name, rows, columns, layout)
+            matrix = self._floats(name, rows, columns, layout)
         self.options.packed.keep(f"{name}:{layout}", matrix.codes)
         self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
@@ -139,10 +153,15 @@ class WeightLoader:
         scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
         if scale_tensor.array.size != 1:
             raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
+        if not self.quantization.bitnet:
+            raise FormatError(
+                f"{self.checkpoint.path}: config.json has no quantization_config, which says "
+                f"whether packed weights such as {name!r} are multiplied or divided by their scale"
+            )
         if (found := self._packed_before(name, rows, columns, layout)) is not None:
             return found
         scale = float(to_float32(scale_tensor).reshape(1)[0])
-        multiplier = reciprocal(scale) if self.divides else scale
+        multiplier = reciprocal(scale) if self.quantization.divides else scale
         if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
             raise self._wrong(scale_name, f"a scale cannot be {scale}")
         codes, clean = pack_hf(
@@ -152,16 +171,39 @@ class WeightLoader:
             raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
         return TernaryMatrix(codes, rows, columns, multiplier, layout)
 
-    def _master(self, name: str, rows: int, columns: int, layout: str) -> TernaryMatrix:
+    def _floats(self, name: str, rows: int, columns: int, layout: str) -> TernaryMatrix:
+        """Weights that are ternary already, or masters, which absmean makes ternary."""
         tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
         if (found := self._packed_before(name, rows, columns, layout)) is not None:
             return found
-        codes, scale = pack_float(
+        scale = None if self.masters else self._stored_scale(tensor)
+        codes, absmean = pack_float(
             tensor.array, tensor.dtype, self.options.n_threads, self.arena.allocate, layout
         )
-        if not math.isfinite(scale):
+        if not math.isfinite(absmean):
             raise self._wrong(name, "a weight is NaN or infinite")
-        return TernaryMatrix(codes, rows, columns, scale, layout)
+        # Absmean has the same codes: divided by their mean, weights that are not 0 are at least 1.
+        return TernaryMatrix(codes, rows, columns, scale or absmean, layout)
+
+    def _stored_scale(self, tensor: Tensor) -> float | None:
+        """The scale of weights that are ternary already, or None for masters."""
+        try:
+            scales = find_scales(tensor)
+        except FormatError as error:
+            raise FormatError(f"{self.checkpoint.info(tensor.name).file}: {error}") from None
+        if scales is None:
+            if self.quantization.bitnet:
+                return None
+            raise UnsupportedModelError(
+                f"{self.checkpoint.path}: tensor {tensor.name!r} is not ternary, and config.json "
+                "has no quantization_config that says it will be; this is no ternary model"
+            )
+        if scales.one is None:
+            raise UnsupportedModelError(
+                f"{self.checkpoint.path}: tensor {tensor.name!r}: a scale for every {scales.group} "
+                "weights of a row is not supported"
+            )
+        return scales.one
 
     def _packed_before(
         self, name: str, rows: int, columns: int, layout: str
@@ -224,6 +266,32 @@ def to_float32(tensor: Tensor) -> NDArray[np.float32]:
     if tensor.dtype == "BF16":
         return (tensor.array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return np.ascontiguousarray(tensor.array, dtype=np.float32)
+
+
+def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:
+    """Refuse a stored head that differs from the embedding that config.json ties it to.
+
+    Raises
+    ------
+    FormatError
+    """
+    head = checkpoint.tensor("lm_head.weight", dtypes=FLOAT_DTYPES, shape=embedding.array.shape)
+    rows = len(head.array)
+    step = max(1, COMPARED // head.array.shape[1])
+    same = head.dtype == embedding.dtype and all(
+        np.array_equal(_bits(head, begin, step), _bits(embedding, begin, step))
+        for begin in range(0, rows, step)
+    )
+    checkpoint.release(head.name)
+    if not same:
+        raise FormatError(
+            f"{checkpoint.path}: config.json: tie_word_embeddings is true, but the stored "
+            "lm_head.weight is not the embedding; should it be false?"
+        )
+
+
+def _bits(tensor: Tensor, begin: int, step: int) -> NDArray[Any]:
+    return tensor.array[begin : begin + step].view(f"u{tensor.array.dtype.itemsize}")
 
 
 def refuse_unused(checkpoint: Checkpoint, used: Collection[str], family: str) -> None:

@@ -97,7 +97,9 @@ class BlockCache:
 
 def rotary(head_dim: int, positions: int) -> tuple[Float32, Float32]:
     """Cosines and sines (positions, head_dim / 2)."""
-    cosines, sines = packing.rotary_table(THETA, head_dim, 0, positions)
+    cosines, sines = packing.rotary_table(
+        np.float32(1) / packing.rotary_powers(THETA, head_dim), 0, positions
+    )
     return cosines, sines
 
 

@@ -110,7 +110,9 @@ def _cases() -> dict[str, Case]:
         scores = {"wide": lambda rng, *shape: wide(rng, *shape, high=12), "subnormal": subnormal}
         calls |= _attention(scores.get(magnitude, make), rng)
         cases |= {f"{name}-{magnitude}": call for name, call in calls.items()}
-    cases["rotary_table"] = lambda _: packing.rotary_table(500000.0, 80, 4000, 4200)
+    cases["rotary_table"] = lambda _: packing.rotary_table(
+        np.float32(1) / packing.rotary_powers(500000.0, 80), 4000, 4200, 1.1
+    )
     return cases
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ryzanstein_llm.kernels.decoder import DecoderLayer, decoder_layers
+from ryzanstein_llm.kernels.decoder import decoder_layers
+from ryzanstein_llm.kernels.decoder_layer import DecoderLayer
 from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.workspace import Workspace
 
@@ -63,7 +64,7 @@ class Block:
         gated = np.full((n, self.ffn), np.nan, np.float32)
         decoder_layers(
             out, [self.layer(skipping, activation)] * layers, 0, [(n, 0, cache.table)], layout,
-            HEADS, rotary(HEAD_DIM, n), 0.5, np.empty((n, WIDTH), np.float32),
+            HEADS, [rotary(HEAD_DIM, n)], 0.5, np.empty((n, WIDTH), np.float32),
             np.empty((n, HEADS * HEAD_DIM), np.float32), gated, workspace,
         )  # fmt: skip
         return out, gated, workspace.skipping

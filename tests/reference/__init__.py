@@ -11,15 +11,17 @@ is slow and short on purpose. Where float32 is part of the *definition* of a mod
     encodings    the published encodings of ternary matrices
     checkpoint   config.json and safetensors from disk, as float64 and int64
     bitnet       a whole `model_type: bitnet` decoder
+    family       whole decoders of the other families, rope: their position embeddings
     scoring      perplexity and bits per byte
     steady       prompts on which correct implementations agree to many digits
-    random_checkpoint, tiny_models   small random checkpoints to run all of this on
+    random_checkpoint, random_family, tiny_models   small random checkpoints to run all of this on
 """
 
 from __future__ import annotations
 
 from .bitnet import PROJECTIONS, BitNetReference, BitNetShape, ReferenceLayer
 from .checkpoint import read_checkpoint, read_safetensors, write_safetensors
+from .family import FamilyReference
 from .ops import (
     attention,
     gelu_erf,
@@ -42,6 +44,8 @@ from .random_checkpoint import (
     write_checkpoint,
     write_random_checkpoint,
 )
+from .random_family import family_config, family_tensors, write_random_family
+from .rope import rope_frequencies, yarn_range
 from .scoring import Score, greedy_choices, perplexity, score_windows
 from .steady import STEADY_MARGIN, is_steady, relative_error, steady_only, steady_prompts
 from .ternary import (
@@ -61,12 +65,15 @@ __all__ = [
     "TINY_MODELS",
     "BitNetReference",
     "BitNetShape",
+    "FamilyReference",
     "ReferenceLayer",
     "Score",
     "TernaryWeight",
     "absmean",
     "attention",
     "bitnet_config",
+    "family_config",
+    "family_tensors",
     "gelu_erf",
     "gelu_tanh",
     "greedy_choices",
@@ -85,6 +92,7 @@ __all__ = [
     "relu2",
     "rms_norm",
     "rope",
+    "rope_frequencies",
     "rope_tables",
     "score_windows",
     "silu",
@@ -96,6 +104,8 @@ __all__ = [
     "weight_multiplier",
     "write_checkpoint",
     "write_random_checkpoint",
+    "write_random_family",
     "write_safetensors",
     "write_tiny_model",
+    "yarn_range",
 ]

@@ -71,16 +71,26 @@ RZ_INLINE void rz_scores_(const float *q, int64_t q_stride, int64_t n_queries, i
     }
 }
 
-/* Turns the scores of one query into softmax weights before the division, zero from `valid` on.
+/* x with -infinity in the first n lanes. */
+RZ_INLINE rz_f32x16 rz_hide_first_(rz_f32x16 x, int64_t n) {
+    float lanes[16];
+    rz_store(lanes, x);
+    for (int64_t lane = 0; lane < n && lane < 16; lane++) lanes[lane] = -INFINITY;
+    return rz_load(lanes);
+}
+
+/* Turns the scores of one query into softmax weights before the division, zero before `hidden` and from
+ * `valid` on.
  * Also returns the maximum of the scores and the sum of the weights. */
-RZ_INLINE void rz_weights_(float *scores, int64_t valid, float scale, const rz_kv_block *block,
-                           float *maximum, float *sum, int kind) {
+RZ_INLINE void rz_weights_(float *scores, int64_t valid, int64_t hidden, float scale,
+                           const rz_kv_block *block, float *maximum, float *sum, int kind) {
     const rz_f32x16 none = rz_set1(-INFINITY), zero = rz_set1(0.0f), factor = rz_set1(scale);
     rz_f32x16 most = none, total = zero;
     for (int64_t p = 0; p < valid; p += 16) {
         rz_f32x16 score = rz_load(scores + p);
         if (kind == RZ_KV_I8) score = rz_mul(score, rz_load(block->k_scale + p));
         score = rz_keep_first(rz_mul(score, factor), valid - p, none);
+        if (p < hidden) score = rz_hide_first_(score, hidden - p);
         rz_store(scores + p, score);
         most = rz_max(most, score);
     }
@@ -141,8 +151,8 @@ RZ_INLINE void rz_values_(const float *const *weights, float *const *out, int qu
 }
 
 RZ_INLINE void rz_attend_block_(const float *q, int64_t q_stride, int64_t n_queries,
-                                const int32_t *valid, int64_t head_dim, float scale,
-                                const rz_kv_block *block, float *partial, int kind) {
+                                const int32_t *valid, const int32_t *hidden, int64_t head_dim,
+                                float scale, const rz_kv_block *block, float *partial, int kind) {
     RZ_ALIGNED(64) float scores[RZ_MAX_QUERIES][RZ_KV_BLOCK];
     const int64_t stride = head_dim + 2;
     int64_t most_valid = 0;
@@ -152,7 +162,7 @@ RZ_INLINE void rz_attend_block_(const float *q, int64_t q_stride, int64_t n_quer
     for (int64_t i = 0; i < n_queries; i++) {
         float *result = partial + i * stride;
         memset(result, 0, (size_t)head_dim * sizeof(float));
-        rz_weights_(scores[i], valid[i], scale, block, result + head_dim, result + head_dim + 1, kind);
+        rz_weights_(scores[i], valid[i], hidden ? hidden[i] : 0, scale, block, result + head_dim, result + head_dim + 1, kind);
     }
     int64_t first = 0;
     for (; first + RZ_TILE_QUERIES <= n_queries; first += RZ_TILE_QUERIES) {
@@ -244,8 +254,10 @@ RZ_INLINE void rz_kv_append_(const float *k, const float *v, int64_t head_dim, i
 #define RZ_ATTENTION_(suffix, kind)                                                               \
     static void RZ_NAME(rz_attend_block_##suffix)(                                                \
         const float *q, int64_t q_stride, int64_t n_queries, const int32_t *valid,                \
-        int64_t head_dim, float scale, const rz_kv_block *block, float *partial) {                \
-        rz_attend_block_(q, q_stride, n_queries, valid, head_dim, scale, block, partial, kind);   \
+        const int32_t *hidden, int64_t head_dim, float scale, const rz_kv_block *block,           \
+        float *partial) {                                                                         \
+        rz_attend_block_(q, q_stride, n_queries, valid, hidden, head_dim, scale, block, partial,  \
+                         kind);                                                                   \
     }                                                                                             \
     static void RZ_NAME(rz_kv_append_##suffix)(const float *k, const float *v, int64_t head_dim,  \
                                                int64_t slot, const rz_kv_block *block) {          \

@@ -1,0 +1,25 @@
+"""`model_type: llama`, ternary: Llama3-8B-1.58, Falcon3-1.58bit, Falcon-E, TriLM, BitCPM4 1B, 3B.
+
+The graph of Llama (arXiv 2302.13971), with no norms between projections, SiLU, and mostly a float
+head of its own. Weights come packed (`quantization_config`, multiplier 1 / weight_scale), as floats
+that are ternary already, or as masters.
+"""
+
+from __future__ import annotations
+
+from ..formats import Checkpoint
+from .base import LoadOptions
+from .config import read_config
+from .config_reader import ConfigReader
+from .decoder import Decoder
+from .layers import LayerNames, load_decoder
+
+__all__ = ["load"]
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
+    """Read the weights of a `llama` checkpoint. See `models.load_model`."""
+    read = ConfigReader(checkpoint)
+    config = read_config(read, ("LlamaForCausalLM",))
+    read.refuse_misspelt()
+    return load_decoder(checkpoint, options, "llama", config, LayerNames())

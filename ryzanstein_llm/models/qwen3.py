@@ -1,0 +1,35 @@
+"""`model_type: qwen3`, ternary: Ternary-Bonsai 1.7B, 4B and 8B, CAT-Q, and bitnet-embedding-0.6b.
+
+The graph of Qwen3 (arXiv 2505.09388): an RMSNorm of each query and key head before RoPE, a head
+size that does not follow from the hidden size, SiLU. bitnet-embedding-0.6b has an RMSNorm before
+each projection too, and no output head.
+"""
+
+from __future__ import annotations
+
+from ..formats import Checkpoint
+from .base import LoadOptions
+from .config import read_config
+from .config_reader import ConfigReader
+from .decoder import Decoder
+from .layers import LayerNames, has_projection_norms, load_decoder
+from .window import refuse_window
+
+__all__ = ["load"]
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
+    """Read the weights of a `qwen3` checkpoint. See `models.load_model`."""
+    read = ConfigReader(checkpoint)
+    config = read_config(
+        read, ("Qwen3ForCausalLM", "Qwen3Model"), context_length=32768, head_dim=128
+    )
+    refuse_window(read, config.context_length)
+    read.refuse_misspelt()
+    embeds = has_projection_norms(checkpoint, "norm")
+    names = LayerNames(
+        q_norm="self_attn.q_norm",
+        k_norm="self_attn.k_norm",
+        projection_norm="norm" if embeds else None,
+    )
+    return load_decoder(checkpoint, options, "qwen3", config, names, masters=embeds)
