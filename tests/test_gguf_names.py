@@ -231,6 +231,10 @@ def test_gemma_says_which_layers_see_a_window(translated: Translated) -> None:
     assert config["layer_types"] == [*local, "full_attention", "sliding_attention"]
     assert config["sliding_window"] == 64
     assert config["rope_local_base_freq"] == 10000.0
+    keys |= {"gemma3.attention.sliding_window_pattern": 2, "gemma3.rope.freq_base_swa": 5000.0}
+    config = translated(keys).config
+    assert config["layer_types"][:3] == ["sliding_attention", "full_attention", "sliding_attention"]
+    assert config["rope_local_base_freq"] == 5000.0
 
 
 def test_int8_activations_are_known_of_microsofts_type(translated: Translated) -> None:

@@ -180,7 +180,8 @@ def _ids(read: _Reader) -> dict[str, Any]:
 def _gemma(read: _Reader, config: Mapping[str, Any]) -> dict[str, Any]:
     layers, head_dim = config["num_hidden_layers"], config["head_dim"]
     window = read.integer("attention.sliding_window", 0, low=0)
-    full = [not window or (index + 1) % GEMMA_PATTERN == 0 for index in range(layers)]
+    pattern = read.integer("attention.sliding_window_pattern", GEMMA_PATTERN)
+    full = [not window or (index + 1) % pattern == 0 for index in range(layers)]
     found = {
         "hidden_activation": config["hidden_act"],
         "query_pre_attn_scalar": head_dim,
