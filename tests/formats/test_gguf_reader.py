@@ -420,6 +420,8 @@ def small_model() -> bytes:
         "tokenizer.ggml.flags": np.array([True, False]),
         "tokenizer.ggml.eos_token_id": 3,
         "tokenizer.chat_template": "{{ messages }}",
+        "general.type": "model",
+        "split.count": np.uint16(1),
         **VALUES,
     }
     tensors = [
