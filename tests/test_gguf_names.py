@@ -240,11 +240,10 @@ def test_gemma_says_which_layers_see_a_window(translated: Translated) -> None:
 
 def test_int8_activations_are_known_of_microsofts_type(translated: Translated) -> None:
     i2_s = Stored("blk.0.attn_q.weight", 36, (1, 128), bytes(64))
-    config = translated(metadata_of("llama"), i2_s).config
-    assert config["quantization_config"] == {
-        "quant_method": "bitnet",
-        "linear_class": "autobitlinear",
-    }
+    bitnet = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
+    for tensor in (i2_s, f32("blk.0.attn_q.scale", 1)):
+        config = translated(metadata_of("llama"), tensor).config
+        assert config["quantization_config"] == bitnet
     tq2_0 = Stored("blk.0.attn_q.weight", 35, (1, 256), bytes(66))
     assert "quantization_config" not in translated(metadata_of("llama"), tq2_0).config
 

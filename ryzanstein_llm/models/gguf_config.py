@@ -43,7 +43,9 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
     head_dim = read.integer("attention.key_length", hidden // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
         if read.integer(key, head_dim) != head_dim:
-            raise read.unsupported(key, read.value(key), f"only the head size {head_dim} is")
+            raise read.unsupported(
+                key, read.value(key), f"only the head size {head_dim} is supported"
+            )
     context = read.integer("context_length")
     embedding = checkpoint.info("token_embd.weight")
     if len(embedding.shape) != 2:
@@ -55,7 +57,7 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
         "model_type": kind.model_type,
         "architectures": [kind.class_name],
         "hidden_act": kind.activation,
-        # metadata may say more or less tokens than the embedding has rows
+        # metadata may say more or fewer tokens than the embedding has rows
         "vocab_size": embedding.shape[0],
         "hidden_size": hidden,
         "intermediate_size": read.integer("feed_forward_length"),
@@ -72,8 +74,12 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
     }
     if (scaling := _rope_scaling(read, context)) is not None:
         config["rope_scaling"] = scaling
-    if any(checkpoint.info(name).dtype == "I2_S" for name in checkpoint.names):
-        # I2_S belongs to microsoft/BitNet, whose products quantise activations for each token
+    if any(
+        checkpoint.info(name).dtype == "I2_S" or name.endswith(".scale")
+        for name in checkpoint.names
+    ):
+        # Both belong to BitNet, whose products quantise activations for each token. In all of GGUF,
+        # scales multiply.
         config["quantization_config"] = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
     if architecture == "gemma3":
         config.update(_gemma(read, config))
