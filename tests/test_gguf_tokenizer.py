@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import re
 import unicodedata
 from pathlib import Path
 
@@ -454,6 +455,19 @@ def test_llama_cpp_expects_the_same_ids(path):
         assert raw.encode(text, add_special_tokens=False).ids == expected, text
         compared += 1
     assert compared >= 40
+
+
+@pytest.mark.skipif("RYZANSTEIN_LLAMA_CPP" not in os.environ, reason="it is not set")
+def test_llama_cpp_has_the_same_names_and_flags():
+    (path,) = Path(os.environ["RYZANSTEIN_LLAMA_CPP"]).rglob("src/llama-vocab.cpp")
+    source = path.read_text(encoding="utf-8")
+    found = {}
+    for branch in source[: source.index("unknown pre-tokenizer type")].split("else if (")[1:]:
+        for name in re.findall(r'tokenizer_pre == "([^"]+)"', branch):
+            found[name] = ("ignore_merges = true" in branch, "add_bos = true" in branch)
+    known = {name: (words.whole_words, words.add_bos) for name, words in PRETOKENIZERS.items()}
+    del known["falcon_e"]  # of llama.cpp's branches for BitNet
+    assert known == {name: found[name] for name in known}
 
 
 def folder_of(package):
