@@ -253,6 +253,16 @@ def test_where_a_continuation_begins(decoder, before, after, rest):
     assert "".join([stream.push(token_id) for token_id in ids[1]]) + stream.flush() == rest
 
 
+@pytest.mark.parametrize("count", [1, 2, 33, 34, 35, 200])
+def test_a_long_run_of_bytes_goes_on(count):
+    tokenizer = build(DECODERS["llama2"])
+    euro = [tokenizer.token_id(f"<0x{byte:02X}>") for byte in "€".encode()]
+    ids = [tokenizer.token_id("b"), *euro * 100]
+    stream = tokenizer.stream(before=ids[:count])
+    rest = "".join([stream.push(token_id) for token_id in ids[count:]]) + stream.flush()
+    assert rest == "€" * (100 - (count - 1) // 3)
+
+
 def test_special_tokens_are_left_out_unless_asked_for():
     tokenizer = build(BYTE_LEVEL)
     ids = [tokenizer.token_id(token) for token in ("<s>", "two words", "<tag>", "</s>")]
