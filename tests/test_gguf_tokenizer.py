@@ -457,7 +457,9 @@ def test_llama_cpp_expects_the_same_ids(path):
     assert compared >= 40
 
 
-@pytest.mark.skipif("RYZANSTEIN_LLAMA_CPP" not in os.environ, reason="it is not set")
+@pytest.mark.skipif(
+    "RYZANSTEIN_LLAMA_CPP" not in os.environ, reason="RYZANSTEIN_LLAMA_CPP is not set"
+)
 def test_llama_cpp_has_the_same_names_and_flags():
     (path,) = Path(os.environ["RYZANSTEIN_LLAMA_CPP"]).rglob("src/llama-vocab.cpp")
     source = path.read_text(encoding="utf-8")

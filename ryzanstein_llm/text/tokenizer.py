@@ -71,7 +71,7 @@ class Tokenizer:
             self._decoder_spec: Mapping[str, Any] | None = (
                 None if decoder is None else json.loads(decoder.__getstate__())
             )
-            TextPipeline(self._decoder_spec)
+            TextPipeline(self._decoder_spec)  # fails now rather than in the middle of a text
             added = raw.get_added_tokens_decoder().values()
             self._special = frozenset(token.content for token in added if token.special)
             self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
