@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from ..errors import InvalidParameterError
 from .gguf_tokenizer import build_tokenizer, tokenizer_config
 from .library import LibraryErrors
-from .pipeline import TextPipeline
+from .pipeline import TextPipeline, is_byte
 
 if TYPE_CHECKING:
     from ..formats import Checkpoint
@@ -24,9 +24,8 @@ __all__ = ["TextStream", "Tokenizer"]
 
 log = logging.getLogger(__name__)
 
-# So many of the last tokens say how a text goes on. Only a longer run of single bytes, all of them
-# characters without a token, would say more.
-_TOKENS_BEFORE = 256
+# so many of the last tokens say how a text goes on, or more if they begin within a run of bytes
+_TOKENS_BEFORE = 32
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -72,7 +71,7 @@ class Tokenizer:
             self._decoder_spec: Mapping[str, Any] | None = (
                 None if decoder is None else json.loads(decoder.__getstate__())
             )
-            TextPipeline(self._decoder_spec)
+            TextPipeline(self._decoder_spec)  # fails now rather than in the middle of a text
             added = raw.get_added_tokens_decoder().values()
             self._special = frozenset(token.content for token in added if token.special)
             self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
@@ -209,7 +208,10 @@ class TextStream:
     ) -> None:
         self._tokenizer, self._errors = tokenizer, tokenizer._errors
         self._skip_special = skip_special_tokens
-        last = (self._token(token_id) for token_id in before[-_TOKENS_BEFORE:])
+        start = max(0, len(before) - _TOKENS_BEFORE)
+        while start and is_byte(self._token(before[start]) or ""):
+            start -= 1
+        last = (self._token(token_id) for token_id in before[start:])
         with self._errors:
             self._pipeline = TextPipeline(
                 tokenizer._decoder_spec, [token for token in last if token is not None]
