@@ -103,11 +103,11 @@ class Tokenizer:
             `text` is not a str, or has a lone surrogate, which UTF-8 cannot encode.
         """
         if not isinstance(text, str):
-            raise InvalidParameterError(f"text must be a str, not {type(text).__name__}")
+            raise InvalidParameterError(f"must be a str, not {type(text).__name__}", "text")
         try:
             ids: list[int] = self._raw.encode(text, add_special_tokens=add_special_tokens).ids
         except TypeError:
-            raise InvalidParameterError(_surrogate_message(text)) from None
+            raise InvalidParameterError(_surrogate_message(text), "text") from None
         if add_special_tokens and self._add_bos and ids[:1] != [self.bos_id]:
             assert self.bos_id is not None
             ids.insert(0, self.bos_id)
@@ -184,14 +184,14 @@ def _check_id(token_id: int) -> int:
     try:
         value = operator.index(token_id)
     except TypeError:
-        raise InvalidParameterError(f"token id {token_id!r} is not an integer") from None
+        raise InvalidParameterError(f"must be an integer, not {token_id!r}", "token_id") from None
     if not 0 <= value < 2**32:
-        raise InvalidParameterError(f"token id {value} is out of range")
+        raise InvalidParameterError(f"must be in 0..{2**32 - 1}, not {value}", "token_id")
     return value
 
 
 def _surrogate_message(text: str) -> str:
     for index, character in enumerate(text):
         if "\ud800" <= character <= "\udfff":
-            return f"text is not valid Unicode: lone surrogate {character!a} at index {index}"
-    return "text cannot be encoded"
+            return f"is not valid Unicode: lone surrogate {character!a} at index {index}"
+    return "cannot be encoded"
