@@ -263,9 +263,10 @@ class Engine(Compute):
             if sequence not in outer
             and not (sequence.ended or sequence.new_tokens or sequence.choice_unfinished)
         ]
-        short = [each for each in newcomers if len(each.tokens) <= SHARED_ROWS]
-        self._followers.admit(short)  # they do not wait for the long prompt
-        self._followers.admit([each for each in newcomers if each not in short], outer)
+        # a short prompt does not begin to wait for the long one now
+        short = (each for each in newcomers if len(each.tokens) <= SHARED_ROWS)
+        self._followers.admit([each for each in short if not self._followers.waits(each)])
+        self._followers.admit(newcomers, outer)
         newcomers = [each for each in newcomers if each.admitted and each.need.rows <= SHARED_ROWS]
         shares = [
             (sequence, rows)

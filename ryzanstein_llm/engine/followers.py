@@ -42,15 +42,15 @@ class Followers:
         self._store = store
         self._followed: dict[Sequence, _Followed] = {}
 
-    def admit(self, members: Iterable[Sequence], others: Iterable[Sequence] = ()) -> None:
+    def admit(self, members: Iterable[Sequence], others: Collection[Sequence] = ()) -> None:
         """Admit new sequences to the store, except those that better wait.
 
         Parameters
         ----------
         members : iterable of Sequence
             Sequences that somebody waits for, in the order in which they came.
-        others : iterable of Sequence
-            More sequences that may be reading.
+        others : sequence of Sequence
+            More sequences that may be reading: those of a pass that is not over.
         """
         members = list(members)
         readers = {each: None for each in (*others, *members) if _is_reading(each)}
@@ -58,15 +58,17 @@ class Followers:
             if sequence.admitted and sequence.cache.counted:
                 continue
             if not self._waits(sequence, readers):
-                self.admit_now(sequence)
+                self.admit_now(sequence, others)
                 if _is_reading(sequence):
                     readers[sequence] = None
 
-    def admit_now(self, sequence: Sequence) -> None:
-        """Admit a sequence, whether it waits or not."""
+    def admit_now(self, sequence: Sequence, computing: Collection[Sequence] = ()) -> None:
+        """Admit a sequence, whether it waits or not. The blocks of those that are `computing` are
+        not touched."""
         followed = self._followed.pop(sequence, None)
-        if followed is not None and followed.sequence.admitted:
-            self._store.share(followed.sequence)
+        leader = None if followed is None else followed.sequence
+        if leader is not None and leader.admitted and leader not in computing:
+            self._store.share(leader)
         self._store.admit(sequence)
 
     def release(self, sequence: Sequence) -> None:

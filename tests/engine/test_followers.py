@@ -13,6 +13,7 @@ from small_model import prompt, write_small_model
 from ryzanstein_llm import BitNetModel, SamplingParams
 from ryzanstein_llm.engine.followers import LEAST_COMMON
 from ryzanstein_llm.engine.sequence import Sequence
+from ryzanstein_llm.models import decoder
 from ryzanstein_llm.sampling import Sampler
 
 PATIENCE = 60
@@ -180,6 +181,49 @@ def test_a_short_prompt_does_not_wait_until_a_long_one_with_its_beginning_has_ro
             assert len(tokens) == length
             assert sequence.error is None
             assert sequence.tokens[length:] == alone(tokens, 30)
+
+
+@pytest.mark.parametrize("length", [60, 120, 300])
+def test_blocks_of_a_pass_that_is_not_over_are_left_alone(
+    model: BitNetModel, monkeypatch: pytest.MonkeyPatch, alone: Any, length: int
+) -> None:
+    """Newcomers are let in between its layers, while those that follow a member wait."""
+    monkeypatch.setattr(decoder, "CALL_ROWS", 1)
+    engine, shared, let_in = model.engine, list[bool](), list[bool]()
+    share, come, schedule = engine.store.share, engine._let_in, engine._schedule
+    cases = [prompt(700), prompt(700)[:length], prompt(700)[:length], prompt(700)[: length + 1]]
+    sequences = [sequence_of(model, tokens, 3) for tokens in cases]
+    decodes = sequence_of(model, prompt(20), 40)
+
+    def arrive(*arriving: Sequence) -> None:
+        for sequence in arriving:
+            sequence.gate = decodes.gate
+            engine._waiting[sequence] = None
+
+    def scheduled() -> list[tuple[Sequence, int]]:
+        if decodes.new_tokens == 2:
+            arrive(*sequences[:3])
+        return schedule()
+
+    def comes() -> None:
+        arrive(sequences[3])
+        let_in.append(any(map(engine._followers.waits, sequences)))
+        come()
+
+    def checked(sequence: Sequence) -> None:
+        shared.append(sequence in engine._computing)
+        share(sequence)
+
+    monkeypatch.setattr(engine.store, "share", checked)
+    monkeypatch.setattr(engine, "_let_in", comes)
+    monkeypatch.setattr(engine, "_schedule", scheduled)
+    engine.advance(decodes, to_end=True)
+    engine.advance(*sequences, to_end=True)
+    assert any(let_in)
+    assert shared
+    assert not any(shared)
+    for sequence, tokens in zip(sequences, cases, strict=True):
+        assert sequence.tokens[len(tokens) :] == alone(tokens, 3)
 
 
 def test_threads_with_equal_prompts_get_what_each_would_get_alone(
