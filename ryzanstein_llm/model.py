@@ -34,7 +34,8 @@ from .system.threads import choose_threads
 from .text.tokenizer import Tokenizer
 from .text.vocabulary import Prompt
 from .text_source import TextSource
-from .validation import check_choice, check_int, check_token_ids
+from .text_table import plural
+from .validation import check_callable, check_choice, check_int, check_token_ids
 
 __all__ = ["BitNetModel"]
 
@@ -115,9 +116,11 @@ class BitNetModel(TextSource):
         if weight_format is not None:
             check_choice("weight_format", weight_format, WEIGHT_FORMATS)
         if skipping is not None and not isinstance(skipping, bool):
-            raise InvalidParameterError(f"skipping must be True, False or None, not {skipping!r}")
+            problem = f"must be True, False or None, not {skipping!r}"
+            raise InvalidParameterError(problem, "skipping")
         if prefix_cache_bytes is not None:
             check_int("prefix_cache_bytes", prefix_cache_bytes, 1, 1 << 62)
+        check_callable("progress", progress)
         loaded = load_checkpoint(
             path,
             cache_directory(packed_cache),
@@ -140,8 +143,10 @@ class BitNetModel(TextSource):
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
-        facts = (self.path, graph.family, self.threads.count, cpu.current_tier())
-        log.info("%s: %s, %d threads, %s", *facts)
+        shape = (self._layout, self.threads, self.context_length)
+        self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
+        count = plural(self.threads.count, "thread")
+        log.info("%s: %s, %s, %s", self.path, graph.family, count, cpu.current_tier())
 
     # ---- text ------------------------------------------------------------------------------
 
@@ -194,7 +199,7 @@ class BitNetModel(TextSource):
         tokens = check_token_ids("ids", ids, self.vocab_size)
         which = check_choice("logits", logits, ("all", "last"))
         if not tokens:
-            raise InvalidParameterError("ids must hold at least one token")
+            raise InvalidParameterError("must hold at least one token", "ids")
         cache = self._own_cache(cache)
         if cache.length + len(tokens) > self.context_length:
             raise ContextOverflowError(cache.length + len(tokens), self.context_length)
@@ -281,15 +286,8 @@ class BitNetModel(TextSource):
         """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
         context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
         weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
-        ThreadChoice), eos_ids, has_tokenizer."""
-        return model_facts(
-            self.engine.graph,
-            self.vocabulary,
-            self._layout,
-            self.threads,
-            self.context_length,
-            self.packed_file,
-        )
+        ThreadChoice), eos_ids, has_tokenizer. A closed model gives them too."""
+        return {**self._facts, "tier": cpu.current_tier()}
 
     @property
     def graph(self) -> Any:
@@ -337,9 +335,8 @@ class BitNetModel(TextSource):
         if cache is None:
             return self.new_cache()
         if not isinstance(cache, KVCache) or cache not in self._caches:
-            raise InvalidParameterError(
-                f"cache must come from this model's new_cache(), not {cache!r}"
-            )
+            problem = f"must come from this model's new_cache(), not {cache!r}"
+            raise InvalidParameterError(problem, "cache")
         return cache
 
     def _check_open(self) -> None:

@@ -279,9 +279,9 @@ def test_numpy_ids_decode():
 @pytest.mark.parametrize("token_id", [-1, 2**32, "a", 1.5, None])
 def test_what_is_no_token_id_is_refused_by_its_value(token_id):
     tokenizer = build(BYTE_LEVEL)
-    with pytest.raises(InvalidParameterError, match="token id"):
+    with pytest.raises(InvalidParameterError, match=f"token_id must be .*, not {token_id!r}"):
         tokenizer.decode([token_id])
-    with pytest.raises(InvalidParameterError, match="token id"):
+    with pytest.raises(InvalidParameterError, match=f"token_id must be .*, not {token_id!r}"):
         tokenizer.stream().push(token_id)
 
 

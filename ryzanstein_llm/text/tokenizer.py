@@ -126,12 +126,13 @@ class Tokenizer:
             The tokenizer contradicts itself.
         """
         if not isinstance(text, str):
-            raise InvalidParameterError(f"text must be a str, not {type(text).__name__}")
+            raise InvalidParameterError(f"must be a str, not {type(text).__name__}", "text")
         surrogate = _SURROGATE.search(text)
         if surrogate is not None:
             raise InvalidParameterError(
-                f"text is not valid Unicode: lone surrogate {surrogate[0]!a} at index "
-                f"{surrogate.start()}"
+                f"is not valid Unicode: lone surrogate {surrogate[0]!a} at index "
+                f"{surrogate.start()}",
+                "text",
             )
         with self._errors:
             ids: list[int] = self._raw.encode(text, add_special_tokens=add_special_tokens).ids
@@ -242,7 +243,7 @@ def _check_id(token_id: int) -> int:
     try:
         value = operator.index(token_id)
     except TypeError:
-        raise InvalidParameterError(f"token id {token_id!r} is not an integer") from None
+        raise InvalidParameterError(f"must be an integer, not {token_id!r}", "token_id") from None
     if not 0 <= value < 2**32:
-        raise InvalidParameterError(f"token id {value} is out of range")
+        raise InvalidParameterError(f"must be in 0..{2**32 - 1}, not {value}", "token_id")
     return value
