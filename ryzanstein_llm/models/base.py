@@ -13,7 +13,7 @@ from ..interfaces.head_query import Candidates, HeadQuery
 from ..interfaces.kv_layout import KVLayout, Segment
 from ..kernels.workspace import Workspace
 from ..packed_cache.weights import PackedWeights
-from .head import FloatHead
+from .head import Head
 
 __all__ = ["CausalLM", "LoadOptions"]
 
@@ -22,7 +22,7 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are kept. No option changes a bit of any result.
+    """How weights are kept, and how activations are quantised. Only `input_quantization` changes results.
 
     Attributes
     ----------
@@ -34,6 +34,9 @@ class LoadOptions:
     weight_format : a key of weights.WEIGHT_FORMATS, or None
         How ternary weights are kept. None: the format that the tier in use is fastest with for a
         large model, "2bit" for others.
+    input_quantization : "group" or "none"
+        What becomes of activations in a model that was trained without their quantisation: int8 with a
+        scale for each group of weights, or nothing.
     progress : callable (done, total, what) or None
     packed : PackedWeights
         Has the arrays that an earlier load packed, and is told which arrays are used.
@@ -42,6 +45,7 @@ class LoadOptions:
     n_threads: int
     skipping: bool | None = None
     weight_format: str | None = None
+    input_quantization: str = "group"
     progress: Callable[[int, int, str], None] | None = None
     packed: PackedWeights = field(default_factory=PackedWeights)
 
@@ -52,7 +56,7 @@ class CausalLM(Protocol):
     Attributes
     ----------
     family : str
-    head : FloatHead
+    head : Head
     config : the family's config object, with vocab_size, context_length, n_layers, hidden_size
     n_parameters, weight_bytes : int
     weight_format : str
@@ -61,7 +65,7 @@ class CausalLM(Protocol):
 
     family: str
     config: Any
-    head: FloatHead
+    head: Head
 
     @property
     def n_parameters(self) -> int: ...

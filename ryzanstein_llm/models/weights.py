@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
-from ..kernels.elementwise import reciprocal
+from ..kernels.encodings import ENCODINGS
 from ..kernels.head import ScreenedHead
+from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source, whole_layout
 from ..kernels.ternary_matrix import TernaryMatrix
-from ..kernels.packing import pack_float, pack_hf, whole_layout
 from .arena import Arena
 from .base import LoadOptions
 from .quantization import Quantization
-from .stored_ternary import find_scales
+from .stored_matrix import FLOAT_DTYPES, StoredMatrix, find_matrix, to_float32
 
 __all__ = [
-    "FLOAT_DTYPES",
     "WEIGHT_FORMATS",
     "Layouts",
     "WeightLoader",
@@ -32,7 +31,6 @@ __all__ = [
     "refuse_unused",
 ]
 
-FLOAT_DTYPES = ("BF16", "F16", "F32")
 COMPARED = 1 << 20  # weights compared in one go
 
 
@@ -67,8 +65,9 @@ def layouts_of(weight_format: str | None, hidden_size: int) -> Layouts:
 
 
 def format_of(matrix: TernaryMatrix) -> str:
-    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole."""
-    return _format_of(matrix.layout)
+    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole, or its layout if that is
+    one of groups."""
+    return matrix.layout if matrix.layout in GROUP_LAYOUTS else _format_of(matrix.layout)
 
 
 def _format_of(whole: str) -> str:
@@ -112,7 +111,7 @@ class WeightLoader:
     ) -> NDArray[np.float32]:
         """A norm's weights or a bias: (stored + offset) * multiplier as float32 (size,)."""
         name = self._prefix + name
-        values = to_float32(self._take(name, FLOAT_DTYPES, (size,)))
+        values = to_float32(self._take(name, (size,)))
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
             raise self._wrong(name, f"element {bad} is {values[bad]}")
@@ -123,103 +122,115 @@ class WeightLoader:
     def dense(self, name: str, rows: int, columns: int) -> Tensor:
         """A float matrix (rows, columns) in its stored dtype: embedding or head."""
         name = name if name.startswith("lm_head.") else self._prefix + name
-        return self._take(name, FLOAT_DTYPES, (rows, columns))
+        return self._take(name, (rows, columns))
 
     def ternary(
-        self, prefix: str, rows: int, columns: int, layout: str | None = None
+        self,
+        prefix: str,
+        rows: int,
+        columns: int,
+        layout: str | None = None,
+        head_dim: int = 0,
     ) -> TernaryMatrix:
-        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats. The
-        dtype of the tensor decides, not the config. `layout` is as in `TernaryMatrix`; None: the
-        layout of the loader."""
-        layout = self.layout if layout is None else layout
-        name = f"{self._prefix}{prefix}.weight"
-        if self.checkpoint.info(name).dtype == "U8":
-            matrix = self._packed(name, f"{name}_scale", rows, columns, layout)
-        else:
-            matrix = self._floats(name, rows, columns, layout)
-        self.options.packed.keep(f"{name}:{layout}", matrix.codes)
+        """A projection, from the tensors of `find_matrix`.
+
+        A matrix with one scale, of a model that was trained with int8 activations, gets `layout`
+        (None: that of the loader). Others get a layout of groups. `head_dim` is as in `StoredMatrix`.
+        """
+        name = self._prefix + prefix
+        stored = find_matrix(
+            self.checkpoint, name, rows, columns, self.quantization, head_dim
+        )
+        return self._matrix(stored, self.layout if layout is None else layout)
+
+    def ternary_or_dense(self, prefix: str, rows: int, columns: int) -> TernaryMatrix | Tensor:
+        """An embedding or a head: ternary in groups if it is stored so, otherwise floats."""
+        name = prefix if prefix == "lm_head" else self._prefix + prefix
+        info = self.checkpoint.info(f"{name}.weight")
+        if not self.quantization.bitnet:
+            if info.dtype in ENCODINGS or info.dtype == "U32":
+                stored = find_matrix(self.checkpoint, name, rows, columns, self.quantization)
+                return self._matrix(stored, self.layout)
+            if info.dtype in FLOAT_DTYPES:
+                stored = find_matrix(self.checkpoint, name, rows, columns, self.quantization)
+                if self._packed_layout(stored.name) or stored.ternary_source() is not None:
+                    return self._matrix(stored, self.layout)
+        return self.dense(f"{prefix}.weight", rows, columns)
+
+    def _matrix(self, stored: StoredMatrix, layout: str) -> TernaryMatrix:
+        name = stored.name
+        self.used.update((name, *stored.companions))
+        self.n_parameters += stored.rows * stored.columns
+        matrix = self._packed_before(stored, layout) or self._pack(stored, layout)
+        self.options.packed.keep(f"{name}:{matrix.layout}", matrix.codes)
         self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
-        self.checkpoint.release(name)
+        for part in (name, *stored.companions):
+            self.checkpoint.release(part)
         self.done += 1
         if self.options.progress is not None:
             self.options.progress(self.done, self.total, "loading weights")
         return matrix
 
-    def _packed(
-        self, name: str, scale_name: str, rows: int, columns: int, layout: str
-    ) -> TernaryMatrix:
-        tensor = self._take(name, ("U8",), ((rows + 3) // 4, columns))
-        self.n_parameters += rows * columns - tensor.array.size
-        scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
-        if scale_tensor.array.size != 1:
-            raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
-        if not self.quantization.bitnet:
-            raise FormatError(
-                f"{self.checkpoint.path}: config.json has no quantization_config, which says "
-                f"whether packed weights such as {name!r} are multiplied or divided by their scale"
-            )
-        if (found := self._packed_before(name, rows, columns, layout)) is not None:
-            return found
-        scale = float(to_float32(scale_tensor).reshape(1)[0])
-        multiplier = reciprocal(scale) if self.quantization.divides else scale
-        if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
-            raise self._wrong(scale_name, f"a scale cannot be {scale}")
-        codes, clean = pack_hf(
-            tensor.array, rows, self.options.n_threads, self.arena.allocate, layout
-        )
-        if not clean:
-            raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
-        return TernaryMatrix(codes, rows, columns, multiplier, layout)
+    def _pack(self, stored: StoredMatrix, layout: str) -> TernaryMatrix:
+        source = None if self.masters else stored.ternary_source()
+        if source is None:
+            return self._pack_masters(stored, layout)
+        threads, allocate = self.options.n_threads, self.arena.allocate
+        scale = source.common_scale(threads) if self.quantization.bitnet else None
+        if scale is None:  # several scales, or activations that were not quantised in training
+            layout = "groups64" if source.group % 128 else "groups128"
+        codes, problem = pack_source(source, threads, allocate, layout)
+        if problem is not None:
+            raise stored.failure(problem)
+        # All weights may be zero, and then have any scale.
+        return self._described(stored, codes, scale or 1.0, layout)
 
-    def _floats(self, name: str, rows: int, columns: int, layout: str) -> TernaryMatrix:
-        """Weights that are ternary already, or masters, which absmean makes ternary."""
-        tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
-        if (found := self._packed_before(name, rows, columns, layout)) is not None:
-            return found
-        scale = None if self.masters else self._stored_scale(tensor)
-        codes, absmean = pack_float(
-            tensor.array, tensor.dtype, self.options.n_threads, self.arena.allocate, layout
-        )
-        if not math.isfinite(absmean):
-            raise self._wrong(name, "a weight is NaN or infinite")
-        # Absmean has the same codes: divided by their mean, weights that are not 0 are at least 1.
-        return TernaryMatrix(codes, rows, columns, scale or absmean, layout)
-
-    def _stored_scale(self, tensor: Tensor) -> float | None:
-        """The scale of weights that are ternary already, or None for masters."""
-        try:
-            scales = find_scales(tensor)
-        except FormatError as error:
-            raise FormatError(f"{self.checkpoint.info(tensor.name).file}: {error}") from None
-        if scales is None:
-            if self.quantization.bitnet:
-                return None
+    def _pack_masters(self, stored: StoredMatrix, layout: str) -> TernaryMatrix:
+        """Floats that absmean makes ternary."""
+        assert stored.floats is not None
+        if not (self.quantization.bitnet or self.masters):
             raise UnsupportedModelError(
-                f"{self.checkpoint.path}: tensor {tensor.name!r} is not ternary, and config.json "
+                f"{self.checkpoint.path}: tensor {stored.name!r} is not ternary, and config.json "
                 "has no quantization_config that says it will be; this is no ternary model"
             )
-        if scales.one is None:
-            raise UnsupportedModelError(
-                f"{self.checkpoint.path}: tensor {tensor.name!r}: a scale for every {scales.group} "
-                "weights of a row is not supported"
-            )
-        return scales.one
+        array = stored.floats.array
+        if stored.head_dim:
+            array = array.reshape(-1, stored.head_dim // 2, 2, stored.columns)
+            array = np.ascontiguousarray(array.swapaxes(1, 2)).reshape(stored.rows, stored.columns)
+        codes, scale = pack_float(
+            array, stored.floats.dtype, self.options.n_threads, self.arena.allocate, layout
+        )
+        if not math.isfinite(scale):
+            raise stored.wrong("a weight is NaN or infinite")
+        return self._described(stored, codes, scale, layout)
 
-    def _packed_before(
-        self, name: str, rows: int, columns: int, layout: str
-    ) -> TernaryMatrix | None:
+    def _described(
+        self, stored: StoredMatrix, codes: NDArray[np.uint8], scale: float, layout: str
+    ) -> TernaryMatrix:
+        quantization = None
+        if layout in GROUP_LAYOUTS:
+            quantization = "token" if self.quantization.bitnet else self.options.input_quantization
+        return TernaryMatrix(codes, stored.rows, stored.columns, scale, layout, quantization)
+
+    def _packed_layout(self, name: str) -> str | None:
+        """The layout of groups in which an earlier load packed a tensor."""
+        packed = self.options.packed
+        return next((layout for layout in GROUP_LAYOUTS if packed.has(f"{name}:{layout}")), None)
+
+    def _packed_before(self, stored: StoredMatrix, layout: str) -> TernaryMatrix | None:
         """The matrix as an earlier load packed and checked it, or None. The data of the tensor are
         not read."""
-        packed = self.options.packed
+        packed, name = self.options.packed, stored.name
+        layout = self._packed_layout(name) or layout
         codes, scale = packed.get(f"{name}:{layout}"), packed.get(f"{name}:scale")
         if codes is None or scale is None:
             return None
         try:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
-            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout)
+            return self._described(stored, codes, float(scale[0]), layout)
         except ValueError as error:
-            self.options.packed.refuse(name, error)
+            packed.refuse(name, error)
             return None
 
     def screen(self, head: Tensor) -> ScreenedHead:
@@ -251,21 +262,14 @@ class WeightLoader:
         self.checkpoint.release(head.name)  # from now on only a few of its rows are read
         return screen
 
-    def _take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...] | None) -> Tensor:
-        tensor = self.checkpoint.tensor(name, dtypes=dtypes, shape=shape)
+    def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = self.checkpoint.floats(name, shape=shape)
         self.used.add(name)
         self.n_parameters += tensor.array.size
         return tensor
 
     def _wrong(self, name: str, what: str) -> FormatError:
         return FormatError(f"{self.checkpoint.info(name).file}: tensor {name!r}: {what}")
-
-
-def to_float32(tensor: Tensor) -> NDArray[np.float32]:
-    """Stored floats as float32, exactly."""
-    if tensor.dtype == "BF16":
-        return (tensor.array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return np.ascontiguousarray(tensor.array, dtype=np.float32)
 
 
 def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:
