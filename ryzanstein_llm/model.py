@@ -37,7 +37,7 @@ from .text_source import TextSource
 from .text_table import plural
 from .validation import check_callable, check_choice, check_int, check_token_ids
 
-__all__ = ["BitNetModel"]
+__all__ = ["BitNetModel", "Model", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class BitNetModel(TextSource):
     ----------
     path : path, optional
         A `.safetensors` file with config.json (and tokenizer.json) beside it, a checkpoint
-        directory, or None for the built-in demo model. Nothing is downloaded.
+        directory, a `.gguf` file, or None for the built-in demo model. Nothing is downloaded.
     n_threads : int, optional
         Number of threads, obeyed exactly. Default: the current value of `OMP_NUM_THREADS`, else
         the smallest of: CPUs that this process may use, the cgroup quota rounded down, physical
@@ -67,7 +67,12 @@ class BitNetModel(TextSource):
         How ternary weights are kept in memory. "1.6bit" has five weights a byte. "table" has three
         weights in five bits, for kernels that look up sums instead of multiplying; there, weights
         that `skipping` may leave out have two bits each. Default: the format that is fastest on
-        this CPU for a large model, "2bit" for others. Results are equal bit for bit.
+        this CPU for a large model, "2bit" for others. Results are equal bit for bit. Weights with
+        scales for groups of columns are always kept with two bits.
+    activations : "float32", optional
+        Multiply weights by float32 activations, for models that were trained without quantised
+        activations (Ternary-Bonsai, CAT-Q, TriLM). That is slow. Default: as in training; where
+        activations were floats then, int8 with a scale for each group of 64 or 128.
     prefix_cache_bytes : int, optional
         Memory that the keys and values of all sessions, caches and earlier prompts may take
         together. When it is used up, earlier prompts make room first, the longest unused one before
@@ -105,6 +110,7 @@ class BitNetModel(TextSource):
         kv_dtype: str | None = None,
         skipping: bool | None = None,
         weight_format: str | None = None,
+        activations: str | None = None,
         prefix_cache_bytes: int | None = None,
         packed_cache: bool | str | os.PathLike[str] = True,
         progress: Callable[[int, int, str], None] | None = None,
@@ -115,6 +121,8 @@ class BitNetModel(TextSource):
         ]
         if weight_format is not None:
             check_choice("weight_format", weight_format, WEIGHT_FORMATS)
+        if activations is not None:
+            check_choice("activations", activations, ("float32",))
         if skipping is not None and not isinstance(skipping, bool):
             problem = f"must be True, False or None, not {skipping!r}"
             raise InvalidParameterError(problem, "skipping")
@@ -127,6 +135,7 @@ class BitNetModel(TextSource):
             n_threads=threads.count,
             skipping=skipping,
             weight_format=weight_format,
+            input_quantization="group" if activations is None else "none",
             progress=progress,
         )
         graph, self.vocabulary = loaded.graph, loaded.vocabulary
@@ -341,3 +350,12 @@ class BitNetModel(TextSource):
 
     def _check_open(self) -> None:
         _ = self.engine.graph
+
+
+Model = BitNetModel
+"""The same class: not every ternary model is a BitNet."""
+
+
+def load(path: str | os.PathLike[str] | None = None, **options: Any) -> BitNetModel:
+    """Open a model: `BitNetModel(path, **options)`."""
+    return BitNetModel(path, **options)

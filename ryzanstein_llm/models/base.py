@@ -22,7 +22,7 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are kept, and how activations are quantised. Only `input_quantization` changes results.
+    """How weights are kept, and how activations are quantised. Only the latter changes results.
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class LoadOptions:
         How ternary weights are kept. None: the format that the tier in use is fastest with for a
         large model, "2bit" for others.
     input_quantization : "group" or "none"
-        What becomes of activations in a model that was trained without their quantisation: int8 with a
-        scale for each group of weights, or nothing.
+        What becomes of activations in a model that was trained without their quantisation: int8
+        with a scale for each group of weights, or nothing.
     progress : callable (done, total, what) or None
     packed : PackedWeights
         Has the arrays that an earlier load packed, and is told which arrays are used.

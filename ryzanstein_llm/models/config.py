@@ -63,6 +63,9 @@ class DecoderConfig:
         How weights are stored.
     score_scale : float or None
         Factor of q·k in attention. None: 1 / sqrt(head_dim).
+    interleaved : bool
+        Whether rows of q and k are in the order of llama.cpp's arch `llama`, where RoPE rotates
+        neighbours.
     norm_offset : float
         Added to the stored weights of the norms of the residual stream, heads and output.
     embedding_multiplier, residual_multiplier, logits_multiplier : float
@@ -85,6 +88,7 @@ class DecoderConfig:
     attention_bias: bool
     mlp_bias: bool
     quantization: Quantization
+    interleaved: bool = False
     score_scale: float | None = None
     norm_offset: float = 0.0
     embedding_multiplier: float = 1.0
@@ -170,6 +174,7 @@ def read_config(
         attention_bias=read.boolean("attention_bias", False),
         mlp_bias=read.boolean("mlp_bias", False),
         quantization=read_quantization(read),
+        interleaved=read.boolean("rope_interleave", False),
     )
 
 

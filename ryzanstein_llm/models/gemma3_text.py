@@ -64,11 +64,13 @@ def read_gemma_config(checkpoint: Checkpoint) -> DecoderConfig:
         raise read.unsupported("use_bidirectional_attention", True, "only false is supported")
     window = gemma_window(read, config)
     scale = read.positive("query_pre_attn_scalar", 256)
+    # GGUF files have norms with 1 added, and say so
+    offset = float(read.value("norm_offset", 1.0))
     read.refuse_misspelt()
     return replace(
         config,
         score_scale=inverse_square_root(scale),
-        norm_offset=1.0,
+        norm_offset=offset,
         embedding_multiplier=float(np.sqrt(np.float32(config.hidden_size))),
         window=window,
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
@@ -106,8 +108,8 @@ def find_matrix(
     quantization: Quantization,
     head_dim: int = 0,
 ) -> StoredMatrix:
-    """The matrix (rows, columns) of `prefix.weight`. The dtype of the tensor decides what it is, not
-    the config. No data are read but the scale of a packed matrix.
+    """The matrix (rows, columns) of `prefix.weight`. The dtype of the tensor decides what it is,
+    not the config. No data are read but the scale of a packed matrix.
 
     Raises
     ------
@@ -130,6 +132,8 @@ def find_matrix(
         if info.shape != (rows, columns):
             raise stored.wrong(f"expected shape {(rows, columns)}, found {info.shape}")
         stored.source = _source(stored, info.dtype, tensor.array, head_dim=head_dim)
+    elif checkpoint.metadata is None:
+        raise stored.wrong(f"expected dtype {', '.join(FLOAT_DTYPES)}, U8 or U32, found {info.dtype}")
     else:
         raise UnsupportedModelError(
             f"{checkpoint.path}: tensor {name!r} is stored as {info.dtype}, which is not ternary"
@@ -137,9 +141,11 @@ def find_matrix(
     return stored
 
 
-def _source(stored: StoredMatrix, encoding: str, *args: object, **options: object) -> TernarySource:
+def _source(
+    stored: StoredMatrix, encoding: str, data: NDArray[Any], **options: Any
+) -> TernarySource:
     try:
-        return TernarySource(encoding, *args[:1], stored.rows, stored.columns, **options)  # type: ignore[arg-type]
+        return TernarySource(encoding, data, stored.rows, stored.columns, **options)
     except ValueError as error:
         raise stored.wrong(str(error)) from None
 
@@ -183,7 +189,7 @@ def _read_mlx(stored: StoredMatrix, prefix: str) -> None:
     )
 
 
-def to_float32(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def to_float32(tensor: Tensor) -> NDArray[np.float32]:
     """Stored floats as float32, exactly."""
     if tensor.dtype == "BF16":
         return (tensor.array.astype(np.uint32) << np.uint32(16)).view(np.float32)

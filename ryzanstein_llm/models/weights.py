@@ -65,8 +65,8 @@ def layouts_of(weight_format: str | None, hidden_size: int) -> Layouts:
 
 
 def format_of(matrix: TernaryMatrix) -> str:
-    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole, or its layout if that is
-    one of groups."""
+    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole; of one in groups its
+    layout."""
     return matrix.layout if matrix.layout in GROUP_LAYOUTS else _format_of(matrix.layout)
 
 
@@ -135,12 +135,11 @@ class WeightLoader:
         """A projection, from the tensors of `find_matrix`.
 
         A matrix with one scale, of a model that was trained with int8 activations, gets `layout`
-        (None: that of the loader). Others get a layout of groups. `head_dim` is as in `StoredMatrix`.
+        (None: that of the loader). Others get a layout of groups. `head_dim` is as in
+        `StoredMatrix`.
         """
         name = self._prefix + prefix
-        stored = find_matrix(
-            self.checkpoint, name, rows, columns, self.quantization, head_dim
-        )
+        stored = find_matrix(self.checkpoint, name, rows, columns, self.quantization, head_dim)
         return self._matrix(stored, self.layout if layout is None else layout)
 
     def ternary_or_dense(self, prefix: str, rows: int, columns: int) -> TernaryMatrix | Tensor:
@@ -172,7 +171,8 @@ class WeightLoader:
         return matrix
 
     def _pack(self, stored: StoredMatrix, layout: str) -> TernaryMatrix:
-        source = None if self.masters else stored.ternary_source()
+        masters = self.masters and stored.floats is not None
+        source = None if masters else stored.ternary_source()
         if source is None:
             return self._pack_masters(stored, layout)
         threads, allocate = self.options.n_threads, self.arena.allocate

@@ -82,13 +82,20 @@ class Tokenizer:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Tokenizer | None:
-        """The tokenizer of a checkpoint, or None if it has no `tokenizer.json`.
+        """The tokenizer of a checkpoint, or None if it has no `tokenizer.json`, nor a tokenizer in
+        the metadata of a GGUF file.
 
         Raises
         ------
         FormatError
             The file cannot be read or is not a tokenizer.
+        UnsupportedModelError
+            The metadata describe a tokenizer of another kind.
         """
+        if checkpoint.metadata is not None:
+            if "tokenizer.ggml.model" not in checkpoint.metadata:
+                return None
+            return cls.from_gguf(checkpoint.metadata, str(checkpoint.path))
         if checkpoint.tokenizer_path is None:
             return None
         return cls.from_file(checkpoint.tokenizer_path, checkpoint.tokenizer_config)
