@@ -143,6 +143,7 @@ setup(
                 *(f"{KERNELS}/tiers/{tier}.c" for tier in ("scalar", *TIERS)),
             ),
             extension("threads"),
+            extension("sources"),
             extension("packing"),
             extension("workspace"),
             extension("steps"),

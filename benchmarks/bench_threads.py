@@ -14,9 +14,10 @@ from ryzanstein_llm.bench.cases import Decode, Prefill, Sequences
 from ryzanstein_llm.bench.figures import Row, make_rows
 from ryzanstein_llm.bench.plan import Setting
 from ryzanstein_llm.bench.schedule import Sample, measure_rounds
-from ryzanstein_llm.bench.traffic import Traffic, bytes_per_token, multiply_adds_per_token
+from ryzanstein_llm.bench.traffic import Traffic, bytes_per_token
 from ryzanstein_llm.engine.compute import new_cancel_flag
 from ryzanstein_llm.kernels import cpu
+from ryzanstein_llm.profiling.costs import projection_multiply_adds
 from ryzanstein_llm.system.threads import choose_threads
 from ryzanstein_llm.text_table import aligned
 
@@ -63,7 +64,7 @@ def measured(subject: Any) -> Rows:
         rows = sample.head_rows / sample.amount
         return bytes_per_token(model.graph, layout, context, rows, sample.densities)
 
-    rows = make_rows(samples, multiply_adds_per_token(model.graph), traffic)
+    rows = make_rows(samples, projection_multiply_adds(model.graph), traffic)
     return {(row.kind, row.threads): row for row in rows}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterable
 from typing import Protocol
 
 from .engine.engine import Engine
@@ -13,13 +15,32 @@ from .sampling import Sampler
 from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
-__all__ = ["Generation", "Owner"]
+__all__ = ["Claim", "Generation", "Owner"]
+
+
+class Claim:
+    """What an owner knows of the generation that continues its tokens. It does not keep the
+    generation alive: when a stream is dropped, its owner sees that on its next use.
+
+    There is no finaliser, because Python would swallow a Ctrl-C that comes while it runs.
+
+    Attributes
+    ----------
+    generation : weak reference to Generation
+    tokens : list of int, or None
+        What the owner's tokens become if the generation is dropped: prompt and continuation so far.
+        None leaves them unchanged.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = weakref.ref(generation)
+        self.tokens: list[int] | None = None
 
 
 class Owner(Protocol):
     """The owner of the tokens that a generation continues."""
 
-    def claim(self, generation: Generation) -> list[int]:
+    def claim(self, claim: Claim) -> list[int]:
         """The tokens before the prompt. No other generation may continue them until `settle`.
 
         Raises
@@ -28,15 +49,56 @@ class Owner(Protocol):
         """
         ...
 
-    def settle(self, generation: Generation, tokens: list[int] | None) -> None:
+    def settle(self, claim: Claim, tokens: list[int] | None) -> None:
         """The generation is over, and the owner's tokens are now these; None leaves them unchanged.
-        Does nothing without a claim."""
+        Does nothing if the claim was settled already."""
         ...
 
 
+class _Listener:
+    """Makes text of the tokens that the engine reports; see `engine.sequence.Listener`. It does not
+    know the generation: no cycle keeps a dropped stream until the garbage collector comes.
+
+    Attributes
+    ----------
+    text : GrowingText
+    given : int
+        How many of its pieces have been read.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, stop: tuple[str, ...]) -> None:
+        self._vocabulary, self._stop = vocabulary, stop
+        self._before: list[int] = []
+        self.text = GrowingText(vocabulary, stop)
+        self.given = 0
+
+    def begin_after(self, tokens: Iterable[int]) -> None:
+        """The text continues these tokens."""
+        self._before = list(tokens)
+        self.text = GrowingText(self._vocabulary, self._stop, self._before)
+
+    def add_token(self, token: int) -> bool:
+        """Add a token that was chosen. Returns whether it completes a stop string."""
+        self.text.push(token)
+        return self.text.stopped
+
+    def replace_tokens(self, tokens: list[int]) -> bool:
+        """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
+        that were read count as read."""
+        # in one step, because the reader may look at the pieces at the same time
+        self.text = GrowingText(self._vocabulary, self._stop, self._before, tokens)
+        return self.text.stopped
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is a piece that has not been read."""
+        return len(self.text.pieces) > self.given
+
+
 class Generation:
-    """One request. The engine reports each token (see `engine.sequence.Listener`), and the thread
-    that waits for the text reads pieces. Computing begins when the first piece is asked for.
+    """One request. The engine reports each token, and the thread that waits for the text reads
+    pieces. Computing begins when the first piece is asked for. One that is dropped ends like one
+    that is closed: its owner and the engine find out when they are used again.
 
     Parameters
     ----------
@@ -69,30 +131,9 @@ class Generation:
         self.cancelled = False
         self.over = False
         self.result: GenerationResult | None = None
-        self._given = 0
         self._flushed = False
-        self._text = GrowingText(vocabulary, options.stop)
-
-    # ---- called by the engine ------------------------------------------------------------
-
-    def add_token(self, token: int) -> bool:
-        """Add a token that was chosen. Returns whether it completes a stop string."""
-        self._text.push(token)
-        return self._text.stopped
-
-    def replace_tokens(self, tokens: list[int]) -> bool:
-        """Make the text again from these tokens. Returns whether a stop string is complete. Pieces
-        that were read count as read."""
-        # in one step, because the reader may look at the pieces at the same time
-        self._text = GrowingText(self._vocabulary, self._options.stop, tokens)
-        return self._text.stopped
-
-    @property
-    def unread(self) -> bool:
-        """Whether there is a piece that has not been read."""
-        return len(self._text.pieces) > self._given
-
-    # ---- called by the reader ------------------------------------------------------------
+        self._listener = _Listener(vocabulary, options.stop)
+        self._claim = Claim(self)
 
     @property
     def started(self) -> bool:
@@ -123,10 +164,10 @@ class Generation:
     def next_piece(self) -> str | None:
         """The next piece of text; None after the last."""
         self._go_on(to_end=False)
-        if not self.unread:
+        if not self._listener.unread:
             return None
-        self._given += 1
-        return self._text.pieces[self._given - 1]
+        self._listener.given += 1
+        return self._listener.text.pieces[self._listener.given - 1]
 
     def cancel(self) -> None:
         """End it soon. May be called from any thread."""
@@ -146,12 +187,13 @@ class Generation:
         """Generate to the end or, unless `to_end`, until there is something to read. After an error
         or Ctrl-C, it is as if the request had not been made, so that it can be repeated."""
         try:
-            while not (self.over or (not to_end and self.unread)):
+            while not (self.over or (not to_end and self._listener.unread)):
                 self._advance(to_end=to_end)
         except BaseException:
-            self.over = True  # before any call, because a second Ctrl-C may come with one
+            # before any call, because a second Ctrl-C may come with one
+            self.over, self._claim.tokens = True, None
             if self._owner is not None:
-                self._owner.settle(self, None)
+                self._owner.settle(self._claim, None)
             if self._sequence is not None:
                 self._engine.leave(self._sequence)
             raise
@@ -164,7 +206,7 @@ class Generation:
             self._begin()
         assert self._sequence is not None
         if self._flushed:  # the last piece was read
-            reason = "stop" if self._text.stopped else self._sequence.finish_reason
+            reason = "stop" if self._listener.text.stopped else self._sequence.finish_reason
             self._finish("cancelled" if self.cancelled else reason or "cancelled")
             return
         self._engine.advance(self._sequence, to_end=to_end)
@@ -173,34 +215,36 @@ class Generation:
         if self._sequence.ended:
             self._sequence.close()
             self._flushed = True
-            self._text.flush()
+            self._listener.text.flush()
 
     def _begin(self) -> None:
-        tokens = self._prompt.after([] if self._owner is None else self._owner.claim(self))
+        tokens = self._prompt.after([] if self._owner is None else self._owner.claim(self._claim))
         context = self._engine.context_length
         if len(tokens) > context:
             raise ContextOverflowError(len(tokens), context)
         options = self._options
+        self._listener.begin_after(tokens)
         room = self._engine.store.capacity - len(tokens)
         self._sequence = self._engine.sequence(
             tokens,
             Sampler(options.sampling),
             max_tokens=room if options.max_tokens is None else min(options.max_tokens, room),
             eos_ids=() if options.ignore_eos else self._vocabulary.eos_ids,
-            listener=self,
+            listener=self._listener,
         )
+        self._claim.tokens = tokens
         if self.cancelled:  # in the meantime, by another thread
             self._engine.cancel(self._sequence)
 
     def _finish(self, reason: str) -> None:
         sequence = self._sequence
         if sequence is None:
-            self.result = GenerationResult(self._text.text, [], reason, 0, 0, Timings())
+            self.result = GenerationResult(self._listener.text.text, [], reason, 0, 0, Timings())
             self.over = True
             return
         sequence.close()
         result = GenerationResult(
-            text=self._text.text,
+            text=self._listener.text.text,
             ids=sequence.tokens[sequence.prompt_tokens :],
             finish_reason=reason,
             prompt_tokens=sequence.prompt_tokens,
@@ -210,5 +254,5 @@ class Generation:
         self._engine.leave(sequence)
         # last, so that Ctrl-C comes either before anything has changed or after everything has
         if self._owner is not None:
-            self._owner.settle(self, sequence.tokens)
+            self._owner.settle(self._claim, sequence.tokens)
         self.result, self.over = result, True

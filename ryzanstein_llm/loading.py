@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from typing import Any
 from .errors import FormatError, InvalidParameterError
 from .formats import Checkpoint, open_checkpoint
 from .models import CausalLM, LoadOptions, load_model
+from .models.gguf_names import translate
 from .packed_cache import load_through_cache
 from .text.tokenizer import Tokenizer
 from .text.vocabulary import Vocabulary
 from .validation import check_int
 
 __all__ = ["LoadedModel", "load_checkpoint"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def load_checkpoint(
 ) -> LoadedModel:
     """Open a checkpoint and load its weights. Packed weights are kept in `directory`, unless that
     is None. The other parameters, and errors, are those of `BitNetModel`."""
-    with open_checkpoint(path) as checkpoint:
+    with open_checkpoint(path) as opened:
+        checkpoint = translate(opened)
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
         graph, packed_file = load_through_cache(
             checkpoint,
@@ -81,10 +86,11 @@ def _special_ids(
     """(all end-of-text ids, the id that an empty prompt starts from).
 
     config.json, generation_config.json and the tokenizer may name different end-of-text ids. Each
-    of them ends the text.
+    of them ends the text. An empty prompt starts from the padding id only if there is no
+    beginning-of-text id; otherwise nothing uses it, and in any case -1 means that there is none.
     """
 
-    def named(key: str) -> list[int]:
+    def named(key: str, unused: Callable[[Any], bool] = lambda number: False) -> list[int]:
         found: list[int] = []
         for name, source in (
             ("config.json", checkpoint.config),
@@ -97,7 +103,9 @@ def _special_ids(
                         check_int(f"{checkpoint.path}: {name}: {key}", number, 0, vocab_size - 1)
                     )
                 except InvalidParameterError as error:
-                    raise FormatError(str(error)) from None
+                    if not unused(number):
+                        raise FormatError(str(error)) from None
+                    log.info("left out, because nothing uses it: %s", error)
         return found
 
     eos = named("eos_token_id")
@@ -106,5 +114,6 @@ def _special_ids(
     bos = named("bos_token_id")
     if not bos and tokenizer is not None and tokenizer.bos_id is not None:
         bos = [tokenizer.bos_id]
-    start = [*bos, *named("pad_token_id"), *eos]
+    pad = named("pad_token_id", lambda number: bool(bos) or number == -1)
+    start = [*bos, *pad, *eos]
     return tuple(dict.fromkeys(eos)), start[0] if start else None

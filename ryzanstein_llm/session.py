@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from .engine.engine import Engine
 from .errors import ClosedError, ContextOverflowError, SessionBusyError
-from .generation import Generation
+from .generation import Claim, Generation
 from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
 from .text.vocabulary import Prompt, Vocabulary
@@ -31,7 +31,7 @@ class Session(TextSource):
         self._engine, self._vocabulary = engine, vocabulary
         self._tokens: list[int] = []
         self._closed = False
-        self._claims: dict[str, Generation] = {}  # at most one; `setdefault` takes it atomically
+        self._claims: dict[str, Claim] = {}  # at most one; `setdefault` takes it atomically
         self._streams: list[weakref.ref[TextIterator]] = []
 
     @property
@@ -44,6 +44,7 @@ class Session(TextSource):
     def nbytes(self) -> int:
         """Bytes of the keys and values that are kept for its tokens, including those that it shares
         with others."""
+        _ = self._running
         return 0 if self._closed else self._engine.store.held_bytes(self._tokens)
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
@@ -60,7 +61,8 @@ class Session(TextSource):
         Its `finish_reason` is "cancelled". Does nothing if no generation is running. A stream
         before its first `next` is not running yet; `TextIterator.cancel` ends it.
         """
-        running = self._running
+        claim = self._claims.get("running")
+        running = None if claim is None else claim.generation()
         if running is not None:
             running.cancel()
 
@@ -115,12 +117,10 @@ class Session(TextSource):
 
     # ---- as the owner of generations -------------------------------------------------------
 
-    def claim(self, generation: Generation) -> list[int]:
+    def claim(self, claim: Claim) -> list[int]:
         """See `generation.Owner`."""
-        former = self._claims.get("running")
-        if former is not None and former.over:
-            self.settle(former, None)
-        if self._claims.setdefault("running", generation) is not generation:
+        _ = self._running
+        if self._claims.setdefault("running", claim) is not claim:
             raise SessionBusyError(
                 "the session is in use by another thread (give each thread a session of its own) "
                 "or by a stream that has not ended (close the stream first)"
@@ -129,9 +129,9 @@ class Session(TextSource):
             raise ClosedError("the session is closed")
         return self._tokens
 
-    def settle(self, generation: Generation, tokens: list[int] | None) -> None:
+    def settle(self, claim: Claim, tokens: list[int] | None) -> None:
         """See `generation.Owner`."""
-        if self._claims.get("running") is generation:
+        if self._claims.get("running") is claim:
             if tokens is not None:
                 self._tokens = list(tokens)
             del self._claims["running"]  # no call between: Ctrl-C comes before both or after both
@@ -140,6 +140,7 @@ class Session(TextSource):
         self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
     ) -> Generation:
         _ = self._engine.graph  # ClosedError
+        _ = self._running
         options = GenerationOptions.from_arguments(arguments)
         self._vocabulary.refuse_text(needs_text or bool(options.stop))
         ids = self._vocabulary.read_prompt(prompt)
@@ -150,10 +151,19 @@ class Session(TextSource):
 
     @property
     def _running(self) -> Generation | None:
-        """The generation that continues its tokens. One that is over does not count: it was
-        interrupted while it gave them back."""
-        running = self._claims.get("running")
-        return None if running is None or running.over else running
+        """The generation that continues its tokens. Takes over what one left whose stream was
+        dropped, so everything but `cancel` looks here first."""
+        claim = self._claims.get("running")
+        if claim is None:
+            return None
+        generation = claim.generation()
+        if generation is None:
+            self.settle(claim, claim.tokens)
+        elif generation.over:  # it was interrupted while it gave the tokens back
+            self.settle(claim, None)
+        else:
+            return generation
+        return None
 
     def _refuse_busy(self) -> None:
         if self._running is not None:

@@ -21,7 +21,8 @@ class TextIterator(Iterator[str]):
     """Pieces of text as they are generated. Together they are what `generate` returns.
 
     `cancel()`, `close()`, leaving a `with` block, or dropping the iterator ends the generation
-    early. `result` is available once the iteration has ended.
+    early. `result` is available once the iteration has ended. After dropping it, its memory is free
+    for others the next time the model is used.
     """
 
     def __init__(self, generation: Generation) -> None:
@@ -63,11 +64,6 @@ class TextIterator(Iterator[str]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        generation = getattr(self, "_generation", None)
-        if generation is not None and generation.started:
-            generation.close()
 
     def display(self) -> GenerationResult:
         """Show the text in a notebook as it grows, and return the result at the end.

@@ -23,12 +23,12 @@ from ryzanstein_llm.bench.traffic import (
     Densities,
     Traffic,
     bytes_per_token,
-    multiply_adds_per_token,
 )
 from ryzanstein_llm.errors import BenchError, CheckpointNotFoundError, InvalidParameterError
 from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.models import bitnet
+from ryzanstein_llm.profiling.costs import projection_multiply_adds
 from ryzanstein_llm.testing import bitnet_tensor_shapes, make_checkpoint, preset_config
 
 
@@ -197,7 +197,7 @@ def test_bytes_of_a_token_are_counted_from_the_weights(report: bench.BenchReport
     products = sum(a * b for name, (a, *rest) in shapes.items() if "proj" in name for b in rest)
     with BitNetModel() as model:
         graph, layout = model.graph, model.new_cache().layout
-        assert multiply_adds_per_token(graph) == products == report.model["multiply_adds"]
+        assert projection_multiply_adds(graph) == products == report.model["multiply_adds"]
         traffic = bytes_per_token(graph, layout, 10, 2.5, Densities())
         hidden, vocabulary = config["hidden_size"], config["vocab_size"]
         assert products / 4 <= traffic.ternary < 1.1 * products / 4  # two bits, and padding

@@ -15,10 +15,11 @@ from ryzanstein_llm.bench.limits import MultiplyLimit, ReadLimit
 from ryzanstein_llm.bench.machine import machine_card
 from ryzanstein_llm.bench.measured_engine import MeasuredEngine
 from ryzanstein_llm.bench.plan import Setting
-from ryzanstein_llm.bench.traffic import bytes_per_token, multiply_adds_per_token
+from ryzanstein_llm.bench.traffic import bytes_per_token
 from ryzanstein_llm.formats import open_checkpoint
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.profiling import Limits
+from ryzanstein_llm.profiling.costs import projection_multiply_adds
 from ryzanstein_llm.sampling import Sampler, SamplingParams
 from ryzanstein_llm.testing import make_checkpoint, preset_config
 
@@ -65,7 +66,7 @@ class Subject:
     @property
     def small(self) -> bool:
         """Whether a token takes milliseconds even by the scalar tier."""
-        return multiply_adds_per_token(self.model.graph) < 50e6
+        return projection_multiply_adds(self.model.graph) < 50e6
 
     @property
     def setting(self) -> Setting:

@@ -18,8 +18,9 @@
 #include <stdint.h>
 
 /* ---- ternary weights ------------------------------------------------------
- * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of seven layouts; each is made of 64-byte
- * units, and each kernel says which it takes. Three have four codes to a byte, four are denser.
+ * Codes 0, 1, 2 stand for -1, 0, +1. A matrix has one of nine layouts; each is made of 64-byte
+ * units, and each kernel says which it takes. Seven have one scale a matrix: three of them have four
+ * codes to a byte, four are denser. Two have a scale for each group of columns of a row.
  *
  * Tiles, for products that need every weight: a tile is 16 rows x 16 columns; byte 4*row + b
  * holds columns b, 4+b, 8+b, 12+b of that row in its bit pairs 0, 2, 4, 6. So one 32-bit lane is
@@ -44,6 +45,12 @@
  * rows x 24 columns in 320 bytes. Each row has eight triples of neighbouring columns as
  * ternary/triples.h says: the number of triple k of rows r and 32+r is in the low and the high half
  * of byte 32*k + r, its sign in bit 7-k of byte 256 + row.
+ *
+ * Groups, where every 64 or 128 columns of a row have a scale of their own (fp16, not negative): 16 rows
+ * are one stream of memory. Groups of columns come in pairs; a pair is one line of 32 scales, of the 16
+ * rows of its first group and then of its second, and then the tiles of the first group and of the second,
+ * each as in the layout of tiles. If the number of groups is odd, the last pair has no tiles of a second
+ * group, and 0 for its scales. A weight is scale * (code - 1). Rows past the end have scale 0.
  *
  * Rows and columns past the end hold code 1.
  *
@@ -72,6 +79,11 @@
 #define RZ_MAX_COLUMNS 262144
 #define RZ_MAX_COLUMN_RUNS 65536 /* of a matrix in a columns layout */
 #define RZ_TERNARY_LAYOUT_VERSION 3
+/* Columns of a group of a layout, 0 if it has none; lines of a pair of groups; lines of a row tile. */
+#define RZ_GROUP_COLUMNS(layout) ((layout) == RZ_LAYOUT_GROUPS64 ? 64 : ((layout) == RZ_LAYOUT_GROUPS128 ? 128 : 0))
+#define RZ_GROUPS(columns, wide) (((columns) + (wide) - 1) / (wide))
+#define RZ_GROUP_PAIR_LINES(wide) (1 + 2 * ((wide) / 16))
+#define RZ_GROUP_LINES(groups, wide) (((groups) + 1) / 2 + (groups) * ((wide) / 16))
 
 typedef enum rz_layout {
     RZ_LAYOUT_TILES = 0,
@@ -80,31 +92,35 @@ typedef enum rz_layout {
     RZ_LAYOUT_TRITS = 3,
     RZ_LAYOUT_TABLES = 4,
     RZ_LAYOUT_TRIT_ROWS = 5,
-    RZ_LAYOUT_TRIT_COLUMNS = 6
+    RZ_LAYOUT_TRIT_COLUMNS = 6,
+    RZ_LAYOUT_GROUPS64 = 7,
+    RZ_LAYOUT_GROUPS128 = 8
 } rz_layout;
 
 typedef struct rz_ternary {
     /* 64-byte aligned: (row_tiles, column_tiles, 64) tiles, (16 * row_tiles, run_lines, 64) rows,
-     * (16 * column_tiles, run_lines, 64) columns, (row_tiles, run_lines, 64) trits, or
+     * (16 * column_tiles, run_lines, 64) columns, (row_tiles, run_lines, 64) trits or groups, or
      * (row_tiles / 4, run_lines, 320) tables */
     const uint8_t *codes;
-    /* tiles are of 16; row_tiles is a multiple of 4 but for tiles and trits */
+    /* tiles are of 16; row_tiles is a multiple of 4 but for tiles, trits and groups */
     int64_t rows, columns, row_tiles, column_tiles;
-    /* lines from a row or column to the next, tiles side by side of trits or tables; 0 for tiles */
+    /* lines from a row, column or row tile of groups to the next, tiles side by side of trits or tables;
+     * 0 for tiles */
     int64_t run_lines;
-    float scale; /* value of code 2 */
+    float scale; /* value of code 2; not of groups */
     rz_layout layout;
 } rz_ternary;
 
-/* Activations of n tokens as int8 with one scale per token. */
+/* Activations of n tokens as int8, with one scale per token, or for matrices in groups one per group. */
 typedef struct rz_activations {
     const int8_t *codes;   /* (n, stride), zeros past the columns */
-    const float *scales;   /* (n,) value of code 1 */
-    const int32_t *sums;   /* (n,) sum of the codes of a token */
+    const float *scales;   /* (n, groups) value of code 1 */
+    const int32_t *sums;   /* (n, groups) sum of the codes */
     const uint8_t *tables; /* (n, RZ_TABLES_BYTES(columns)) from ternary_tables, 64-byte aligned; or
                               NULL, and matrices in the tables layout are opened instead */
     int64_t stride;        /* RZ_ACTIVATIONS_STRIDE(columns) */
     int64_t n;
+    int64_t groups;        /* 1, or RZ_GROUPS(columns, RZ_GROUP_COLUMNS(layout)) */
 } rz_activations;
 
 /* A multiple of 256, with zeros to where the last tile or line of any layout ends. */
@@ -118,8 +134,9 @@ typedef struct rz_activations {
 #define RZ_PANEL_DENSE_COLUMNS 480
 /* Scratch a ternary_matmul call needs for n tokens, 64-byte aligned. */
 #define RZ_PANEL_COLUMNS 512
+#define RZ_PANEL_SCALES (RZ_PANEL_TILES * RZ_TILE_ROWS * RZ_PANEL_COLUMNS / 64) /* of groups, float32 */
 #define RZ_TERNARY_SCRATCH_BYTES(n) \
-    ((size_t)(RZ_PANEL_TILES * RZ_TILE_ROWS) * (RZ_PANEL_COLUMNS + 4 * (size_t)(n)))
+    ((size_t)(RZ_PANEL_TILES * RZ_TILE_ROWS) * (RZ_PANEL_COLUMNS + 4 * (size_t)(n)) + 4 * RZ_PANEL_SCALES)
 
 /* Up to so many tokens a ternary product goes token by token, the weights from L1 after the first:
  * opening them to bytes would cost more than it saves. */
@@ -248,6 +265,19 @@ typedef struct rz_kernels {
     void (*ternary_matmul)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
                            const rz_activations *x, float *out, int64_t out_stride,
                            rz_output_mode store, void *scratch);
+
+    /* For a matrix in groups, tile_begin any: for each row and token, from y = +0, groups g ascending,
+     *   y = y + float(sum of (code - 1)*x over the group) * (activations scale[g] * weight scale[g])
+     * out[t * out_stride + row] = y, or += y. The integer sum is at most 128 * 127. */
+    void (*group_matmul)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
+                         const rz_activations *x, float *out, int64_t out_stride,
+                         rz_output_mode store, void *scratch);
+
+    /* The same matrix and activations that are float32 (n, x_stride), for columns without their codes:
+     * s = s + (code - 1) * x from +0, columns ascending within a group, y = y + s * weight scale[g]. */
+    void (*group_matmul_floats)(const rz_ternary *w, int64_t tile_begin, int64_t tile_end, const float *x,
+                                int64_t x_stride, int64_t n, float *out, int64_t out_stride,
+                                rz_output_mode store, void *scratch);
 
     /* The same y for the `count` listed rows of a matrix in rows or trit rows, the others untouched,
      * and x->n <= RZ_FEW_TOKENS: out[t * out_stride + row] = y. */

@@ -1,9 +1,9 @@
-/* From checkpoint weights to the seven layouts of kernels.h, once at load, and back to values for
- * inspection. Portable C.
+/* From checkpoint weights to the layouts of kernels.h, once at load, and back to values for inspection
+ * and for embeddings. Portable C.
  *
- * A source is one of the published forms of a ternary matrix; it yields codes. A layout is a place
- * for each code. Packing works in units that threads share out: 16 rows (tiles, trits, both kinds of
- * rows), 64 rows (tables) or 64 columns (both kinds of columns).
+ * A source (sources/) is a matrix in one of the published encodings; it yields codes and scales. A layout
+ * is a place for each code. Packing works in units that threads share out: 16 rows (tiles, trits, groups,
+ * both kinds of rows), 64 rows (tables) or 64 columns (both kinds of columns).
  */
 #ifndef RZ_PACK_TERNARY_H
 #define RZ_PACK_TERNARY_H
@@ -11,79 +11,31 @@
 #include <string.h>
 
 #include "ryzanstein/kernels.h"
+#include "ryzanstein/sources/read.h"
 #include "ryzanstein/ternary/triples.h"
 #include "ryzanstein/ternary/trits.h"
-#include "ryzanstein/widen.h"
-
-typedef struct rz_ternary_source {
-    const uint8_t *packed; /* Hugging Face layout: byte [r, c] of (ceil(rows/4), columns) holds
-                              rows r, r + R, r + 2R, r + 3R in bit pairs 0, 2, 4, 6; or NULL */
-    const void *floats;    /* (rows, columns) masters: clamp(round_half_even(w * inverse_scale), -1, 1) */
-    int float_kind;
-    float inverse_scale;
-    int64_t rows, columns;
-} rz_ternary_source;
-
-/* Sum of |w| over one row, in double, in sixteen lanes by index: float32 sums drift by percents. */
-static inline double rz_absolute_sum(const void *row, int64_t columns, int kind) {
-    double lanes[16] = {0};
-    for (int64_t i = 0; i < columns; i++) {
-        const float value = rz_widen_(row, i, kind);
-        lanes[i & 15] += value < 0 ? -(double)value : (double)value;
-    }
-    for (int half = 8; half; half /= 2)
-        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
-}
-
-#define RZ_SOURCE_CODES 64
-#define RZ_PADDING_CODE 1
-
-/* RZ_SOURCE_CODES codes of a row from `column` on; code 1 outside the matrix. Returns non-zero if
- * one is 3, which no weight may be. */
-RZ_INLINE uint32_t rz_source_codes_(const rz_ternary_source *source, int64_t row, int64_t column,
-                                    uint8_t *codes) {
-    const int64_t left = row < source->rows ? source->columns - column : 0;
-    const int n = left >= RZ_SOURCE_CODES ? RZ_SOURCE_CODES : (left > 0 ? (int)left : 0);
-    uint32_t bad = 0;
-    if (source->packed && n) {
-        const int64_t quarter = (source->rows + 3) / 4;
-        const uint8_t *from = source->packed + row % quarter * source->columns + column;
-        const int shift = (int)(2 * (row / quarter));
-        if (n == RZ_SOURCE_CODES) { /* of constant length, so that it vectorises */
-            for (int i = 0; i < RZ_SOURCE_CODES; i++) codes[i] = from[i] >> shift & 3;
-        } else {
-            for (int i = 0; i < n; i++) codes[i] = from[i] >> shift & 3;
-        }
-        for (int i = 0; i < n; i++) bad |= codes[i] & codes[i] >> 1;
-    } else {
-        for (int i = 0; i < n; i++) {
-            const float w = rz_widen_(source->floats, row * source->columns + column + i, source->float_kind) *
-                            source->inverse_scale;
-            codes[i] = (uint8_t)(w > 0.5f ? 2 : (w < -0.5f ? 0 : 1)); /* ties go to the even 0 */
-        }
-    }
-    for (int i = n; i < RZ_SOURCE_CODES; i++) codes[i] = RZ_PADDING_CODE;
-    return bad;
-}
 
 /* w->codes is const for kernels; packing is where it is written. */
 RZ_INLINE uint8_t *rz_writable_(const rz_ternary *w) { return (uint8_t *)w->codes; }
 
 /* Four codes as the bytes of a 32-bit word are the unit of a tile: its row is
  * columns 0-3 | columns 4-7 << 2 | columns 8-11 << 4 | columns 12-15 << 6. */
+RZ_INLINE void rz_put_tile_row_(const uint8_t *codes, uint8_t *to) {
+    uint32_t words[4];
+    memcpy(words, codes, 16);
+    const uint32_t packed = words[0] | words[1] << 2 | words[2] << 4 | words[3] << 6;
+    memcpy(to, &packed, 4);
+}
+
 RZ_INLINE uint32_t rz_pack_tiles_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
     uint32_t bad = 0;
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
         for (int64_t c = 0; c < w->column_tiles; c += RZ_SOURCE_CODES / 16) {
             uint8_t codes[RZ_SOURCE_CODES];
-            bad |= rz_source_codes_(source, row, 16 * c, codes);
-            for (int i = 0; i < RZ_SOURCE_CODES / 16 && c + i < w->column_tiles; i++) {
-                uint32_t words[4];
-                memcpy(words, codes + 16 * i, 16);
-                const uint32_t packed = words[0] | words[1] << 2 | words[2] << 4 | words[3] << 6;
-                memcpy(rz_writable_(w) + (tile * w->column_tiles + c + i) * RZ_TILE_BYTES + 4 * (row % 16), &packed, 4);
-            }
+            bad |= rz_source_codes(source, row, 16 * c, codes);
+            for (int i = 0; i < RZ_SOURCE_CODES / 16 && c + i < w->column_tiles; i++)
+                rz_put_tile_row_(codes + 16 * i, rz_writable_(w) + (tile * w->column_tiles + c + i) * RZ_TILE_BYTES +
+                                                     4 * (row % 16));
         }
     return bad;
 }
@@ -106,7 +58,7 @@ RZ_INLINE uint32_t rz_pack_rows_(const rz_ternary_source *source, const rz_terna
         for (int64_t line = 0; line < w->run_lines; line++) {
             uint8_t codes[RZ_SOURCE_CODES], bytes[RZ_LINE_BYTES];
             for (int p = 0; p < parts; p++) {
-                bad |= rz_source_codes_(source, row, 64 * (parts * line + p), codes);
+                bad |= rz_source_codes(source, row, 64 * (parts * line + p), codes);
                 rz_add_to_line_(codes, p, trits, bytes);
             }
             rz_finish_line_(trits, bytes);
@@ -127,7 +79,7 @@ RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_te
         for (int row = 0; row < 64; row++) {
             for (int p = 0; p < parts; p++) {
                 uint8_t codes[RZ_SOURCE_CODES];
-                bad |= rz_source_codes_(source, 64 * (parts * line + p) + row, first, codes);
+                bad |= rz_source_codes(source, 64 * (parts * line + p) + row, first, codes);
                 rz_add_to_line_(codes, p, trits, bytes[row]);
             }
             rz_finish_line_(trits, bytes[row]);
@@ -147,7 +99,7 @@ RZ_INLINE uint32_t rz_pack_trits_(const rz_ternary_source *source, const rz_tern
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
         for (int64_t c = 0; c < w->run_lines; c += TOGETHER) {
             uint8_t codes[RZ_SOURCE_CODES], bytes[4 * TOGETHER];
-            bad |= rz_source_codes_(source, row, RZ_TRITS_COLUMNS * c, codes);
+            bad |= rz_source_codes(source, row, RZ_TRITS_COLUMNS * c, codes);
             for (int i = 0; i < TOGETHER; i++) {
                 uint32_t digits[RZ_TRITS], number = 0;
                 memcpy(digits, codes + RZ_TRITS_COLUMNS * i, RZ_TRITS_COLUMNS);
@@ -169,7 +121,7 @@ RZ_INLINE uint32_t rz_pack_tables_(const rz_ternary_source *source, const rz_ter
     for (int row = 0; row < RZ_TABLES_ROWS; row++)
         for (int64_t c = 0; c < w->run_lines; c += TOGETHER) {
             uint8_t codes[RZ_SOURCE_CODES];
-            bad |= rz_source_codes_(source, RZ_TABLES_ROWS * unit + row, RZ_TABLES_COLUMNS * c, codes);
+            bad |= rz_source_codes(source, RZ_TABLES_ROWS * unit + row, RZ_TABLES_COLUMNS * c, codes);
             for (int i = 0; i < TOGETHER && c + i < w->run_lines; i++) {
                 uint8_t *to = tiles + (c + i) * RZ_TABLES_TILE_BYTES;
                 const uint8_t *of = codes + RZ_TABLES_COLUMNS * i;
@@ -185,6 +137,41 @@ RZ_INLINE uint32_t rz_pack_tables_(const rz_ternary_source *source, const rz_ter
     return bad;
 }
 
+/* Groups: where a group's codes of a row tile begin, and its scales of 16 rows. */
+RZ_INLINE int64_t rz_group_pair_(const rz_ternary *w, int64_t tile, int64_t group) {
+    return (tile * w->run_lines + group / 2 * RZ_GROUP_PAIR_LINES(RZ_GROUP_COLUMNS(w->layout))) * RZ_LINE_BYTES;
+}
+RZ_INLINE int64_t rz_group_codes_(const rz_ternary *w, int64_t tile, int64_t group) {
+    return rz_group_pair_(w, tile, group) + RZ_LINE_BYTES * (1 + group % 2 * (RZ_GROUP_COLUMNS(w->layout) / 16));
+}
+RZ_INLINE int64_t rz_group_scales_(const rz_ternary *w, int64_t tile, int64_t group) {
+    return rz_group_pair_(w, tile, group) + group % 2 * 32;
+}
+
+RZ_INLINE uint32_t rz_pack_groups_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
+    const int64_t wide = RZ_GROUP_COLUMNS(w->layout);
+    uint32_t problems = 0;
+    for (int64_t group = 0; group * wide < w->columns; group++) {
+        if (group % 2 == 0) memset(rz_writable_(w) + rz_group_pair_(w, tile, group), 0, RZ_LINE_BYTES);
+        for (int row = 0; row < 16; row++) {
+            uint8_t *to = rz_writable_(w) + rz_group_codes_(w, tile, group) + 4 * row;
+            for (int64_t c = 0; c < wide; c += RZ_SOURCE_CODES) {
+                uint8_t codes[RZ_SOURCE_CODES];
+                problems |= rz_source_codes(source, 16 * tile + row, group * wide + c, codes);
+                for (int64_t i = 0; i < RZ_SOURCE_CODES / 16; i++)
+                    rz_put_tile_row_(codes + 16 * i, to + (c / 16 + i) * RZ_TILE_BYTES);
+            }
+            float scale;
+            uint16_t half;
+            if (16 * tile + row >= w->rows) continue;
+            problems |= rz_source_scale(source, 16 * tile + row, group * wide, &scale);
+            if (!rz_half_bits(scale, &half)) problems |= RZ_PROBLEM_HALF;
+            memcpy(rz_writable_(w) + rz_group_scales_(w, tile, group) + 2 * row, &half, 2);
+        }
+    }
+    return problems;
+}
+
 /* How many units a matrix has. */
 static inline int64_t rz_pack_units(const rz_ternary *w) {
     switch (w->layout) {
@@ -195,7 +182,7 @@ static inline int64_t rz_pack_units(const rz_ternary *w) {
     }
 }
 
-/* Packs one unit. Returns non-zero if a code 3 was met. */
+/* Packs one unit. Returns bits of rz_source_problem. */
 static inline uint32_t rz_pack_unit(const rz_ternary_source *source, const rz_ternary *w, int64_t unit) {
     switch (w->layout) {
     case RZ_LAYOUT_ROWS: return rz_pack_rows_(source, w, unit, 0);
@@ -204,6 +191,8 @@ static inline uint32_t rz_pack_unit(const rz_ternary_source *source, const rz_te
     case RZ_LAYOUT_TRIT_COLUMNS: return rz_pack_columns_(source, w, unit, 1);
     case RZ_LAYOUT_TRITS: return rz_pack_trits_(source, w, unit);
     case RZ_LAYOUT_TABLES: return rz_pack_tables_(source, w, unit);
+    case RZ_LAYOUT_GROUPS64:
+    case RZ_LAYOUT_GROUPS128: return rz_pack_groups_(source, w, unit);
     default: return rz_pack_tiles_(source, w, unit);
     }
 }
@@ -224,9 +213,12 @@ static inline int rz_code_at(const rz_ternary *w, int64_t row, int64_t column) {
         byte = ((row / RZ_TABLES_ROWS) * w->run_lines + column / RZ_TABLES_COLUMNS) * RZ_TABLES_TILE_BYTES;
         return rz_triple_code(w->codes + byte, (int)(row % RZ_TABLES_ROWS), within / RZ_TRIPLE, within % RZ_TRIPLE);
     }
-    if (w->layout == RZ_LAYOUT_TILES) {
+    if (w->layout == RZ_LAYOUT_TILES || RZ_GROUP_COLUMNS(w->layout)) {
+        const int64_t wide = RZ_GROUP_COLUMNS(w->layout);
         const int within = (int)(column % 16);
-        byte = ((row / 16) * w->column_tiles + column / 16) * RZ_TILE_BYTES + 4 * (row % 16) + within % 4;
+        byte = wide ? rz_group_codes_(w, row / 16, column / wide) + column % wide / 16 * RZ_TILE_BYTES
+                    : ((row / 16) * w->column_tiles + column / 16) * RZ_TILE_BYTES;
+        byte += 4 * (row % 16) + within % 4;
         part = within / 4;
     } else if (w->layout == RZ_LAYOUT_ROWS || w->layout == RZ_LAYOUT_TRIT_ROWS) {
         byte = (row * w->run_lines + column / line_codes) * RZ_LINE_BYTES + column % 64;
@@ -236,6 +228,25 @@ static inline int rz_code_at(const rz_ternary *w, int64_t row, int64_t column) {
         part = (int)(row % line_codes / 64);
     }
     return trits ? rz_trit(w->codes[byte], part) : w->codes[byte] >> 2 * part & 3;
+}
+
+/* The scale of a group of a row of a matrix in groups. */
+static inline float rz_group_scale(const rz_ternary *w, int64_t row, int64_t group) {
+    return rz_half_at_(w->codes + rz_group_scales_(w, row / 16, group) + 2 * (row % 16));
+}
+
+/* A row of a matrix in groups as floats. */
+static inline void rz_group_row_floats(const rz_ternary *w, int64_t row, float *out) {
+    const int64_t wide = RZ_GROUP_COLUMNS(w->layout);
+    for (int64_t begin = 0; begin < w->columns; begin += wide) {
+        const float scale = rz_group_scale(w, row, begin / wide);
+        const uint8_t *from = w->codes + rz_group_codes_(w, row / 16, begin / wide) + 4 * (row % 16);
+        const int64_t n = w->columns - begin < wide ? w->columns - begin : wide;
+        for (int64_t i = 0; i < n; i++) {
+            const int code = from[i / 16 * RZ_TILE_BYTES + i % 4] >> 2 * (i % 16 / 4) & 3;
+            out[begin + i] = scale * (float)(code - 1);
+        }
+    }
 }
 
 /* Back to -1, 0, 1. */

@@ -12,6 +12,7 @@
 #include "ryzanstein/ops/activation.h"
 #include "ryzanstein/ops/attention.h"
 #include "ryzanstein/ops/dense.h"
+#include "ryzanstein/ops/group_floats.h"
 #include "ryzanstein/ops/norm.h"
 #include "ryzanstein/ops/rope.h"
 #include "ryzanstein/ops/screen.h"
@@ -25,6 +26,8 @@ const rz_kernels RZ_NAME(rz_kernels) = {
     .quantize = RZ_NAME(rz_quantize),
     .ternary_tables = rz_ternary_tables,
     .ternary_matmul = rz_ternary_matmul,
+    .group_matmul = rz_group_matmul,
+    .group_matmul_floats = RZ_NAME(rz_group_matmul_floats),
     .ternary_rows = rz_ternary_rows,
     .ternary_columns = rz_ternary_columns,
     .ternary_columns_finish = rz_ternary_columns_finish,

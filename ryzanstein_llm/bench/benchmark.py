@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import BenchError, InvalidParameterError
 from ..kernels import cpu
 from ..model import BitNetModel
+from ..profiling.costs import projection_multiply_adds
 from ..testing import make_checkpoint, preset_config
 from .cases import Batch, Case, Decode, DenseDecode, Gemm, Prefill, Sequences
 from .check import check_against_scalar
@@ -24,7 +25,7 @@ from .plan import BATCH_CONTEXT, Plan, Setting, make_plan
 from .report import BenchReport
 from .schedule import Sample, measure_rounds
 from .start import Start, measure_start
-from .traffic import Traffic, bytes_per_token, multiply_adds_per_token
+from .traffic import Traffic, bytes_per_token
 
 __all__ = ["run"]
 
@@ -234,7 +235,7 @@ def _measure(
         return bytes_per_token(graph, layout, context, head_rows, sample.densities)
 
     info = model.info()
-    multiply_adds = multiply_adds_per_token(graph)
+    multiply_adds = projection_multiply_adds(graph)
     for key in ("family", "parameters", "weight_bytes", "vocab_size", "context_length"):
         facts[key] = info[key]
     facts |= {

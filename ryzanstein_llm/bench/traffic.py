@@ -1,5 +1,5 @@
-"""The costs of a token: bytes read, from the shapes of the weights and the shares that were read,
-and multiply-adds."""
+"""The bytes that decoding a token reads, as reports group them. They come from the costs that
+profiles use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..interfaces.kv_layout import KVLayout
-from ..kernels.linear import TernaryMatrix
+from ..profiling.costs import candidate_costs, layer_costs
+from ..profiling.operations import PROJECTIONS
 
-__all__ = ["Densities", "Traffic", "bytes_per_token", "multiply_adds_per_token"]
+__all__ = ["Densities", "Traffic", "bytes_per_token"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,14 @@ class Densities:
     rows: float | None = None
     columns: float | None = None
 
-    def of(self, matrix: TernaryMatrix) -> float:
-        """The share of a matrix that was read."""
-        share = {
-            "rows": self.rows,
-            "trit_rows": self.rows,
-            "columns": self.columns,
-            "trit_columns": self.columns,
-        }.get(matrix.layout)
-        return 1.0 if share is None else share
+    def counts(self, graph: Any) -> tuple[float, float, float, float]:
+        """What `Workspace.skipping` would count for one token of this graph."""
+        rows = columns = 0
+        if self.rows is not None:
+            rows = sum(layer.up.rows for layer in graph.layers)
+        if self.columns is not None:
+            columns = sum(layer.down.columns for layer in graph.layers)
+        return (self.rows or 0) * rows, rows, (self.columns or 0) * columns, columns
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,12 @@ def bytes_per_token(
     densities : Densities
         As counted in the same run.
     """
-    matrices = [matrix for layer in graph.layers for matrix in layer.matrices]
-    ternary = sum(matrix.read_bytes * densities.of(matrix) for matrix in matrices)
-    cache = context * layout.bytes_per_position
-    stored = graph.head.matrix.array.nbytes
+    layers = layer_costs(graph, layout, [(1, context - 1)], densities.counts(graph))
+    ternary = sum(cost.weights for name, cost in layers.items() if name in PROJECTIONS)
+    cache = layers["attention"].cache
     if graph.head.screen is None:
-        return Traffic(ternary, stored, 0, cache, densities)
-    row = stored / graph.head.vocab_size
-    return Traffic(ternary, graph.head.screen_bytes, head_rows * row, cache, densities)
-
-
-def multiply_adds_per_token(graph: Any) -> int:
-    """Ternary multiply-adds of one token: those of all projections, without head and attention."""
-    return sum(matrix.rows * matrix.columns for layer in graph.layers for matrix in layer.matrices)
+        head = candidate_costs(graph, ["full"], [graph.head.vocab_size])
+        return Traffic(ternary, head["head"].weights, 0, cache, densities)
+    head = candidate_costs(graph, ["screen"], [head_rows])
+    screen, rows = head["head_screen"].weights, head["head_rescore"].weights
+    return Traffic(ternary, screen, rows, cache, densities)

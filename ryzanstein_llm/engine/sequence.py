@@ -105,7 +105,7 @@ class Sequence:
         self.gate = Gate()
         self.keep = True
         self._closed = False
-        # reentrant: a signal handler or a finaliser may close it while this thread takes a token
+        # reentrant: a signal handler may close it while this thread takes a token
         self._lock = threading.RLock()
 
     @property
@@ -174,7 +174,7 @@ class Sequence:
             if self.choice_unfinished:
                 self._recover()
             self._closed = True
-            self._listener = None  # which has this sequence: no cycle stays
+            self._listener = None
 
     def _recover(self) -> None:
         self._sampler.forget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from ..errors import CacheBudgetError
 from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
@@ -14,6 +15,16 @@ from .prefix import PrefixIndex
 from .sequence import Sequence
 
 __all__ = ["Store"]
+
+
+class _Admitted(NamedTuple):
+    """A sequence that may have blocks. If it is dropped without `leave`, its cache and tokens are
+    still here, and `tidy` takes its blocks: without a finaliser, in which Python would swallow a
+    Ctrl-C."""
+
+    sequence: weakref.ref[Sequence]
+    cache: KVCache
+    tokens: list[int]
 
 
 class Store:
@@ -34,7 +45,7 @@ class Store:
         self.pool = BlockPool(layout, budget)
         self._prefixes = PrefixIndex(self.pool)
         self._left: deque[Sequence] = deque()  # nobody waits for them any more
-        self._admitted: dict[int, weakref.ref[Sequence]] = {}  # by arrival; some may be gone
+        self._admitted: dict[int, _Admitted] = {}  # by arrival
 
     @property
     def capacity(self) -> int:
@@ -53,9 +64,12 @@ class Store:
 
     def admit(self, sequence: Sequence) -> None:
         """Give a sequence the blocks that are kept for its beginning."""
-        self._admitted[sequence.arrival] = weakref.ref(sequence)  # before it has blocks
         if sequence.cache.pool is not self.pool or not sequence.cache.counted:
             sequence.cache = self.new_cache()  # after a fork, or in a finaliser
+        # before it has blocks
+        self._admitted[sequence.arrival] = _Admitted(
+            weakref.ref(sequence), sequence.cache, sequence.tokens
+        )
         try:
             found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
         except PoolFullError:  # no room to copy a block: its positions are computed again
@@ -120,12 +134,14 @@ class Store:
         self._left.append(sequence)
 
     def tidy(self) -> None:
-        """Take the blocks of sequences that were left, and keep those that others may use."""
+        """Take the blocks of sequences that were left or dropped, and keep those that others may
+        use."""
         while self._left:
             sequence = self._left.popleft()
             if sequence.keep and sequence.cache.counted:
                 self._prefixes.keep(sequence.cache, sequence.tokens, tail=True)
             self._empty(sequence)
+        self._take_from_dropped()
 
     def forget(self, tokens: list[int]) -> None:
         """Free the last block of a sequence that will not be continued, if nobody else uses it."""
@@ -141,6 +157,7 @@ class Store:
         for sequence in [*self._alive(), *self._left]:
             self._empty(sequence)
             sequence.keep = False
+        self._take_from_dropped()
         self.clear()
 
     def held_bytes(self, tokens: list[int]) -> int:
@@ -154,7 +171,9 @@ class Store:
 
     def _take_from_idle(self, waiting: Collection[Sequence]) -> bool:
         """Take the blocks of a sequence that nobody waits for. Returns whether there was one."""
-        return self._take_from(each for each in self._alive() if each not in waiting)
+        return self._take_from_dropped() or self._take_from(
+            each for each in self._alive() if each not in waiting
+        )
 
     def _take_from(self, victims: Iterable[Sequence]) -> bool:
         """Take the blocks of the first of these that has any, and keep those that others may use.
@@ -166,13 +185,22 @@ class Store:
                 return True
         return False
 
+    def _take_from_dropped(self) -> bool:
+        """Take the blocks of all sequences that were dropped, and keep those that others may use.
+        Returns whether there were any."""
+        found = False
+        for arrival, admitted in list(self._admitted.items()):
+            if admitted.sequence() is None:
+                found |= bool(admitted.cache.blocks)
+                self._prefixes.keep(admitted.cache, admitted.tokens, tail=True)
+                admitted.cache.free_from(0)
+                self._admitted.pop(arrival, None)
+        return found
+
     def _alive(self) -> list[Sequence]:
         """Sequences that may have blocks."""
-        found = [(arrival, reference()) for arrival, reference in list(self._admitted.items())]
-        for arrival, sequence in found:
-            if sequence is None:
-                self._admitted.pop(arrival, None)
-        return [sequence for _, sequence in found if sequence is not None]
+        found = [admitted.sequence() for admitted in list(self._admitted.values())]
+        return [sequence for sequence in found if sequence is not None]
 
     def _empty(self, sequence: Sequence) -> None:
         if sequence.cache.counted:

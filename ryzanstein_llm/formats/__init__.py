@@ -10,7 +10,7 @@ import os
 
 from .checkpoint import Checkpoint, Tensor
 from .locate import locate
-from .safetensors_file import TensorInfo
+from .mapped_file import TensorInfo
 
 __all__ = ["Checkpoint", "Tensor", "TensorInfo", "open_checkpoint"]
 
@@ -23,7 +23,8 @@ def open_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
     path
         A `.safetensors` file with `config.json` (and `tokenizer.json`) beside it; a directory
         with `model.safetensors`, or with `model.safetensors.index.json` and its shards, or with
-        one file `*.safetensors`; the index file; or None for the built-in demo model.
+        one file `*.safetensors`; the index file; a GGUF file, or a directory with one; or None for
+        the built-in demo model.
 
     Raises
     ------

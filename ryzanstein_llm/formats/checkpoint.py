@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +16,24 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import CheckpointNotFoundError, FormatError
-from .json_file import read_json_object, read_text
+from .gguf_file import GgufFile
+from .gguf_floats import BLOCK_FLOATS, decode
+from .gguf_parts import check_parts
+from .json_file import read_bytes, read_json_object, read_text
 from .locate import WeightFiles
-from .safetensors_file import SafetensorsFile, TensorInfo
+from .mapped_file import TensorFile, TensorInfo
+from .safetensors_file import SafetensorsFile
 
 __all__ = ["Checkpoint", "Tensor"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Tensor:
     """One tensor. `array` is read-only and has the type that `formats.dtypes.CARRIERS` gives: BF16
-    is uint16 bit patterns, F16 is float16, U8 is uint8."""
+    is uint16 bit patterns, F16 is float16, U8 is uint8. A block type of GGUF, such as TQ2_0, is the
+    bytes of the file, uint8 (nbytes,)."""
 
     name: str
     dtype: str
@@ -42,8 +51,10 @@ class Checkpoint:
     path : Path
         The given path, made absolute.
     config, generation_config, tokenizer_config : dict[str, Any]
-        The files `config.json` (required), `generation_config.json` and `tokenizer_config.json`
-        ({} if absent).
+        The files `config.json` (required), `generation_config.json` ({} if absent or empty) and
+        `tokenizer_config.json` ({} if absent). {} for GGUF, which has `metadata` instead.
+    metadata : Mapping[str, Any] or None
+        The key-value pairs of a GGUF file (see `gguf_metadata.Metadata`); None for other files.
     tokenizer_path : Path or None
         `tokenizer.json`, if there is one.
     chat_template : str or None
@@ -56,43 +67,60 @@ class Checkpoint:
     def __init__(self, located: WeightFiles) -> None:
         self.path = located.path
         self.files: list[Path] = list(located.files)
-        directory = located.directory
-        if not (directory / "config.json").is_file():
-            raise CheckpointNotFoundError(
-                f"{directory / 'config.json'}: no such file (it belongs beside the weights)"
-            )
-        self.config = read_json_object(directory / "config.json")
-        self.generation_config = _optional_object(directory / "generation_config.json")
-        self.tokenizer_config = _optional_object(directory / "tokenizer_config.json")
-        self.chat_template = _chat_template(directory, self.tokenizer_config)
-        tokenizer = directory / "tokenizer.json"
-        self.tokenizer_path: Path | None = tokenizer if tokenizer.is_file() else None
-        self._open: list[SafetensorsFile] = []
-        self._holders: dict[str, SafetensorsFile] = {}
+        self.config: dict[str, Any] = {}
+        self.generation_config: dict[str, Any] = {}
+        self.tokenizer_config: dict[str, Any] = {}
+        self.chat_template: str | None = None
+        self.tokenizer_path: Path | None = None
+        self.metadata: Mapping[str, Any] | None = None
+        self._open: list[TensorFile] = []
+        self._holders: dict[str, tuple[TensorFile, str]] = {}  # file, and name in it
         try:
-            for path in located.files:
-                self._add(path)
+            if located.gguf:
+                self._open_gguf()
+            else:
+                self._read_settings(located.directory)
+                for path in located.files:
+                    self._add(SafetensorsFile(path))
             if located.tensor_files is not None:
                 self._compare_with_index(located)
         except BaseException:
             self.close()
             raise
 
-    def _add(self, path: Path) -> None:
-        file = SafetensorsFile(path)
+    def _read_settings(self, directory: Path) -> None:
+        if not (directory / "config.json").is_file():
+            raise CheckpointNotFoundError(
+                f"{directory / 'config.json'}: no such file (it belongs beside the weights)"
+            )
+        self.config = read_json_object(directory / "config.json")
+        self.generation_config = _generation_config(directory / "generation_config.json")
+        self.tokenizer_config = _optional_object(directory / "tokenizer_config.json")
+        self.chat_template = _chat_template(directory, self.tokenizer_config)
+        tokenizer = directory / "tokenizer.json"
+        self.tokenizer_path = tokenizer if tokenizer.is_file() else None
+
+    def _open_gguf(self) -> None:
+        parts: list[GgufFile] = []
+        for path in self.files:
+            parts.append(GgufFile(path))
+            self._add(parts[-1])
+        check_parts(parts)
+        self.metadata = parts[0].metadata
+
+    def _add(self, file: TensorFile) -> None:
         self._open.append(file)
         for name in file.infos:
             if name in self._holders:
-                raise FormatError(
-                    f"{path}: tensor {name!r} is also in {self._holders[name].path.name}"
-                )
-            self._holders[name] = file
+                other, _ = self._holders[name]
+                raise FormatError(f"{file.path}: tensor {name!r} is also in {other.path.name}")
+            self._holders[name] = file, name
 
     def _compare_with_index(self, located: WeightFiles) -> None:
         # Tensors that are in a shard but not in the index are accepted, as in transformers.
         assert located.tensor_files is not None
         for name, path in located.tensor_files.items():
-            holder = self._holders.get(name)
+            holder = self._holders[name][0] if name in self._holders else None
             if holder is None or holder.path != path:
                 found = f"it is in {holder.path.name}" if holder else "no shard holds it"
                 raise FormatError(
@@ -109,7 +137,8 @@ class Checkpoint:
 
     def info(self, name: str) -> TensorInfo:
         """Type, shape and file of a tensor. Raises `FormatError` if no tensor has this name."""
-        return self._holder(name).infos[name]
+        file, stored = self._holder(name)
+        return file.infos[stored]
 
     def tensor(
         self,
@@ -133,29 +162,46 @@ class Checkpoint:
         ClosedError
             After `close()`.
         """
-        holder = self._holder(name)
-        info = holder.infos[name]
+        file, stored = self._holder(name)
+        info = file.infos[stored]
         if dtypes is not None and info.dtype not in dtypes:
             raise FormatError(
-                f"{info.file}: tensor {name!r}: expected dtype {' or '.join(sorted(dtypes))}, "
+                f"{info.file}: tensor {stored!r}: expected dtype {' or '.join(sorted(dtypes))}, "
                 f"found {info.dtype}"
             )
         if shape is not None and info.shape != tuple(shape):
             raise FormatError(
-                f"{info.file}: tensor {name!r}: expected shape {tuple(shape)}, found {info.shape}"
+                f"{info.file}: tensor {stored!r}: expected shape {tuple(shape)}, found {info.shape}"
             )
-        return Tensor(name, info.dtype, holder.array(name))
+        return Tensor(name, info.dtype, file.array(stored))
+
+    def floats(self, name: str, *, shape: tuple[int, ...] | None = None) -> Tensor:
+        """A tensor of floats: as it is stored if it is F32, F16 or BF16, and decoded to F32 if it
+        is one of the block types of GGUF in `gguf_floats.BLOCK_FLOATS`.
+
+        Raises
+        ------
+        FormatError, ClosedError
+            As `tensor`.
+        """
+        stored = self.tensor(name, dtypes=("F32", "F16", "BF16", *BLOCK_FLOATS), shape=shape)
+        if stored.dtype not in BLOCK_FLOATS:
+            return stored
+        return Tensor(name, "F32", decode(stored.dtype, stored.array, self.info(name).shape))
 
     def release(self, name: str) -> None:
         """Let the operating system drop the pages of a tensor that was copied elsewhere (best
         effort). Views of it stay valid, and are read from disk again."""
-        self._holder(name).release(name)
+        file, stored = self._holder(name)
+        file.release(stored)
 
     def digest(self) -> str:
         """A digest that is quick to compute, 32 hexadecimal digits: of the config, and of the
         header, size and modification time of every weight file. The tensor data are not read."""
         digest = hashlib.blake2b(digest_size=16)
-        config = json.dumps(self.config, sort_keys=True).encode("ascii")
+        # that of a GGUF checkpoint, however renamed, follows from its header
+        settings = self.config if self.metadata is None else {}
+        config = json.dumps(settings, sort_keys=True).encode("ascii")
         for part in [config, *(part for file in self._open for part in _identity(file))]:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
@@ -186,7 +232,39 @@ class Checkpoint:
         now = [(status.st_size, status.st_mtime_ns) for status in found]
         return now == [(file.size, file.mtime_ns) for file in self._open]
 
-    def _holder(self, name: str) -> SafetensorsFile:
+    def renamed(
+        self, names: Mapping[str, str], config: dict[str, Any], chat_template: str | None
+    ) -> Checkpoint:
+        """The same open files, with other names for tensors and with settings from elsewhere.
+
+        Messages about a tensor still give its name in the file. Closing either closes both.
+
+        Parameters
+        ----------
+        names
+            From the name in the file to the new one. Tensors that are not in it keep their names.
+        config, chat_template
+            Take the place of the attributes.
+
+        Raises
+        ------
+        FormatError
+            Two tensors would have the same name.
+        """
+        other = copy.copy(self)
+        other.config, other.chat_template = config, chat_template
+        other._holders = {}
+        for name, holder in self._holders.items():
+            new = names.get(name, name)
+            if new in other._holders:
+                raise FormatError(
+                    f"{holder[0].path}: tensor {holder[1]!r} is the same as "
+                    f"{other._holders[new][1]!r}"
+                )
+            other._holders[new] = holder
+        return other
+
+    def _holder(self, name: str) -> tuple[TensorFile, str]:
         try:
             return self._holders[name]
         except KeyError:
@@ -213,12 +291,21 @@ class Checkpoint:
         return f"Checkpoint({str(self.path)!r}, {len(self._holders)} tensors)"
 
 
-def _identity(file: SafetensorsFile) -> tuple[bytes, bytes]:
+def _identity(file: TensorFile) -> tuple[bytes, bytes]:
     return file.header, f"{file.size} {file.mtime_ns}".encode("ascii")
 
 
 def _optional_object(path: Path) -> dict[str, Any]:
     return read_json_object(path) if path.is_file() else {}
+
+
+def _generation_config(path: Path) -> dict[str, Any]:
+    """An empty file is what an interrupted download leaves. Everything works without it, and what
+    it says about end-of-text is usually in config.json too."""
+    if path.is_file() and not read_bytes(path).strip():
+        log.warning("%s: is empty; going on without it", path)
+        return {}
+    return _optional_object(path)
 
 
 def _chat_template(directory: Path, tokenizer_config: dict[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import CheckpointNotFoundError, FormatError
+from .gguf_file import MAGIC
 from .json_file import read_json_object
 
 __all__ = ["DEMO_DIRECTORY", "INDEX_NAME", "SINGLE_NAME", "WeightFiles", "locate"]
@@ -18,6 +19,7 @@ INDEX_NAME = "model.safetensors.index.json"
 DEMO_DIRECTORY = Path(__file__).resolve().parent.parent / "demo"
 
 _SHARD_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
+_GGUF_SHARD_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class WeightFiles:
     directory : Path
         Where `config.json` and `tokenizer.json` are looked for.
     files : tuple[Path, ...]
-        The `.safetensors` files, in the order of their names.
+        The `.safetensors` or GGUF files, in the order of their names.
     index : Path or None
         The index that lists them.
     tensor_files : dict[str, Path] or None
         The file of each tensor, as the index says.
+    gguf : bool
+        The files are GGUF, which need no `config.json`.
     """
 
     path: Path
@@ -44,15 +48,17 @@ class WeightFiles:
     files: tuple[Path, ...]
     index: Path | None = None
     tensor_files: dict[str, Path] | None = None
+    gguf: bool = False
 
 
 def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
-    """Find the weight files at `path`: a `.safetensors` file, an index file, a directory, or
-    None for the built-in demo model.
+    """Find the weight files at `path`: a `.safetensors` or GGUF file, an index file, a directory,
+    or None for the built-in demo model.
 
     A directory is searched for `model.safetensors`, then `model.safetensors.index.json`, then a
-    single file `*.safetensors`. If the first two are both there, `model.safetensors` counts,
-    because that is what transformers loads.
+    single file `*.safetensors`, then a single file `*.gguf`. If the first two are both there,
+    `model.safetensors` counts, because that is what transformers loads. A GGUF model in several
+    files is one, and is found by any of them.
 
     Raises
     ------
@@ -76,6 +82,8 @@ def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
     if is_file:
         if absolute.name.endswith(".index.json"):
             return _from_index(absolute, absolute)
+        if absolute.name.endswith(".gguf") or _is_gguf(absolute):
+            return _gguf_files(absolute, absolute)
         return _single_file(absolute)
     if exists:
         raise FormatError(f"{absolute}: neither a file nor a directory")
@@ -101,10 +109,21 @@ def _in_directory(directory: Path) -> WeightFiles:
         return _from_index(directory, index)
     try:
         found = sorted(p for p in directory.glob("*.safetensors") if p.is_file())
+        gguf = sorted(p for p in directory.glob("*.gguf") if p.is_file())
     except OSError as error:
         raise CheckpointNotFoundError(f"{directory}: {error.strerror or error}") from error
+    if not found and not gguf:
+        raise CheckpointNotFoundError(
+            f"{directory}: no .safetensors and no .gguf file in this directory"
+        )
     if not found:
-        raise CheckpointNotFoundError(f"{directory}: no .safetensors file in this directory")
+        located = _gguf_files(directory, gguf[0])
+        if set(gguf) - set(located.files):
+            raise FormatError(
+                f"{directory}: {len(gguf)} .gguf files ({gguf[0].name}, {gguf[1].name}...); "
+                "give the path of one"
+            )
+        return located
     if len(found) > 1:
         raise FormatError(
             f"{directory}: {len(found)} .safetensors files ({found[0].name}, {found[1].name}...) "
@@ -112,6 +131,31 @@ def _in_directory(directory: Path) -> WeightFiles:
         )
     located = _single_file(found[0])
     return WeightFiles(directory, directory, located.files)
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:  # whoever opens it reports that
+        return False
+
+
+def _gguf_files(path: Path, file: Path) -> WeightFiles:
+    """One GGUF file, or all files of a model whose name says that it has several."""
+    shard = _GGUF_SHARD_NAME.search(file.name)
+    if not shard or int(shard[2]) <= 1:
+        return WeightFiles(path, file.parent, (file,), gguf=True)
+    stem, number, count = file.name[: shard.start()], int(shard[1]), int(shard[2])
+    if not 1 <= number <= count:
+        raise FormatError(f"{file}: part {number} of {count} cannot be")
+    parts = []
+    for index in range(1, count + 1):
+        part = file.with_name(f"{stem}-{index:05}-of-{count:05}.gguf")
+        if not part.is_file():  # at the first gap, so a wrong count costs nothing
+            raise CheckpointNotFoundError(f"{part}: missing; the model has {count} files")
+        parts.append(part)
+    return WeightFiles(path, file.parent, tuple(parts), gguf=True)
 
 
 def _from_index(path: Path, index: Path) -> WeightFiles:

@@ -9,32 +9,26 @@ returns. This one reads the offsets, so that a tensor can be a view of the file.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
 import os
 import struct
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from ..errors import CheckpointNotFoundError, ClosedError, FormatError
+from ..errors import CheckpointNotFoundError, FormatError
 from .dtypes import BITS, CARRIERS
 from .json_file import parse_json_object
+from .mapped_file import MappedFile, TensorInfo
 
-__all__ = ["SafetensorsFile", "TensorInfo"]
+__all__ = ["SafetensorsFile"]
 
 # The limit of the safetensors library. A larger length means a file of another format.
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 32
-
-MADV_POPULATE_READ = 22  # since Linux 5.14; Python's mmap has no name for it
 
 _OTHER_FORMATS = {
     b"GGUF": "a GGUF file",
@@ -44,17 +38,6 @@ _OTHER_FORMATS = {
     b"<!DOCTYPE": "an HTML page",
     b"<html": "an HTML page",
 }
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """What a header says about one tensor. `nbytes` is its size in the file, in bytes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: Path
-    nbytes: int
 
 
 class SafetensorsFile:
@@ -103,9 +86,7 @@ class SafetensorsFile:
                 self.mtime_ns = status.st_mtime_ns
                 self.header = self._read_header(file.read(8), file.read)
                 self._data_begin = 8 + len(self.header)
-                self._map: mmap.mmap | None = mmap.mmap(
-                    file.fileno(), self.size, access=mmap.ACCESS_READ
-                )
+                self._map = MappedFile(path, file.fileno(), self.size)
         except OSError as error:
             raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
         try:
@@ -223,56 +204,26 @@ class SafetensorsFile:
         info = self.infos[name]
         if info.dtype not in CARRIERS:
             raise FormatError(f"{self.path}: tensor {name!r}: dtype {info.dtype} is not supported")
-        if self._map is None:
-            raise ClosedError(f"{self.path}: the checkpoint was closed")
-        begin, end = self._offsets[name]
-        try:
-            # A memoryview keeps the mapping alive. np.ndarray(buffer=mmap) does not, and reading
-            # such an array after mmap.close() crashes the process.
-            flat = np.frombuffer(memoryview(self._map)[begin:end], np.uint8)
-            view: NDArray[Any] = flat.view(CARRIERS[info.dtype]).reshape(info.shape)
-        except ValueError as error:  # sizes beyond NumPy's, possible when one of them is 0
-            raise FormatError(
-                f"{self.path}: tensor {name!r}: shape {info.shape}: {error}"
-            ) from error
-        if not view.flags.aligned:
-            view = view.copy()
-            view.flags.writeable = False
-        return view
+        return self._map.array(name, *self._offsets[name], CARRIERS[info.dtype], info.shape)
 
     def prefer_huge_pages(self) -> None:
         """Ask for pages of 2 MiB for everything that is read from now on (best effort)."""
-        if sys.platform == "linux":
-            self._advise(mmap.MADV_HUGEPAGE)
+        self._map.prefer_huge_pages()
 
     def prefault(self) -> None:
         """Read and map the whole file, so that nothing has to wait for it later (best effort)."""
-        if sys.platform == "linux":
-            # Not MADV_WILLNEED, which reads ahead in small pieces that cannot be mapped as one.
-            self._advise(MADV_POPULATE_READ)
-
-    def _advise(self, advice: int) -> None:
-        if self._map is not None:
-            with contextlib.suppress(OSError):  # an older kernel
-                self._map.madvise(advice)
+        self._map.prefault()
 
     def release(self, name: str) -> None:
         """Let the operating system drop the whole pages of `name` from memory (best effort).
 
         Views stay valid; their pages are read from the file again.
         """
-        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        begin, end = self._offsets[name]
-        begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = end // mmap.PAGESIZE * mmap.PAGESIZE
-        if begin < end:
-            with contextlib.suppress(OSError):  # advice only
-                self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+        self._map.release(*self._offsets[name])
 
     def close(self) -> None:
         """Release the mapping. It goes away with the last array that views it."""
-        self._map = None
+        self._map.close()
 
 
 def _strings(metadata: Any) -> dict[str, str]:

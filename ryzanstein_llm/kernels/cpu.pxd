@@ -11,6 +11,9 @@ cdef extern from "ryzanstein/kernels.h" nogil:
     int64_t RZ_ACTIVATIONS_STRIDE(int64_t columns)
     int64_t RZ_TABLES_BYTES(int64_t columns)
     int64_t RZ_DENSE_TILES(int64_t columns, int64_t wide)
+    int64_t RZ_GROUP_COLUMNS(int layout)
+    int64_t RZ_GROUPS(int64_t columns, int64_t wide)
+    int64_t RZ_GROUP_LINES(int64_t groups, int64_t wide)
 
     ctypedef enum rz_layout:
         RZ_LAYOUT_TILES
@@ -20,6 +23,8 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         RZ_LAYOUT_TABLES
         RZ_LAYOUT_TRIT_ROWS
         RZ_LAYOUT_TRIT_COLUMNS
+        RZ_LAYOUT_GROUPS64
+        RZ_LAYOUT_GROUPS128
 
     ctypedef struct rz_ternary:
         const uint8_t *codes
@@ -38,6 +43,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         const uint8_t *tables
         int64_t stride
         int64_t n
+        int64_t groups
 
     ctypedef enum rz_output_mode:
         RZ_STORE_SET
@@ -81,6 +87,10 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         void (*ternary_tables)(const int8_t *, int64_t, uint8_t *) noexcept nogil
         void (*ternary_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *,
                                int64_t, rz_output_mode, void *) noexcept nogil
+        void (*group_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *, int64_t,
+                             rz_output_mode, void *) noexcept nogil
+        void (*group_matmul_floats)(const rz_ternary *, int64_t, int64_t, const float *, int64_t, int64_t, float *,
+                                    int64_t, rz_output_mode, void *) noexcept nogil
         void (*ternary_rows)(const rz_ternary *, const int32_t *, int64_t, const rz_activations *, float *,
                              int64_t) noexcept nogil
         void (*ternary_columns)(const rz_ternary *, const int32_t *, int64_t, const int8_t *, int64_t, int64_t,

@@ -16,8 +16,9 @@ from ryzanstein_llm.kernels.block_ends cimport Activated, Added, activate_step, 
 from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET, rz_output_mode
 from ryzanstein_llm.kernels.linear cimport (
-    Gated, Input, Norm, Projections, TernaryMatrix, add_matrix, gated_scratch_bytes, gated_step, gated_work,
-    project_step, project_work, quantize_step, describe_gated, describe_norm, scratch_bytes, set_input)
+    Gated, Input, Norm, Projections, Reservation, TernaryMatrix, add_matrix, describe_gated, gated_scratch_bytes,
+    gated_step, gated_work, include_input, place_input, project_step, project_work, quantize_step, scratch_bytes,
+    set_input)
 from ryzanstein_llm.kernels.skipping cimport (
     can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
     rows_skipping_steps)
@@ -188,7 +189,7 @@ cdef Step *put(Step *steps, int operation, Step what) noexcept nogil:
 
 cdef Step *put_product(Step *steps, Workspace workspace, int operation, Projections *job) noexcept nogil:
     """The steps that quantise an input and multiply it."""
-    job.input.quantized = workspace.activations(job.input.n, job.input.columns)
+    place_input(workspace, job.input)
     steps = put(steps, OP_NORM_QUANTIZE, quantize_step(job.input))
     return put(steps, operation, project_step(job))
 
@@ -200,7 +201,7 @@ cdef Step *put_gate_up(Step *steps, Workspace workspace, LayerJob *job) noexcept
         for part in range(job.gate_up_parts):
             steps = put_product(steps, workspace, OP_GATE_UP, &job.gate_up[part])
         return put(steps, OP_GATE_UP, activate_step(&job.activated))
-    source.quantized = workspace.activations(source.n, source.columns)
+    place_input(workspace, source)
     steps = put(steps, OP_NORM_QUANTIZE, quantize_step(source))
     if can_skip_rows(&job.gated):
         rows_skipping_steps(&job.gated, workspace.n_threads, steps)
@@ -219,7 +220,7 @@ cdef Step *put_layer(Step *steps, Workspace workspace, LayerJob *job) noexcept n
         steps = put(steps, OP_O, add_step(&job.attention_added))
     steps = put_gate_up(steps, workspace, job)
     if can_skip_columns(&job.down):
-        job.ffn_output.quantized = workspace.activations(job.ffn_output.n, job.ffn_output.columns)
+        place_input(workspace, &job.ffn_output)
         steps = put(steps, OP_NORM_QUANTIZE, quantize_step(&job.ffn_output))
         columns_skipping_steps(&job.down, workspace.n_threads, steps)
         steps += 2
@@ -228,6 +229,16 @@ cdef Step *put_layer(Step *steps, Workspace workspace, LayerJob *job) noexcept n
     if job.ffn_add_step:
         steps = put(steps, OP_DOWN, add_step(&job.ffn_added))
     return steps
+
+
+cdef void include_inputs(Reservation *needed, const LayerJob *job) noexcept nogil:
+    cdef int part
+    for part in range(job.qkv_parts):
+        include_input(needed, &job.qkv_inputs[part])
+    for part in range(job.gate_up_parts):
+        include_input(needed, &job.ffn_inputs[part])
+    include_input(needed, &job.attended)
+    include_input(needed, &job.ffn_output)
 
 
 cdef int64_t layer_work(const LayerJob *job) noexcept nogil:
@@ -266,7 +277,8 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
         If shapes do not fit.
     """
     cdef int count = len(layers), i
-    cdef int64_t n = hidden.shape[0], columns = 0, scratch = 0, work = 0
+    cdef int64_t n = hidden.shape[0], scratch = 0, work = 0
+    cdef Reservation needed = [0, 0, False]
     cdef Segment segment_storage[MAX_SEQUENCES]
     cdef AttentionJob attention
     cdef LayerJob *jobs
@@ -301,10 +313,10 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
             describe_layer(job, layers[i], hidden, qkv, attended, gated, up_products, products)
             job.attention = attention
             describe_heads(&job.attention, layers[i], layout, first + i, rotaries)
-            columns = max(columns, max(max(hidden.shape[1], job.attended.columns), job.ffn_output.columns))
+            include_inputs(&needed, job)
             scratch = max(scratch, layer_scratch_bytes(job, workspace.n_threads))
             work += layer_work(job)
-        workspace.reserve(n, columns, scratch)
+        workspace.reserve(n, needed.columns, scratch, needed.groups, needed.floats)
         end = steps
         for i in range(count):
             end = put_layer(end, workspace, &jobs[i])

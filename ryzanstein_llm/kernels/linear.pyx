@@ -7,11 +7,12 @@ whole layers.
 """
 import numpy as np
 
-from libc.stdint cimport int8_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.string cimport memcpy
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_FEW_TOKENS, RZ_LAYOUT_TABLES, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_LINE_TRITS, RZ_MAX_COLUMNS, RZ_PANEL_TILES,
     RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES, RZ_TERNARY_LAYOUT_VERSION, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS,
-    kernels, rz_ternary)
+    RZ_GROUP_COLUMNS, RZ_GROUPS, kernels, rz_output_mode, rz_ternary)
 from ryzanstein_llm.kernels.packing cimport describe_matrix
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, Workspace
@@ -21,13 +22,14 @@ from ryzanstein_llm.kernels import packing
 MAX_COLUMNS = RZ_MAX_COLUMNS
 TERNARY_LAYOUT_VERSION = RZ_TERNARY_LAYOUT_VERSION
 ACTIVATIONS = {"relu2": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
+QUANTIZATIONS = {"token": BY_TOKEN, "group": BY_GROUP, "none": NOT_QUANTIZED}
 
 cdef enum:
     HEAD_ROWS = 64   # rows of a float matrix in a task
 
 
 cdef class TernaryMatrix:
-    """A ternary weight matrix in one of the kernels' layouts, with one scale.
+    """A ternary weight matrix in one of the kernels' layouts, with one scale or one for each group of columns.
 
     Parameters
     ----------
@@ -35,20 +37,33 @@ cdef class TernaryMatrix:
     rows, columns : int
         Number of output and of input features.
     scale : float > 0
-        The value of a weight of +1.
-    layout : a key of packing.LAYOUTS
+        The value of a weight of +1. 1 for the layouts of groups, whose codes include their scales.
+    layout : a key of packing.LAYOUTS or of packing.GROUP_LAYOUTS
         "tiles", "trits" and "tables" for products that need all weights; "rows", "columns", "trit_rows" and
-        "trit_columns" if skipping.pyx may skip some rows or columns. Every product accepts every layout.
+        "trit_columns" if skipping.pyx may skip some rows or columns; "groups64" and "groups128" for a scale for
+        each 64 or 128 columns of a row. Every product accepts every layout.
+    quantization : a key of QUANTIZATIONS, or None
+        What becomes of the input of a product: int8 with one scale a token ("token"), int8 with one scale for
+        each group of the matrix ("group"), or float32 as it is ("none"). None: "group" for the layouts of groups,
+        "token" for the others, which know no other.
 
     Raises
     ------
     ValueError
-        If `codes` cannot hold such a matrix.
+        If `codes` cannot hold such a matrix, or its products cannot have such an input.
     """
-    def __cinit__(self, codes, int64_t rows, int64_t columns, float scale, layout="tiles"):
+    def __cinit__(self, codes, int64_t rows, int64_t columns, float scale=1.0, layout="tiles", quantization=None):
         describe_matrix(&self.matrix, codes, rows, columns, layout)
-        self.codes, self.layout = codes, layout
+        grouped = layout in packing.GROUP_LAYOUTS
+        if quantization is None:
+            quantization = "group" if grouped else "token"
+        if quantization not in (QUANTIZATIONS if grouped else ("token",)):
+            raise ValueError(f"the input of a matrix in the layout {layout} cannot be quantised by {quantization!r}")
+        if grouped and scale != 1:
+            raise ValueError(f"a matrix in the layout {layout} has scales of its own, so its scale is 1, not {scale}")
+        self.codes, self.layout, self.quantization = codes, layout, quantization
         self.matrix.scale = scale
+        self.input_kind = QUANTIZATIONS[quantization]
 
     @property
     def rows(self):
@@ -62,7 +77,7 @@ cdef class TernaryMatrix:
 
     @property
     def scale(self):
-        """The value of a weight of +1."""
+        """The value of a weight of +1; 1 for the layouts of groups."""
         return self.matrix.scale
 
     @property
@@ -79,11 +94,24 @@ cdef class TernaryMatrix:
         return self.codes.shape[0] * ((self.rows + line - 1) // line) * RZ_LINE_BYTES
 
     def dense(self):
-        """The weights as int8 (rows, columns) of -1, 0 and 1, without the scale."""
+        """The weights as int8 (rows, columns) of -1, 0 and 1, without scales."""
         return packing.unpack(self.codes, self.rows, self.columns, self.layout)
 
+    def look_up(self, const int64_t[::1] rows):
+        """Rows of a matrix in a layout of groups as float32 (len(rows), columns): scale times -1, 0 or 1.
+
+        Raises
+        ------
+        ValueError
+            If the matrix has another layout, or a row does not exist.
+        """
+        out = np.empty((rows.shape[0], self.columns), np.float32)
+        packing.ternary_rows_as_floats(self.codes, self.rows, self.columns, self.layout, rows, out)
+        return out
+
     def __repr__(self):
-        return f"TernaryMatrix({self.rows} x {self.columns}, scale {self.scale:.6g}, {self.layout})"
+        scale = "" if self.layout in packing.GROUP_LAYOUTS else f"scale {self.scale:.6g}, "
+        return f"TernaryMatrix({self.rows} x {self.columns}, {scale}{self.layout})"
 
 
 cdef int describe_norm(Norm *norm, weights, int64_t columns) except -1:
@@ -106,6 +134,8 @@ cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, N
     source.second_norm = NULL
     source.eps = eps
     source.needs_tables = False
+    source.kind = BY_TOKEN
+    source.group_columns = 0
 
 
 cdef int describe_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
@@ -121,10 +151,41 @@ cdef int64_t scratch_bytes(const Input *source) noexcept nogil:
     return max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n), 4 * source.columns)
 
 
-cdef void request_tables(Input *source, const rz_ternary *matrix) noexcept nogil:
-    """Lets quantize_step write tables too, if the product with the matrix reads sums from tables."""
-    if matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_FEW_TOKENS and kernels().ternary_tables != NULL:
+cdef int64_t input_groups(const Input *source) noexcept nogil:
+    """Number of scales that a token of the input has."""
+    return RZ_GROUPS(source.columns, source.group_columns) if source.group_columns else 1
+
+
+cdef int request_input(Input *source, TernaryMatrix matrix, bint first) except -1:
+    """Lets quantize_step write what the product with the matrix reads. All matrices of an input read the same."""
+    cdef int64_t group_columns = RZ_GROUP_COLUMNS(matrix.matrix.layout)
+    if matrix.matrix.columns != source.columns:
+        raise ValueError(f"{matrix!r} does not fit an input of {source.columns} columns")
+    if first:
+        source.kind, source.group_columns = matrix.input_kind, group_columns
+    elif source.kind != matrix.input_kind or source.group_columns != group_columns:
+        raise ValueError(f"{matrix!r} needs another quantisation of its input than the matrices before it")
+    if matrix.matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_FEW_TOKENS and kernels().ternary_tables != NULL:
         source.needs_tables = True
+    return 0
+
+
+cdef void quantize_groups(const Input *source, const float *x, int8_t *codes, float *scales, int32_t *sums) noexcept nogil:
+    """int8 codes of a token, and a scale and a sum for each group. BY_TOKEN: all scales are that of the token."""
+    cdef int64_t group, groups = input_groups(source), wide = source.group_columns, first, i
+    cdef int64_t end = source.quantized.stride
+    if source.kind == BY_TOKEN:
+        kernels().quantize(x, source.columns, end, codes, scales, sums)
+        for group in range(groups):
+            scales[group] = scales[0]
+            sums[group] = 0
+            for i in range(group * wide, min((group + 1) * wide, source.columns)):
+                sums[group] += codes[i]
+        return
+    for group in range(groups):
+        first = group * wide
+        kernels().quantize(x + first, min(wide, source.columns - first), end - first if group + 1 == groups else wide,
+                           codes + first, scales + group, sums + group)
 
 
 cdef void quantize_task(const void *job, Workspace workspace, int64_t token, int thread) noexcept nogil:
@@ -132,16 +193,50 @@ cdef void quantize_task(const void *job, Workspace workspace, int64_t token, int
     cdef const float *x = source.x + token * source.columns
     cdef float *normed = <float *>workspace.thread_scratch(thread)
     cdef int8_t *codes = workspace.codes + token * source.quantized.stride
+    cdef int64_t groups = input_groups(source)
+    if source.kind == NOT_QUANTIZED:
+        normed = workspace.floats + token * source.columns
     if source.norm != NULL:
         kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
         x = normed
     if source.second_norm != NULL:
         kernels().rms_norm(x, source.second_norm, source.eps, source.columns, normed)
         x = normed
+    if source.kind == NOT_QUANTIZED:
+        if x != normed:
+            memcpy(normed, x, source.columns * sizeof(float))
+        return
+    if source.group_columns:
+        quantize_groups(source, x, codes, workspace.scales + token * groups, workspace.sums + token * groups)
+        return
     kernels().quantize(x, source.columns, source.quantized.stride, codes, workspace.scales + token,
                        workspace.sums + token)
     if source.needs_tables:
         kernels().ternary_tables(codes, source.columns, workspace.tables + token * RZ_TABLES_BYTES(source.columns))
+
+
+cdef void include_input(Reservation *needed, const Input *source) noexcept nogil:
+    needed.columns = max(needed.columns, source.columns)
+    needed.groups = max(needed.groups, input_groups(source))
+    needed.floats = needed.floats or source.kind == NOT_QUANTIZED
+
+
+cdef void place_input(Workspace workspace, Input *source) noexcept nogil:
+    """Sets `source.quantized` to its place in the workspace, after all reservations."""
+    source.quantized = workspace.activations(source.n, source.columns, input_groups(source))
+    source.floats = workspace.floats
+
+
+cdef void multiply(const rz_ternary *matrix, int64_t tile, int64_t end, const Input *source, float *out,
+                   int64_t out_stride, rz_output_mode store, void *scratch) noexcept nogil:
+    """Rows of the row tiles [tile, end) of a product with a quantised input."""
+    if source.group_columns == 0:
+        kernels().ternary_matmul(matrix, tile, end, &source.quantized, out, out_stride, store, scratch)
+    elif source.kind == NOT_QUANTIZED:
+        kernels().group_matmul_floats(matrix, tile, end, source.floats, source.columns, source.n, out, out_stride,
+                                      store, scratch)
+    else:
+        kernels().group_matmul(matrix, tile, end, &source.quantized, out, out_stride, store, scratch)
 
 
 cdef Step quantize_step(const Input *source) noexcept nogil:
@@ -156,11 +251,9 @@ cdef int64_t panels(const rz_ternary *matrix) noexcept nogil:
 cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t out_stride) except -1:
     """Adds a product to a job whose `input` is described and whose `count` began at 0."""
     cdef int i = job.count
-    if matrix.matrix.columns != job.input.columns:
-        raise ValueError(f"{matrix!r} does not fit an input of {job.input.columns} columns")
     if i == MAX_MATRICES:
         raise ValueError(f"a call takes at most {MAX_MATRICES} matrices")
-    request_tables(job.input, &matrix.matrix)
+    request_input(job.input, matrix, i == 0)
     job.matrices[i] = &matrix.matrix
     job.out[i] = out
     job.out_stride[i] = out_stride
@@ -190,8 +283,8 @@ cdef void project_task(const void *data, Workspace workspace, int64_t task, int 
         i += 1
     tile = (task - job.first_task[i]) * RZ_PANEL_TILES
     end = min(tile + RZ_PANEL_TILES, job.matrices[i].row_tiles)
-    kernels().ternary_matmul(job.matrices[i], tile, end, &job.input.quantized, job.out[i], job.out_stride[i],
-                             job.store, workspace.thread_scratch(thread))
+    multiply(job.matrices[i], tile, end, job.input, job.out[i], job.out_stride[i], job.store,
+             workspace.thread_scratch(thread))
     if job.bias[i] != NULL:
         add_bias(job, i, tile * RZ_TILE_ROWS, min(end * RZ_TILE_ROWS, job.matrices[i].rows))
 
@@ -215,8 +308,8 @@ cdef int describe_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMa
     if source.columns != gate.columns or out.shape[0] != source.n or out.shape[1] != gate.rows:
         raise ValueError(f"{gate!r} does not fit an input of shape {(source.n, source.columns)} and an output of "
                          f"shape {(out.shape[0], out.shape[1])}")
-    request_tables(source, &gate.matrix)
-    request_tables(source, &up.matrix)
+    request_input(source, gate, True)
+    request_input(source, up, False)
     job.gate = &gate.matrix
     job.up = &up.matrix
     job.out = &out[0, 0]
@@ -236,9 +329,9 @@ cdef void gated_task(const void *data, Workspace workspace, int64_t task, int th
     cdef void *scratch = workspace.thread_scratch(thread)
     cdef float *up = <float *>(<uint8_t *>scratch + RZ_TERNARY_SCRATCH_BYTES(n))
     cdef float *gate
-    kernels().ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, rows, RZ_STORE_SET, scratch)
+    multiply(job.gate, tile, end, job.input, job.out, rows, RZ_STORE_SET, scratch)
     # the kernel writes rows from `first` on, and `up` holds only one panel
-    kernels().ternary_matmul(job.up, tile, end, &job.input.quantized, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
+    multiply(job.up, tile, end, job.input, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
     for t in range(n):
         gate = job.out + t * rows + first
         kernels().activate_gated[job.activation](gate, up + t * PANEL_ROWS, width, gate)
@@ -295,8 +388,9 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
                              f"stride, not shape {(out.shape[0], out.shape[1])} and strides of "
                              f"{(out.strides[0], out.strides[1])} bytes")
         add_matrix(&job, matrices[i], &out[0, 0], out.strides[0] // size)
-    workspace.reserve(source.n, source.columns, scratch_bytes(&source))
-    source.quantized = workspace.activations(source.n, source.columns)
+    workspace.reserve(source.n, source.columns, scratch_bytes(&source), input_groups(&source),
+                      source.kind == NOT_QUANTIZED)
+    place_input(workspace, &source)
     steps[0] = quantize_step(&source)
     steps[1] = project_step(&job)
     run_steps(steps, 2, workspace, project_work(&job))
@@ -326,8 +420,9 @@ def norm_gated(const float[:, ::1] x, norm, float eps, TernaryMatrix gate, Terna
         return
     describe_input(&source, x, norm, eps)
     describe_gated(&job, &source, gate, up, activation, out)
-    workspace.reserve(source.n, source.columns, gated_scratch_bytes(&source))
-    source.quantized = workspace.activations(source.n, source.columns)
+    workspace.reserve(source.n, source.columns, gated_scratch_bytes(&source), input_groups(&source),
+                      source.kind == NOT_QUANTIZED)
+    place_input(workspace, &source)
     steps[0] = quantize_step(&source)
     steps[1] = gated_step(&job)
     run_steps(steps, 2, workspace, gated_work(&job))

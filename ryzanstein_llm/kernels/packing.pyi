@@ -4,12 +4,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .encodings import Problem
+from .sources import TernarySource
+
 FLOAT_KINDS: dict[str, int]
 LAYOUTS: dict[str, int]
+GROUP_LAYOUTS: dict[str, int]
 
 def whole_layout() -> str: ...
 def aligned_empty(size: int, align: int = 64) -> NDArray[np.uint8]: ...
 def storage_shape(rows: int, columns: int, layout: str = "tiles") -> tuple[int, ...]: ...
+def pack_source(
+    source: TernarySource,
+    n_threads: int,
+    allocate: Callable[[int], NDArray[np.uint8]] = ...,
+    layout: str = "tiles",
+) -> tuple[NDArray[np.uint8], Problem | None]: ...
 def pack_hf(
     packed: NDArray[np.uint8],
     rows: int,
@@ -35,6 +45,17 @@ def pack_screen(
 def unpack(
     codes: NDArray[np.uint8], rows: int, columns: int, layout: str = "tiles"
 ) -> NDArray[np.int8]: ...
+def unpack_scales(
+    codes: NDArray[np.uint8], rows: int, columns: int, layout: str
+) -> NDArray[np.float32]: ...
+def ternary_rows_as_floats(
+    codes: NDArray[np.uint8],
+    rows: int,
+    columns: int,
+    layout: str,
+    ids: NDArray[np.int64],
+    out: NDArray[np.float32],
+) -> None: ...
 def rotary_powers(theta: float, head_dim: int) -> NDArray[np.float32]: ...
 def rotary_table(
     inverse_frequencies: NDArray[np.float32], begin: int, end: int, factor: float = 1.0

@@ -4,29 +4,28 @@ import numpy as np
 
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
+from libc.string cimport memset
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_COLUMN_STRIDE, RZ_DENSE_TILES, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TABLES, RZ_LAYOUT_TILES,
-    RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LAYOUT_TRITS, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_LINE_TRITS,
-    RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS, RZ_MAX_SCREEN_COLUMNS, RZ_SCREEN_BLOCK_BYTES, RZ_SCREEN_GROUP,
-    RZ_SCREEN_ROWS, RZ_TABLES_COLUMNS, RZ_TILE_BYTES, RZ_TRITS_COLUMNS, kernels,
-    rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
+    RZ_COLUMN_STRIDE, RZ_DENSE_TILES, RZ_GROUP_LINES, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_GROUPS64, RZ_LAYOUT_GROUPS128,
+    RZ_LAYOUT_ROWS, RZ_LAYOUT_TABLES, RZ_LAYOUT_TILES, RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS,
+    RZ_LAYOUT_TRITS, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_LINE_TRITS, RZ_MAX_COLUMN_RUNS, RZ_MAX_COLUMNS,
+    RZ_MAX_SCREEN_COLUMNS, RZ_SCREEN_BLOCK_BYTES, RZ_SCREEN_GROUP, RZ_SCREEN_ROWS, RZ_TABLES_COLUMNS,
+    RZ_TILE_BYTES, RZ_TRITS_COLUMNS, kernels, rz_float_mode_enter, rz_float_mode_leave, rz_layout, rz_ternary)
+from ryzanstein_llm.kernels.sources cimport (
+    RZ_ENCODING_MASTERS, TernarySource, rz_absolute_sum, rz_ternary_source)
 from ryzanstein_llm.kernels.threads cimport team_size
+
+from ryzanstein_llm.kernels.encodings import Problem
+from ryzanstein_llm.kernels.sources import FLOAT_KINDS
 
 cdef extern from "ryzanstein/pack_ternary.h" nogil:
     enum: RZ_TABLES_TILE_BYTES
 
-    ctypedef struct rz_ternary_source:
-        const uint8_t *packed
-        const void *floats
-        int float_kind
-        float inverse_scale
-        int64_t rows
-        int64_t columns
-
-    double rz_absolute_sum(const void *, int64_t, int)
     int64_t rz_pack_units(const rz_ternary *)
     uint32_t rz_pack_unit(const rz_ternary_source *, const rz_ternary *, int64_t)
     void rz_unpack_row(const rz_ternary *, int64_t, int8_t *)
+    float rz_group_scale(const rz_ternary *, int64_t, int64_t)
+    void rz_group_row_floats(const rz_ternary *, int64_t, float *)
 
 cdef extern from "ryzanstein/pack_screen.h" nogil:
     void rz_pack_screen_block(const void *, int, int64_t, int64_t, int64_t, uint8_t *, float *, int64_t)
@@ -35,12 +34,14 @@ cdef extern from "ryzanstein/rotary_table.h" nogil:
     void rz_rotary_powers(double, int64_t, float *)
     void rz_rotary_rows(const float *, int64_t, int64_t, int64_t, float, float *, float *)
 
-# In the order of enum rz_float_kind; bfloat16 is passed as uint16.
-FLOAT_KINDS = {"F32": 0, "BF16": 1, "F16": 2}
+# With one scale a matrix.
 LAYOUTS = {
     "tiles": RZ_LAYOUT_TILES, "rows": RZ_LAYOUT_ROWS, "columns": RZ_LAYOUT_COLUMNS, "trits": RZ_LAYOUT_TRITS,
     "tables": RZ_LAYOUT_TABLES, "trit_rows": RZ_LAYOUT_TRIT_ROWS, "trit_columns": RZ_LAYOUT_TRIT_COLUMNS,
 }
+# With one scale for each group of columns of a row: how many columns.
+GROUP_LAYOUTS = {"groups64": 64, "groups128": 128}
+_NUMBERS = {**LAYOUTS, "groups64": RZ_LAYOUT_GROUPS64, "groups128": RZ_LAYOUT_GROUPS128}
 
 
 def whole_layout():
@@ -57,8 +58,11 @@ def aligned_empty(size, align=64):
 
 def storage_shape(rows, columns, layout="tiles"):
     """Shape of the uint8 array that holds a ternary matrix: (row tiles, column tiles, 64), (padded
-    rows, lines, 64), (padded columns, lines, 64), (row tiles, tiles of 20 columns, 64) or (64 rows,
-    tiles of 24 columns, 320); see kernels.h."""
+    rows, lines, 64), (padded columns, lines, 64), (row tiles, tiles of 20 columns, 64), (64 rows,
+    tiles of 24 columns, 320) or (row tiles, lines of a row tile, 64) for groups; see kernels.h."""
+    if layout in GROUP_LAYOUTS:
+        group = GROUP_LAYOUTS[layout]
+        return (rows + 15) // 16, RZ_GROUP_LINES((columns + group - 1) // group, group), RZ_LINE_BYTES
     if layout == "trits":
         return (rows + 15) // 16, RZ_DENSE_TILES(columns, RZ_TRITS_COLUMNS), RZ_TILE_BYTES
     if layout == "tables":
@@ -80,18 +84,19 @@ cdef int describe_matrix(rz_ternary *matrix, codes, int64_t rows, int64_t column
         raise ValueError(f"codes {codes.dtype}{codes.shape} do not hold {rows} x {columns} as {layout}")
     if not codes.flags.c_contiguous or codes.ctypes.data % 64:
         raise ValueError("codes must be contiguous and 64-byte aligned")
-    matrix.layout = <rz_layout><int>LAYOUTS[layout]
+    matrix.layout = <rz_layout><int>_NUMBERS[layout]
     matrix.codes = <const uint8_t *><size_t>codes.ctypes.data
     matrix.rows = rows
     matrix.columns = columns
-    matrix.row_tiles = (rows + 15) // 16 if layout in ("tiles", "trits") else (rows + 63) // 64 * 4
+    exact = layout in ("tiles", "trits") or layout in GROUP_LAYOUTS
+    matrix.row_tiles = (rows + 15) // 16 if exact else (rows + 63) // 64 * 4
     matrix.column_tiles = (columns + 15) // 16
     matrix.run_lines = 0 if layout == "tiles" else codes.shape[1]
     return 0
 
 
 cdef pack(const rz_ternary_source *source, layout, int threads, allocate):
-    """Packs a source. Returns (codes, clean) as `pack_hf` does."""
+    """Packs a source. Returns (codes, problem) as `pack_source` does."""
     cdef rz_ternary matrix
     cdef int64_t units, unit
     cdef uint32_t bad = 0
@@ -105,11 +110,38 @@ cdef pack(const rz_ternary_source *source, layout, int threads, allocate):
         for unit in prange(units, schedule="static"):
             bad |= rz_pack_unit(source, &matrix, unit)
         rz_float_mode_leave(mode)
-    return codes, bad == 0
+    return codes, Problem.first(bad)
+
+
+def pack_source(TernarySource source, int n_threads, allocate=aligned_empty, layout="tiles"):
+    """A ternary matrix from any of the published encodings.
+
+    Parameters
+    ----------
+    source : TernarySource
+    allocate : callable from a number of bytes to a 64-byte aligned uint8 array
+    layout : a key of LAYOUTS, if `source.common_scale()` is not None, or of GROUP_LAYOUTS
+
+    Returns
+    -------
+    (codes, problem) : uint8 array of `storage_shape(rows, columns, layout)`, and None or a Problem, with which
+        the codes are worth nothing
+
+    Raises
+    ------
+    ValueError
+        The source has more scales than the layout has places for.
+    """
+    group = GROUP_LAYOUTS.get(layout)
+    if group is None and source.common_scale(n_threads) is None:
+        raise ValueError(f"{source} has no common scale, which {layout} needs")
+    if group is not None and source.group % group and source.group < source.columns:
+        raise ValueError(f"{source} has a scale for each {source.group} columns, too many for {layout}")
+    return pack(&source.source, layout, team_size(n_threads), allocate)
 
 
 def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=aligned_empty, layout="tiles"):
-    """A ternary matrix from the Hugging Face form.
+    """A ternary matrix from the Hugging Face form, without its scale.
 
     Parameters
     ----------
@@ -122,13 +154,13 @@ def pack_hf(const uint8_t[:, ::1] packed, int64_t rows, int n_threads, allocate=
     -------
     (codes, clean) : uint8 array of `storage_shape(rows, columns, layout)`, and True unless a code was 3
     """
-    cdef rz_ternary_source source
     if packed.shape[0] != (rows + 3) // 4 or packed.shape[1] == 0 or rows == 0:
         raise ValueError(f"packed shape {(packed.shape[0], packed.shape[1])} does not hold {rows} rows")
-    source.packed = &packed[0, 0]
-    source.rows = rows
-    source.columns = packed.shape[1]
-    return pack(&source, layout, team_size(n_threads), allocate)
+    cdef TernarySource source = TernarySource("hf_packed", np.asarray(packed), rows, packed.shape[1])
+    if layout not in LAYOUTS:
+        raise ValueError(f"{layout} needs scales")
+    codes, problem = pack(&source.source, layout, team_size(n_threads), allocate)
+    return codes, problem is None
 
 
 def check_floats(weights, kind):
@@ -159,6 +191,8 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="til
     cdef rz_ternary_source source
     cdef int code = FLOAT_KINDS[kind]
     check_floats(weights, kind)
+    if layout not in LAYOUTS:
+        raise ValueError(f"{layout} needs scales")
     cdef int64_t rows = weights.shape[0], columns = weights.shape[1], row
     cdef int64_t row_bytes = columns * weights.dtype.itemsize
     cdef const uint8_t[::1] bytes_view = weights.reshape(-1).view(np.uint8)
@@ -180,10 +214,12 @@ def pack_float(weights, kind, int n_threads, allocate=aligned_empty, layout="til
     scale = <float>(total / (<double>rows * <double>columns))
     if scale < 1e-5:
         scale = <float>1e-5
+    memset(&source, 0, sizeof(source))
     source.inverse_scale = <float>1.0 / scale
+    source.scale = scale
     rz_float_mode_leave(mode)
-    source.packed = NULL
-    source.floats = first
+    source.encoding = RZ_ENCODING_MASTERS
+    source.data = first
     source.float_kind = code
     source.rows = rows
     source.columns = columns
@@ -246,6 +282,52 @@ def unpack(codes, int64_t rows, int64_t columns, layout="tiles"):
     for row in range(rows):
         rz_unpack_row(&matrix, row, &view[row, 0])
     return values
+
+
+def unpack_scales(codes, int64_t rows, int64_t columns, layout):
+    """The scales of a packed matrix in one of GROUP_LAYOUTS: float32 (rows, groups of columns)."""
+    cdef rz_ternary matrix
+    cdef int64_t row, group
+    describe_matrix(&matrix, codes, rows, columns, layout)
+    wide = GROUP_LAYOUTS[layout]
+    scales = np.empty((rows, (columns + wide - 1) // wide), np.float32)
+    cdef float[:, ::1] view = scales
+    for row in range(rows):
+        for group in range(view.shape[1]):
+            view[row, group] = rz_group_scale(&matrix, row, group)
+    return scales
+
+
+def ternary_rows_as_floats(codes, int64_t rows, int64_t columns, layout, const int64_t[::1] ids, float[:, ::1] out):
+    """Rows of a packed matrix in one of GROUP_LAYOUTS as floats: float(scale) * (code - 1). For embeddings.
+
+    Parameters
+    ----------
+    codes : uint8 array of `storage_shape(rows, columns, layout)`
+    ids : int64 (n,), each in [0, rows)
+    out : float32 (n, columns), written
+
+    Raises
+    ------
+    ValueError
+        An id is out of range, or `out` has another shape.
+    """
+    cdef rz_ternary matrix
+    cdef int64_t i
+    cdef unsigned int mode = 0
+    describe_matrix(&matrix, codes, rows, columns, layout)
+    if layout not in GROUP_LAYOUTS:
+        raise ValueError(f"{layout} has no scales of groups")
+    if out.shape[0] != ids.shape[0] or out.shape[1] != columns:
+        raise ValueError(f"out of shape {(out.shape[0], out.shape[1])} for {ids.shape[0]} rows of {columns}")
+    for i in range(ids.shape[0]):
+        if not 0 <= ids[i] < rows:
+            raise ValueError(f"row {ids[i]} of {rows}")
+    with nogil:
+        mode = rz_float_mode_enter()
+        for i in range(ids.shape[0]):
+            rz_group_row_floats(&matrix, ids[i], &out[i, 0])
+        rz_float_mode_leave(mode)
 
 
 def rotary_powers(double theta, int64_t head_dim):

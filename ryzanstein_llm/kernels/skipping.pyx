@@ -13,7 +13,7 @@ from libc.string cimport memset
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LINE_SUMS,
     RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET, kernels, rz_activations)
-from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections
+from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections, multiply
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, step
 from ryzanstein_llm.kernels.workspace cimport OP_DOWN, OP_GATE, OP_UP, Workspace
 
@@ -49,8 +49,7 @@ cdef bint can_skip_rows(const Gated *job) noexcept nogil:
 cdef void gate_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Gated *job = <const Gated *>data
     cdef int64_t tile = task * RZ_PANEL_TILES, end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles)
-    kernels().ternary_matmul(job.gate, tile, end, &job.input.quantized, job.out, job.gate.rows, RZ_STORE_SET,
-                             workspace.thread_scratch(thread))
+    multiply(job.gate, tile, end, job.input, job.out, job.gate.rows, RZ_STORE_SET, workspace.thread_scratch(thread))
 
 
 cdef void up_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:

@@ -8,7 +8,8 @@ cdef struct ThreadState:
     int64_t rows_seen
     int64_t columns_read
     int64_t columns_seen
-    int64_t unused[3]
+    int64_t shares[2]  # its tasks of the step that runs and of the next one, see team.h
+    int64_t unused[1]
 
 cdef enum:
     # The operation of a step, for profiles. workspace.OPERATIONS has the names.
@@ -39,10 +40,11 @@ cdef struct Tally:
 cdef class Workspace:
     cdef readonly int n_threads
     cdef readonly int64_t serial_below
-    cdef object _codes, _scales, _sums, _tables, _scratch, _states
+    cdef object _codes, _scales, _sums, _floats, _tables, _scratch, _states
     cdef int8_t *codes
     cdef float *scales
     cdef int32_t *sums
+    cdef float *floats
     cdef uint8_t *tables
     cdef uint8_t *scratch
     cdef int64_t scratch_stride
@@ -62,6 +64,7 @@ cdef class Workspace:
     cdef void tally(self, int operation, double worked) noexcept nogil
     cdef void tally_ends(self, double start) noexcept nogil
     cdef int team(self, int64_t work) noexcept nogil
-    cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1
-    cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil
+    cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes, int64_t groups=*,
+                     bint floats=*) except -1
+    cdef rz_activations activations(self, int64_t tokens, int64_t columns, int64_t groups) noexcept nogil
     cdef void *thread_scratch(self, int thread) noexcept nogil

@@ -92,7 +92,7 @@ cdef class Workspace:
     @property
     def nbytes(self):
         """Bytes of all buffers."""
-        buffers = (self._codes, self._scales, self._sums, self._tables, self._scratch, self._states)
+        buffers = (self._codes, self._scales, self._sums, self._floats, self._tables, self._scratch, self._states)
         return sum(array.nbytes for array in buffers if array is not None)
 
     cdef void begin(self) noexcept nogil:
@@ -134,8 +134,10 @@ cdef class Workspace:
         """Number of threads for a call with `work` multiply-adds."""
         return team_size(self.n_threads) if work >= self.serial_below else 1
 
-    cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes) except -1:
-        """Make room for `tokens` quantised rows of `columns`, and scratch for every thread."""
+    cdef int reserve(self, int64_t tokens, int64_t columns, int64_t scratch_bytes, int64_t groups=1,
+                     bint floats=False) except -1:
+        """Make room for `tokens` rows of `columns`, as int8 with `groups` scales each, and as floats too if
+        `floats`; and for scratch of every thread."""
         # A buffer and its address are stored together, after nothing can fail any more. A memoryview
         # gives the address without running Python code, so no signal can separate the two.
         cdef int64_t size = tokens * RZ_ACTIVATIONS_STRIDE(columns)
@@ -144,14 +146,19 @@ cdef class Workspace:
             new = aligned_empty(size)
             memory = new
             self._codes, self.codes = new, <int8_t *>&memory[0]
-        if self._scales is None or self._scales.size < 4 * tokens:
-            new = aligned_empty(4 * tokens)
+        if self._scales is None or self._scales.size < 4 * tokens * groups:
+            new = aligned_empty(4 * tokens * groups)
             memory = new
             self._scales, self.scales = new, <float *>&memory[0]
-        if self._sums is None or self._sums.size < 4 * tokens:
-            new = aligned_empty(4 * tokens)
+        if self._sums is None or self._sums.size < 4 * tokens * groups:
+            new = aligned_empty(4 * tokens * groups)
             memory = new
             self._sums, self.sums = new, <int32_t *>&memory[0]
+        size = 4 * tokens * columns if floats else 0
+        if size and (self._floats is None or self._floats.size < size):
+            new = aligned_empty(size)
+            memory = new
+            self._floats, self.floats = new, <float *>&memory[0]
         size = min(tokens, RZ_FEW_TOKENS) * RZ_TABLES_BYTES(columns)
         if self._tables is None or self._tables.size < size:
             new = aligned_empty(size)  # costs no memory until something is written to it
@@ -165,7 +172,7 @@ cdef class Workspace:
             self._scratch, self.scratch, self.scratch_stride = new, &memory[0], scratch_bytes
         return 0
 
-    cdef rz_activations activations(self, int64_t tokens, int64_t columns) noexcept nogil:
+    cdef rz_activations activations(self, int64_t tokens, int64_t columns, int64_t groups) noexcept nogil:
         cdef rz_activations x
         x.codes = self.codes
         x.scales = self.scales
@@ -173,6 +180,7 @@ cdef class Workspace:
         x.tables = self.tables if tokens <= RZ_FEW_TOKENS else NULL
         x.stride = RZ_ACTIVATIONS_STRIDE(columns)
         x.n = tokens
+        x.groups = groups
         return x
 
     cdef void *thread_scratch(self, int thread) noexcept nogil:

@@ -1,20 +1,51 @@
-"""Bytes and multiply-adds of operations, from the shapes of the weights and of a pass."""
+"""Bytes and multiply-adds of operations, from the shapes of the weights and of a pass.
+
+Profiles take them for passes that ran, `bench` for one token.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..interfaces.kv_layout import KVLayout
+from .operations import PROJECTIONS
 
-__all__ = ["Cost", "candidate_costs", "head_costs", "layer_costs"]
+__all__ = ["Cost", "candidate_costs", "head_costs", "layer_costs", "projection_multiply_adds"]
 
-Cost = tuple[float, float]  # bytes, multiply-adds
 FLOAT = 4
+NOTHING_SKIPPED = (0, 0, 0, 0)
+
+
+class Cost(NamedTuple):
+    """The cost of one operation. Each array counts once a step, whether it is in memory or in a CPU
+    cache.
+
+    Attributes
+    ----------
+    weights : float
+        Bytes of weights that are read, without skipped ones.
+    cache : float
+        Bytes of keys and values that are read or written.
+    activations : float
+        Bytes of activations that are read or written.
+    multiply_adds : float
+        Those of matrix products and attention.
+    """
+
+    weights: float = 0
+    cache: float = 0
+    activations: float = 0
+    multiply_adds: float = 0
+
+    @property
+    def bytes(self) -> float:
+        """Bytes in all."""
+        return self.weights + self.cache + self.activations
 
 
 def layer_costs(
-    graph: Any, layout: KVLayout, segments: Iterable[tuple[int, int]], skipping: Sequence[int]
+    graph: Any, layout: KVLayout, segments: Iterable[tuple[int, float]], skipping: Sequence[float]
 ) -> dict[str, Cost]:
     """The costs of all decoder layers in one pass.
 
@@ -23,7 +54,8 @@ def layer_costs(
     graph : a family's graph, whose `layers` (DecoderLayer) have equal shapes and layouts
     layout : KVLayout
     segments : (rows, position of the first row) of each sequence
-    skipping : four ints
+        One row may stand at a mean position that is not whole.
+    skipping : four numbers
         What `Workspace.skipping` counted in this pass.
     """
     segments = list(segments)
@@ -35,50 +67,71 @@ def layer_costs(
     costs: dict[str, Cost] = {}
     layer, layers = graph.layers[0], len(graph.layers)
 
-    def add(name: str, nbytes: float, multiply_adds: float = 0) -> None:
-        costs[name] = (nbytes, multiply_adds)
-
     def product(name: str, *matrices: Any, out: int) -> None:
-        weights = sum(matrix.read_bytes for matrix in matrices)
         elements = sum(matrix.rows * matrix.columns for matrix in matrices)
-        nbytes = weights + n * matrices[0].columns + n * out * FLOAT
-        add(name, layers * nbytes, layers * n * elements)
+        costs[name] = Cost(
+            weights=layers * sum(matrix.read_bytes for matrix in matrices),
+            activations=layers * n * (matrices[0].columns + out * FLOAT),
+            multiply_adds=layers * n * elements,
+        )
 
     q, kv, down, up = layer.q.rows, layer.k.rows, layer.down, layer.up
     columns = layer.q.columns + layer.o.columns + layer.gate.columns + down.columns
-    add("norm_quantize", layers * columns * (FLOAT + n * (FLOAT + 1)))
+    costs["norm_quantize"] = Cost(
+        weights=layers * columns * FLOAT, activations=layers * columns * n * (FLOAT + 1)
+    )
     product("qkv", layer.q, layer.k, layer.v, out=q + 2 * kv)
-    add("rope_append", layers * n * (FLOAT * (2 * q + 3 * kv) + position_bytes))
-    attended = cached * position_bytes + 2 * n * q * FLOAT
-    add("attention", layers * attended, layers * 2 * pairs * q)
+    costs["rope_append"] = Cost(
+        cache=layers * n * position_bytes, activations=layers * n * FLOAT * (2 * q + 3 * kv)
+    )
+    costs["attention"] = Cost(
+        cache=layers * cached * position_bytes,
+        activations=layers * 2 * n * q * FLOAT,
+        multiply_adds=layers * 2 * pairs * q,
+    )
     product("o", layer.o, out=2 * layer.o.rows)  # a sum: read and written
     rows_read, rows_seen, columns_read, columns_seen = skipping
     if rows_seen:
         product("gate", layer.gate, out=layer.gate.rows)
-        others = layers * n * (up.columns + 2 * up.rows * FLOAT)
-        add("up", rows_read * up.read_bytes / up.rows + others, n * rows_read * up.columns)
+        costs["up"] = Cost(
+            weights=rows_read * up.read_bytes / up.rows,
+            activations=layers * n * (up.columns + 2 * up.rows * FLOAT),
+            multiply_adds=n * rows_read * up.columns,
+        )
     else:
         product("gate_up", layer.gate, up, out=layer.gate.rows)
     if columns_seen:
-        others = layers * n * (down.columns + 2 * down.rows * FLOAT)
-        weights = columns_read * down.read_bytes / down.columns
-        add("down", weights + others, n * columns_read * down.rows)
+        costs["down"] = Cost(
+            weights=columns_read * down.read_bytes / down.columns,
+            activations=layers * n * (down.columns + 2 * down.rows * FLOAT),
+            multiply_adds=n * columns_read * down.rows,
+        )
     else:
         product("down", down, out=2 * down.rows)
     return costs
 
 
+def projection_multiply_adds(graph: Any) -> int:
+    """Ternary multiply-adds of one token if nothing is skipped: those of all projections, without
+    head and attention."""
+    costs = layer_costs(graph, graph.kv_layout("float32"), [(1, 0)], NOTHING_SKIPPED)
+    return int(sum(cost.multiply_adds for name, cost in costs.items() if name in PROJECTIONS))
+
+
 def head_costs(graph: Any, n: int) -> dict[str, Cost]:
     """The costs of logits of n tokens from all rows of the head."""
     vocabulary, hidden = graph.head.matrix.array.shape
-    activations = n * (hidden + vocabulary) * FLOAT
     return {
-        "head_norm": (2 * n * hidden * FLOAT, 0),
-        "head": (graph.head.matrix.array.nbytes + activations, n * vocabulary * hidden),
+        "head_norm": Cost(activations=2 * n * hidden * FLOAT),
+        "head": Cost(
+            weights=graph.head.matrix.array.nbytes,
+            activations=n * (hidden + vocabulary) * FLOAT,
+            multiply_adds=n * vocabulary * hidden,
+        ),
     }
 
 
-def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[int]) -> dict[str, Cost]:
+def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[float]) -> dict[str, Cost]:
     """The costs of the head's answers to queries.
 
     The screen multiplies each weight once, and writes one logit for each row.
@@ -87,9 +140,9 @@ def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[int]) -> di
     ----------
     ways : one str for each query
         As returned by `FloatHead.way`.
-    sizes : one int for each query
-        Number of candidates. Unless the way is "full", these are the rows whose stored floats were
-        read.
+    sizes : one number for each query
+        Number of candidates, or its mean over several tokens. Unless the way is "full", these are
+        the rows whose stored floats were read.
     """
     vocabulary, hidden = graph.head.matrix.array.shape
     full, screened = ways.count("full"), ways.count("screen")
@@ -97,15 +150,16 @@ def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[int]) -> di
     rows = sum(size for way, size in zip(ways, sizes, strict=True) if way != "full")
     others = len(ways) - full
     if others:
-        norm = costs.get("head_norm", (0, 0))[0]
-        costs["head_norm"] = (norm + others * hidden * (2 * FLOAT + 1), 0)
-        costs["head_rescore"] = (
-            rows * graph.head.matrix.array.nbytes / vocabulary,
-            rows * hidden,
+        norm = costs.get("head_norm", Cost()).activations
+        costs["head_norm"] = Cost(activations=norm + others * hidden * (2 * FLOAT + 1))
+        costs["head_rescore"] = Cost(
+            weights=rows * graph.head.matrix.array.nbytes / vocabulary,
+            multiply_adds=rows * hidden,
         )
     if screened:
-        costs["head_screen"] = (
-            graph.head.screen_bytes + screened * (hidden + FLOAT * vocabulary),
-            screened * vocabulary * hidden,
+        costs["head_screen"] = Cost(
+            weights=graph.head.screen_bytes,
+            activations=screened * (hidden + FLOAT * vocabulary),
+            multiply_adds=screened * vocabulary * hidden,
         )
     return costs

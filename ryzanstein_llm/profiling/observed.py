@@ -45,7 +45,7 @@ class Work:
         Total time.
     before, after : Workspace.operations
     costs : callable
-        Returns a dict from name to (bytes, multiply-adds).
+        Returns a dict from name to Cost.
     """
 
     stage: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KINDS", "TITLES", "Limits", "OperationTime", "Phase"]
+__all__ = ["KINDS", "PROJECTIONS", "TITLES", "Limits", "OperationTime", "Phase"]
 
 # In the order of a pass. The last three are Python code, the others are steps of kernels/.
 TITLES = {
@@ -29,9 +29,12 @@ TITLES = {
     "sampling": "sampling",
 }
 
+PROJECTIONS = ("qkv", "o", "gate_up", "gate", "up", "down")
+"""The operations that multiply with ternary weights."""
+
 # The kind of multiply-adds of an operation. Those of kind "int8" are compared with the int8 peak.
 KINDS = {
-    **dict.fromkeys(("qkv", "o", "gate_up", "gate", "up", "down", "head_screen"), "int8"),
+    **dict.fromkeys((*PROJECTIONS, "head_screen"), "int8"),
     **dict.fromkeys(("attention", "head_rescore", "head"), "float"),
 }
 

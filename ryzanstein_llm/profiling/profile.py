@@ -9,6 +9,7 @@ from typing import Any
 
 from ..notebook import as_html
 from ..text_table import Block, as_text, plural
+from .costs import Cost
 from .observed import Observable, Work
 from .operations import KINDS, TITLES, Limits, OperationTime, Phase
 from .text import blocks
@@ -103,7 +104,8 @@ class Profile:
             phase, work = self._pending.pop()
             sums, costs, operations = self._sums[phase], work.costs(), work.operations
             for name, (calls, seconds, wait) in operations.items():
-                sums.add(name, calls, seconds, wait, *costs.get(name, (0, 0)))
+                cost = costs.get(name, Cost())
+                sums.add(name, calls, seconds, wait, cost.bytes, cost.multiply_adds)
             inside = sum(seconds for _, seconds, _ in operations.values())
             sums.add(f"{work.stage}_outside", 0, max(0.0, work.seconds - inside))
 

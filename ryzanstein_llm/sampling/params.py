@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +14,14 @@ from ..validation import check_float, check_int
 
 __all__ = ["GREEDY_BELOW", "Defaults", "SamplingParams"]
 
+log = logging.getLogger(__name__)
+
 GREEDY_BELOW = 1e-30
 """Smaller temperatures count as 0, because float32 cannot hold very small ones."""
+
+STORED = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+"""The parameters that a generation_config.json may hold. All but the last only matter if tokens are
+sampled."""
 
 
 class Defaults(Protocol):
@@ -104,38 +112,89 @@ class SamplingParams:
 
     @classmethod
     def from_checkpoint(cls, model: Defaults, **overrides: Any) -> SamplingParams:
-        """The defaults of the checkpoint's generation_config.json, with `overrides` on top.
-
-        `do_sample: false`, or no file, means greedy.
+        """The defaults of the checkpoint's generation_config.json, with `overrides` on top. See
+        `from_generation_config`.
 
         Raises
         ------
         FormatError
-            If the file holds a value outside its range.
+            If the file holds a value outside its range, and that value would be used.
+        InvalidParameterError
+            If an override is unknown or outside its range, or `model` is no model.
+        """
+        config = getattr(model, "generation_config", None)
+        if not isinstance(config, Mapping):
+            raise InvalidParameterError(f"must be a BitNetModel, not {model!r}", "model")
+        source = f"{model.path}: generation_config.json"
+        return cls.from_generation_config(config, source, **overrides)
+
+    @classmethod
+    def from_generation_config(
+        cls, config: Mapping[str, Any], source: str, /, **overrides: Any
+    ) -> SamplingParams:
+        """The values of a generation_config.json, with `overrides` on top.
+
+        Without `do_sample: true`, the temperature is 0, which is greedy. Values outside their
+        ranges are logged and left out if nobody uses them: those that an override replaces, those
+        that only matter for sampling if the file or an override says greedy, and `top_k: -1`, with
+        which other programs switch the filter off.
+
+        Parameters
+        ----------
+        config : mapping
+            Other keys are ignored.
+        source : str
+            The file, for messages.
+        overrides
+            Fields of SamplingParams. None keeps the stored value.
+
+        Raises
+        ------
+        FormatError
+            If `config` holds a value outside its range that is used.
         InvalidParameterError
             If an override is unknown or outside its range.
         """
-        found = model.generation_config
-        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
-        stored = {name: found[name] for name in names if found.get(name) is not None}
-        if not found.get("do_sample", False):
-            stored["temperature"] = 0.0
-        else:
-            stored.setdefault("temperature", 1.0)
-        try:
-            params = cls(**stored)
-        except InvalidParameterError as error:
-            raise FormatError(f"{model.path}: generation_config.json: {error}") from None
-        return params.with_overrides(overrides)
-
-    def with_overrides(self, overrides: dict[str, Any]) -> SamplingParams:
-        """A copy with some values replaced; None keeps a value."""
+        checked = cls().with_overrides(overrides)
         given = {name: value for name, value in overrides.items() if value is not None}
-        try:
-            return replace(self, **given)
-        except TypeError:
-            unknown = ", ".join(sorted(set(given) - set(self.__dataclass_fields__)))
+        do_sample = config.get("do_sample")
+        if do_sample is not None and not isinstance(do_sample, bool):
+            raise FormatError(f"{source}: do_sample must be true or false, not {do_sample!r}")
+        greedy = not do_sample or ("temperature" in given and checked.temperature < GREEDY_BELOW)
+        stored: dict[str, Any] = {"temperature": 1.0 if do_sample else 0.0}
+        for name in STORED:
+            value = config.get(name)
+            if value is None or name in given or (name == "temperature" and not do_sample):
+                continue
+            try:
+                cls(**{name: value})
+            except InvalidParameterError as error:
+                unused = greedy and name != "repetition_penalty"
+                if not (unused or (name == "top_k" and value == -1)):
+                    raise FormatError(f"{source}: {error}") from None
+                log.info("%s: left out, because nothing uses it: %s", source, error)
+            else:
+                stored[name] = value
+        return replace(checked, **{name: stored[name] for name in stored if name not in given})
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> SamplingParams:
+        """A copy with some values replaced; None keeps a value.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a name is unknown or a value outside its range.
+        """
+        if not isinstance(overrides, Mapping):
+            problem = f"must be a mapping from names to values, not {overrides!r}"
+            raise InvalidParameterError(problem, "overrides")
+        unknown = [name for name in overrides if name not in self.__dataclass_fields__]
+        if unknown:
             known = ", ".join(self.__dataclass_fields__)
+            names = ", ".join(sorted(map(str, unknown)))
             raise InvalidParameterError(
-                f"unknown sampling parameter: {unknown}; the parameters are {known}"
-            ) from None
+                f"unknown sampling parameter: {names}; the parameters are {known}"
+            )
+        return replace(
+            self, **{name: value for name, value in overrides.items() if value is not None}
+        )

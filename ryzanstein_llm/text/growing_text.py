@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .stop_strings import StopStrings
 from .vocabulary import Vocabulary
@@ -18,8 +18,10 @@ class GrowingText:
     vocabulary : Vocabulary
         Without a tokenizer there are no pieces.
     stop : iterable of str
-    tokens : iterable of int, optional
-        The tokens that came before.
+    before : sequence of int
+        The tokens that the text continues: all that stand before it in the sequence.
+    tokens : iterable of int
+        The first tokens of the text.
 
     Attributes
     ----------
@@ -28,10 +30,14 @@ class GrowingText:
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, stop: Iterable[str], tokens: Iterable[int] = ()
+        self,
+        vocabulary: Vocabulary,
+        stop: Iterable[str],
+        before: Sequence[int] = (),
+        tokens: Iterable[int] = (),
     ) -> None:
         self.pieces: list[str] = []
-        self._stream = vocabulary.text_stream()
+        self._stream = vocabulary.text_stream(before)
         self._stops = StopStrings(stop)
         for token in tokens:
             self.push(token)

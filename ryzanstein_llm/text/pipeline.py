@@ -14,6 +14,10 @@ for every list of tokens, valid text or not. Sliding windows (decode a window wi
 and without the new token, return the difference) do not have this property, and
 neither has `tokenizers.decoders.DecodeStream`: they wait until the replacement
 character U+FFFD goes away, which never happens for invalid bytes.
+
+A text may continue another one. Then only what is new comes out, and what depends on the text
+before, such as a first space or the bytes of a character that has begun, is as it would be in one
+text.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
+from typing import Any
 
 from tokenizers import Tokenizer as RawTokenizer
 from tokenizers.decoders import Decoder
@@ -32,12 +37,18 @@ __all__ = ["TextPipeline"]
 Spec = Mapping[str, Any]
 
 
-class Stage(Protocol):
+class Stage:
     """One step of a decoder: takes tokens, and returns those that are now certain."""
 
-    def push(self, token: str) -> list[str]: ...
+    def push(self, token: str) -> list[str]:
+        raise NotImplementedError
 
-    def flush(self) -> list[str]: ...
+    def flush(self) -> list[str]:
+        return []
+
+    def resume(self) -> list[str]:
+        """All that was pushed belongs to the text before. Returns what `flush` would."""
+        return []
 
 
 class TextPipeline:
@@ -48,10 +59,16 @@ class TextPipeline:
     spec : mapping or None
         The `decoder` entry of `tokenizer.json`. None joins tokens with a space,
         as the `tokenizers` library does.
+    before : iterable of str
+        The last tokens of the text that this one continues.
     """
 
-    def __init__(self, spec: Spec | None) -> None:
+    def __init__(self, spec: Spec | None, before: Iterable[str] = ()) -> None:
         self._stages = _build_stages(spec)
+        for token in before:
+            self.push(token)
+        for index, stage in enumerate(self._stages):
+            self._run(stage.resume(), index + 1)
 
     def push(self, token: str) -> str:
         """The text that is certain once `token` is known. May be empty."""
@@ -72,7 +89,7 @@ class TextPipeline:
         return tokens
 
 
-class _Each:
+class _Each(Stage):
     """A decoder that treats each token alone; `first` says whether it is the first one."""
 
     def __init__(self, function: Callable[[str, bool], str]) -> None:
@@ -83,11 +100,8 @@ class _Each:
         first, self._first = self._first, False
         return [self._function(token, first)]
 
-    def flush(self) -> list[str]:
-        return []
 
-
-class _Bytes:
+class _Bytes(Stage):
     """`ByteLevel`: characters of a token stand for bytes, and the bytes of all tokens are UTF-8.
 
     Rust's `from_utf8_lossy` and Python's `errors="replace"` give the same U+FFFD: one
@@ -96,16 +110,26 @@ class _Bytes:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = False  # whether the text before ends within a character, given as U+FFFD
 
     def push(self, token: str) -> list[str]:
-        text = self._decoder.decode(_token_bytes(token))
-        return [text] if text else []
+        return self._give(self._decoder.decode(_token_bytes(token)))
 
     def flush(self) -> list[str]:
-        return [self._decoder.decode(b"", True)]
+        return self._give(self._decoder.decode(b"", True))
+
+    def resume(self) -> list[str]:
+        self._begun = bool(self._decoder.getstate()[0])
+        return ["\ufffd"] if self._begun else []
+
+    def _give(self, text: str) -> list[str]:
+        if text and self._begun:
+            self._begun = False
+            text = text.removeprefix("\ufffd")
+        return [text] if text else []
 
 
-class _ByteFallback:
+class _ByteFallback(Stage):
     """`ByteFallback`: a run of tokens such as `<0xE2>` is one string of bytes.
 
     If the run as a whole is not UTF-8, each of its bytes becomes U+FFFD. So nothing
@@ -117,6 +141,7 @@ class _ByteFallback:
 
     def __init__(self) -> None:
         self._run = bytearray()
+        self._before = 0  # how many bytes of the run belong to the text before
 
     def push(self, token: str) -> list[str]:
         byte = self._TOKEN.fullmatch(token)
@@ -126,17 +151,25 @@ class _ByteFallback:
         return []
 
     def flush(self) -> list[str]:
-        run = bytes(self._run)
+        run, before = bytes(self._run), self._before
         self._run.clear()
-        if not run:
-            return []
+        self._before = 0
         try:
-            return [run.decode("utf-8")]
+            text = run.decode("utf-8")
+            # of the character in which the text before ends, no part has been given as such
+            text = text[len(run[:before].decode("utf-8", "ignore")) :]
         except UnicodeDecodeError:
-            return ["\ufffd"] * len(run)
+            return ["\ufffd"] * (len(run) - before)
+        return [text] if text else []
+
+    def resume(self) -> list[str]:
+        run = self._run.copy()
+        given = self.flush()
+        self._run, self._before = run, len(run)
+        return given
 
 
-class _StripStart:
+class _StripStart(Stage):
     """`Strip` of the joined text: up to `count` leading `content` characters are dropped."""
 
     def __init__(self, content: str, count: int) -> None:
@@ -152,25 +185,32 @@ class _StripStart:
             self._left -= 1
         return [token] if token else []
 
-    def flush(self) -> list[str]:
-        return []
 
-
-class _Hold:
+class _Hold(Stage):
     """Any other decoder. The text is exact, but all of it comes after the last token."""
 
     def __init__(self, decoder: Decoder, joined: bool) -> None:
         self._decoder = decoder
         self._joined = joined
         self._tokens: list[str] = []
+        self._given = ""
 
     def push(self, token: str) -> list[str]:
         self._tokens.append(token)
         return []
 
     def flush(self) -> list[str]:
-        tokens = ["".join(self._tokens)] if self._joined else self._tokens
-        return [self._decoder.decode(tokens)]
+        text = self._decode()
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(self._given, text, strict=False))
+        return [text[len(list(same)) :]]
+
+    def resume(self) -> list[str]:
+        self._given = self._decode() if self._tokens else ""
+        return []
+
+    def _decode(self) -> str:
+        text: str = self._decoder.decode(["".join(self._tokens)] if self._joined else self._tokens)
+        return text
 
 
 def _build_stages(spec: Spec | None) -> list[Stage]:

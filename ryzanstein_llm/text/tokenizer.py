@@ -1,17 +1,20 @@
-"""Text to token ids and back, with the checkpoint's own `tokenizer.json`. Knows no models."""
+"""Text to token ids and back, with the checkpoint's own tokenizer. Knows no models."""
 
 from __future__ import annotations
 
 import json
 import logging
 import operator
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer as RawTokenizer
 
-from ..errors import FormatError, InvalidParameterError
+from ..errors import InvalidParameterError
+from .gguf_tokenizer import build_tokenizer, tokenizer_config
+from .library import LibraryErrors
 from .pipeline import TextPipeline
 
 if TYPE_CHECKING:
@@ -21,9 +24,16 @@ __all__ = ["TextStream", "Tokenizer"]
 
 log = logging.getLogger(__name__)
 
+# So many of the last tokens say how a text goes on. Only a longer run of single bytes, all of them
+# characters without a token, would say more.
+_TOKENS_BEFORE = 256
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 class Tokenizer:
-    """Encodes and decodes with one `tokenizer.json`. Several threads may use it at once.
+    """Encodes and decodes with one `tokenizer.json`, or what a GGUF file has in its place. Several
+    threads may use it at once.
 
     Attributes
     ----------
@@ -41,7 +51,8 @@ class Tokenizer:
         ----------
         raw : tokenizers.Tokenizer
             Is changed: its truncation and padding are switched off, because a prompt
-            that is too long must be an error, not a shorter prompt.
+            that is too long must be an error, not a shorter prompt. What draws random tokens
+            in training (dropout of BPE, sampling of Unigram) is switched off too.
         config : mapping, optional
             `tokenizer_config.json`; `bos_token`, `eos_token` and `add_bos_token` are used.
         source : str
@@ -49,17 +60,23 @@ class Tokenizer:
         """
         raw.no_truncation()
         raw.no_padding()
+        for setting in ("dropout", "alpha", "nbest_size"):
+            if getattr(raw.model, setting, None) is not None:
+                setattr(raw.model, setting, None)
         self._raw = raw
         self._source = source
-        # The JSON of the decoder alone; `to_str` would write the whole vocabulary.
-        decoder = raw.decoder
-        self._decoder_spec: Mapping[str, Any] | None = (
-            None if decoder is None else json.loads(decoder.__getstate__())
-        )
-        added = raw.get_added_tokens_decoder().values()
-        self._special = frozenset(token.content for token in added if token.special)
+        self._errors = LibraryErrors(source)
+        with self._errors:
+            # The JSON of the decoder alone; `to_str` would write the whole vocabulary.
+            decoder = raw.decoder
+            self._decoder_spec: Mapping[str, Any] | None = (
+                None if decoder is None else json.loads(decoder.__getstate__())
+            )
+            TextPipeline(self._decoder_spec)
+            added = raw.get_added_tokens_decoder().values()
+            self._special = frozenset(token.content for token in added if token.special)
+            self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
         config = config or {}
-        self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
         self.bos_id = self._named_id(config, "bos_token")
         self.eos_id = self._named_id(config, "eos_token")
         self._add_bos = bool(config.get("add_bos_token", False)) and self.bos_id is not None
@@ -80,11 +97,16 @@ class Tokenizer:
     @classmethod
     def from_file(cls, path: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
         """Read `tokenizer.json`; `config` is the content of `tokenizer_config.json`."""
-        try:
+        with LibraryErrors(str(path)):
             raw = RawTokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise FormatError(f"{path}: not a readable tokenizer.json: {error}") from error
         return cls(raw, config, source=str(path))
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, Any], source: str) -> Tokenizer:
+        """The tokenizer that the metadata of a GGUF file describes. For the parameters, and errors,
+        see `gguf_tokenizer.build_tokenizer`."""
+        raw = build_tokenizer(metadata, source)
+        return cls(raw, tokenizer_config(metadata, source), source=source)
 
     def __repr__(self) -> str:
         return f"Tokenizer({self._source!r}, vocab_size={self.vocab_size})"
@@ -101,13 +123,19 @@ class Tokenizer:
         ------
         InvalidParameterError
             `text` is not a str, or has a lone surrogate, which UTF-8 cannot encode.
+        FormatError
+            The tokenizer contradicts itself.
         """
         if not isinstance(text, str):
             raise InvalidParameterError(f"text must be a str, not {type(text).__name__}")
-        try:
+        surrogate = _SURROGATE.search(text)
+        if surrogate is not None:
+            raise InvalidParameterError(
+                f"text is not valid Unicode: lone surrogate {surrogate[0]!a} at index "
+                f"{surrogate.start()}"
+            )
+        with self._errors:
             ids: list[int] = self._raw.encode(text, add_special_tokens=add_special_tokens).ids
-        except TypeError:
-            raise InvalidParameterError(_surrogate_message(text)) from None
         if add_special_tokens and self._add_bos and ids[:1] != [self.bos_id]:
             assert self.bos_id is not None
             ids.insert(0, self.bos_id)
@@ -125,17 +153,22 @@ class Tokenizer:
         ------
         InvalidParameterError
             An id is not an integer, is negative, or does not fit 32 bits.
+        FormatError
+            The tokenizer contradicts itself.
         """
         checked = [_check_id(token_id) for token_id in ids]
-        text: str = self._raw.decode(checked, skip_special_tokens=skip_special_tokens)
+        with self._errors:
+            text: str = self._raw.decode(checked, skip_special_tokens=skip_special_tokens)
         return text
 
-    def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
-        """A new incremental `decode` for one text."""
-        return TextStream(self, skip_special_tokens=skip_special_tokens)
+    def stream(self, *, skip_special_tokens: bool = True, before: Sequence[int] = ()) -> TextStream:
+        """A new incremental `decode` for one text, or for what comes after the ids `before`."""
+        return TextStream(self, skip_special_tokens=skip_special_tokens, before=before)
 
     def token_id(self, token: str) -> int | None:
         """The id of a token with this exact spelling in the file, or None."""
+        if _SURROGATE.search(token) is not None:  # no token has one
+            return None
         token_id: int | None = self._raw.token_to_id(token)
         return token_id
 
@@ -161,23 +194,46 @@ class TextStream:
     `''.join(map(stream.push, ids)) + stream.flush() == tokenizer.decode(ids)` for
     every sequence of ids, in time proportional to the text. No piece ends within a
     character.
+
+    After other ids, it is the rest of `decode(before + ids)` after `decode(before)`. A character
+    that has begun in `before` belongs to the text in which it ends. If `before` ends with bytes
+    that are judged anew together with those that follow, what it gave stays.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        skip_special_tokens: bool = True,
+        before: Sequence[int] = (),
+    ) -> None:
+        self._tokenizer, self._errors = tokenizer, tokenizer._errors
         self._skip_special = skip_special_tokens
-        self._pipeline = TextPipeline(tokenizer._decoder_spec)
+        last = (self._token(token_id) for token_id in before[-_TOKENS_BEFORE:])
+        with self._errors:
+            self._pipeline = TextPipeline(
+                tokenizer._decoder_spec, [token for token in last if token is not None]
+            )
 
     def push(self, token_id: int) -> str:
         """The text that is certain now; often empty. Raises what `Tokenizer.decode` raises."""
-        token = self._tokenizer.token(token_id)
-        if token is None or (self._skip_special and self._tokenizer.is_special(token)):
+        token = self._token(token_id)
+        if token is None:
             return ""
-        return self._pipeline.push(token)
+        with self._errors:
+            return self._pipeline.push(token)
 
     def flush(self) -> str:
         """The rest of the text; incomplete bytes become U+FFFD. Call it once, after the last id."""
-        return self._pipeline.flush()
+        with self._errors:
+            return self._pipeline.flush()
+
+    def _token(self, token_id: int) -> str | None:
+        """The token if it has a text."""
+        token = self._tokenizer.token(token_id)
+        if token is None or (self._skip_special and self._tokenizer.is_special(token)):
+            return None
+        return token
 
 
 def _check_id(token_id: int) -> int:
@@ -188,10 +244,3 @@ def _check_id(token_id: int) -> int:
     if not 0 <= value < 2**32:
         raise InvalidParameterError(f"token id {value} is out of range")
     return value
-
-
-def _surrogate_message(text: str) -> str:
-    for index, character in enumerate(text):
-        if "\ud800" <= character <= "\udfff":
-            return f"text is not valid Unicode: lone surrogate {character!a} at index {index}"
-    return "text cannot be encoded"

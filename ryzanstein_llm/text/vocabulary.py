@@ -73,32 +73,32 @@ class Vocabulary:
             check_token_ids("ids", ids, self.size), skip_special_tokens=skip_special_tokens
         )
 
-    def text_stream(self) -> TextStream | None:
-        """A new incremental `detokenize`; None if there is no tokenizer."""
-        return None if self.tokenizer is None else self.tokenizer.stream()
+    def text_stream(self, before: Sequence[int] = ()) -> TextStream | None:
+        """A new incremental `detokenize` of what comes after the ids `before`; None if there is no
+        tokenizer."""
+        return None if self.tokenizer is None else self.tokenizer.stream(before=before)
 
     def read_prompt(self, prompt: Prompt) -> PromptIds:
-        """The ids of a prompt. Nothing is added to ids. An empty prompt at the start of a sequence
-        is the token `start_id`.
+        """The ids of a prompt. Nothing is added to ids. An empty prompt at the start of a sequence,
+        or one whose text has no tokens, is the token `start_id`.
 
         Raises
         ------
         InvalidParameterError, TokenizerMissingError, EmptyPromptError, FormatError
         """
-        if isinstance(prompt, str):
-            if prompt:
-                return PromptIds(
-                    self.tokenize(prompt), self.tokenize(prompt, add_special_tokens=False)
-                )
-            later: list[int] = []
+        if not isinstance(prompt, str):
+            first = later = check_token_ids("prompt", prompt, self.size, or_text=True)
+        elif prompt:
+            first = self.tokenize(prompt)
+            later = self.tokenize(prompt, add_special_tokens=False)
         else:
-            later = check_token_ids("prompt", prompt, self.size, or_text=True)
-            if later:
-                return PromptIds(later, later)
+            first = later = []
+        if first:
+            return PromptIds(first, later)
         if self.start_id is None:
             raise EmptyPromptError(
-                f"{self.path}: the prompt is empty, and the checkpoint names no BOS, "
-                "padding or EOS token to start from"
+                f"{self.path}: the prompt {'has no tokens' if prompt else 'is empty'}, and the "
+                "checkpoint names no BOS, padding or EOS token to start from"
             )
         return PromptIds([self.start_id], later)
 

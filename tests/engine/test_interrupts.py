@@ -9,7 +9,7 @@ from small_model import prompt, write_small_model
 
 from ryzanstein_llm import BitNetModel, SamplingParams
 from ryzanstein_llm.engine.engine import Engine
-from ryzanstein_llm.generation import Generation
+from ryzanstein_llm.generation import Generation, _Listener
 from ryzanstein_llm.sampling import Sampler
 
 PENALTIES: dict[str, Any] = {"temperature": 0.5, "frequency_penalty": 1.0, "seed": 1}
@@ -115,17 +115,17 @@ def test_a_token_that_was_added_stays(model, monkeypatch):
     stream, tokens, add_token = (
         model.stream(prompt(20), ignore_eos=True),
         list[int](),
-        Generation.add_token,
+        _Listener.add_token,
     )
 
-    def interrupted(self: Generation, token: int) -> bool:
+    def interrupted(self: _Listener, token: int) -> bool:
         tokens.append(token)
         add_token(self, token)
         if len(tokens) > 3 and self.unread:
             raise KeyboardInterrupt
         return False
 
-    monkeypatch.setattr(Generation, "add_token", interrupted)
+    monkeypatch.setattr(_Listener, "add_token", interrupted)
     pieces = [next(stream)]
     engine, sequence = model.engine, stream._generation._sequence
 

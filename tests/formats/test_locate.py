@@ -154,7 +154,7 @@ def test_a_path_to_nothing_is_not_found(path: str) -> None:
 
 
 def test_an_empty_directory_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointNotFoundError, match=r"no \.safetensors file"):
+    with pytest.raises(CheckpointNotFoundError, match=r"no \.safetensors and no \.gguf file"):
         locate(tmp_path)
 
 

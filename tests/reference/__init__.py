@@ -8,6 +8,7 @@ is slow and short on purpose. Where float32 is part of the *definition* of a mod
 
     ops          single operations: norms, activations, softmax, RoPE, int8, attention
     ternary      two-bit packing of published checkpoints, absmean of master weights
+    encodings    the published encodings of ternary matrices
     checkpoint   config.json and safetensors from disk, as float64 and int64
     bitnet       a whole `model_type: bitnet` decoder
     family       whole decoders of the other families, rope: their position embeddings

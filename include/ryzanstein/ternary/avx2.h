@@ -90,7 +90,7 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
         _mm256_store_si256((__m256i *)rows + half,
                            _mm256_sub_epi32(_mm256_add_epi32(sums[half], _mm256_srai_epi32(sums_up[half], 2)),
                                             _mm256_set1_epi32(x->sums[0])));
-    rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+    rz_store_rows_(rows, rz_scale_(w, x, 0), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
 static void rz_open_panel_(const uint8_t *tiles, int64_t count, uint8_t *panel) {
@@ -134,10 +134,65 @@ RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int64_t steps, const int8_t 
     }
 }
 
+/* Sums of code*x over a group of `wide` columns, a constant, for both halves of a tile. Sums of 16 bits hold
+ * 64 columns: two bit pairs are at most 8 * 512 and 8 * 2048. */
+RZ_INLINE void rz_group_codes_sums_(const uint8_t *weights, int wide, const int8_t *values, __m256i *totals) {
+    __m256i sums[2], sums_up[2];
+    RZ_UNROLL
+    for (int half = 0; half < 2; half++) sums[half] = sums_up[half] = _mm256_setzero_si256();
+    for (int first = 0; first < wide / RZ_TILE_COLUMNS; first += RZ_TILES_BEFORE_WIDENING_) {
+        __m256i words[2], words_up[2];
+        RZ_UNROLL
+        for (int half = 0; half < 2; half++) words[half] = words_up[half] = _mm256_setzero_si256();
+        for (int c = first; c < first + RZ_TILES_BEFORE_WIDENING_; c++) {
+            const int8_t *four = values + 16 * c;
+            RZ_PREFETCH(weights + 64 * c, RZ_PREFETCH_BYTES);
+            RZ_UNROLL
+            for (int half = 0; half < 2; half++) {
+                const __m256i codes = rz_half_(weights + 64 * c + 32 * half);
+                words[half] = rz_add_products_(words[half], rz_plane_(codes, 0), rz_four_(four));
+                words_up[half] = rz_add_products_(words_up[half], rz_plane_(codes, 1), rz_four_(four + 4));
+                words[half] = rz_add_products_(words[half], rz_plane_(codes, 2), rz_four_(four + 8));
+                words_up[half] = rz_add_products_(words_up[half], rz_plane_(codes, 3), rz_four_(four + 12));
+            }
+        }
+        RZ_UNROLL
+        for (int half = 0; half < 2; half++) {
+            sums[half] = rz_add_widened_(sums[half], words[half]);
+            sums_up[half] = rz_add_widened_(sums_up[half], words_up[half]);
+        }
+    }
+    RZ_UNROLL
+    for (int half = 0; half < 2; half++) totals[half] = _mm256_add_epi32(sums[half], _mm256_srai_epi32(sums_up[half], 2));
+}
+
+/* The same from opened codes, for `tokens` tokens: at most 32 steps, so that 16 bits hold the sums. */
+RZ_INLINE void rz_group_panel_sums_(const uint8_t *panel, int steps, const int8_t *values, int64_t stride, int tokens,
+                                    __m256i (*totals)[2]) {
+    __m256i words[RZ_TOKENS_][2];
+    RZ_UNROLL
+    for (int t = 0; t < tokens; t++) words[t][0] = words[t][1] = _mm256_setzero_si256();
+    for (int step = 0; step < steps; step++) {
+        const __m256i low = rz_half_(panel + 64 * step), high = rz_half_(panel + 64 * step + 32);
+        RZ_UNROLL
+        for (int t = 0; t < tokens; t++) {
+            const __m256i four = rz_four_(values + t * stride + 4 * step);
+            words[t][0] = rz_add_products_(words[t][0], low, four);
+            words[t][1] = rz_add_products_(words[t][1], high, four);
+        }
+    }
+    RZ_UNROLL
+    for (int t = 0; t < tokens; t++)
+        RZ_UNROLL
+        for (int half = 0; half < 2; half++) totals[t][half] = rz_add_widened_(_mm256_setzero_si256(), words[t][half]);
+}
+
 #include "ryzanstein/ternary/trits_avx2.h"
 
 #include "ryzanstein/ternary/panel_ymm.h"
 
 #define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TABLES
+
+#include "ryzanstein/ternary/groups_ymm.h"
 
 #endif

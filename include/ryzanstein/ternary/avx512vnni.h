@@ -155,13 +155,14 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
             rz_open_tables_(w, tile, 16 * c / RZ_TABLES_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TABLES_COLUMNS), panel,
                             64, 64 * RZ_PANEL_TILES);
             break;
+        default: break; /* groups have kernels of their own */
         }
         rz_panel_tokens_(panel, tiles, 4 * count, x->codes + 16 * c, x, sums);
     }
     for (int64_t t = 0; t < x->n; t++)
         RZ_UNROLL
         for (int i = 0; i < tiles; i++)
-            rz_store_rows_(sums + (t * tiles + i) * 16, x->scales[t] * w->scale,
+            rz_store_rows_(sums + (t * tiles + i) * 16, rz_scale_(w, x, t),
                            out + t * out_stride + 16 * (tile + i), w->rows - 16 * (tile + i), store);
 }
 
@@ -197,5 +198,7 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
         rz_panel_(w, tile, RZ_PANEL_TILES, x, out, out_stride, store, scratch);
     for (; tile < tile_end; tile++) rz_panel_(w, tile, 1, x, out, out_stride, store, scratch);
 }
+
+#include "ryzanstein/ternary/groups_zmm.h"
 
 #endif

@@ -71,7 +71,7 @@ static void rz_matvec_(const rz_ternary *w, int64_t tile, const rz_activations *
         _mm256_store_si256((__m256i *)rows + half,
                            _mm256_sub_epi32(_mm256_add_epi32(a, b), _mm256_set1_epi32(x->sums[0])));
     }
-    rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+    rz_store_rows_(rows, rz_scale_(w, x, 0), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
 /* panel: (steps, 64) bytes of codes of one row tile. */
@@ -112,10 +112,51 @@ RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int64_t steps, const int8_t 
         for (int half = 0; half < 2; half++) _mm256_store_si256(memory + 2 * t + half, totals[t][half]);
 }
 
+/* Sums of code*x over a group of `wide` columns, a constant, for both halves of a tile. */
+RZ_INLINE void rz_group_codes_sums_(const uint8_t *weights, int wide, const int8_t *values, __m256i *totals) {
+    __m256i sums[2][4];
+    RZ_UNROLL
+    for (int half = 0; half < 2; half++)
+        RZ_UNROLL
+        for (int pair = 0; pair < 4; pair++) sums[half][pair] = _mm256_setzero_si256();
+    for (int c = 0; c < wide / RZ_TILE_COLUMNS; c++) {
+        RZ_PREFETCH(weights + 64 * c, RZ_PREFETCH_BYTES);
+        const __m256i low = rz_half_(weights + 64 * c), high = rz_half_(weights + 64 * c + 32);
+        RZ_UNROLL
+        for (int pair = 0; pair < 4; pair++) {
+            const __m256i four = rz_four_(values + 16 * c + 4 * pair);
+            sums[0][pair] = rz_dot_(sums[0][pair], rz_plane_(low, pair), four);
+            sums[1][pair] = rz_dot_(sums[1][pair], rz_plane_(high, pair), four);
+        }
+    }
+    RZ_UNROLL
+    for (int half = 0; half < 2; half++)
+        totals[half] = _mm256_add_epi32(_mm256_add_epi32(sums[half][0], _mm256_srai_epi32(sums[half][1], 2)),
+                                        _mm256_add_epi32(_mm256_srai_epi32(sums[half][2], 4), _mm256_srai_epi32(sums[half][3], 6)));
+}
+
+/* The same from opened codes, for `tokens` tokens. */
+RZ_INLINE void rz_group_panel_sums_(const uint8_t *panel, int steps, const int8_t *values, int64_t stride, int tokens,
+                                    __m256i (*totals)[2]) {
+    RZ_UNROLL
+    for (int t = 0; t < tokens; t++) totals[t][0] = totals[t][1] = _mm256_setzero_si256();
+    for (int step = 0; step < steps; step++) {
+        const __m256i low = rz_half_(panel + 64 * step), high = rz_half_(panel + 64 * step + 32);
+        RZ_UNROLL
+        for (int t = 0; t < tokens; t++) {
+            const __m256i four = rz_four_(values + t * stride + 4 * step);
+            totals[t][0] = rz_dot_(totals[t][0], low, four);
+            totals[t][1] = rz_dot_(totals[t][1], high, four);
+        }
+    }
+}
+
 #include "ryzanstein/ternary/trits_avxvnni.h"
 
 #include "ryzanstein/ternary/panel_ymm.h"
 
 #define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TILES
+
+#include "ryzanstein/ternary/groups_ymm.h"
 
 #endif

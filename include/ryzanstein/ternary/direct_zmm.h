@@ -56,7 +56,7 @@ RZ_INLINE void rz_pairs_store_(const rz_pair_sums_ *sums, const rz_ternary *w, i
                                int64_t t, float *out, rz_output_mode store) {
     RZ_ALIGNED(64) int32_t rows[16];
     _mm512_store_si512(rows, _mm512_sub_epi32(rz_pairs_total_(sums), _mm512_set1_epi32(x->sums[t])));
-    rz_store_rows_(rows, x->scales[t] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+    rz_store_rows_(rows, rz_scale_(w, x, t), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
 RZ_INLINE void rz_tile_group_(const rz_ternary *w, int64_t tile, const rz_activations *x, int64_t t,
@@ -162,7 +162,7 @@ RZ_INLINE void rz_row_group_(const rz_ternary *w, int64_t tile, const rz_activat
     for (int k = 0; k < tokens; k++) {
         RZ_ALIGNED(64) int32_t rows[16];
         _mm512_store_si512(rows, _mm512_sub_epi32(rz_sum_of_each_(totals[k]), _mm512_set1_epi32(x->sums[t + k])));
-        rz_store_rows_(rows, x->scales[t + k] * w->scale, out + (t + k) * out_stride + 16 * tile,
+        rz_store_rows_(rows, rz_scale_(w, x, t + k), out + (t + k) * out_stride + 16 * tile,
                        w->rows - 16 * tile, store);
     }
 }

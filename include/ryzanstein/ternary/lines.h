@@ -69,7 +69,7 @@ static void rz_ternary_columns_finish(const rz_ternary *w, const int32_t *const 
             else if (RZ_TRIT_SUMS_ == RZ_TRIT_SUMS_OF_BYTES) y[i] = (int32_t)(3 * totals[i] - after[i] - 256 * sum) >> 8;
             else y[i] = (int32_t)(totals[i] - (RZ_TRIT_SUMS_ == RZ_TRIT_SUMS_OF_ABOVE ? 2 * sum : sum));
         }
-        rz_store_rows_(y, x->scales[t] * w->scale, out + row, row_end - row, store);
+        rz_store_rows_(y, rz_scale_(w, x, t), out + row, row_end - row, store);
     }
 }
 

@@ -33,7 +33,7 @@ RZ_INLINE void rz_listed_row_(const rz_ternary *w, const int32_t *row, const int
     RZ_UNROLL
     for (int p = 1; p < 4; p++)
         total = _mm256_add_epi32(total, _mm256_srai_epi32(sums[p], RZ_PLANE_SHIFT_(p)));
-    out[*row] = (float)(rz_sum_lanes_(total) - x->sums[t]) * (x->scales[t] * w->scale);
+    out[*row] = (float)(rz_sum_lanes_(total) - x->sums[t]) * rz_scale_(w, x, t);
 }
 
 RZ_INLINE void rz_listed_rows_(const rz_ternary *w, const int32_t *rows, const int32_t *later, int together,

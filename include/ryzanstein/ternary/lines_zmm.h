@@ -50,7 +50,7 @@ RZ_INLINE void rz_listed_rows_of_token_(const rz_ternary *w, const int32_t *rows
         const __m512i low = _mm512_add_epi32(sums[i][0], _mm512_srai_epi32(sums[i][1], 2));
         const __m512i high = _mm512_add_epi32(_mm512_srai_epi32(sums[i][2], 4), _mm512_srai_epi32(sums[i][3], 6));
         const int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high)) - x->sums[t];
-        out[rows[i]] = (float)sum * (x->scales[t] * w->scale);
+        out[rows[i]] = (float)sum * rz_scale_(w, x, t);
     }
 }
 

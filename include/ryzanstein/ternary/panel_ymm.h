@@ -109,7 +109,7 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
         }
         for (int i = 0; i < tiles; i++)
             for (int64_t t = 0; t < x->n; t++)
-                rz_store_rows_(sums + 16 * (i * x->n + t), x->scales[t] * w->scale,
+                rz_store_rows_(sums + 16 * (i * x->n + t), rz_scale_(w, x, t),
                                out + t * out_stride + 16 * (tile + i), w->rows - 16 * (tile + i), store);
     }
 }

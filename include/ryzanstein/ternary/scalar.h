@@ -12,14 +12,18 @@
 #include "ryzanstein/ternary/triples.h"
 #include "ryzanstein/ternary/trits.h"
 
+/* codes[column][row] of the 16 x 16 weights of 64 bytes of the layouts tiles and groups. */
+RZ_INLINE void rz_open_codes_(const uint8_t *from, int16_t codes[16][16]) {
+    for (int row = 0; row < 16; row++)
+        for (int b = 0; b < 4; b++)
+            for (int pair = 0; pair < 4; pair++)
+                codes[4 * pair + b][row] = (int16_t)((from[4 * row + b] >> (2 * pair)) & 3);
+}
+
 /* codes[column][row] of the 16 x 16 weights that are tile (tile, c). */
 RZ_INLINE void rz_open_tile_(const rz_ternary *w, int64_t tile, int64_t c, int16_t codes[16][16]) {
     if (w->layout == RZ_LAYOUT_TILES) {
-        const uint8_t *from = w->codes + (tile * w->column_tiles + c) * RZ_TILE_BYTES;
-        for (int row = 0; row < 16; row++)
-            for (int b = 0; b < 4; b++)
-                for (int pair = 0; pair < 4; pair++)
-                    codes[4 * pair + b][row] = (int16_t)((from[4 * row + b] >> (2 * pair)) & 3);
+        rz_open_codes_(w->codes + (tile * w->column_tiles + c) * RZ_TILE_BYTES, codes);
     } else if (w->layout == RZ_LAYOUT_TRIT_ROWS) {
         for (int column = 0; column < 16; column++) {
             const int64_t line = (16 * c + column) / RZ_LINE_TRITS, within = (16 * c + column) % RZ_LINE_TRITS;
@@ -94,7 +98,7 @@ static void rz_ternary_rows(const rz_ternary *w, const int32_t *rows, int64_t co
             const uint8_t *from = rz_run_(w, rows[i]);
             const int8_t *values = x->codes + t * x->stride;
             const int32_t sum = w->layout == RZ_LAYOUT_ROWS ? rz_row_sum_(w, from, values) : rz_trit_row_sum_(w, from, values);
-            out[t * out_stride + rows[i]] = (float)(sum - x->sums[t]) * (x->scales[t] * w->scale);
+            out[t * out_stride + rows[i]] = (float)(sum - x->sums[t]) * rz_scale_(w, x, t);
         }
 }
 
@@ -140,9 +144,11 @@ static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t t
             }
         }
         for (int64_t t = 0; t < x->n; t++)
-            rz_store_rows_(sums[t], x->scales[t] * w->scale, out + t * out_stride + 16 * tile,
+            rz_store_rows_(sums[t], rz_scale_(w, x, t), out + t * out_stride + 16 * tile,
                            w->rows - 16 * tile, store);
     }
 }
+
+#include "ryzanstein/ternary/groups_scalar.h"
 
 #endif

@@ -121,7 +121,7 @@ static void rz_tables_matvec_(const rz_ternary *w, int64_t tile, const rz_activa
         done += count;
     }
     for (int64_t i = 0; i < RZ_PANEL_TILES; i++)
-        rz_store_rows_(rows + 16 * i, x->scales[t] * w->scale, out + 16 * (tile + i), w->rows - 16 * (tile + i), store);
+        rz_store_rows_(rows + 16 * i, rz_scale_(w, x, t), out + 16 * (tile + i), w->rows - 16 * (tile + i), store);
 }
 
 /* Bytes of codes c0 | c1 << 2 | c2 << 4 of 32 triples. */

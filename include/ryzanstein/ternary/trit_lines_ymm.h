@@ -14,7 +14,7 @@ RZ_INLINE void rz_listed_trit_rows_(const rz_ternary *w, const int32_t *row, con
     for (int64_t t = 0; t < x->n; t++) {
         const __m256i lanes = rz_trit_row_sums_(from, next, w->run_lines, x->codes + t * x->stride);
         const int32_t sum = rz_sum_lanes_(lanes) - RZ_TRIT_OFFSETS_ * x->sums[t];
-        out[t * out_stride + *row] = (float)sum * (x->scales[t] * w->scale);
+        out[t * out_stride + *row] = (float)sum * rz_scale_(w, x, t);
     }
 }
 

@@ -49,7 +49,7 @@ RZ_INLINE void rz_listed_trit_rows_of_token_(const rz_ternary *w, const int32_t 
     for (int i = 0; i < together; i++) {
         const __m512i carried = _mm512_sub_epi32(_mm512_add_epi32(before[i], _mm512_add_epi32(before[i], before[i])), after[i]);
         const int32_t sum = _mm512_reduce_add_epi32(_mm512_srai_epi32(carried, 8)) - x->sums[t];
-        out[rows[i]] = (float)sum * (x->scales[t] * w->scale);
+        out[rows[i]] = (float)sum * rz_scale_(w, x, t);
     }
 }
 
@@ -166,7 +166,7 @@ RZ_INLINE void rz_listed_trit_pair_(const rz_ternary *w, const int32_t *rows, co
         RZ_UNROLL
         for (int i = 0; i < 2; i++) { /* once for the 1, once for the code of a weight of 0 */
             const int32_t sum = _mm512_reduce_add_epi32(totals[t].row[i]) - 2 * x->sums[t];
-            out[t * out_stride + rows[i]] = (float)sum * (x->scales[t] * w->scale);
+            out[t * out_stride + rows[i]] = (float)sum * rz_scale_(w, x, t);
         }
 }
 
@@ -202,7 +202,7 @@ RZ_INLINE void rz_trit_row_group_(const rz_ternary *w, int64_t tile, const rz_ac
     for (int k = 0; k < tokens; k++) { /* once for the 1, once for the code of a weight of 0 */
         RZ_ALIGNED(64) int32_t rows[16];
         _mm512_store_si512(rows, _mm512_sub_epi32(rz_sum_of_each_(totals[k]), _mm512_set1_epi32(2 * x->sums[t + k])));
-        rz_store_rows_(rows, x->scales[t + k] * w->scale, out + (t + k) * out_stride + 16 * tile,
+        rz_store_rows_(rows, rz_scale_(w, x, t + k), out + (t + k) * out_stride + 16 * tile,
                        w->rows - 16 * tile, store);
     }
 }

@@ -33,7 +33,7 @@ RZ_APART void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activ
     RZ_UNROLL
     for (int half = 0; half < 2; half++) /* once for the 1, once for the code of a weight of 0 */
         _mm256_store_si256((__m256i *)rows + half, _mm256_sub_epi32(sums[half], _mm256_set1_epi32(2 * x->sums[0])));
-    rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+    rz_store_rows_(rows, rz_scale_(w, x, 0), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
 #define RZ_TRIT_SUMS_ RZ_TRIT_SUMS_OF_ABOVE

@@ -46,7 +46,7 @@ RZ_APART void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activ
     RZ_ALIGNED(32) int32_t rows[16];
     RZ_UNROLL
     for (int half = 0; half < 2; half++) _mm256_store_si256((__m256i *)rows + half, sums[half]);
-    rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+    rz_store_rows_(rows, rz_scale_(w, x, 0), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
 #define RZ_TRIT_SUMS_ RZ_TRIT_SUMS_OF_BYTES

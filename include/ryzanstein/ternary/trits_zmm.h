@@ -68,7 +68,7 @@ static void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activat
     }
     RZ_ALIGNED(64) int32_t rows[16];
     _mm512_store_si512(rows, sums);
-    rz_store_rows_(rows, x->scales[0] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+    rz_store_rows_(rows, rz_scale_(w, x, 0), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
 /* The first digit of each byte plus 1, in the two upper bits; what is below is no use. The average
@@ -105,7 +105,7 @@ RZ_INLINE void rz_trits_store_(const rz_trit_sums_ *sums, const rz_ternary *w, i
     for (int k = 1; k < RZ_TRITS; k++) total = _mm512_add_epi32(total, sums->part[k]);
     RZ_ALIGNED(64) int32_t rows[16];
     _mm512_store_si512(rows, _mm512_sub_epi32(_mm512_srai_epi32(total, 6), _mm512_set1_epi32(2 * x->sums[t])));
-    rz_store_rows_(rows, x->scales[t] * w->scale, out + 16 * tile, w->rows - 16 * tile, store);
+    rz_store_rows_(rows, rz_scale_(w, x, t), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
 /* An address that is not taken apart: GCC 12 would keep one for each of 30 loads, most of them in

@@ -1,0 +1,18 @@
+/* MLX's affine quantisation with two bits: w = scale * code + bias, ternary if bias = -scale. Codes are in
+ * their order in 32-bit words, lowest bits first; scales and biases are fp16 tensors of their own. */
+#ifndef RZ_SOURCE_MLX2_H
+#define RZ_SOURCE_MLX2_H
+
+#include "ryzanstein/sources/source.h"
+
+RZ_INLINE uint32_t rz_mlx2_block(const rz_ternary_source *source, int64_t row, int64_t column, uint8_t *codes) {
+    return rz_codes_in_order_(source->data + row * source->row_bytes + column / 4, codes);
+}
+
+RZ_INLINE uint32_t rz_mlx2_scale(const rz_ternary_source *source, int64_t row, int64_t column, float *scale) {
+    const int64_t group = row * (source->columns / source->group_columns) + column / source->group_columns;
+    *scale = rz_half_at_(source->scales + 2 * group);
+    return rz_half_at_(source->biases + 2 * group) != -*scale ? RZ_PROBLEM_BIAS : 0;
+}
+
+#endif
