@@ -59,7 +59,7 @@ def packings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     def counting(function: Callable) -> Callable:
         return lambda *arguments: seen.append(len(seen)) or function(*arguments)
 
-    monkeypatch.setattr(weights, "pack_hf", counting(weights.pack_hf))
+    monkeypatch.setattr(weights, "pack_source", counting(weights.pack_source))
     monkeypatch.setattr(weights, "pack_float", counting(weights.pack_float))
     return seen
 
@@ -374,13 +374,13 @@ def test_a_config_that_reads_scales_otherwise_counts(path, cache, plain) -> None
 
 
 def test_a_checkpoint_that_changes_meanwhile_is_not_kept(path, cache, plain, monkeypatch, caplog):
-    real = weights.pack_hf
+    real = weights.pack_source
 
     def touched(*arguments):
         os.utime(path / "model.safetensors", ns=(1, 1))
         return real(*arguments)
 
-    monkeypatch.setattr(weights, "pack_hf", touched)
+    monkeypatch.setattr(weights, "pack_source", touched)
     assert np.array_equal(logits(path, cache), plain)
     assert "changed while it was read" in caplog.text
     assert not list(cache.glob("*.safetensors"))

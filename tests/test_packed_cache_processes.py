@@ -184,7 +184,7 @@ def test_a_process_waits_for_the_one_that_packs(path, cache, plain, tmp_path, mo
     monkeypatch.setattr(
         "ryzanstein_llm.packed_cache.lock.time.sleep", lambda s: (waiting.set(), real(s))
     )
-    monkeypatch.delattr(weights, "pack_hf")  # nothing is packed here
+    monkeypatch.delattr(weights, "pack_source")  # nothing is packed here
     with exclusive(lock, 0) as held:
         assert held
         other = threading.Thread(target=publish)

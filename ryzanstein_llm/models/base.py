@@ -22,7 +22,7 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are kept. No option changes a bit of any result.
+    """How weights are kept. No option but `activations` changes a bit of any result.
 
     Attributes
     ----------
@@ -37,6 +37,10 @@ class LoadOptions:
     progress : callable (done, total, what) or None
     packed : PackedWeights
         Has the arrays that an earlier load packed, and is told which arrays are used.
+    activations : "int8", "float32" or None
+        Inputs of projections, for models that were not trained with int8 activations: int8 with a
+        scale for each group of columns, or float32 as they are, which is slower. This option does
+        change results. None: "int8".
     """
 
     n_threads: int
@@ -44,6 +48,7 @@ class LoadOptions:
     weight_format: str | None = None
     progress: Callable[[int, int, str], None] | None = None
     packed: PackedWeights = field(default_factory=PackedWeights)
+    activations: str | None = None
 
 
 class CausalLM(Protocol):

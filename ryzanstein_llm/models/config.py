@@ -61,6 +61,8 @@ class DecoderConfig:
         Whether q, k, v and o, and gate, up and down have a bias.
     quantization : Quantization
         How weights are stored.
+    interleaved : bool
+        Whether rows of q and k are in the order of llama.cpp's arch `llama` (only in GGUF files).
     score_scale : float or None
         Factor of q·k in attention. None: 1 / sqrt(head_dim).
     norm_offset : float
@@ -85,6 +87,7 @@ class DecoderConfig:
     attention_bias: bool
     mlp_bias: bool
     quantization: Quantization
+    interleaved: bool = False
     score_scale: float | None = None
     norm_offset: float = 0.0
     embedding_multiplier: float = 1.0
@@ -170,6 +173,7 @@ def read_config(
         attention_bias=read.boolean("attention_bias", False),
         mlp_bias=read.boolean("mlp_bias", False),
         quantization=read_quantization(read),
+        interleaved=read.boolean("rope_interleave", False),
     )
 
 

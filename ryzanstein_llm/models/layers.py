@@ -101,6 +101,7 @@ def load_decoder(
     loader = WeightLoader(
         checkpoint, options, config.quantization, masters, 7 * config.n_layers, layouts.whole
     )
+    loader.choose_layout(f"layers.0.{PROJECTIONS['q']}", config.q_width, config.hidden_size)
     builder = _LayerBuilder(loader, config, names, options.skipping)
     embedding = loader.dense("embed_tokens.weight", config.vocab_size, config.hidden_size)
     head = embedding
@@ -167,7 +168,10 @@ class _LayerBuilder:
 
         def matrix(name: str) -> TernaryMatrix:
             shape = self._shapes[name]
-            return loader.ternary(f"{at}.{PROJECTIONS[name]}", *shape, layouts.get(name))
+            head_dim = config.head_dim if config.interleaved and name in ("q", "k") else 0
+            return loader.ternary(
+                f"{at}.{PROJECTIONS[name]}", *shape, layouts.get(name), head_dim
+            )
 
         offset = config.norm_offset
         input_norm = norm(names.input_norm, hidden, offset)

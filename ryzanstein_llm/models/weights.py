@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
-from ..kernels.elementwise import reciprocal
+from ..kernels.encodings import Problem
 from ..kernels.head import ScreenedHead
 from ..kernels.linear import TernaryMatrix
-from ..kernels.packing import pack_float, pack_hf, whole_layout
+from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source, whole_layout
+from ..kernels.sources import TernarySource
 from .arena import Arena
 from .base import LoadOptions
+from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
 from .quantization import Quantization
-from .stored_ternary import find_scales
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -32,7 +33,6 @@ __all__ = [
     "refuse_unused",
 ]
 
-FLOAT_DTYPES = ("BF16", "F16", "F32")
 COMPARED = 1 << 20  # weights compared in one go
 
 
@@ -67,8 +67,9 @@ def layouts_of(weight_format: str | None, hidden_size: int) -> Layouts:
 
 
 def format_of(matrix: TernaryMatrix) -> str:
-    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole."""
-    return _format_of(matrix.layout)
+    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole; for one with scales of
+    groups the name of its layout."""
+    return matrix.layout if matrix.layout in GROUP_LAYOUTS else _format_of(matrix.layout)
 
 
 def _format_of(whole: str) -> str:
@@ -89,7 +90,15 @@ class WeightLoader:
     total : int
         Number of matrices that will be loaded, for progress.
     layout : key of packing.LAYOUTS
-        The layout of matrices for which no other is given.
+        The layout of matrices for which no other is given, if they have one scale.
+
+    Attributes
+    ----------
+    group_layout : key of packing.GROUP_LAYOUTS, or None
+        The layout of all matrices, if their scales change within rows or activations are not
+        quantised for each token. The first projection decides.
+    activations : key of ternary_matrix.QUANTIZATIONS
+        What becomes of the inputs of projections.
     """
 
     checkpoint: Checkpoint
@@ -102,17 +111,46 @@ class WeightLoader:
     n_parameters: int = 0
 
     def __post_init__(self) -> None:
-        self.used: set[str] = set()
         self.arena = Arena()
         bare = "embed_tokens.weight" in self.checkpoint
         self._prefix = "" if bare else "model."
+        self._reader = ProjectionReader(self.checkpoint, self.quantization, self.masters)
+        self.group_layout: str | None = None
+        trained = self.quantization.bitnet or self.masters
+        self.activations = "token" if trained else "group"
+        if self.options.activations == "float32":
+            if trained:
+                raise UnsupportedModelError(
+                    f"{self.checkpoint.path}: activations 'float32': the model was trained with "
+                    "int8 activations"
+                )
+            self.activations = "none"
+
+    @property
+    def used(self) -> set[str]:
+        """The names of all tensors that were read."""
+        return self._reader.used
+
+    def choose_layout(self, prefix: str, rows: int, columns: int) -> None:
+        """Sets `group_layout` from the first projection of the model."""
+        found = self._reader.read(f"{self._prefix}{prefix}.weight", rows, columns)
+        if isinstance(found, Masters):
+            return
+        one_scale = found[0].common_scale(self.options.n_threads) is not None
+        if self.activations != "token" or not one_scale:
+            self.group_layout = "groups64" if found[0].group == 64 else "groups128"
+            if self.options.weight_format not in (None, "2bit"):
+                raise UnsupportedModelError(
+                    f"{self.checkpoint.path}: weights with a scale for each group can only be kept "
+                    f"with two bits, not as {self.options.weight_format!r}"
+                )
 
     def vector(
         self, name: str, size: int, offset: float = 0.0, multiplier: float = 1.0
     ) -> NDArray[np.float32]:
         """A norm's weights or a bias: (stored + offset) * multiplier as float32 (size,)."""
         name = self._prefix + name
-        values = to_float32(self._take(name, FLOAT_DTYPES, (size,)))
+        values = to_float32(self._take(name, (size,)))
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
             raise self._wrong(name, f"element {bad} is {values[bad]}")
@@ -121,22 +159,23 @@ class WeightLoader:
         return values if multiplier == 1 else values * np.float32(multiplier)
 
     def dense(self, name: str, rows: int, columns: int) -> Tensor:
-        """A float matrix (rows, columns) in its stored dtype: embedding or head."""
+        """A float matrix (rows, columns) in its stored dtype: embedding or head. Block types of
+        GGUF are decoded to F32."""
         name = name if name.startswith("lm_head.") else self._prefix + name
-        return self._take(name, FLOAT_DTYPES, (rows, columns))
+        return self._take(name, (rows, columns))
 
     def ternary(
-        self, prefix: str, rows: int, columns: int, layout: str | None = None
+        self, prefix: str, rows: int, columns: int, layout: str | None = None, head_dim: int = 0
     ) -> TernaryMatrix:
-        """A projection from `prefix.weight`: packed bytes with `prefix.weight_scale`, or floats. The
-        dtype of the tensor decides, not the config. `layout` is as in `TernaryMatrix`; None: the
-        layout of the loader."""
-        layout = self.layout if layout is None else layout
+        """A projection from `prefix.weight`. `layout` is as in `TernaryMatrix`, for matrices with
+        one scale; None: the layout of the loader. `head_dim` is as in `TernarySource`."""
+        layout = self.group_layout or (self.layout if layout is None else layout)
         name = f"{self._prefix}{prefix}.weight"
-        if self.checkpoint.info(name).dtype == "U8":
-            matrix = self._packed(name, f"{name}_scale", rows, columns, layout)
-        else:
-            matrix = self._floats(name, rows, columns, layout)
+        found = self._reader.read(name, rows, columns, head_dim)
+        self.n_parameters += rows * columns
+        matrix = self._packed_before(name, rows, columns, layout) or self._pack(
+            name, found, rows, columns, layout
+        )
         self.options.packed.keep(f"{name}:{layout}", matrix.codes)
         self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
@@ -145,65 +184,43 @@ class WeightLoader:
             self.options.progress(self.done, self.total, "loading weights")
         return matrix
 
-    def _packed(
-        self, name: str, scale_name: str, rows: int, columns: int, layout: str
+    def _pack(
+        self,
+        name: str,
+        found: list[TernarySource] | Masters,
+        rows: int,
+        columns: int,
+        layout: str,
     ) -> TernaryMatrix:
-        tensor = self._take(name, ("U8",), ((rows + 3) // 4, columns))
-        self.n_parameters += rows * columns - tensor.array.size
-        scale_tensor = self._take(scale_name, FLOAT_DTYPES, None)
-        if scale_tensor.array.size != 1:
-            raise self._wrong(scale_name, f"shape {scale_tensor.array.shape} is not one number")
-        if not self.quantization.bitnet:
-            raise FormatError(
-                f"{self.checkpoint.path}: config.json has no quantization_config, which says "
-                f"whether packed weights such as {name!r} are multiplied or divided by their scale"
-            )
-        if (found := self._packed_before(name, rows, columns, layout)) is not None:
-            return found
-        scale = float(to_float32(scale_tensor).reshape(1)[0])
-        multiplier = reciprocal(scale) if self.quantization.divides else scale
-        if not (math.isfinite(scale) and math.isfinite(multiplier) and multiplier > 0):
-            raise self._wrong(scale_name, f"a scale cannot be {scale}")
-        codes, clean = pack_hf(
-            tensor.array, rows, self.options.n_threads, self.arena.allocate, layout
-        )
-        if not clean:
-            raise self._wrong(name, "a weight has code 3; only 0, 1, 2 (for -1, 0, +1) exist")
-        return TernaryMatrix(codes, rows, columns, multiplier, layout)
-
-    def _floats(self, name: str, rows: int, columns: int, layout: str) -> TernaryMatrix:
-        """Weights that are ternary already, or masters, which absmean makes ternary."""
-        tensor = self._take(name, FLOAT_DTYPES, (rows, columns))
-        if (found := self._packed_before(name, rows, columns, layout)) is not None:
-            return found
-        scale = None if self.masters else self._stored_scale(tensor)
-        codes, absmean = pack_float(
-            tensor.array, tensor.dtype, self.options.n_threads, self.arena.allocate, layout
-        )
-        if not math.isfinite(absmean):
-            raise self._wrong(name, "a weight is NaN or infinite")
-        # Absmean has the same codes: divided by their mean, weights that are not 0 are at least 1.
-        return TernaryMatrix(codes, rows, columns, scale or absmean, layout)
-
-    def _stored_scale(self, tensor: Tensor) -> float | None:
-        """The scale of weights that are ternary already, or None for masters."""
-        try:
-            scales = find_scales(tensor)
-        except FormatError as error:
-            raise FormatError(f"{self.checkpoint.info(tensor.name).file}: {error}") from None
-        if scales is None:
-            if self.quantization.bitnet:
-                return None
+        threads, allocate = self.options.n_threads, self.arena.allocate
+        if isinstance(found, Masters):
+            tensor = found.tensor
+            codes, scale = pack_float(tensor.array, tensor.dtype, threads, allocate, layout)
+            if not math.isfinite(scale):
+                raise self._wrong(name, "a weight is NaN or infinite")
+            return TernaryMatrix(codes, rows, columns, scale, layout)
+        problem = None
+        for source in found:
+            scale = 1.0
+            if self.group_layout is None:
+                common = source.common_scale(threads)
+                if common is None:
+                    continue
+                scale = common or 1.0  # 0: all weights are 0
+            elif source.group < source.columns and source.group % GROUP_LAYOUTS[layout]:
+                continue
+            codes, problem = pack_source(source, threads, allocate, layout)
+            if problem is None:
+                activations = self.activations if self.group_layout is not None else None
+                return TernaryMatrix(codes, rows, columns, scale, layout, activations)
+            if problem is not Problem.FLOATS:
+                break
+        if problem is None:
             raise UnsupportedModelError(
-                f"{self.checkpoint.path}: tensor {tensor.name!r} is not ternary, and config.json "
-                "has no quantization_config that says it will be; this is no ternary model"
+                f"{self.checkpoint.info(name).file}: tensor {name!r}: its scales are for fewer "
+                "columns than those of the first projection, which is not supported"
             )
-        if scales.one is None:
-            raise UnsupportedModelError(
-                f"{self.checkpoint.path}: tensor {tensor.name!r}: a scale for every {scales.group} "
-                "weights of a row is not supported"
-            )
-        return scales.one
+        raise self._wrong(name, problem_text(problem, found[0].encoding))
 
     def _packed_before(
         self, name: str, rows: int, columns: int, layout: str
@@ -217,7 +234,8 @@ class WeightLoader:
         try:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
-            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout)
+            activations = self.activations if self.group_layout is not None else None
+            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout, activations)
         except ValueError as error:
             self.options.packed.refuse(name, error)
             return None
@@ -251,21 +269,14 @@ class WeightLoader:
         self.checkpoint.release(head.name)  # from now on only a few of its rows are read
         return screen
 
-    def _take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...] | None) -> Tensor:
-        tensor = self.checkpoint.tensor(name, dtypes=dtypes, shape=shape)
+    def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = self.checkpoint.floats(name, shape=shape)
         self.used.add(name)
         self.n_parameters += tensor.array.size
         return tensor
 
     def _wrong(self, name: str, what: str) -> FormatError:
-        return FormatError(f"{self.checkpoint.info(name).file}: tensor {name!r}: {what}")
-
-
-def to_float32(tensor: Tensor) -> NDArray[np.float32]:
-    """Stored floats as float32, exactly."""
-    if tensor.dtype == "BF16":
-        return (tensor.array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return np.ascontiguousarray(tensor.array, dtype=np.float32)
+        return self._reader.wrong(name, what)
 
 
 def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:
@@ -275,7 +286,7 @@ def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:
     ------
     FormatError
     """
-    head = checkpoint.tensor("lm_head.weight", dtypes=FLOAT_DTYPES, shape=embedding.array.shape)
+    head = checkpoint.floats("lm_head.weight", shape=embedding.array.shape)
     rows = len(head.array)
     step = max(1, COMPARED // head.array.shape[1])
     same = head.dtype == embedding.dtype and all(
