@@ -54,16 +54,15 @@ def load_checkpoint(
     n_threads: int,
     skipping: bool | None,
     weight_format: str | None,
-    input_quantization: str,
+    activations: str | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> LoadedModel:
     """Open a checkpoint and load its weights. Packed weights are kept in `directory`, unless that
-    is None. `input_quantization` is as in `LoadOptions`. The other parameters, and errors, are
-    those of `BitNetModel`."""
+    is None. The other parameters, and errors, are those of `BitNetModel`."""
     with open_checkpoint(path) as opened:
         checkpoint = translate(opened)
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
-        options = LoadOptions(n_threads, skipping, weight_format, input_quantization)
+        options = LoadOptions(n_threads, skipping, weight_format, activations=activations)
         graph, packed_file = load_through_cache(
             checkpoint,
             directory,

@@ -69,10 +69,10 @@ class BitNetModel(TextSource):
         that `skipping` may leave out have two bits each. Default: the format that is fastest on
         this CPU for a large model, "2bit" for others. Results are equal bit for bit. Weights with
         scales for groups of columns are always kept with two bits.
-    activations : "float32", optional
-        Multiply weights by float32 activations, for models that were trained without quantised
-        activations (Ternary-Bonsai, CAT-Q, TriLM). That is slow. Default: as in training; where
-        activations were floats then, int8 with a scale for each group of 64 or 128.
+    activations : "int8" or "float32", optional
+        Inputs of ternary products, for models that were trained without quantised activations
+        (Ternary-Bonsai, CAT-Q, TriLM): "int8" with a scale for each group of 64 or 128, the
+        default, or "float32", which is slow. Models that were trained with int8 have no choice.
     prefix_cache_bytes : int, optional
         Memory that the keys and values of all sessions, caches and earlier prompts may take
         together. When it is used up, earlier prompts make room first, the longest unused one before
@@ -122,7 +122,7 @@ class BitNetModel(TextSource):
         if weight_format is not None:
             check_choice("weight_format", weight_format, WEIGHT_FORMATS)
         if activations is not None:
-            check_choice("activations", activations, ("float32",))
+            check_choice("activations", activations, ("int8", "float32"))
         if skipping is not None and not isinstance(skipping, bool):
             problem = f"must be True, False or None, not {skipping!r}"
             raise InvalidParameterError(problem, "skipping")
@@ -135,7 +135,7 @@ class BitNetModel(TextSource):
             n_threads=threads.count,
             skipping=skipping,
             weight_format=weight_format,
-            input_quantization="group" if activations is None else "none",
+            activations=activations,
             progress=progress,
         )
         graph, self.vocabulary = loaded.graph, loaded.vocabulary

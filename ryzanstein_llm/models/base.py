@@ -22,7 +22,7 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are kept, and how activations are quantised. Only the latter changes results.
+    """How weights are kept. No option but `activations` changes a bit of any result.
 
     Attributes
     ----------
@@ -34,20 +34,21 @@ class LoadOptions:
     weight_format : a key of weights.WEIGHT_FORMATS, or None
         How ternary weights are kept. None: the format that the tier in use is fastest with for a
         large model, "2bit" for others.
-    input_quantization : "group" or "none"
-        What becomes of activations in a model that was trained without their quantisation: int8
-        with a scale for each group of weights, or nothing.
     progress : callable (done, total, what) or None
     packed : PackedWeights
         Has the arrays that an earlier load packed, and is told which arrays are used.
+    activations : "int8", "float32" or None
+        Inputs of projections, for models that were not trained with int8 activations: int8 with a
+        scale for each group of columns, or float32 as they are, which is slower. This option does
+        change results. None: "int8".
     """
 
     n_threads: int
     skipping: bool | None = None
     weight_format: str | None = None
-    input_quantization: str = "group"
     progress: Callable[[int, int, str], None] | None = None
     packed: PackedWeights = field(default_factory=PackedWeights)
+    activations: str | None = None
 
 
 class CausalLM(Protocol):

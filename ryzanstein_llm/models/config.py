@@ -61,11 +61,10 @@ class DecoderConfig:
         Whether q, k, v and o, and gate, up and down have a bias.
     quantization : Quantization
         How weights are stored.
+    interleaved : bool
+        Whether rows of q and k are in the order of llama.cpp's arch `llama` (only in GGUF files).
     score_scale : float or None
         Factor of q·k in attention. None: 1 / sqrt(head_dim).
-    interleaved : bool
-        Whether rows of q and k are in the order of llama.cpp's arch `llama`, where RoPE rotates
-        neighbours.
     norm_offset : float
         Added to the stored weights of the norms of the residual stream, heads and output.
     embedding_multiplier, residual_multiplier, logits_multiplier : float

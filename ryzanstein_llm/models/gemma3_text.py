@@ -63,9 +63,10 @@ def read_gemma_config(checkpoint: Checkpoint) -> DecoderConfig:
     if read.boolean("use_bidirectional_attention", False):
         raise read.unsupported("use_bidirectional_attention", True, "only false is supported")
     window = gemma_window(read, config)
+    offset = read.value("norm_offset", 1.0)  # GGUF files have norms to which 1 was added
+    if offset not in (0, 1):
+        raise read.wrong("norm_offset", offset, "0 or 1")
     scale = read.positive("query_pre_attn_scalar", 256)
-    # GGUF files have norms with 1 added, and say so
-    offset = float(read.value("norm_offset", 1.0))
     read.refuse_misspelt()
     return replace(
         config,

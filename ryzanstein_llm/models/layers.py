@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidParameterError
 from ..formats import Checkpoint, Tensor
 from ..kernels.decoder_layer import DecoderLayer
 from ..kernels.head import MAX_SCREEN_COLUMNS
@@ -101,16 +100,11 @@ def load_decoder(
         those that are ternary already are taken as they are, and others are masters only if
         `quantization_config` says so.
     """
-    if options.input_quantization == "none" and (masters or config.quantization.bitnet):
-        raise InvalidParameterError(
-            "'float32' is for models that were trained without quantised activations, and "
-            f"{checkpoint.path} was trained with int8 ones",
-            "activations",
-        )
     layouts = layouts_of(options.weight_format, config.hidden_size)
     loader = WeightLoader(
         checkpoint, options, config.quantization, masters, 7 * config.n_layers, layouts.whole
     )
+    loader.choose_layout(f"layers.0.{PROJECTIONS['q']}", config.q_width, config.hidden_size)
     builder = _LayerBuilder(loader, config, names, options.skipping)
     shape = config.vocab_size, config.hidden_size
     embedding = loader.ternary_or_dense("embed_tokens", *shape)

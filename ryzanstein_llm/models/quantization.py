@@ -23,10 +23,14 @@ class Quantization:
     divides : bool
         For packed weights: whether the multiplier is 1 / weight_scale (`linear_class` "bitlinear",
         or no such key) or weight_scale itself ("autobitlinear").
+    mlx_group : int or None
+        Columns that share a scale in weights that MLX packed with two bits (`quantization`); None:
+        there are none.
     """
 
     bitnet: bool = False
     divides: bool = True
+    mlx_group: int | None = None
 
 
 def read_quantization(read: ConfigReader) -> Quantization:
@@ -38,6 +42,17 @@ def read_quantization(read: ConfigReader) -> Quantization:
         It is incomplete, or asks for what is not supported.
     """
     section = read.section("quantization_config")
+    mlx = read.section("quantization")
+    if mlx and (not section or section.value("quant_method") is None):
+        # MLX writes the same object under both names
+        if mlx.integer("bits") != 2:
+            raise mlx.unsupported("bits", mlx.value("bits"), "only 2 is supported")
+        if mlx.value("mode", "affine") != "affine":
+            raise mlx.unsupported("mode", mlx.value("mode"), "only 'affine' is supported")
+        group = mlx.integer("group_size")
+        if group not in (64, 128):
+            raise mlx.unsupported("group_size", group, "only 64 and 128 are supported")
+        return Quantization(mlx_group=group)
     if not section:
         return Quantization()
     section.expect("quant_method", "linear_class", "quantization_mode", "modules_to_not_convert")

@@ -10,18 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, UnsupportedModelError
+from ..errors import FormatError, InvalidParameterError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
-from ..kernels.encodings import ENCODINGS
+from ..kernels.encodings import Problem
 from ..kernels.head import ScreenedHead
 from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source, whole_layout
+from ..kernels.sources import TernarySource
 from ..kernels.ternary_matrix import TernaryMatrix
 from .arena import Arena
 from .base import LoadOptions
+from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
 from .quantization import Quantization
-from .stored_matrix import FLOAT_DTYPES, StoredMatrix, find_matrix, to_float32
 
 __all__ = [
+    "FLOAT_DTYPES",
     "WEIGHT_FORMATS",
     "Layouts",
     "WeightLoader",
@@ -65,8 +67,8 @@ def layouts_of(weight_format: str | None, hidden_size: int) -> Layouts:
 
 
 def format_of(matrix: TernaryMatrix) -> str:
-    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole; of one in groups its
-    layout."""
+    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole; for one with scales of
+    groups the name of its layout."""
     return matrix.layout if matrix.layout in GROUP_LAYOUTS else _format_of(matrix.layout)
 
 
@@ -88,7 +90,15 @@ class WeightLoader:
     total : int
         Number of matrices that will be loaded, for progress.
     layout : key of packing.LAYOUTS
-        The layout of matrices for which no other is given.
+        The layout of matrices for which no other is given, if they have one scale.
+
+    Attributes
+    ----------
+    group_layout : key of packing.GROUP_LAYOUTS, or None
+        The layout of all matrices, if their scales change within rows or activations are not
+        quantised for each token. The first projection decides.
+    activations : key of ternary_matrix.QUANTIZATIONS
+        What becomes of the inputs of projections.
     """
 
     checkpoint: Checkpoint
@@ -101,10 +111,40 @@ class WeightLoader:
     n_parameters: int = 0
 
     def __post_init__(self) -> None:
-        self.used: set[str] = set()
         self.arena = Arena()
         bare = "embed_tokens.weight" in self.checkpoint
         self._prefix = "" if bare else "model."
+        self._reader = ProjectionReader(self.checkpoint, self.quantization, self.masters)
+        self.group_layout: str | None = None
+        trained = self.quantization.bitnet or self.masters
+        self.activations = "token" if trained else "group"
+        if self.options.activations == "float32":
+            if trained:
+                raise InvalidParameterError(
+                    "'float32' is for models that were trained without quantised activations, and "
+                    f"{self.checkpoint.path} was trained with int8 ones",
+                    "activations",
+                )
+            self.activations = "none"
+
+    @property
+    def used(self) -> set[str]:
+        """The names of all tensors that were read."""
+        return self._reader.used
+
+    def choose_layout(self, prefix: str, rows: int, columns: int) -> None:
+        """Sets `group_layout` from the first projection of the model."""
+        found = self._reader.read(f"{self._prefix}{prefix}.weight", rows, columns)
+        if isinstance(found, Masters):
+            return
+        one_scale = found[0].common_scale(self.options.n_threads) is not None
+        if self.activations != "token" or not one_scale:
+            self.group_layout = "groups64" if found[0].group == 64 else "groups128"
+            if self.options.weight_format not in (None, "2bit"):
+                raise UnsupportedModelError(
+                    f"{self.checkpoint.path}: weights with a scale for each group can only be kept "
+                    f"with two bits, not as {self.options.weight_format!r}"
+                )
 
     def vector(
         self, name: str, size: int, offset: float = 0.0, multiplier: float = 1.0
@@ -120,117 +160,100 @@ class WeightLoader:
         return values if multiplier == 1 else values * np.float32(multiplier)
 
     def dense(self, name: str, rows: int, columns: int) -> Tensor:
-        """A float matrix (rows, columns) in its stored dtype: embedding or head."""
+        """A float matrix (rows, columns) in its stored dtype: embedding or head. Block types of
+        GGUF are decoded to F32."""
         name = name if name.startswith("lm_head.") else self._prefix + name
         return self._take(name, (rows, columns))
-
-    def ternary(
-        self,
-        prefix: str,
-        rows: int,
-        columns: int,
-        layout: str | None = None,
-        head_dim: int = 0,
-    ) -> TernaryMatrix:
-        """A projection, from the tensors of `find_matrix`.
-
-        A matrix with one scale, of a model that was trained with int8 activations, gets `layout`
-        (None: that of the loader). Others get a layout of groups. `head_dim` is as in
-        `StoredMatrix`.
-        """
-        name = self._prefix + prefix
-        stored = find_matrix(self.checkpoint, name, rows, columns, self.quantization, head_dim)
-        return self._matrix(stored, self.layout if layout is None else layout)
 
     def ternary_or_dense(self, prefix: str, rows: int, columns: int) -> TernaryMatrix | Tensor:
         """An embedding or a head: ternary in groups if it is stored so, otherwise floats."""
         name = prefix if prefix == "lm_head" else self._prefix + prefix
-        info = self.checkpoint.info(f"{name}.weight")
-        if not self.quantization.bitnet:
-            if info.dtype in ENCODINGS or info.dtype == "U32":
-                stored = find_matrix(self.checkpoint, name, rows, columns, self.quantization)
-                return self._matrix(stored, self.layout)
-            if info.dtype in FLOAT_DTYPES:
-                stored = find_matrix(self.checkpoint, name, rows, columns, self.quantization)
-                if self._packed_layout(stored.name) or stored.ternary_source() is not None:
-                    return self._matrix(stored, self.layout)
-        return self.dense(f"{prefix}.weight", rows, columns)
+        if self.activations == "token" or not self._reader.is_ternary(f"{name}.weight"):
+            return self.dense(f"{prefix}.weight", rows, columns)
+        return self._matrix(f"{name}.weight", rows, columns, self.layout)
 
-    def _matrix(self, stored: StoredMatrix, layout: str) -> TernaryMatrix:
-        name = stored.name
-        self.used.update((name, *stored.companions))
-        self.n_parameters += stored.rows * stored.columns
-        matrix = self._packed_before(stored, layout) or self._pack(stored, layout)
-        self.options.packed.keep(f"{name}:{matrix.layout}", matrix.codes)
+    def ternary(
+        self, prefix: str, rows: int, columns: int, layout: str | None = None, head_dim: int = 0
+    ) -> TernaryMatrix:
+        """A projection from `prefix.weight`. `layout` is as in `TernaryMatrix`, for matrices with
+        one scale; None: the layout of the loader. `head_dim` is as in `TernarySource`."""
+        name = f"{self._prefix}{prefix}.weight"
+        return self._matrix(
+            name, rows, columns, self.layout if layout is None else layout, head_dim
+        )
+
+    def _matrix(
+        self, name: str, rows: int, columns: int, layout: str, head_dim: int = 0
+    ) -> TernaryMatrix:
+        layout = self.group_layout or layout
+        found = self._reader.read(name, rows, columns, head_dim)
+        self.n_parameters += rows * columns
+        matrix = self._packed_before(name, rows, columns, layout) or self._pack(
+            name, found, rows, columns, layout
+        )
+        self.options.packed.keep(f"{name}:{layout}", matrix.codes)
         self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
-        for part in (name, *stored.companions):
-            self.checkpoint.release(part)
+        self.checkpoint.release(name)
         self.done += 1
         if self.options.progress is not None:
             self.options.progress(self.done, self.total, "loading weights")
         return matrix
 
-    def _pack(self, stored: StoredMatrix, layout: str) -> TernaryMatrix:
-        masters = self.masters and stored.floats is not None
-        source = None if masters else stored.ternary_source()
-        if source is None:
-            return self._pack_masters(stored, layout)
-        threads, allocate = self.options.n_threads, self.arena.allocate
-        scale = source.common_scale(threads) if self.quantization.bitnet else None
-        if scale is None:  # several scales, or activations that were not quantised in training
-            layout = "groups64" if source.group % 128 else "groups128"
-        codes, problem = pack_source(source, threads, allocate, layout)
-        if problem is not None:
-            raise stored.failure(problem)
-        # All weights may be zero, and then have any scale.
-        return self._described(stored, codes, scale or 1.0, layout)
-
-    def _pack_masters(self, stored: StoredMatrix, layout: str) -> TernaryMatrix:
-        """Floats that absmean makes ternary."""
-        assert stored.floats is not None
-        if not (self.quantization.bitnet or self.masters):
-            raise UnsupportedModelError(
-                f"{self.checkpoint.path}: tensor {stored.name!r} is not ternary, and config.json "
-                "has no quantization_config that says it will be; this is no ternary model"
-            )
-        array = stored.floats.array
-        if stored.head_dim:
-            array = array.reshape(-1, stored.head_dim // 2, 2, stored.columns)
-            array = np.ascontiguousarray(array.swapaxes(1, 2)).reshape(stored.rows, stored.columns)
-        codes, scale = pack_float(
-            array, stored.floats.dtype, self.options.n_threads, self.arena.allocate, layout
-        )
-        if not math.isfinite(scale):
-            raise stored.wrong("a weight is NaN or infinite")
-        return self._described(stored, codes, scale, layout)
-
-    def _described(
-        self, stored: StoredMatrix, codes: NDArray[np.uint8], scale: float, layout: str
+    def _pack(
+        self,
+        name: str,
+        found: list[TernarySource] | Masters,
+        rows: int,
+        columns: int,
+        layout: str,
     ) -> TernaryMatrix:
-        quantization = None
-        if layout in GROUP_LAYOUTS:
-            quantization = "token" if self.quantization.bitnet else self.options.input_quantization
-        return TernaryMatrix(codes, stored.rows, stored.columns, scale, layout, quantization)
+        threads, allocate = self.options.n_threads, self.arena.allocate
+        if isinstance(found, Masters):
+            tensor = found.tensor
+            array = _in_order(tensor.array, found.head_dim)
+            codes, scale = pack_float(array, tensor.dtype, threads, allocate, layout)
+            if not math.isfinite(scale):
+                raise self._wrong(name, "a weight is NaN or infinite")
+            return TernaryMatrix(codes, rows, columns, scale, layout)
+        problem = None
+        for source in found:
+            scale = 1.0
+            if self.group_layout is None:
+                common = source.common_scale(threads)
+                if common is None:
+                    continue
+                scale = common or 1.0  # 0: all weights are 0
+            elif source.group < source.columns and source.group % GROUP_LAYOUTS[layout]:
+                continue
+            codes, problem = pack_source(source, threads, allocate, layout)
+            if problem is None:
+                activations = self.activations if self.group_layout is not None else None
+                return TernaryMatrix(codes, rows, columns, scale, layout, activations)
+            if problem is not Problem.FLOATS:
+                break
+        if problem is None:
+            raise UnsupportedModelError(
+                f"{self.checkpoint.info(name).file}: tensor {name!r}: its scales are for fewer "
+                "columns than those of the first projection, which is not supported"
+            )
+        raise self._wrong(name, problem_text(problem, found[0].encoding))
 
-    def _packed_layout(self, name: str) -> str | None:
-        """The layout of groups in which an earlier load packed a tensor."""
-        packed = self.options.packed
-        return next((layout for layout in GROUP_LAYOUTS if packed.has(f"{name}:{layout}")), None)
-
-    def _packed_before(self, stored: StoredMatrix, layout: str) -> TernaryMatrix | None:
+    def _packed_before(
+        self, name: str, rows: int, columns: int, layout: str
+    ) -> TernaryMatrix | None:
         """The matrix as an earlier load packed and checked it, or None. The data of the tensor are
         not read."""
-        packed, name = self.options.packed, stored.name
-        layout = self._packed_layout(name) or layout
+        packed = self.options.packed
         codes, scale = packed.get(f"{name}:{layout}"), packed.get(f"{name}:scale")
         if codes is None or scale is None:
             return None
         try:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
-            return self._described(stored, codes, float(scale[0]), layout)
+            activations = self.activations if self.group_layout is not None else None
+            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout, activations)
         except ValueError as error:
-            packed.refuse(name, error)
+            self.options.packed.refuse(name, error)
             return None
 
     def screen(self, head: Tensor) -> ScreenedHead:
@@ -269,7 +292,15 @@ class WeightLoader:
         return tensor
 
     def _wrong(self, name: str, what: str) -> FormatError:
-        return FormatError(f"{self.checkpoint.info(name).file}: tensor {name!r}: {what}")
+        return self._reader.wrong(name, what)
+
+
+def _in_order(rows: NDArray[Any], head_dim: int) -> NDArray[Any]:
+    """Rows of q or k in the order of Hugging Face, from that of llama.cpp if head_dim is not 0."""
+    if not head_dim:
+        return rows
+    pairs = rows.reshape(-1, head_dim // 2, 2, rows.shape[1])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
 
 
 def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:
@@ -279,7 +310,7 @@ def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:
     ------
     FormatError
     """
-    head = checkpoint.tensor("lm_head.weight", dtypes=FLOAT_DTYPES, shape=embedding.array.shape)
+    head = checkpoint.floats("lm_head.weight", shape=embedding.array.shape)
     rows = len(head.array)
     step = max(1, COMPARED // head.array.shape[1])
     same = head.dtype == embedding.dtype and all(
