@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ class Tokenizer:
         Number of tokens, including added ones. The model's vocabulary may be larger (padding).
     bos_id, eos_id : int or None
         The ids of the tokens that `tokenizer_config.json` names; None if it names none.
+    config : mapping
+        The content of `tokenizer_config.json`; {} if there is none.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class Tokenizer:
         )
         added = raw.get_added_tokens_decoder().values()
         self._special = frozenset(token.content for token in added if token.special)
-        config = config or {}
+        self.config: Mapping[str, Any] = config or {}
+        config = self.config
         self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
         self.bos_id = self._named_id(config, "bos_token")
         self.eos_id = self._named_id(config, "eos_token")
@@ -130,9 +133,17 @@ class Tokenizer:
         text: str = self._raw.decode(checked, skip_special_tokens=skip_special_tokens)
         return text
 
-    def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
-        """A new incremental `decode` for one text."""
-        return TextStream(self, skip_special_tokens=skip_special_tokens)
+    def stream(
+        self, *, skip_special_tokens: bool = True, shown: Collection[str] = ()
+    ) -> TextStream:
+        """A new incremental `decode` for one text. Special tokens that are `shown` are not
+        skipped."""
+        return TextStream(self, skip_special_tokens=skip_special_tokens, shown=shown)
+
+    @property
+    def raw(self) -> RawTokenizer:
+        """The tokenizer of the `tokenizers` library. Do not change it."""
+        return self._raw
 
     def token_id(self, token: str) -> int | None:
         """The id of a token with this exact spelling in the file, or None."""
@@ -163,15 +174,24 @@ class TextStream:
     character.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        skip_special_tokens: bool = True,
+        shown: Collection[str] = (),
+    ) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special_tokens
+        self._shown = shown
         self._pipeline = TextPipeline(tokenizer._decoder_spec)
 
     def push(self, token_id: int) -> str:
         """The text that is certain now; often empty. Raises what `Tokenizer.decode` raises."""
         token = self._tokenizer.token(token_id)
-        if token is None or (self._skip_special and self._tokenizer.is_special(token)):
+        if token is None:
+            return ""
+        if self._skip_special and self._tokenizer.is_special(token) and token not in self._shown:
             return ""
         return self._pipeline.push(token)
 

@@ -49,6 +49,8 @@ class Vocabulary:
         Tokens that end a text.
     start_id : int or None
         The token that an empty prompt begins with.
+    shown : frozenset of str
+        Special tokens that are not left out of generated text.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Vocabulary:
     tokenizer: Tokenizer | None
     eos_ids: tuple[int, ...]
     start_id: int | None
+    shown: frozenset[str] = frozenset()
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """See `BitNetModel.tokenize`."""
@@ -75,7 +78,7 @@ class Vocabulary:
 
     def text_stream(self) -> TextStream | None:
         """A new incremental `detokenize`; None if there is no tokenizer."""
-        return None if self.tokenizer is None else self.tokenizer.stream()
+        return None if self.tokenizer is None else self.tokenizer.stream(shown=self.shown)
 
     def read_prompt(self, prompt: Prompt) -> PromptIds:
         """The ids of a prompt. Nothing is added to ids. An empty prompt at the start of a sequence

@@ -1,0 +1,407 @@
+"""A Jinja environment for templates that nobody has read. It needs the extra `chat`.
+
+A checkpoint comes with a program: its chat template. Jinja's sandbox keeps that program away from
+Python's internals, but lets it run for ever or fill the memory. Here it has a budget of time and
+of characters. Everything that can repeat or enlarge something spends of it: loops, calls, filters,
+operators, and each piece of output. What one operation could blow up at once, such as
+`"a" * 10**10`, is refused before it happens.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sized
+from functools import wraps
+from typing import Any
+
+from jinja2 import nodes, pass_context, pass_eval_context
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.utils import Namespace
+
+__all__ = ["BoundedEnvironment", "Budget", "budget", "refuse_wide", "weigh"]
+
+LARGEST_WIDTH = 100_000
+"""Widths, precisions and counts that a template may ask for."""
+
+LARGEST_INTEGER = 10_000
+"""Bits that a product or power of integers may have."""
+
+LARGEST_CONTAINER = 1_000_000
+"""Entries of a list or dictionary, with those of the lists within it."""
+
+# Of no use in a prompt: chance, made-up text, tables for debugging, and regular expressions of
+# quadratic cost
+REMOVED_FILTERS = ("random", "pprint", "urlize", "striptags", "xmlattr")
+REMOVED_GLOBALS = ("lipsum",)
+REMOVED_METHODS = {"translate", "maketrans", "encode", "expandtabs"}
+PADDING = {"center", "ljust", "rjust", "zfill", "indent", "batch", "slice", "round", "wordwrap"}
+
+_running = threading.local()
+
+
+class Budget:
+    """What one rendering may use. A context manager: within it, the thread spends of this budget.
+
+    Parameters
+    ----------
+    seconds : float
+        CPU time of this thread, so that a busy machine does not matter.
+    characters : int
+        Of all texts that are made on the way, together.
+    """
+
+    def __init__(self, seconds: float, characters: int) -> None:
+        self.seconds, self.characters = seconds, characters
+        self._deadline = time.thread_time() + seconds
+        self._left = characters
+        self._ticks = 0
+
+    def __enter__(self) -> Budget:
+        self._outer = getattr(_running, "budget", None)
+        _running.budget = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _running.budget = self._outer
+
+    def tick(self) -> None:
+        """A step of the template was taken."""
+        self._ticks += 1
+        if not self._ticks & 31 and time.thread_time() > self._deadline:
+            raise SecurityError(f"it takes longer than {self.seconds:g} s")
+
+    def spend(self, characters: int) -> None:
+        """A text of this length is about to be made."""
+        self._left -= characters
+        if self._left < 0:
+            raise SecurityError(f"it makes more than {self.characters:,} characters of text")
+        self.tick()
+
+
+def budget() -> Budget:
+    """That of the running template."""
+    found: Budget = _running.budget
+    return found
+
+
+def weigh(value: Any) -> int:
+    """Characters and entries of a value, with all that is in it, each time it is in it. Spends a
+    step for each, so that what is nested and shared cannot hide its size."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        parts: Any = [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    else:
+        return 8
+    total = 2
+    for part in parts:
+        budget().tick()
+        total += 4 + weigh(part)
+        if total > budget().characters:
+            raise SecurityError(f"a value is larger than {budget().characters:,} characters")
+    return total
+
+
+class _Watched:
+    """An iterable whose steps are counted."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def __iter__(self) -> Iterator[Any]:
+        running = budget()
+        for value in self._values:
+            running.tick()
+            yield value
+
+
+class _WatchedSized(_Watched):
+    """So that `loop.length` need not read ahead."""
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@pass_context
+def _watch(_: Context, values: Any) -> Any:
+    return _WatchedSized(values) if isinstance(values, Sized) else _Watched(values)
+
+
+@pass_context
+def _count(_: Context, value: Any) -> Any:
+    """A piece of output."""
+    if isinstance(value, str):
+        budget().spend(len(value))
+        return value
+    budget().spend(weigh(value))
+    return str(value)
+
+
+@pass_context
+def _concatenate(_: Context, values: list[Any]) -> str:
+    """The operator `~`."""
+    budget().spend(weigh(values))
+    return "".join(str(value) for value in values)
+
+
+@pass_context
+def _container(_: Context, value: Any) -> Any:
+    """A list, tuple or dictionary that is written in the template."""
+    if weigh(value) > LARGEST_CONTAINER:
+        raise SecurityError(f"a container holds more than {LARGEST_CONTAINER:,} entries")
+    return value
+
+
+_ADDED = {
+    "_watch": _watch,
+    "_count": _count,
+    "_concatenate": _concatenate,
+    "_container": _container,
+}
+
+
+def _through(name: str, value: nodes.Expr) -> nodes.Filter:
+    found = nodes.Filter(value, name, [], [], None, None)
+    return found.set_lineno(value.lineno)
+
+
+def _instrument(node: nodes.Node) -> None:
+    """Put the functions above into a syntax tree."""
+    for name, child in list(node.iter_fields()):
+        if isinstance(child, list):
+            child[:] = [_replaced(each) for each in child]
+            if isinstance(node, nodes.Output):
+                child[:] = [_through("_count", each) for each in child]
+        elif isinstance(child, nodes.Node):
+            setattr(node, name, _replaced(child))
+    if isinstance(node, nodes.For):
+        node.iter = _through("_watch", node.iter)
+
+
+def _replaced(node: Any) -> Any:
+    if not isinstance(node, nodes.Node):
+        return node
+    _instrument(node)
+    if isinstance(node, nodes.Concat):
+        listed = nodes.List(node.nodes).set_lineno(node.lineno)
+        return _through("_concatenate", listed)
+    if (
+        isinstance(node, (nodes.List, nodes.Tuple, nodes.Dict))
+        and getattr(node, "ctx", "") != "store"
+    ):
+        return _through("_container", node)
+    return node
+
+
+class _Generation(Extension):
+    """`{% generation %}`, which marks answers for training. It renders its body, in a scope of its
+    own as in transformers."""
+
+    tags = {"generation"}  # noqa: RUF012  (the name and form are Jinja's)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        call = self.call_method("_body")
+        return nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+    @pass_eval_context
+    def _body(self, _: nodes.EvalContext, caller: Macro) -> str:
+        text: str = caller()
+        return text
+
+
+class _Namespace(Namespace):
+    """`namespace(…)`. Names with an underscore could lead to Python's internals."""
+
+    def __init__(*arguments: Any, **names: Any) -> None:
+        self, values = arguments[0], dict(*arguments[1:], **names)
+        for name in values:
+            _refuse_private(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_private(name)
+        super().__setitem__(name, value)
+
+    def __repr__(self) -> str:
+        return "<namespace>"
+
+
+def _refuse_private(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace cannot have the attribute {name!r}")
+
+
+class _Dictionary:
+    """`dict(…)` without the attributes of the class."""
+
+    def __call__(self, *values: Any, **names: Any) -> dict[Any, Any]:
+        return dict(*values, **names)
+
+    def fromkeys(self, *values: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*values)
+
+
+class _Formatter(SandboxedFormatter):
+    """`"{}".format(…)`."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        refuse_wide(format_spec)
+        budget().spend(weigh(value))
+        return super().format_field(value, format_spec)
+
+
+class BoundedEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja as transformers sets it up for chat templates. Render within a `Budget`, and compile
+    within one too."""
+
+    intercepted_binops = frozenset(["+", "*", "**", "%"])
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[_Generation, loopcontrols],
+            optimized=False,  # would compute with constants outside of any budget
+        )
+        for name in REMOVED_FILTERS:
+            del self.filters[name]
+        for name in REMOVED_GLOBALS:
+            del self.globals[name]
+        for name, each in [*self.filters.items()]:
+            self.add_filter(name, each)
+        self.filters.update(_ADDED)
+        self.globals.update(namespace=_Namespace, dict=_Dictionary())
+
+    def add_filter(self, name: str, function: Callable[..., Any]) -> None:
+        """A filter of ours, bounded like the others."""
+        self.filters[name] = _bounded(name, function)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        _instrument(tree)
+        return tree
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        _check_operation(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        budget().tick()
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str):
+            _check_text_call(__obj.__name__, owner, args, kwargs)
+        elif isinstance(__obj, (_Dictionary, type)):
+            weigh([args, kwargs])
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        text, takes_mapping = str(value.__self__), value.__name__ == "format_map"
+
+        def formatted(*args: Any, **kwargs: Any) -> str:
+            names = args[0] if takes_mapping else kwargs
+            return _Formatter(self).vformat(text, () if takes_mapping else args, names)
+
+        return formatted
+
+
+def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that spends of the budget."""
+
+    @wraps(function)  # also copies what it wants to be passed first
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        value, *rest = args[1:] if hasattr(function, "jinja_pass_arg") else args
+        budget().tick()
+        if name in ("join", "map", "list", "sum", "sort", "unique") and not isinstance(
+            value, Sized
+        ):
+            value = list(_Watched(value))
+            args = (*args[: len(args) - len(rest) - 1], value, *rest)
+        _check_text_call(name, value, tuple(rest), kwargs)
+        result = function(*args, **kwargs)
+        if isinstance(result, str) and result is not value:
+            budget().spend(len(result))
+        return result
+
+    return bounded
+
+
+def _check_operation(operator: str, left: Any, right: Any) -> None:
+    """An operator, before it is applied."""
+    budget().tick()
+    if operator == "**":
+        if isinstance(left, int) and isinstance(right, int):
+            _check_bits(left.bit_length() * abs(right))
+    elif operator == "*":
+        if isinstance(left, int) and isinstance(right, int):
+            _check_bits(left.bit_length() + right.bit_length())
+        for values, count in ((left, right), (right, left)):
+            if isinstance(values, (str, list, tuple)) and isinstance(count, int):
+                _check_length(values, len(values) * max(count, 0))
+    elif operator == "+" and isinstance(left, Sized) and isinstance(right, Sized):
+        _check_length(left, len(left) + len(right))
+    elif operator == "%" and isinstance(left, str):
+        refuse_wide(left)
+        budget().spend(len(left) + weigh(right))
+
+
+def _check_bits(bits: int) -> None:
+    if bits > LARGEST_INTEGER:
+        raise SecurityError(f"an integer would have more than {LARGEST_INTEGER:,} bits")
+
+
+def _check_length(values: Sized, length: int) -> None:
+    if isinstance(values, str):
+        budget().spend(length)
+    elif length > LARGEST_CONTAINER:
+        raise SecurityError(f"a container would hold more than {LARGEST_CONTAINER:,} entries")
+
+
+def refuse_wide(text: str) -> None:
+    """Widths in a format string."""
+    if "*" in text or any(
+        int(digits) > LARGEST_WIDTH for digits in re.findall(r"\d{4,4000}", text)
+    ):
+        raise SecurityError(f"the format {text[:60]!r} may be wider than {LARGEST_WIDTH:,}")
+
+
+def _check_text_call(name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A method of a text, or a filter, before it is called."""
+    given = [*args, *kwargs.values()]
+    if name in REMOVED_METHODS:
+        raise SecurityError(f"templates cannot use {name!r}")
+    if name in PADDING:
+        for argument in given:
+            if isinstance(argument, str):
+                budget().spend(len(argument) * (weigh(value) + 1))
+            elif isinstance(argument, (int, float)) and not abs(argument) <= LARGEST_WIDTH:
+                raise SecurityError(f"{name} is limited to {LARGEST_WIDTH:,}, not {argument}")
+        if name == "indent" and isinstance(value, str):
+            widths = [argument for argument in given if isinstance(argument, int)]
+            budget().spend(max([4, *widths]) * (value.count("\n") + 1))
+    elif name == "replace" and len(given) >= 2:
+        old, new = str(given[0]), str(given[1])
+        budget().spend(str(value).count(old) * len(new))
+    elif name == "join":
+        parts, between = (given[0], value) if isinstance(value, str) and args else (value, given)
+        if isinstance(value, str) and args and not isinstance(parts, Sized):
+            return  # a filter's str.join of an iterator; the result is weighed by what made it
+        budget().spend(
+            weigh(parts) + weigh(between) * (len(parts) if isinstance(parts, Sized) else 1)
+        )
+    elif name == "format":
+        refuse_wide(str(value))
+        budget().spend(len(str(value)) + weigh(given))
+    elif name in ("string", "upper", "lower", "title", "capitalize", "e", "escape", "urlencode"):
+        budget().spend(0 if isinstance(value, str) else weigh(value))
