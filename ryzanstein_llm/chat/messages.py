@@ -41,8 +41,8 @@ def check_messages(
 
 
 def check_tools(tools: Any) -> list[dict[str, Any]] | None:
-    """A copy of the tools, each as `{"type": "function", "function": {"name": …, …}}`. None if there
-    are none.
+    """A copy of the tools, each as `{"type": "function", "function": {"name": …, …}}`. None if
+    there are none.
 
     Raises
     ------

@@ -75,7 +75,8 @@ class ChatSession:
 
         Raises
         ------
-        InvalidParameterError, ChatTemplateError, ContextOverflowError, CacheBudgetError, ClosedError
+        InvalidParameterError, ChatTemplateError, ContextOverflowError, CacheBudgetError,
+        ClosedError
             The conversation is then as before.
         SessionBusyError
             If the session is answering already.

@@ -311,7 +311,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
         def formatted(*args: Any, **kwargs: Any) -> str:
             names = args[0] if takes_mapping else kwargs
-            return _Formatter(self).vformat(text, () if takes_mapping else args, names)
+            made: str = _Formatter(self).vformat(text, () if takes_mapping else args, names)
+            return made
 
         return formatted
 

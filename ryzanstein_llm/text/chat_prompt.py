@@ -64,8 +64,9 @@ class ChatPrompts:
     ----------
     template : ChatTemplate
     control : frozenset of str
-        Tokens that only the template may write: special tokens, and other added tokens that its
-        source contains.
+        Tokens that only the template may write: special tokens, and of other added tokens those
+        that its source contains, tags of answers, and those like `<|fim_prefix|>`. Others, such as
+        `<table>` of Gemma, are words.
     """
 
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
@@ -73,7 +74,7 @@ class ChatPrompts:
         self._tokenizer = tokenizer
         added = tokenizer.raw.get_added_tokens_decoder().values()
         special = {each.content for each in added if each.special}
-        named = {each.content for each in added if template.mentions(each.content)}
+        named = {each.content for each in added if _has_meaning(each.content, template)}
         self.control = frozenset(each for each in special | named if each.strip())
         self._everywhere = _Marks(self.control)
         self._in_answers = _Marks((special & self.control) - set(ANSWER_TAGS))
@@ -125,6 +126,11 @@ class ChatPrompts:
 
     def _marks(self, role: Any) -> _Marks:
         return self._in_answers if role == "assistant" else self._everywhere
+
+
+def _has_meaning(token: str, template: ChatTemplate) -> bool:
+    bars = token.startswith("<|") and token.endswith("|>")
+    return bars or token in ANSWER_TAGS or template.mentions(token)
 
 
 class StandIns:

@@ -243,7 +243,7 @@ def _to_json(
 def _raise_exception(message: Any) -> None:
     reason = str(message)[:4000]
     raise ChatTemplateError(
-        f"the chat template does not accept this conversation: {reason}", reason
+        f"the chat template refuses this conversation: {reason}", reason
     )
 
 
