@@ -91,7 +91,7 @@ class ChatSession:
         """Like `send`, but in pieces. The message and the answer are appended when the stream ends
         or is closed; if nothing was generated until then, neither is. `send` and `stream` are
         refused until then."""
-        return self._stream(self._with(message), options)
+        return self._stream(lambda: self._with(message), options)
 
     def retry(self, **options: Unpack[GenerationArguments]) -> ChatResult:
         """Answer again: the last answer is replaced by another one. If sampling has a fixed seed,
@@ -102,7 +102,7 @@ class ChatSession:
         InvalidParameterError
             If there is no answer yet. Otherwise as `send`.
         """
-        return _exhausted(self._stream(self._before_answer(), options))
+        return _exhausted(self._stream(self._before_answer, options))
 
     def cancel(self) -> None:
         """End the running answer soon. May be called from any thread. What was generated is
@@ -169,9 +169,12 @@ class ChatSession:
             raise InvalidParameterError("there is no answer yet that could be replaced")
         return messages
 
-    def _stream(self, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> ChatStream:
+    def _stream(
+        self, conversation: Callable[[], list[dict[str, Any]]], options: Mapping[str, Any]
+    ) -> ChatStream:
         with self._lock:
             self._refuse_busy()
+            messages = conversation()
             checked = check_messages(messages, self._format.roles)
             prompt = self._format.prompt(checked, self._tools, self._variables)
             if self._known is not None:

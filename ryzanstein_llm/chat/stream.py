@@ -32,11 +32,12 @@ class ChatStream(Iterator[ChatDelta]):
     def __next__(self) -> ChatDelta:
         while not self._flushed:
             piece = next(self._pieces, None)
-            self._flushed = piece is None
+            if piece is None:
+                self._flushed = True
+                self._settle()  # before the last piece is given, so that a session is free again
             delta = self._parser.flush() if piece is None else self._parser.push(piece)
             if delta:
                 return delta
-        self._settle()
         raise StopIteration
 
     def cancel(self) -> None:
@@ -71,8 +72,9 @@ class ChatStream(Iterator[ChatDelta]):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will be generated."""
-        return self._request.generation.over
+        """Whether nothing more will be generated, and everybody knows the result."""
+        generation = self._request.generation
+        return generation.over and (self._result is not None or generation.result is None)
 
     def __enter__(self) -> ChatStream:
         return self

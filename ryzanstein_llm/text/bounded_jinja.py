@@ -2,17 +2,13 @@
 
 A checkpoint comes with a program: its chat template. Jinja's sandbox keeps that program away from
 Python's internals, but lets it run for ever or fill the memory. Here it has a budget of time and
-of characters. Everything that can repeat or enlarge something spends of it: loops, calls, filters,
-operators, and each piece of output. What one operation could blow up at once, such as
-`"a" * 10**10`, is refused before it happens.
+of characters (`template_budget.py`). Everything that can repeat or enlarge something spends of it:
+loops, calls, filters, operators, and each piece of output.
 """
 
 from __future__ import annotations
 
-import re
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Sized
 from functools import wraps
 from typing import Any
 
@@ -24,90 +20,21 @@ from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import Namespace
 
-__all__ = ["BoundedEnvironment", "Budget", "budget", "refuse_wide", "weigh"]
+from .template_budget import (
+    budget,
+    check_call,
+    check_container,
+    check_operation,
+    refuse_wide,
+    weigh,
+)
 
-LARGEST_WIDTH = 100_000
-"""Widths, precisions and counts that a template may ask for."""
-
-LARGEST_INTEGER = 10_000
-"""Bits that a product or power of integers may have."""
-
-LARGEST_CONTAINER = 1_000_000
-"""Entries of a list or dictionary, with those of the lists within it."""
+__all__ = ["BoundedEnvironment"]
 
 # Of no use in a prompt: chance, made-up text, tables for debugging, and regular expressions of
 # quadratic cost
 REMOVED_FILTERS = ("random", "pprint", "urlize", "striptags", "xmlattr")
 REMOVED_GLOBALS = ("lipsum",)
-REMOVED_METHODS = {"translate", "maketrans", "encode", "expandtabs"}
-PADDING = {"center", "ljust", "rjust", "zfill", "indent", "batch", "slice", "round", "wordwrap"}
-
-_running = threading.local()
-
-
-class Budget:
-    """What one rendering may use. A context manager: within it, the thread spends of this budget.
-
-    Parameters
-    ----------
-    seconds : float
-        CPU time of this thread, so that a busy machine does not matter.
-    characters : int
-        Of all texts that are made on the way, together.
-    """
-
-    def __init__(self, seconds: float, characters: int) -> None:
-        self.seconds, self.characters = seconds, characters
-        self._deadline = time.thread_time() + seconds
-        self._left = characters
-        self._ticks = 0
-
-    def __enter__(self) -> Budget:
-        self._outer = getattr(_running, "budget", None)
-        _running.budget = self
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _running.budget = self._outer
-
-    def tick(self) -> None:
-        """A step of the template was taken."""
-        self._ticks += 1
-        if not self._ticks & 31 and time.thread_time() > self._deadline:
-            raise SecurityError(f"it takes longer than {self.seconds:g} s")
-
-    def spend(self, characters: int) -> None:
-        """A text of this length is about to be made."""
-        self._left -= characters
-        if self._left < 0:
-            raise SecurityError(f"it makes more than {self.characters:,} characters of text")
-        self.tick()
-
-
-def budget() -> Budget:
-    """That of the running template."""
-    found: Budget = _running.budget
-    return found
-
-
-def weigh(value: Any) -> int:
-    """Characters and entries of a value, with all that is in it, each time it is in it. Spends a
-    step for each, so that what is nested and shared cannot hide its size."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        parts: Any = [*value.keys(), *value.values()]
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        parts = value
-    else:
-        return 8
-    total = 2
-    for part in parts:
-        budget().tick()
-        total += 4 + weigh(part)
-        if total > budget().characters:
-            raise SecurityError(f"a value is larger than {budget().characters:,} characters")
-    return total
 
 
 class _Watched:
@@ -155,8 +82,7 @@ def _concatenate(_: Context, values: list[Any]) -> str:
 @pass_context
 def _container(_: Context, value: Any) -> Any:
     """A list, tuple or dictionary that is written in the template."""
-    if weigh(value) > LARGEST_CONTAINER:
-        raise SecurityError(f"a container holds more than {LARGEST_CONTAINER:,} entries")
+    check_container(value)
     return value
 
 
@@ -292,14 +218,14 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        _check_operation(operator, left, right)
+        check_operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         budget().tick()
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str):
-            _check_text_call(__obj.__name__, owner, args, kwargs)
+            check_call(__obj.__name__, owner, args, kwargs)
         elif isinstance(__obj, (_Dictionary, type)):
             weigh([args, kwargs])
         return super().call(__context, __obj, *args, **kwargs)
@@ -329,80 +255,10 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         ):
             value = list(_Watched(value))
             args = (*args[: len(args) - len(rest) - 1], value, *rest)
-        _check_text_call(name, value, tuple(rest), kwargs)
+        check_call(name, value, tuple(rest), kwargs)
         result = function(*args, **kwargs)
         if isinstance(result, str) and result is not value:
             budget().spend(len(result))
         return result
 
     return bounded
-
-
-def _check_operation(operator: str, left: Any, right: Any) -> None:
-    """An operator, before it is applied."""
-    budget().tick()
-    if operator == "**":
-        if isinstance(left, int) and isinstance(right, int):
-            _check_bits(left.bit_length() * abs(right))
-    elif operator == "*":
-        if isinstance(left, int) and isinstance(right, int):
-            _check_bits(left.bit_length() + right.bit_length())
-        for values, count in ((left, right), (right, left)):
-            if isinstance(values, (str, list, tuple)) and isinstance(count, int):
-                _check_length(values, len(values) * max(count, 0))
-    elif operator == "+" and isinstance(left, Sized) and isinstance(right, Sized):
-        _check_length(left, len(left) + len(right))
-    elif operator == "%" and isinstance(left, str):
-        refuse_wide(left)
-        budget().spend(len(left) + weigh(right))
-
-
-def _check_bits(bits: int) -> None:
-    if bits > LARGEST_INTEGER:
-        raise SecurityError(f"an integer would have more than {LARGEST_INTEGER:,} bits")
-
-
-def _check_length(values: Sized, length: int) -> None:
-    if isinstance(values, str):
-        budget().spend(length)
-    elif length > LARGEST_CONTAINER:
-        raise SecurityError(f"a container would hold more than {LARGEST_CONTAINER:,} entries")
-
-
-def refuse_wide(text: str) -> None:
-    """Widths in a format string."""
-    if "*" in text or any(
-        int(digits) > LARGEST_WIDTH for digits in re.findall(r"\d{4,4000}", text)
-    ):
-        raise SecurityError(f"the format {text[:60]!r} may be wider than {LARGEST_WIDTH:,}")
-
-
-def _check_text_call(name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A method of a text, or a filter, before it is called."""
-    given = [*args, *kwargs.values()]
-    if name in REMOVED_METHODS:
-        raise SecurityError(f"templates cannot use {name!r}")
-    if name in PADDING:
-        for argument in given:
-            if isinstance(argument, str):
-                budget().spend(len(argument) * (weigh(value) + 1))
-            elif isinstance(argument, (int, float)) and not abs(argument) <= LARGEST_WIDTH:
-                raise SecurityError(f"{name} is limited to {LARGEST_WIDTH:,}, not {argument}")
-        if name == "indent" and isinstance(value, str):
-            widths = [argument for argument in given if isinstance(argument, int)]
-            budget().spend(max([4, *widths]) * (value.count("\n") + 1))
-    elif name == "replace" and len(given) >= 2:
-        old, new = str(given[0]), str(given[1])
-        budget().spend(str(value).count(old) * len(new))
-    elif name == "join":
-        parts, between = (given[0], value) if isinstance(value, str) and args else (value, given)
-        if isinstance(value, str) and args and not isinstance(parts, Sized):
-            return  # a filter's str.join of an iterator; the result is weighed by what made it
-        budget().spend(
-            weigh(parts) + weigh(between) * (len(parts) if isinstance(parts, Sized) else 1)
-        )
-    elif name == "format":
-        refuse_wide(str(value))
-        budget().spend(len(str(value)) + weigh(given))
-    elif name in ("string", "upper", "lower", "title", "capitalize", "e", "escape", "urlencode"):
-        budget().spend(0 if isinstance(value, str) else weigh(value))

@@ -15,6 +15,7 @@ from traceback import walk_tb
 from typing import Any
 
 from ..errors import ChatTemplateError, MissingExtraError
+from .template_budget import Budget, LimitError, budget, refuse_wide, weigh
 
 __all__ = ["ChatTemplate", "named_templates", "special_token_texts"]
 
@@ -166,8 +167,6 @@ def _environment() -> Any:
 
 def _guarded(work: Any, characters: int) -> Any:
     """Run `work` within the limits, and translate what goes wrong."""
-    from .bounded_jinja import Budget
-
     try:
         with Budget(SECONDS, characters):
             return work()
@@ -229,12 +228,10 @@ def _to_json(
     sort_keys: bool = False,
 ) -> str:
     """The filter `tojson` as transformers has it: without the HTML escapes of Jinja's own."""
-    from .bounded_jinja import budget, weigh
-
     deep = isinstance(indent, str) or (indent is not None and indent > 16)
     budget().spend(weigh(value) + weigh(separators))
     if deep or len(str(separators)) > 60:
-        raise ChatTemplateError("the chat template asks tojson for a very wide text")
+        raise LimitError("it asks tojson for a very wide text")
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
@@ -242,13 +239,9 @@ def _to_json(
 
 def _raise_exception(message: Any) -> None:
     reason = str(message)[:4000]
-    raise ChatTemplateError(
-        f"the chat template refuses this conversation: {reason}", reason
-    )
+    raise ChatTemplateError(f"the chat template refuses this conversation: {reason}", reason)
 
 
 def _strftime_now(format: Any) -> str:
-    from .bounded_jinja import refuse_wide
-
     refuse_wide(str(format))
     return datetime.now().strftime(format)

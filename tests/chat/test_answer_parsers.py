@@ -46,7 +46,7 @@ REASONED = [
     ("hm\n\nhm\n</think>\nyes\n", True, ("hm\n\nhm", "yes\n")),
     ("never ends\n", True, ("never ends", "")),
     ("a </think b", True, ("a </think b", "")),
-    ("a </thi", True, ("a </thi", "")),
+    ("a </th", True, ("a </th", "")),
     ("", True, ("", "")),
     ("", False, ("", "")),
     ("<think>a</think>b</think>c", False, ("a", "b</think>c")),

@@ -1,4 +1,5 @@
-"""A template is a program of somebody else. Whatever it does, it ends soon, and takes little memory."""
+"""A template is a program of somebody else. Whatever it does, it ends soon and takes little
+memory."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ import time
 import pytest
 from extras import needs_extra
 
-needs_extra("chat", "jinja2")
-
 from ryzanstein_llm.errors import ChatTemplateError
 from ryzanstein_llm.text import chat_template
 from ryzanstein_llm.text.chat_template import ChatTemplate
+
+needs_extra("chat", "jinja2")
 
 MESSAGES = [{"role": "user", "content": "abcdefgh" * 1000}]
 

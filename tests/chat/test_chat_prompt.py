@@ -13,11 +13,11 @@ from demo_model import DEMO, tale
 from extras import needs_extra
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
-needs_extra("chat", "jinja2")
-
 from ryzanstein_llm.text.chat_prompt import ChatPrompts
 from ryzanstein_llm.text.chat_template import ChatTemplate
 from ryzanstein_llm.text.tokenizer import Tokenizer
+
+needs_extra("chat", "jinja2")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -170,7 +170,7 @@ def test_what_a_template_does_to_a_text_makes_no_special_token(source: str, text
     found = set(pieces(tokenizer, prompt.ids[:-1])) & set(SPECIAL)
     # only this one puts characters together that stood apart
     assert found == ({"<|im_end|>"} if "split" in source and "X" in text else set())
-    assert not any("\U000f0000" <= character for character in prompt.text)
+    assert not any(character >= "\U000f0000" for character in prompt.text)
 
 
 def test_keys_tools_and_other_arguments_are_texts_too() -> None:

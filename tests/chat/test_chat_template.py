@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from extras import needs_extra
 
-needs_extra("chat", "jinja2")
-
 from ryzanstein_llm.errors import ChatTemplateError, MissingExtraError
 from ryzanstein_llm.text import chat_template
 from ryzanstein_llm.text.chat_template import ChatTemplate, named_templates, special_token_texts
+
+needs_extra("chat", "jinja2")
 
 USER = [{"role": "user", "content": "Hi"}]
 
@@ -48,9 +48,11 @@ def render(source: str, messages: Any = USER, **arguments: Any) -> str:
         ("{{ '{:>3}|{a}'.format(1, a='b') }}", "  1|b"),
         ("{{ messages[0].nothing }}{{ nothing is defined }}", "False"),
         ("{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}", "TrueTrueTrue"),
-        ("{{ ' a ' | trim }}{{ ['a', 'b'] | join(',') }}{{ messages | map(attribute='role') | list }}",
+        ("{{ ' a ' | trim }}{{ ['a', 'b'] | join(',') }}"
+         "{{ messages | map(attribute='role') | list }}",
          "aa,b['user']"),
-        ("{{ 'a' in 'abc' }}{{ 'abc'.startswith('a') }}{{ 'a,b'.split(',') }}", "TrueTrue['a', 'b']"),
+        ("{{ 'a' in 'abc' }}{{ 'abc'.startswith('a') }}{{ 'a,b'.split(',') }}",
+         "TrueTrue['a', 'b']"),
         ("{% for a in [[1, [2]]] recursive %}{{ loop.depth }}{% if a is iterable %}{{ loop(a) }}"
          "{% endif %}{% endfor %}", "1223"),
     ],
@@ -90,11 +92,13 @@ def test_reasoning_has_all_its_names() -> None:
 
 def test_a_null_counts_as_missing() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": None}
-    assert render("{{ messages[0].content }}{{ 'tool_calls' in messages[0] }}", [message]) == "False"
+    assert (
+        render("{{ messages[0].content }}{{ 'tool_calls' in messages[0] }}", [message]) == "False"
+    )
 
 
 def test_the_reason_of_a_refusal_is_the_templates_own() -> None:
-    with pytest.raises(ChatTemplateError, match="refuses.*roles must alternate") as caught:
+    with pytest.raises(ChatTemplateError, match=r"refuses.*roles must alternate") as caught:
         render("{{ raise_exception('roles must alternate') }}")
     assert caught.value.reason == "roles must alternate"
     again = pickle.loads(pickle.dumps(caught.value))
@@ -161,5 +165,10 @@ def test_named_templates() -> None:
 
 
 def test_special_tokens_are_texts_or_objects() -> None:
-    config = {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": None, "x_token": "x"}
+    config = {
+        "bos_token": "<s>",
+        "eos_token": {"content": "</s>"},
+        "pad_token": None,
+        "x_token": "x",
+    }
     assert special_token_texts(config) == {"bos_token": "<s>", "eos_token": "</s>"}

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from extras import needs_extra
 
+from ryzanstein_llm.errors import ChatTemplateError
+from ryzanstein_llm.text.chat_template import ChatTemplate
+
 needs_extra("chat", "jinja2")
 chat_template_utils = needs_extra(
     "parity", "transformers", "transformers.utils.chat_template_utils"
 )
 
-from ryzanstein_llm.errors import ChatTemplateError
-from ryzanstein_llm.text.chat_template import ChatTemplate
-
 FOLDER = Path(os.environ.get("RYZANSTEIN_LLAMA_CPP", "not-given")) / "models" / "templates"
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
-CITY = {"type": "string", "enum": ["Köln", "東京"], "description": "<Ort> & \"Stadt\""}
+CITY = {"type": "string", "enum": ["Köln", "東京"], "description": '<Ort> & "Stadt"'}
 PARAMETERS = {"type": "object", "properties": {"city": CITY}, "required": ["city"]}
 TOOLS = [
     {
@@ -65,7 +65,9 @@ CONVERSATIONS = {
     "a tool call with text": said("Weather?", called('{"city": "Köln"}', None), ANSWER),
     "reasoning in the text": said("q", "<think>\nhm\n</think>\n\nanswer", "q2"),
     "reasoning apart": said("q", {"role": "assistant", "content": "a", "thinking": "hm"}, "q2"),
-    "much of Unicode": said("größe 東京 🎉 \u200d <b>&amp;</b> 'q' \"d\" \\n", "ok", "  blanks \n\n"),
+    "much of Unicode": said(
+        "größe 東京 🎉 \u200d <b>&amp;</b> 'q' \"d\" \\n", "ok", "  blanks \n\n"
+    ),
     "an empty text": said(""),
     "parts": said([{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]),
     "two system messages": said("S:a", "b", "S:c"),
