@@ -61,7 +61,7 @@ def test_reasoning(text: str, open: bool, expected: tuple[str, str], seed: int) 
 
 def test_no_piece_holds_a_part_of_a_tag() -> None:
     parser = ReasoningParser(open=True)
-    assert [parser.push(piece) for piece in ("a<", "/thi", "nk>", "b<")] == [
+    assert [parser.push(piece) for piece in ("a<", "/th", "ink>", "b<")] == [
         ("a", ""), ("", ""), ("", ""), ("", "b<"),
     ]  # fmt: skip
 
