@@ -73,6 +73,8 @@ class ChatFormat:
     roles : tuple of str
         Roles that messages may have.
     prompts : ChatPrompts
+    name : str
+        The name of the checkpoint.
     """
 
     def __init__(self, source: str, vocabulary: Vocabulary) -> None:
@@ -82,6 +84,8 @@ class ChatFormat:
         template = ChatTemplate(source, special_token_texts(tokenizer.config))
         self.prompts = ChatPrompts(template, tokenizer)
         self._template = template
+        path = vocabulary.path  # of a folder, of its weights, or of one file with all
+        self.name = path.parent.name if path.suffix == ".safetensors" else path.name
         self._tags = reasoning_tags(source)
         quoted = re.findall(r"""role['"]?\]?\s*==\s*['"](\w+)['"]""", source)
         self.roles = tuple(dict.fromkeys([*ROLES, *quoted]))

@@ -67,9 +67,9 @@ def check_variables(values: Any) -> dict[str, Any]:
         return {}
     name = "chat_template_kwargs"
     found = _copy(_mapping(values, name), name)
-    for key in ("messages", "tools"):
+    for key in ("messages", "tools", "self"):
         if key in found:
-            raise InvalidParameterError(f"cannot have {key!r}, which is an argument", name)
+            raise InvalidParameterError(f"cannot have {key!r}, which has a value already", name)
     copied: dict[str, Any] = found
     return copied
 

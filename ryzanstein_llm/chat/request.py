@@ -70,5 +70,5 @@ class ChatRequest:
             tool_calls=calls,
             finish_reason=finish_reason(generation.finish_reason, calls),
             generation=generation,
-            model=self._format.vocabulary.path.stem,
+            model=self._format.name,
         )

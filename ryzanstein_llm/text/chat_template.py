@@ -30,7 +30,7 @@ CHARACTERS = 1 << 24
 COPIES = 64
 """How many times a template may copy the messages on top of that."""
 
-LARGEST_SOURCE = 1 << 20
+LARGEST_SOURCE = 1 << 18
 """Characters of a template's source. The longest released one has about 20,000."""
 
 # The names of special tokens in tokenizer_config.json, which templates use as variables
