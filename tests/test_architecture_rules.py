@@ -227,7 +227,11 @@ def test_the_top_needs_only_its_dependencies() -> None:
     """PyTorch and transformers are never imported by the library; IPython by what notebooks show,
     and jinja2 by what renders chat templates, both only in the functions that need them."""
     allowed = {"numpy", "safetensors", "tokenizers", "ryzanstein_llm"}
-    optional = {("notebook.py", "IPython"), ("bounded_jinja.py", "jinja2")}
+    optional = {
+        ("notebook.py", "IPython"),
+        ("bounded_jinja.py", "jinja2"),
+        ("line_reader.py", "prompt_toolkit"),
+    }
     foreign = {True: set(), False: set()}  # by: is it of the command line?
     for path in PACKAGE.rglob("*.py"):
         for module, _ in imports(path):

@@ -102,7 +102,11 @@ class ChatSession:
         InvalidParameterError
             If there is no answer yet. Otherwise as `send`.
         """
-        return _exhausted(self._stream(self._before_answer, options))
+        return _exhausted(self.stream_retry(**options))
+
+    def stream_retry(self, **options: Unpack[GenerationArguments]) -> ChatStream:
+        """Like `retry`, but in pieces."""
+        return self._stream(self._before_answer, options)
 
     def cancel(self) -> None:
         """End the running answer soon. May be called from any thread. What was generated is

@@ -128,7 +128,10 @@ def test_wrong_tools(tools: Any, problem: str) -> None:
     [
         (3, "chat_template_kwargs must be a dict, not 3"),
         ({3: 4}, "a key of chat_template_kwargs must be a str, not 3"),
-        ({"messages": []}, "chat_template_kwargs cannot have 'messages', which has a value already"),
+        (
+            {"messages": []},
+            "chat_template_kwargs cannot have 'messages', which has a value already",
+        ),
         ({"a": object()}, "chat_template_kwargs['a'] must be a value that JSON has"),
     ],
 )
