@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import FormatError, InvalidParameterError
@@ -118,9 +116,14 @@ class TaleTalk:
         raise InvalidParameterError("this model has no chat template, so it has no system message")
 
     def save(self, path: str) -> None:
-        Path(path).write_text(json.dumps({"text": "".join(self._parts)}) + "\n", encoding="utf-8")
+        import json
+
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"text": "".join(self._parts)}) + "\n")
 
     def load(self, path: str) -> None:
+        from pathlib import Path
+
         from ..formats.json_file import read_json_object
 
         text = read_json_object(Path(path)).get("text")
