@@ -186,7 +186,8 @@ class TestRefusals:
         [
             (
                 "",
-                "a command is missing; the commands are generate, chat, info, bench, cache, completion",
+                "a command is missing; "
+                "the commands are generate, chat, info, bench, cache, completion",
             ),
             (
                 "fly",

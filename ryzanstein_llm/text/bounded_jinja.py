@@ -22,10 +22,12 @@ from jinja2.utils import Namespace
 
 from .template_budget import (
     budget,
-    check_call,
     check_container,
+    check_filter,
+    check_method,
     check_operation,
-    refuse_wide,
+    check_specification,
+    spend_on,
     weigh,
 )
 
@@ -86,7 +88,15 @@ def _container(_: Context, value: Any) -> Any:
     return value
 
 
+@pass_context
+def _copied(_: Context, value: Any) -> Any:
+    """A slice, which is a copy."""
+    spend_on(value)
+    return value
+
+
 _ADDED = {
+    "_copied": _copied,
     "_watch": _watch,
     "_count": _count,
     "_concatenate": _concatenate,
@@ -119,6 +129,8 @@ def _replaced(node: Any) -> Any:
     if isinstance(node, nodes.Concat):
         listed = nodes.List(node.nodes).set_lineno(node.lineno)
         return _through("_concatenate", listed)
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
+        return _through("_copied", node)
     if (
         isinstance(node, (nodes.List, nodes.Tuple, nodes.Dict))
         and getattr(node, "ctx", "") != "store"
@@ -181,7 +193,7 @@ class _Formatter(SandboxedFormatter):
     """`"{}".format(…)`."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
-        refuse_wide(format_spec)
+        check_specification(format_spec)
         budget().spend(weigh(value))
         return super().format_field(value, format_spec)
 
@@ -225,10 +237,13 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         budget().tick()
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str):
-            check_call(__obj.__name__, owner, args, kwargs)
+            args = tuple(_counted(each) for each in args)
+            check_method(__obj.__name__, owner, args, kwargs)
         elif isinstance(__obj, (_Dictionary, type)):
             weigh([args, kwargs])
-        return super().call(__context, __obj, *args, **kwargs)
+        result = super().call(__context, __obj, *args, **kwargs)
+        spend_on(result)
+        return result
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if super().wrap_str_format(value) is None:
@@ -250,15 +265,18 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def bounded(*args: Any, **kwargs: Any) -> Any:
         value, *rest = args[1:] if hasattr(function, "jinja_pass_arg") else args
         budget().tick()
-        if name in ("join", "map", "list", "sum", "sort", "unique") and not isinstance(
-            value, Sized
-        ):
-            value = list(_Watched(value))
+        if name in ("join", "list", "sum", "sort", "unique"):
+            value = _counted(value)
             args = (*args[: len(args) - len(rest) - 1], value, *rest)
-        check_call(name, value, tuple(rest), kwargs)
+        check_filter(name, value, tuple(rest), kwargs)
         result = function(*args, **kwargs)
-        if isinstance(result, str) and result is not value:
-            budget().spend(len(result))
+        if result is not value:
+            spend_on(result)
         return result
 
     return bounded
+
+
+def _counted(value: Any) -> Any:
+    """A list of what an iterator gives, each step counted; other values as they are."""
+    return list(_Watched(value)) if isinstance(value, Iterator) else value

@@ -15,7 +15,7 @@ from traceback import walk_tb
 from typing import Any
 
 from ..errors import ChatTemplateError, MissingExtraError
-from .template_budget import Budget, LimitError, budget, refuse_wide, weigh
+from .template_budget import Budget, LimitError, budget, check_conversions, weigh
 
 __all__ = ["ChatTemplate", "named_templates", "special_token_texts"]
 
@@ -243,5 +243,5 @@ def _raise_exception(message: Any) -> None:
 
 
 def _strftime_now(format: Any) -> str:
-    refuse_wide(str(format))
+    check_conversions(str(format))
     return datetime.now().strftime(format)

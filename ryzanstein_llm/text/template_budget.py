@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sized
 from typing import Any
 
 __all__ = [
-    "Budget", "LimitError", "budget", "check_call", "check_container", "check_operation",
-    "refuse_wide", "weigh",
+    "Budget", "LimitError", "budget", "check_container", "check_conversions", "check_filter",
+    "check_method", "check_operation", "check_specification", "spend_on", "weigh",
 ]  # fmt: skip
 
 LARGEST_WIDTH = 100_000
@@ -30,6 +30,9 @@ REMOVED_METHODS = {"translate", "maketrans", "encode", "expandtabs"}
 
 # Methods and filters that take a width or a count
 PADDING = {"center", "ljust", "rjust", "zfill", "indent", "batch", "slice", "round", "wordwrap"}
+
+# Of formats for `%`: the width and the precision of each place
+CONVERSION = re.compile(r"%(?:\([^)]*\))?[-#0 +_^EO]*(\*|\d*)(?:\.(\*|\d*))?")
 
 
 class LimitError(Exception):
@@ -110,6 +113,13 @@ def check_container(value: Any) -> None:
         raise LimitError(f"a container holds more than {LARGEST_CONTAINER:,} entries")
 
 
+def spend_on(result: Any) -> None:
+    """What an operation made. Entries of containers take more memory than characters."""
+    for kind, size in ((str, 1), (list, 4), (tuple, 4), (dict, 10)):
+        if isinstance(result, kind):
+            budget().spend(size * len(result))
+
+
 def check_operation(operator: str, left: Any, right: Any) -> None:
     """An operator, before it is applied."""
     budget().tick()
@@ -125,7 +135,7 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
     elif operator == "+" and isinstance(left, Sized) and isinstance(right, Sized):
         _check_length(left, len(left) + len(right))
     elif operator == "%" and isinstance(left, str):
-        refuse_wide(left)
+        check_conversions(left)
         budget().spend(len(left) + weigh(right))
 
 
@@ -135,46 +145,75 @@ def _check_bits(bits: int) -> None:
 
 
 def _check_length(values: Sized, length: int) -> None:
-    if isinstance(values, str):
-        budget().spend(length)
-    elif length > LARGEST_CONTAINER:
+    if not isinstance(values, str) and length > LARGEST_CONTAINER:
         raise LimitError(f"a container would hold more than {LARGEST_CONTAINER:,} entries")
+    budget().spend(length if isinstance(values, str) else 4 * length)
 
 
-def refuse_wide(text: str) -> None:
-    """Widths in a format string."""
-    if "*" in text or any(
-        int(digits) > LARGEST_WIDTH for digits in re.findall(r"\d{4,4000}", text)
-    ):
+def check_conversions(text: str) -> None:
+    """Widths in a format for `%` or `strftime`, such as `"%5d"`. Those in `"%*d"` are numbers among
+    the values."""
+    for found in CONVERSION.findall(text):
+        for width in found:
+            _check_width(width, text)
+
+
+def check_specification(text: str) -> None:
+    """Widths in a part of a format for `str.format`, such as `">5"`."""
+    for width in re.findall(r"\d+", text):
+        _check_width(width, text)
+
+
+def _check_width(width: str, text: str) -> None:
+    if width == "*" or len(width) > 9 or (width and int(width) > LARGEST_WIDTH):
         raise LimitError(f"the format {text[:60]!r} may be wider than {LARGEST_WIDTH:,}")
 
 
-def check_call(name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A method of a text, or a filter, before it is called."""
-    given = [*args, *kwargs.values()]
+def check_method(name: str, value: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A method of a text, before it is called."""
     if name in REMOVED_METHODS:
         raise LimitError(f"templates cannot use {name!r}")
-    if name in PADDING:
+    if name == "join" and args:
+        _check_join(args[0], value)
+    elif name in ("split", "rsplit", "splitlines"):
+        budget().spend(4 * len(value))  # a part takes more memory than its characters
+    else:
+        _check_growth(name, value, [*args, *kwargs.values()])
+
+
+def check_filter(name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A filter, before it is called."""
+    given = [*args, *kwargs.values()]
+    if name == "join":
+        _check_join(value, given)
+    elif name == "format":
+        check_conversions(str(value))
+        budget().spend(len(str(value)) + weigh(given))
+    elif name == "list" and isinstance(value, Sized):
+        _check_length([], len(value))
+    elif name == "indent":
+        widths = [each for each in given if isinstance(each, int)]
+        _check_growth(name, value, given)
+        budget().spend(max([4, *widths]) * (str(value).count("\n") + 1))
+    elif name in ("string", "upper", "lower", "title", "capitalize", "e", "escape", "urlencode"):
+        budget().spend(0 if isinstance(value, str) else weigh(value))
+    else:
+        _check_growth(name, value, given)
+
+
+def _check_join(parts: Any, between: Any) -> None:
+    count = len(parts) if isinstance(parts, Sized) else 1
+    budget().spend(weigh(parts) + weigh(between) * count)
+
+
+def _check_growth(name: str, value: Any, given: list[Any]) -> None:
+    """What may make a text or a list much longer than it was."""
+    if name == "replace" and len(given) >= 2:
+        old, new = str(given[0]), str(given[1])
+        budget().spend(str(value).count(old) * len(new))
+    elif name in PADDING:
         for argument in given:
             if isinstance(argument, str):
                 budget().spend(len(argument) * (weigh(value) + 1))
             elif isinstance(argument, (int, float)) and not abs(argument) <= LARGEST_WIDTH:
                 raise LimitError(f"{name} is limited to {LARGEST_WIDTH:,}, not {argument}")
-        if name == "indent" and isinstance(value, str):
-            widths = [argument for argument in given if isinstance(argument, int)]
-            budget().spend(max([4, *widths]) * (value.count("\n") + 1))
-    elif name == "replace" and len(given) >= 2:
-        old, new = str(given[0]), str(given[1])
-        budget().spend(str(value).count(old) * len(new))
-    elif name == "join":
-        parts, between = (given[0], value) if isinstance(value, str) and args else (value, given)
-        if isinstance(value, str) and args and not isinstance(parts, Sized):
-            return  # a filter's str.join of an iterator; the result is weighed by what made it
-        budget().spend(
-            weigh(parts) + weigh(between) * (len(parts) if isinstance(parts, Sized) else 1)
-        )
-    elif name == "format":
-        refuse_wide(str(value))
-        budget().spend(len(str(value)) + weigh(given))
-    elif name in ("string", "upper", "lower", "title", "capitalize", "e", "escape", "urlencode"):
-        budget().spend(0 if isinstance(value, str) else weigh(value))

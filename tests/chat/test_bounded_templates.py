@@ -50,6 +50,15 @@ ENDLESS = {
     "doubling with join": DOUBLED.replace("%s", "{% set ns.v = [ns.v, ns.v] | join %}"),
     "doubling with format": DOUBLED.replace("%s", "{% set ns.v = '{0}{0}'.format(ns.v) %}"),
     "doubling with replace": DOUBLED.replace("%s", "{% set ns.v = ns.v.replace('a', 'aa') %}"),
+    "many copies of a text": "{% set s = 'a' * 4000000 %}"
+    + "".join(f"{{% set a{i} = s[1:] %}}" for i in range(2000)),
+    "many copies of a list": "{% set s = [0] * 900000 %}"
+    + "".join(f"{{% set a{i} = s | list %}}" for i in range(2000)),
+    "many lists": "{% set s = 'a ' * 400000 %}"
+    + "".join(f"{{% set a{i} = s.split() %}}" for i in range(2000)),
+    "many dictionaries": "".join(
+        f"{{% set a{i} = dict.fromkeys(range(99999)) %}}" for i in range(2000)
+    ),
     "squaring": "{% set ns = namespace(v=3) %}{% for i in range(90) %}{% set ns.v = ns.v * ns.v %}"
     "{% endfor %}",
 }
@@ -61,6 +70,9 @@ TOO_LARGE = [
     "'%10000000000d' | format(1)", "'{:10000000000}'.format(1)", "'{:{}}'.format(1, 10**10)",
     "'{:.{n}f}'.format(1.5, n=10**9)", "'a' | indent(10**10)", "'a\\nb' | indent('x' * 10**7)",
     "(['a' * 1000] * 1000) | join('b' * 100000)", "('b' * 100000).join(['a'] * 100000)",
+    "('a' * 1000000) | join('b' * 100000)", "('b' * 100000).join('a' * 1000000)",
+    "('b' * 100000).join(range(99999) | map('string'))", "'%.*f' % (10**9, 1.5)",
+    "'%(a)10000000000d' % {'a': 1}", "('a ' * 8000000).split()", "('a' * 8000000) | list",
     "('a' * 1000000) | replace('a', 'b' * 100000)", "('a' * 1000000).replace('a', 'b' * 100000)",
     "('a' * 1000000).replace('', 'b' * 100000)", "[1] | batch(10**9, 'x') | list",
     "[1] | slice(10**9) | list", "1.5 | round(10**9, 'ceil')", "'a'.expandtabs(10**9)",

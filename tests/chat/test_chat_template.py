@@ -46,6 +46,9 @@ def render(source: str, messages: Any = USER, **arguments: Any) -> str:
         ("{{ dict(a=1) }}{{ (1, 'b') }}{{ 'abc'[::-1] }}{{ '%s-%03d' % ('x', 7) }}",
          "{'a': 1}(1, 'b')cbax-007"),
         ("{{ '{:>3}|{a}'.format(1, a='b') }}", "  1|b"),
+        ("{{ '**%s** of 20261127: %5.1f%%' % ('a', 2) }}", "**a** of 20261127:   2.0%"),
+        ("{{ '**%s** 20261127' | format('a') }}{{ '20261127 {}*'.format(1) }}",
+         "**a** 2026112720261127 1*"),
         ("{{ messages[0].nothing }}{{ nothing is defined }}", "False"),
         ("{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}", "TrueTrueTrue"),
         ("{{ ' a ' | trim }}{{ ['a', 'b'] | join(',') }}"
