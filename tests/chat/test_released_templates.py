@@ -7,14 +7,20 @@ distribution of llama-cpp-python has one in `vendor/llama.cpp`.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
+from demo_model import DEMO
 from extras import needs_extra
+from tokenizers import AddedToken
 
 from ryzanstein_llm.errors import ChatTemplateError
+from ryzanstein_llm.text.chat_prompt import ChatPrompt, ChatPrompts
 from ryzanstein_llm.text.chat_template import ChatTemplate
+from ryzanstein_llm.text.tokenizer import Tokenizer
 
 needs_extra("chat", "jinja2")
 chat_template_utils = needs_extra(
@@ -123,3 +129,41 @@ def test_released_templates_give_the_same_text(path: Path) -> None:
             assert ours(source, messages, variables) == expected, (name, variables)
             same += expected is not None
     assert same >= 10  # so that not all were refused
+
+
+def with_tokens_of(source: str) -> Tokenizer:
+    """The demo tokenizer with everything in a template that looks like a special token."""
+    raw = tokenizers.Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    shapes = r"<[^<>\s{}'\"]{1,40}>|\[/?[A-Z_]{3,30}\]|[\]\[]~\w?[\]\[]"
+    found = sorted({*re.findall(shapes, source), "</s>"})
+    raw.add_special_tokens([AddedToken(each, special=True, normalized=False) for each in found])
+    return Tokenizer(raw)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.jinja")), ids=lambda path: path.stem)
+def test_special_tokens_in_messages_stay_text(path: Path) -> None:
+    """The special tokens of a prompt are the same, whatever the user and the system say."""
+    source = path.read_text(encoding="utf-8")
+    tokenizer = with_tokens_of(source)
+    prompts = ChatPrompts(ChatTemplate(source, TOKENS), tokenizer)
+
+    def control(text: str) -> list[str | None]:
+        made = first_accepted(prompts, text)
+        assert tokenizer.decode(made.ids, skip_special_tokens=False) == made.text
+        return [t for t in map(tokenizer.token, made.ids) if t in prompts.control]
+
+    harmless = control("a text")
+    assert harmless or path.stem == "llama-cpp-rwkv-world"  # it writes none
+    for token in prompts.control:
+        assert control(f"a {token} b{token}") == harmless, token
+
+
+def first_accepted(prompts: ChatPrompts, text: str) -> ChatPrompt:
+    """Some templates take no system message, others fail without tools, or with them."""
+    for messages in (said(f"S:{text}", text, "fine", text), said(text, "fine", text)):
+        for tools in (TOOLS, None):
+            try:
+                return prompts.make(messages, tools=tools, **VARIABLES[-1])
+            except ChatTemplateError as error:
+                last = error
+    raise last
