@@ -7,10 +7,11 @@ filters, functions and defaults, but within limits of time and size (`bounded_ji
 from __future__ import annotations
 
 import json
-import logging
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from importlib.metadata import version
 from traceback import walk_tb
 from typing import Any
 
@@ -18,8 +19,6 @@ from ..errors import ChatTemplateError, MissingExtraError
 from .template_budget import Budget, LimitError, budget, check_conversions, weigh
 
 __all__ = ["ChatTemplate", "named_templates", "special_token_texts"]
-
-log = logging.getLogger(__name__)
 
 SECONDS = 5.0
 """CPU time that a template may take. Released ones take some milliseconds."""
@@ -37,6 +36,8 @@ LARGEST_SOURCE = 1 << 18
 TOKEN_VARIABLES = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
+
+INSTALL = 'pip install "ryzanstein_llm[chat]"'
 
 # Names of a message's reasoning. The first is the usual one.
 REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -152,12 +153,15 @@ def _compiled(source: str) -> Any:
 @lru_cache(maxsize=1)
 def _environment() -> Any:
     try:
+        found = version("jinja2")
         from .bounded_jinja import BoundedEnvironment
-    except ImportError as error:
+    except ImportError as error:  # PackageNotFoundError is one
+        raise MissingExtraError(f"chat templates need jinja2: {INSTALL}") from error
+    if [int(part) for part in re.findall(r"\d+", found)[:3]] < [3, 1, 6]:
         raise MissingExtraError(
-            f"chat templates need jinja2 3.1.6 or newer ({error}): "
-            'pip install "ryzanstein_llm[chat]"'
-        ) from error
+            f"chat templates need jinja2 3.1.6 or newer, because older ones let a template out of "
+            f"the sandbox; found {found}: {INSTALL}"
+        )
     environment = BoundedEnvironment()
     environment.add_filter("tojson", _to_json)
     environment.globals["raise_exception"] = _raise_exception

@@ -160,6 +160,14 @@ def test_without_jinja2_the_error_names_the_command(monkeypatch: pytest.MonkeyPa
         render("x")
 
 
+def test_an_old_jinja2_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "version", lambda name: "3.1.5")
+    chat_template._environment.cache_clear()
+    chat_template._compiled.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"3\.1\.6 or newer.*found 3\.1\.5: pip install"):
+        render("x")
+
+
 def test_named_templates() -> None:
     assert named_templates({}) == {}
     assert named_templates({"chat_template": "a"}) == {"default": "a"}
