@@ -191,7 +191,9 @@ class _Conversation:
         answer = begin()
         styled = self._reader.interactive and _can_style()
         thinking, last, begun = False, "", False
-        with _interrupts(answer.cancel):
+        # from a pipe, Ctrl-C ends the program as usual
+        stops = _interrupts(answer.cancel) if self._reader.interactive else contextlib.nullcontext()
+        with stops:
             for reasoning, text in answer:
                 if reasoning and styled:
                     write(("" if thinking else "\x1b[2m") + reasoning)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -166,6 +167,15 @@ def test_errors_name_what_was_typed(
 # ---- in a terminal --------------------------------------------------------------------------
 
 
+# The first terminal that a new session opens is the one whose Ctrl-C it gets.
+IN_TERMINAL = """
+import os, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+from ryzanstein_llm.cli import main
+sys.exit(main())
+"""
+
+
 class Terminal:
     """The command in a pseudo-terminal."""
 
@@ -173,12 +183,11 @@ class Terminal:
         pty = pytest.importorskip("pty", reason="there are no pseudo-terminals")
         self.end, inner = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ryzanstein_llm", "chat", *arguments],
+            [sys.executable, "-c", IN_TERMINAL, "chat", *arguments],
             stdin=inner,
             stdout=inner,
             stderr=inner,
             start_new_session=True,
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
             env={**os.environ, "TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1"},
         )
         os.close(inner)
@@ -226,3 +235,20 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(term: str) -> None:
     terminal.expect(prompt)
     terminal.type("\x04")
     assert terminal.close() == 0
+
+
+def test_ctrl_c_ends_a_program_that_reads_from_a_pipe() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ryzanstein_llm", "chat", "-n", "-1", "-t", "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"Once upon a time\n" * 100)
+        process.stdin.flush()
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.stdin.close()
+        assert process.wait(60) == 130
