@@ -1,4 +1,4 @@
-"""Products of matrices with a scale for each group of columns, against the order of operations of kernels.h."""
+"""Products of matrices with scales of groups, against the order of operations of kernels.h."""
 
 from __future__ import annotations
 
