@@ -147,6 +147,8 @@ setup(
             extension("packing"),
             extension("workspace"),
             extension("steps"),
+            extension("ternary_matrix"),
+            extension("inputs"),
             extension("linear"),
             extension("skipping"),
             extension("attention"),

@@ -19,7 +19,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import errors
     from .engine.kv_cache import KVCache
-    from .model import BitNetModel
+    from .model import BitNetModel, Model, load
     from .perplexity import PerplexityResult
     from .results import GenerationResult
     from .sampling import SamplingParams
@@ -31,6 +31,7 @@ __all__ = [
     "BitNetModel",
     "GenerationResult",
     "KVCache",
+    "Model",
     "PerplexityResult",
     "SamplingParams",
     "Session",
@@ -39,6 +40,7 @@ __all__ = [
     "cpu_info",
     "errors",
     "has_avx2",
+    "load",
     "num_threads",
 ]
 
@@ -46,12 +48,14 @@ _HOMES = {
     "BitNetModel": ".model",
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
+    "Model": ".model",
     "PerplexityResult": ".perplexity",
     "SamplingParams": ".sampling",
     "Session": ".session",
     "TextIterator": ".text_iterator",
     "cpu_info": ".system.machine",
     "has_avx2": ".system.machine",
+    "load": ".model",
     "num_threads": ".system.machine",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from .formats import Checkpoint, open_checkpoint
 from .models import CausalLM, LoadOptions, load_model
 from .models.gguf_names import translate
 from .packed_cache import load_through_cache
+from .text.gguf_tokenizer import end_ids
 from .text.tokenizer import Tokenizer
 from .text.vocabulary import Vocabulary
 from .validation import check_int
@@ -53,6 +54,7 @@ def load_checkpoint(
     n_threads: int,
     skipping: bool | None,
     weight_format: str | None,
+    activations: str | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> LoadedModel:
     """Open a checkpoint and load its weights. Packed weights are kept in `directory`, unless that
@@ -60,11 +62,12 @@ def load_checkpoint(
     with open_checkpoint(path) as opened:
         checkpoint = translate(opened)
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
+        options = LoadOptions(n_threads, skipping, weight_format, activations=activations)
         graph, packed_file = load_through_cache(
             checkpoint,
             directory,
             lambda packed, progress: load_model(
-                checkpoint, LoadOptions(n_threads, skipping, weight_format, progress, packed)
+                checkpoint, replace(options, packed=packed, progress=progress)
             ),
             progress,
         )
@@ -111,6 +114,8 @@ def _special_ids(
     eos = named("eos_token_id")
     if tokenizer is not None and tokenizer.eos_id is not None:
         eos.append(tokenizer.eos_id)
+    if checkpoint.metadata is not None and tokenizer is not None:
+        eos += end_ids(checkpoint.metadata, str(checkpoint.path))
     bos = named("bos_token_id")
     if not bos and tokenizer is not None and tokenizer.bos_id is not None:
         bos = [tokenizer.bos_id]

@@ -34,9 +34,10 @@ from .system.threads import choose_threads
 from .text.tokenizer import Tokenizer
 from .text.vocabulary import Prompt
 from .text_source import TextSource
-from .validation import check_choice, check_int, check_token_ids
+from .text_table import plural
+from .validation import check_callable, check_choice, check_int, check_token_ids
 
-__all__ = ["BitNetModel"]
+__all__ = ["BitNetModel", "Model", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class BitNetModel(TextSource):
     ----------
     path : path, optional
         A `.safetensors` file with config.json (and tokenizer.json) beside it, a checkpoint
-        directory, or None for the built-in demo model. Nothing is downloaded.
+        directory, a `.gguf` file, or None for the built-in demo model. Nothing is downloaded.
     n_threads : int, optional
         Number of threads, obeyed exactly. Default: the current value of `OMP_NUM_THREADS`, else
         the smallest of: CPUs that this process may use, the cgroup quota rounded down, physical
@@ -66,7 +67,12 @@ class BitNetModel(TextSource):
         How ternary weights are kept in memory. "1.6bit" has five weights a byte. "table" has three
         weights in five bits, for kernels that look up sums instead of multiplying; there, weights
         that `skipping` may leave out have two bits each. Default: the format that is fastest on
-        this CPU for a large model, "2bit" for others. Results are equal bit for bit.
+        this CPU for a large model, "2bit" for others. Results are equal bit for bit. Weights with
+        scales for groups of columns are always kept with two bits.
+    activations : "int8" or "float32", optional
+        Inputs of ternary products, for models that were trained without quantised activations
+        (Ternary-Bonsai, CAT-Q, TriLM): "int8" with a scale for each group of 64 or 128, the
+        default, or "float32", which is slow. Models that were trained with int8 have no choice.
     prefix_cache_bytes : int, optional
         Memory that the keys and values of all sessions, caches and earlier prompts may take
         together. When it is used up, earlier prompts make room first, the longest unused one before
@@ -104,6 +110,7 @@ class BitNetModel(TextSource):
         kv_dtype: str | None = None,
         skipping: bool | None = None,
         weight_format: str | None = None,
+        activations: str | None = None,
         prefix_cache_bytes: int | None = None,
         packed_cache: bool | str | os.PathLike[str] = True,
         progress: Callable[[int, int, str], None] | None = None,
@@ -114,16 +121,21 @@ class BitNetModel(TextSource):
         ]
         if weight_format is not None:
             check_choice("weight_format", weight_format, WEIGHT_FORMATS)
+        if activations is not None:
+            check_choice("activations", activations, ("int8", "float32"))
         if skipping is not None and not isinstance(skipping, bool):
-            raise InvalidParameterError(f"skipping must be True, False or None, not {skipping!r}")
+            problem = f"must be True, False or None, not {skipping!r}"
+            raise InvalidParameterError(problem, "skipping")
         if prefix_cache_bytes is not None:
             check_int("prefix_cache_bytes", prefix_cache_bytes, 1, 1 << 62)
+        check_callable("progress", progress)
         loaded = load_checkpoint(
             path,
             cache_directory(packed_cache),
             n_threads=threads.count,
             skipping=skipping,
             weight_format=weight_format,
+            activations=activations,
             progress=progress,
         )
         graph, self.vocabulary = loaded.graph, loaded.vocabulary
@@ -140,8 +152,10 @@ class BitNetModel(TextSource):
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
-        facts = (self.path, graph.family, self.threads.count, cpu.current_tier())
-        log.info("%s: %s, %d threads, %s", *facts)
+        shape = (self._layout, self.threads, self.context_length)
+        self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
+        count = plural(self.threads.count, "thread")
+        log.info("%s: %s, %s, %s", self.path, graph.family, count, cpu.current_tier())
 
     # ---- text ------------------------------------------------------------------------------
 
@@ -194,7 +208,7 @@ class BitNetModel(TextSource):
         tokens = check_token_ids("ids", ids, self.vocab_size)
         which = check_choice("logits", logits, ("all", "last"))
         if not tokens:
-            raise InvalidParameterError("ids must hold at least one token")
+            raise InvalidParameterError("must hold at least one token", "ids")
         cache = self._own_cache(cache)
         if cache.length + len(tokens) > self.context_length:
             raise ContextOverflowError(cache.length + len(tokens), self.context_length)
@@ -281,15 +295,8 @@ class BitNetModel(TextSource):
         """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
         context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
         weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
-        ThreadChoice), eos_ids, has_tokenizer."""
-        return model_facts(
-            self.engine.graph,
-            self.vocabulary,
-            self._layout,
-            self.threads,
-            self.context_length,
-            self.packed_file,
-        )
+        ThreadChoice), eos_ids, has_tokenizer. A closed model gives them too."""
+        return {**self._facts, "tier": cpu.current_tier()}
 
     @property
     def graph(self) -> Any:
@@ -337,10 +344,18 @@ class BitNetModel(TextSource):
         if cache is None:
             return self.new_cache()
         if not isinstance(cache, KVCache) or cache not in self._caches:
-            raise InvalidParameterError(
-                f"cache must come from this model's new_cache(), not {cache!r}"
-            )
+            problem = f"must come from this model's new_cache(), not {cache!r}"
+            raise InvalidParameterError(problem, "cache")
         return cache
 
     def _check_open(self) -> None:
         _ = self.engine.graph
+
+
+Model = BitNetModel
+"""The same class: not every ternary model is a BitNet."""
+
+
+def load(path: str | os.PathLike[str] | None = None, **options: Any) -> BitNetModel:
+    """Open a model: `BitNetModel(path, **options)`."""
+    return BitNetModel(path, **options)

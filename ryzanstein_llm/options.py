@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
-import numpy as np
-
 from .errors import InvalidParameterError
 from .sampling import SamplingParams
 from .text.stop_strings import StopStrings
-from .validation import check_int
+from .validation import check_bool, check_int
 
 __all__ = ["GenerationArguments", "GenerationOptions"]
 
@@ -70,19 +68,17 @@ class GenerationOptions:
         if self.max_tokens is not None:
             count = check_int("max_tokens", self.max_tokens, 0, 1 << 31)
             object.__setattr__(self, "max_tokens", count)
-        if not isinstance(self.ignore_eos, (bool, np.bool_)):
-            raise InvalidParameterError(
-                f"ignore_eos must be True or False, not {self.ignore_eos!r}"
-            )
-        object.__setattr__(self, "ignore_eos", bool(self.ignore_eos))
+        object.__setattr__(self, "ignore_eos", check_bool("ignore_eos", self.ignore_eos))
         stop: Any = self.stop
         stops = () if stop is None else (stop,) if isinstance(stop, str) else stop
         if not isinstance(stops, Sequence):
-            raise InvalidParameterError(f"stop must be a str or a sequence of str, not {stop!r}")
+            raise InvalidParameterError(f"must be a str or a sequence of str, not {stop!r}", "stop")
         StopStrings(stops)  # raises unless each is a non-empty str
         object.__setattr__(self, "stop", tuple(stops))
         if not isinstance(self.sampling, SamplingParams):
-            raise InvalidParameterError(f"sampling must be SamplingParams, not {self.sampling!r}")
+            raise InvalidParameterError(
+                f"must be SamplingParams, not {self.sampling!r}", "sampling"
+            )
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> GenerationOptions:
@@ -96,7 +92,7 @@ class GenerationOptions:
         unknown = sorted(set(others) - set(SamplingParams.__dataclass_fields__))
         if unknown:
             known = ", ".join([*cls.__dataclass_fields__, *SamplingParams.__dataclass_fields__])
-            raise InvalidParameterError(f"unknown option: {unknown[0]}; the options are {known}")
+            raise InvalidParameterError(f"is no option; the options are {known}", unknown[0])
         if not others:
             return options
         return replace(options, sampling=options.sampling.with_overrides(others))

@@ -16,7 +16,7 @@ from .kernels.elementwise import negative_log_likelihood
 from .notebook import as_html
 from .text.vocabulary import Vocabulary
 from .text_table import number, plural
-from .validation import check_int, check_token_ids
+from .validation import check_callable, check_int, check_token_ids
 
 __all__ = ["PerplexityResult", "perplexity"]
 
@@ -64,18 +64,18 @@ def perplexity(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> PerplexityResult:
     """See `BitNetModel.perplexity`."""
+    check_callable("progress", progress)
     if isinstance(text, str):
         ids = vocabulary.tokenize(text, add_special_tokens=False)
     else:
         ids = check_token_ids("text", text, vocabulary.size, or_text=True)
     if not ids or (vocabulary.start_id is None and len(ids) < 2):
-        raise InvalidParameterError(f"perplexity needs text; {len(ids)} tokens were given")
+        raise InvalidParameterError(f"has {plural(len(ids), 'token')}, too few to score", "text")
     start = [] if vocabulary.start_id is None else [vocabulary.start_id]
     window = engine.context_length - len(start)
     if engine.context_length < 2:
-        raise InvalidParameterError(
-            f"perplexity needs a context_length of 2 or more, not {engine.context_length}"
-        )
+        problem = f"must be 2 or more for perplexity, not {engine.context_length}"
+        raise InvalidParameterError(problem, "context_length")
     step = window if stride is None else check_int("stride", stride, 1, window)
 
     total, count, done, begin = 0.0, 0, 0, 0

@@ -9,6 +9,7 @@ from .options import GenerationArguments
 from .results import GenerationResult
 from .text.vocabulary import Prompt
 from .text_iterator import TextIterator
+from .validation import check_bool
 
 __all__ = ["TextSource"]
 
@@ -79,8 +80,9 @@ class TextSource:
         SessionBusyError
             If the session is generating in another thread, or in a stream that has not ended.
         """
-        result = self._start(prompt, options, needs_text=not return_result).run()
-        return result if return_result else result.text or ""
+        whole = check_bool("return_result", return_result)
+        result = self._start(prompt, options, needs_text=not whole).run()
+        return result if whole else result.text or ""
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
         """Like `generate`, but in pieces. Together they are the text that `generate` returns, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,9 +13,29 @@ from numpy.typing import NDArray
 
 from .errors import InvalidParameterError
 
-__all__ = ["check_choice", "check_float", "check_int", "check_token_ids"]
+__all__ = [
+    "check_bool",
+    "check_callable",
+    "check_choice",
+    "check_float",
+    "check_int",
+    "check_token_ids",
+]
 
 Choice = TypeVar("Choice")
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """True or False, Python's or NumPy's."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidParameterError(f"must be True or False, not {value!r}", name)
+    return bool(value)
+
+
+def check_callable(name: str, value: Any) -> None:
+    """A callable, or None."""
+    if value is not None and not callable(value):
+        raise InvalidParameterError(f"must be callable or None, not {value!r}", name)
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:
@@ -34,10 +54,11 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
 def check_float(
     name: str, value: Any, low: float, high: float, *, above_low: bool = False
 ) -> float:
-    """A finite number in low..high; above_low excludes low itself."""
+    """A finite number (Python's or NumPy's, not a bool) in low..high; above_low excludes low
+    itself."""
     expected = f"in {'(' if above_low else '['}{low:g}, {high:g}]"
     try:
-        if isinstance(value, (bool, str, bytes)):
+        if isinstance(value, (bool, np.bool_, str, bytes, bytearray, memoryview)):
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -69,10 +90,12 @@ def check_token_ids(
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidParameterError(f"must be one-dimensional, not of shape {ids.shape}", name)
     kinds = "str or token ids" if or_text else "token ids"
-    if isinstance(ids, (str, bytes, bytearray)):  # bytes would pass for small integers
+    # bytes would pass for small integers, and sets and mappings have no order that means something
+    if isinstance(ids, (str, bytes, bytearray, memoryview, Mapping, Set)):
         raise InvalidParameterError(f"must be {kinds}, not {type(ids).__name__}", name)
     try:
-        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        # not a list: a range may be longer than memory, and ends at the first id out of range
+        values = ids.tolist() if isinstance(ids, np.ndarray) else iter(ids)
     except TypeError:
         raise InvalidParameterError(f"must be {kinds}, not {ids!r}", name) from None
     return [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from stand_in_engine import CPU, stand_in
 import ryzanstein_llm
 import ryzanstein_llm.bench
 import ryzanstein_llm.testing
-from ryzanstein_llm import errors
+from ryzanstein_llm import cli, errors
 from ryzanstein_llm.cli import main, progress
 from ryzanstein_llm.cli.info import format_bytes
 
@@ -468,6 +470,27 @@ def endless():
 
 
 class TestProcess:
+    def test_a_clone_that_was_not_compiled_says_so_in_one_line(self, tmp_path):
+        package = Path(ryzanstein_llm.__path__[0])
+        shutil.copytree(
+            package, tmp_path / package.name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "demo")
+        )
+        command = [sys.executable, "-W", "error", "-m", "ryzanstein_llm", "generate", "Once"]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith("ryzanstein-llm: error: ")
+        assert "no kernels compiled" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert str(tmp_path) in ended.stderr
+
+    def test_an_import_that_fails_for_another_reason_is_a_fault_of_ours(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "ryzanstein_llm.cli.prompt", None)
+        monkeypatch.setattr(
+            cli, "_run", lambda arguments: importlib.import_module("ryzanstein_llm.cli.prompt")
+        )
+        with pytest.raises(ModuleNotFoundError):
+            cli.main([])
+
     def test_a_reader_that_goes_away_ends_it_quietly(self, endless):
         assert endless.stdout.readline().startswith(b"Once word")
         endless.stdout.close()

@@ -14,7 +14,7 @@ from stand_in_engine import stand_in
 import ryzanstein_llm.bench
 from ryzanstein_llm import errors
 from ryzanstein_llm.cli import main, program
-from ryzanstein_llm.errors import InvalidParameterError
+from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 
 COMMANDS = ("generate", "info", "bench", "cache", "completion")
 
@@ -143,8 +143,27 @@ class TestPrompt:
         assert main(["generate"]) == 2
         assert "standard input is not UTF-8" in capsys.readouterr().err
         (tmp_path / "prompt.txt").write_bytes(b"\xff\xfea\x00")
-        assert main(["generate", "-f", str(tmp_path / "prompt.txt")]) == 2
-        assert "prompt.txt is not UTF-8" in capsys.readouterr().err
+        path = tmp_path / "prompt.txt"
+        for spelling in ("-f", "--file"):
+            assert main(["generate", spelling, str(path)]) == 2
+            assert f"error: {spelling} {path} is not UTF-8" in capsys.readouterr().err
+        stdin(b"\xff")
+        assert main(["generate", "-f", "-"]) == 2
+        assert "error: -f standard input is not UTF-8" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("spelling", ["-c", "--ctx-size", "--context-length"])
+    def test_a_context_that_is_too_small_is_named_as_it_was_typed(
+        self, engine, capsys, monkeypatch, spelling
+    ):
+        def refused(*_, **__):
+            raise ContextOverflowError(7, 2)
+
+        monkeypatch.setattr(engine, "stream", refused)
+        assert main(["generate", "Once", spelling, "2"]) == 2
+        expected = f"ryzanstein-llm: error: {spelling} 2 is too small for 7 tokens\n"
+        assert capsys.readouterr().err == expected
+        assert main(["generate", "Once"]) == 2
+        assert "7 tokens do not fit a context of 2 tokens" in capsys.readouterr().err
 
     def test_a_file_that_is_not_there_is_named(self, engine, capsys):
         assert main(["generate", "--file", "/no/such/file"]) == 2

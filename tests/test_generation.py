@@ -16,6 +16,7 @@ from small_model import prompt, write_small_model
 
 import ryzanstein_llm
 from ryzanstein_llm import BitNetModel, SamplingParams, errors
+from ryzanstein_llm.text.gguf_tokenizer import build_tokenizer
 
 TALE = "Once upon a time"
 
@@ -41,6 +42,30 @@ def demo_copy(directory: Path, **generation_config: object) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def spaced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BitNetModel]:
+    """A random model whose tokens begin with their space, as those of SentencePiece do."""
+    directory = write_small_model(tmp_path_factory.mktemp("spaced") / "model")
+    words = ["▁", *"abcdefghi"]
+    words += [f"▁{word}" for word in ["a", "b", "c", "ab", "abc", *words[2:]]]
+    words = list(dict.fromkeys(words))
+    tokens = ["<s>", "</s>", *words, *(f"▁{index}" for index in range(299 - len(words)))]
+    raw = build_tokenizer(
+        {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.scores": [-float(rank) for rank in range(301)],
+            "tokenizer.ggml.token_type": [3, 3] + [1] * 299,
+            "tokenizer.ggml.bos_token_id": 0,
+            "tokenizer.ggml.eos_token_id": 1,
+        },
+        "spaced",
+    )
+    raw.save(str(directory / "tokenizer.json"))
+    with BitNetModel(directory) as model:
+        yield model
+
+
 class TestText:
     def test_the_continuation_only(self, model):
         text = model.generate(TALE, max_tokens=20)
@@ -56,11 +81,39 @@ class TestText:
         ids = model.tokenize(TALE)
         assert model.generate(ids, max_tokens=20) == model.generate(TALE, max_tokens=20)
 
+    @pytest.mark.parametrize("words", ["a", "abc", "b a", "c  ab"])
+    def test_the_first_space_of_a_continuation_belongs_to_it(self, spaced, words):
+        result = spaced.generate(words, max_tokens=6, ignore_eos=True, return_result=True)
+        whole = spaced.detokenize(spaced.tokenize(words) + result.ids)
+        assert " " in result.text
+        assert words + result.text == whole
+        assert "".join(spaced.stream(words, max_tokens=6, ignore_eos=True)) == result.text
+        with spaced.session() as session:
+            first = session.generate(words, max_tokens=3, ignore_eos=True)
+            second = session.generate([], max_tokens=3, ignore_eos=True)
+            assert words + first + second == whole
+
+    def test_a_text_from_nothing_has_no_first_space(self, spaced):
+        result = spaced.generate("", max_tokens=6, ignore_eos=True, return_result=True)
+        assert result.text == spaced.detokenize(result.ids)
+        assert not result.text.startswith(" ")
+
     def test_an_empty_prompt_is_beginning_of_text_alone(self, model):
         result = model.generate("", max_tokens=1, return_result=True)
         assert result.prompt_tokens == 1
         assert result.ids == model.generate([0], max_tokens=1, return_result=True).ids
         assert result.ids == model.generate([], max_tokens=1, return_result=True).ids
+
+    def test_a_text_without_tokens_is_an_empty_prompt(self, tmp_path, model):
+        directory = demo_copy(tmp_path / "model")
+        path = directory / "tokenizer.json"
+        strip = {"type": "Strip", "strip_left": True, "strip_right": True}
+        changed = {"normalizer": strip, "post_processor": None}
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+        (directory / "tokenizer_config.json").write_text("{}")
+        with BitNetModel(directory) as stripping:
+            assert stripping.tokenize("  ") == []
+            assert stripping.generate("  ", max_tokens=9) == model.generate("", max_tokens=9)
 
     def test_each_token_is_the_likeliest_after_all_before(self, model):
         ids = model.tokenize(TALE)

@@ -92,7 +92,7 @@ def test_an_override_is_at_fault_before_the_file_is() -> None:
     config = {"do_sample": True, "top_p": 7}
     with refuses(InvalidParameterError, "min_p", 3):
         read(config, min_p=3)
-    with refuses(InvalidParameterError, "unknown sampling parameter: temprature"):
+    with refuses(InvalidParameterError, "temprature is no sampling parameter"):
         read(config, temprature=1)
 
 

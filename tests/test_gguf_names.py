@@ -18,6 +18,7 @@ from ryzanstein_llm.errors import FormatError, UnsupportedModelError
 from ryzanstein_llm.formats import Checkpoint, open_checkpoint
 from ryzanstein_llm.models.gguf_architectures import ARCHITECTURES
 from ryzanstein_llm.models.gguf_names import translate
+from ryzanstein_llm.models.gguf_refusals import NEUTRAL
 
 Translated = Callable[..., Checkpoint]
 
@@ -231,15 +232,18 @@ def test_gemma_says_which_layers_see_a_window(translated: Translated) -> None:
     assert config["layer_types"] == [*local, "full_attention", "sliding_attention"]
     assert config["sliding_window"] == 64
     assert config["rope_local_base_freq"] == 10000.0
+    keys |= {"gemma3.attention.sliding_window_pattern": 2, "gemma3.rope.freq_base_swa": 5000.0}
+    config = translated(keys).config
+    assert config["layer_types"][:3] == ["sliding_attention", "full_attention", "sliding_attention"]
+    assert config["rope_local_base_freq"] == 5000.0
 
 
 def test_int8_activations_are_known_of_microsofts_type(translated: Translated) -> None:
     i2_s = Stored("blk.0.attn_q.weight", 36, (1, 128), bytes(64))
-    config = translated(metadata_of("llama"), i2_s).config
-    assert config["quantization_config"] == {
-        "quant_method": "bitnet",
-        "linear_class": "autobitlinear",
-    }
+    bitnet = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
+    for tensor in (i2_s, f32("blk.0.attn_q.scale", 1)):
+        config = translated(metadata_of("llama"), tensor).config
+        assert config["quantization_config"] == bitnet
     tq2_0 = Stored("blk.0.attn_q.weight", 35, (1, 256), bytes(66))
     assert "quantization_config" not in translated(metadata_of("llama"), tq2_0).config
 
@@ -260,7 +264,7 @@ def test_the_chat_template(translated: Translated) -> None:
     assert translated().chat_template is None
     template = {"tokenizer.chat_template": "{{ messages }}"}
     assert translated(metadata_of() | template).chat_template == "{{ messages }}"
-    with pytest.raises(FormatError, match=r"'tokenizer\.chat_template' must be a text, not int"):
+    with pytest.raises(FormatError, match=r"'tokenizer\.chat_template' must be a text, not 7"):
         translated(metadata_of() | {"tokenizer.chat_template": 7})
 
 
@@ -281,11 +285,14 @@ def test_the_chat_template_that_2b4t_was_not_trained_with_is_replaced(
 
 
 FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
-    "hybrid": ({"general.architecture": "qwen35"}, "'qwen35' .*Gated DeltaNet.*supported: 'llama'"),
-    "vision": ({"general.architecture": "clip"}, "'clip' .*encoder"),
-    "speech": ({"general.architecture": "vibevoice-asr"}, "'vibevoice-asr' .*speech"),
-    "unknown": ({"general.architecture": "mamba"}, r"'mamba' is not supported; supported: 'llama'"),
-    "long name": ({"general.architecture": "x" * 5000}, "'x{200}' is not supported"),
+    "hybrid": (
+        {"general.architecture": "qwen35"},
+        "'qwen35': .*Gated DeltaNet.*supported: 'llama'",
+    ),
+    "vision": ({"general.architecture": "clip"}, "'clip': .*encoder"),
+    "speech": ({"general.architecture": "vibevoice-asr"}, "'vibevoice-asr': .*speech"),
+    "unknown": ({"general.architecture": "mamba"}, r"'mamba': not supported; supported: 'llama'"),
+    "long name": ({"general.architecture": "x" * 5000}, "'x{199}\\.\\.\\.: not supported"),
     "adapter": ({"general.type": "adapter"}, r"'general\.type' 'adapter': only 'model'"),
     "Hadamard": ({"prism.hadamard.version": 1}, r"'prism\.hadamard\.version' 1: .*rotated"),
     "oxibonsai": ({"oxibonsai.quant_format": "x"}, r"'oxibonsai\.quant_format' 'x': "),
@@ -302,6 +309,7 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "not causal": ({"qwen3.attention.causal": False}, r"'qwen3\.attention\.causal' False"),
     "soft cap": ({"qwen3.attn_logit_softcapping": 50.0}, r"softcapping' 50\.0"),
     "odd value": ({"qwen3.expert_count": [""]}, r"'qwen3\.expert_count' \[''\]"),
+    "values that differ": ({"qwen3.expert_count": np.array([0, 8], np.int32)}, r"\[0, 8\]: diff"),
     "partial rotation": ({"qwen3.rope.dimension_count": 64}, r"dimension_count' 64: .*128"),
     "other values": ({"qwen3.attention.value_length": 64}, r"value_length' 64: .*128"),
     "window": ({"qwen3.attention.sliding_window": 128}, r"sliding_window' 128"),
@@ -343,6 +351,33 @@ def test_wrong_values_are_refused(
 ) -> None:
     with pytest.raises(FormatError, match=message):
         translated(metadata_of(**changes))
+
+
+READ = [key for key in qwen3_metadata() if key != "general.architecture"]
+READ += [f"qwen3.{key}" for key in NEUTRAL]
+READ += ["general.architecture", "general.type", "general.name", "general.quantization_version"]
+READ += ["general.quantization_provenance", "general.alignment", "oxibonsai.quant_format"]
+READ += ["split.no", "split.count", "split.tensors.count", "qwen3.attention.sliding_window"]
+READ += [f"qwen3.rope.scaling.{key}" for key in ("type", "factor", "original_context_length")]
+READ += ["tokenizer.chat_template", "tokenizer.ggml.model", "tokenizer.ggml.eos_token_id"]
+ODD = [
+    np.array([], np.int32), np.array([1, 2], np.float32), np.array([True, False]),
+    np.arange(1_000), [], ["a"] * 100_000, "", "x" * 100_000, True, math.nan, -1.5,
+    np.uint64(2**64 - 1), np.int64(-(2**63)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", READ)
+def test_a_value_of_any_kind_is_used_or_refused_by_name(translated: Translated, key: str) -> None:
+    for value in ODD:
+        try:
+            translated(metadata_of() | {key: value})
+        except (FormatError, UnsupportedModelError) as error:
+            message = str(error)
+        else:
+            continue
+        assert key in message
+        assert len(message) < 1000
 
 
 def test_an_architecture_must_be_named(translated: Translated) -> None:

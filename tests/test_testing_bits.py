@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ryzanstein_llm.errors import InvalidParameterError
 from ryzanstein_llm.testing import from_bf16_bits, pack_hf, to_bf16_bits, unpack_hf
 
 
@@ -32,10 +33,36 @@ def test_pack_hf_strides_over_the_rows(rows: int) -> None:
     assert np.array_equal(unpack_hf(packed, rows), codes)
 
 
-@pytest.mark.parametrize("codes", [np.zeros(4, np.uint8), np.full((4, 2), 4), np.full((4, 2), -1)])
-def test_pack_hf_refuses_what_is_no_code(codes: Any) -> None:
-    with pytest.raises(ValueError, match="codes"):
+@pytest.mark.parametrize(
+    ("codes", "found"),
+    [
+        (np.zeros(4, np.uint8), "uint8 of shape (4,)"),
+        (np.full((4, 2), 0.5), "float64 of shape (4, 2)"),
+        ([[1]], "[[1]]"),
+        (np.full((4, 2), 4), "4..4"),
+        (np.full((4, 2), -1), "-1..-1"),
+    ],
+)
+def test_pack_hf_refuses_what_is_no_code(codes: Any, found: str) -> None:
+    with pytest.raises(InvalidParameterError, match="codes must") as caught:
         pack_hf(codes)
+    assert str(caught.value).endswith(f"not {found}")
+
+
+@pytest.mark.parametrize("packed", [b"ab", np.zeros(3, np.uint8), np.zeros((2, 2), np.int32)])
+def test_unpack_hf_refuses_what_is_not_packed(packed: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="packed must be a matrix of uint8, not"):
+        unpack_hf(packed, 4)
+
+
+def test_unpack_hf_refuses_numbers_of_rows_that_are_packed_otherwise() -> None:
+    packed = np.zeros((2, 3), np.uint8)
+    for rows in (5, 8):
+        assert unpack_hf(packed, rows).shape == (rows, 3)
+    for wrong in (4, 9, -1, "z", 5.0):
+        with pytest.raises(InvalidParameterError, match="rows must be") as caught:
+            unpack_hf(packed, wrong)  # type: ignore[arg-type]
+        assert repr(wrong) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -164,24 +164,43 @@ def test_an_interrupted_write_leaves_no_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "value"),
     [
-        ({"seed": -1}, "-1"),
-        ({"seed": 1.5}, "1.5"),
+        ({"seed": -1}, -1),
+        ({"seed": 1.5}, 1.5),
         ({"form": "gguf"}, "gguf"),
         ({"linear_class": "linear"}, "linear"),
         ({"dtype": "F64"}, "F64"),
-        ({"shards": 0}, "shards must be 1..38, got 0"),
-        ({"shards": 39}, "shards must be 1..38, got 39"),
-        ({"sparse_gates": 1.0}, "1.0"),
+        ({"shards": 0}, 0),
+        ({"shards": 39}, 39),
+        ({"shards": True}, True),
+        ({"sparse_gates": 1.0}, 1.0),
+        ({"sparse_gates": "z"}, "z"),
+        ({"tokenizer": 2}, 2),
+        ({"progress": 5}, 5),
     ],
 )
-def test_bad_parameters_are_named(tmp_path: Path, options: Any, message: str) -> None:
-    with pytest.raises(InvalidParameterError, match=message):
+def test_bad_parameters_are_named(tmp_path: Path, options: Any, value: object) -> None:
+    with pytest.raises(InvalidParameterError, match=f"not {value!r}") as caught:
         make_checkpoint(tmp_path / "never", "tiny", **options)
+    assert caught.value.parameter == next(iter(options))
     assert not (tmp_path / "never").exists()
-    with pytest.raises(InvalidParameterError, match="unknown preset 'huge'; the presets are"):
-        make_checkpoint(tmp_path, "huge")
+
+
+def test_a_preset_is_known_by_name(tmp_path: Path) -> None:
+    for name in ("huge", ["tiny"]):
+        with pytest.raises(InvalidParameterError, match="must be") as caught:
+            make_checkpoint(tmp_path, name)  # type: ignore[arg-type]
+        assert repr(name) in str(caught.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_directory_with_weights_is_named(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, "tiny")
+    with pytest.raises(InvalidParameterError, match="already holds weights") as caught:
+        make_checkpoint(tmp_path, "tiny")
+    assert caught.value.parameter == "directory"
+    assert str(tmp_path) in str(caught.value)
 
 
 def run(arguments: list[str], *how: str) -> subprocess.CompletedProcess[str]:

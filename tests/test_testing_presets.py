@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -111,6 +112,40 @@ def test_2b_tokenizer_has_the_special_tokens_of_llama_3() -> None:
 
 
 def test_vocabularies_without_room_for_all_bytes_are_refused() -> None:
-    with pytest.raises(InvalidParameterError, match="vocab_size 257 is too small"):
+    with pytest.raises(InvalidParameterError, match=r"vocab_size must be at least 258 .*, not 257"):
         tokenizer_json(preset_config("tiny") | {"vocab_size": 257})
     assert len(tokenizer_json(preset_config("tiny") | {"vocab_size": 258})["model"]["merges"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "parameter", "value"),
+    [
+        ({"vocab_size": 300_000_000}, "vocab_size", 300_000_000),
+        ({"vocab_size": "z"}, "vocab_size", "z"),
+        ({"bos_token_id": 4096}, "bos_token_id", 4096),
+        ({"eos_token_id": [1, -1]}, "eos_token_id", -1),
+    ],
+)
+def test_impossible_vocabularies_are_refused(changed: Any, parameter: str, value: object) -> None:
+    with pytest.raises(InvalidParameterError, match=f"not {value!r}") as caught:
+        tokenizer_json(preset_config("tiny") | changed)
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "vocab_size", "num_key_value_heads"])
+def test_shapes_need_sizes(name: str) -> None:
+    config = preset_config("tiny")
+    for value in (0, "z", 1.5, True):
+        with pytest.raises(InvalidParameterError, match=f"not {value!r}") as caught:
+            bitnet_tensor_shapes(config | {name: value})
+        assert caught.value.parameter == f"config[{name!r}]"
+    del config[name]
+    with pytest.raises(InvalidParameterError, match=f"config lacks {name}"):
+        bitnet_tensor_shapes(config)
+
+
+def test_shapes_are_of_a_config_and_a_form() -> None:
+    with pytest.raises(InvalidParameterError, match="config must be a mapping, not 'tiny'"):
+        bitnet_tensor_shapes("tiny")  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameterError, match=r"form must be one of .*, not 'z'"):
+        bitnet_tensor_shapes(preset_config("tiny"), "z")  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer as RawTokenizer
 
 from ryzanstein_llm.errors import FormatError, InvalidParameterError
 from ryzanstein_llm.text import tokenizer as tokenizer_module
+from ryzanstein_llm.text.library import LibraryErrors
 from ryzanstein_llm.text.pipeline import _ALPHABET
 from ryzanstein_llm.text.tokenizer import Tokenizer
 
@@ -192,6 +193,76 @@ def test_time_is_linear_in_the_number_of_tokens(name):
     assert time.perf_counter() - began < 5  # decoding all anew each time takes minutes
 
 
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_continuation_is_the_rest_of_the_text_as_a_whole(name):
+    tokenizer = build(DECODERS[name])
+    rng = random.Random(13)
+    visible = [
+        n for n in range(tokenizer.vocab_size) if not tokenizer.is_special(tokenizer.token(n))
+    ]
+    single = {tokenizer.token_id(token) for token in BYTES + ODD}
+    compared = 0
+    for _ in range(2000):
+        some = rng.choices(visible, k=rng.randint(1, 6))
+        ids = rng.choices(some, k=rng.randint(1, 12))
+        cut = rng.randint(0, len(ids))
+        given, whole = tokenizer.decode(ids[:cut]), tokenizer.decode(ids)
+        if not whole.startswith(given):
+            continue  # what comes later changes the text before; see the test below
+        if single.issuperset(ids[max(cut - 1, 0) : cut + 1]) and (
+            "\ufffd" in whole or name in ("unfused", "fallback_then_metaspace")
+        ):
+            continue  # a run of bytes goes on, and is judged or stripped as a whole
+        compared += 1
+        stream = tokenizer.stream(before=ids[:cut])
+        rest = "".join([stream.push(token_id) for token_id in ids[cut:]]) + stream.flush()
+        assert given + rest == whole, (ids[:cut], ids[cut:])
+    assert compared > 800
+
+
+@pytest.mark.parametrize(
+    ("decoder", "before", "after", "rest"),
+    [
+        # the first space of a continuation is not the first of the text
+        ("llama2", ["▁a"], ["▁a"], " a"),
+        ("llama2", ["<s>"], ["▁a"], "a"),
+        ("llama2", ["▁a", "<s>"], ["▁a"], " a"),
+        ("metaspace_first", ["▁a"], ["▁a"], " a"),
+        ("wordpiece", ["d"], ["d"], " d"),
+        # a character belongs to the text in which it ends
+        ("byte_level", [b"\xe2\x82"], [b"\xac\xf0"], "€\ufffd"),
+        ("byte_level", [b"\xe2", b"\x82"], [b"A"], "A"),
+        ("byte_level", [b"\xe2\x82"], [], ""),
+        ("llama2", ["<0xE2>", "<0x82>"], ["<0xAC>", "b"], "€b"),
+        ("llama2", ["<0x41>", "<0xE2>"], ["<0x82>", "<0xAC>"], "€"),
+        ("llama2", ["<0xE2>", "<0x82>"], ["b"], "b"),
+        # a newline is a single byte there, and was given before
+        ("llama2", ["▁a", "<0x41>"], ["<0x41>", "b"], "Ab"),
+        ("llama2", ["▁a", "<0x41>"], ["▁a"], " a"),
+        # bytes that spoil those before them spoil no text that was given
+        ("llama2", ["<0x41>"], ["<0xFF>"], "\ufffd"),
+    ],
+)
+def test_where_a_continuation_begins(decoder, before, after, rest):
+    tokenizer = build(DECODERS[decoder])
+    ids = [
+        [tokenizer.token_id(spell(token) if isinstance(token, bytes) else token) for token in part]
+        for part in (before, after)
+    ]
+    stream = tokenizer.stream(before=ids[0])
+    assert "".join([stream.push(token_id) for token_id in ids[1]]) + stream.flush() == rest
+
+
+@pytest.mark.parametrize("count", [1, 2, 33, 34, 35, 200])
+def test_a_long_run_of_bytes_goes_on(count):
+    tokenizer = build(DECODERS["llama2"])
+    euro = [tokenizer.token_id(f"<0x{byte:02X}>") for byte in "€".encode()]
+    ids = [tokenizer.token_id("b"), *euro * 100]
+    stream = tokenizer.stream(before=ids[:count])
+    rest = "".join([stream.push(token_id) for token_id in ids[count:]]) + stream.flush()
+    assert rest == "€" * (100 - (count - 1) // 3)
+
+
 def test_special_tokens_are_left_out_unless_asked_for():
     tokenizer = build(BYTE_LEVEL)
     ids = [tokenizer.token_id(token) for token in ("<s>", "two words", "<tag>", "</s>")]
@@ -208,9 +279,9 @@ def test_numpy_ids_decode():
 @pytest.mark.parametrize("token_id", [-1, 2**32, "a", 1.5, None])
 def test_what_is_no_token_id_is_refused_by_its_value(token_id):
     tokenizer = build(BYTE_LEVEL)
-    with pytest.raises(InvalidParameterError, match="token id"):
+    with pytest.raises(InvalidParameterError, match=f"token_id must be .*, not {token_id!r}"):
         tokenizer.decode([token_id])
-    with pytest.raises(InvalidParameterError, match="token id"):
+    with pytest.raises(InvalidParameterError, match=f"token_id must be .*, not {token_id!r}"):
         tokenizer.stream().push(token_id)
 
 
@@ -255,6 +326,77 @@ def test_truncation_and_padding_of_the_file_are_not_obeyed():
     raw.enable_truncation(2)
     raw.enable_padding(length=8)
     assert len(Tokenizer(raw).encode("bdbdb")) == 5
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"type": "BPE", "vocab": {"a": 0, "aa": 1}, "merges": [["a", "a"]], "dropout": 0.5},
+        {
+            "type": "Unigram",
+            "unk_id": 0,
+            "vocab": [["<unk>", 0.0], ["a", -1.0], ["aa", -2.0]],
+            "alpha": 0.1,
+            "nbest_size": 8,
+        },
+    ],
+)
+def test_settings_for_training_are_not_obeyed(model):
+    raw = {"version": "1.0", "added_tokens": [], "model": model}
+    tokenizer = Tokenizer(RawTokenizer.from_str(json.dumps(raw)))
+    assert len({tuple(tokenizer.encode("a" * 50)) for _ in range(20)}) == 1
+
+
+BPE = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}
+SPECIAL_X = {"SpecialToken": {"id": "[X]", "type_id": 0}}
+DAMAGED = {
+    "no token for what is unknown": {"model": {"type": "WordLevel", "vocab": {}, "unk_token": "u"}},
+    "an unknown token that is none": {"model": BPE | {"unk_token": "u"}},
+    "a template with a token that is none": {
+        "model": BPE,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [SPECIAL_X, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_what_the_library_fails_at_is_an_error_that_names_the_file(tmp_path, damage):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "added_tokens": []} | DAMAGED[damage]))
+    tokenizer = Tokenizer.from_file(path)
+    with pytest.raises(FormatError, match=r"tokenizer\.json: the tokenizer cannot be used"):
+        tokenizer.encode("a zz")
+
+
+def test_a_decoder_that_panics_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    decoder = {"type": "Strip", "content": "a", "start": 1, "stop": 1}
+    path.write_text(
+        json.dumps({"version": "1.0", "added_tokens": [], "model": BPE, "decoder": decoder})
+    )
+    tokenizer = Tokenizer.from_file(path)
+    with pytest.raises(FormatError, match="the tokenizer cannot be used"):
+        tokenizer.decode([0])
+    with pytest.raises(FormatError, match="the tokenizer cannot be used"):
+        streamed(tokenizer, [0])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, SystemExit])
+def test_what_is_not_the_library_s_passes(error):
+    with pytest.raises(error), LibraryErrors("tokenizer.json"):
+        raise error
+
+
+def test_a_token_name_that_no_file_can_hold_is_not_found():
+    tokenizer = build(
+        BYTE_LEVEL, config={"bos_token": "\ud800", "eos_token": {"content": "\udfff"}}
+    )
+    assert tokenizer.bos_id is tokenizer.eos_id is tokenizer.token_id("\ud800") is None
 
 
 @pytest.mark.parametrize("text", ["a\ud800b", "\udcff"])

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ryzanstein_llm.kernels import cpu
-from ryzanstein_llm.kernels.linear import TernaryMatrix, norm_dense
+from ryzanstein_llm.kernels.linear import norm_dense
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.workspace import Workspace
 
 __all__ = ["Baseline", "BaselineRun"]

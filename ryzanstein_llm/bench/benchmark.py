@@ -15,6 +15,7 @@ from ..kernels import cpu
 from ..model import BitNetModel
 from ..profiling.costs import projection_multiply_adds
 from ..testing import make_checkpoint, preset_config
+from ..validation import check_callable
 from .cases import Batch, Case, Decode, DenseDecode, Gemm, Prefill, Sequences
 from .check import check_against_scalar
 from .figures import make_rows
@@ -99,11 +100,13 @@ def run(
     InvalidParameterError
         If an option is out of range.
     """
+    check_callable("progress", progress)
     plan = make_plan(n_threads, tiers, contexts, prefill, batches, repetitions, quick)
     if preset is None and not (sparse_gates is None and keep is None):
-        raise InvalidParameterError("sparse_gates and keep need a preset")
+        raise InvalidParameterError("is needed for sparse_gates and keep", "preset")
     if preset is not None and path is not None:
-        raise InvalidParameterError(f"a path ({path}) and a preset ({preset!r}) exclude each other")
+        problem = f"{preset!r} and the path {os.fspath(path)!r} exclude each other"
+        raise InvalidParameterError(problem, "preset")
     # both keys are always there, so that programs need not check for them
     facts: dict[str, Any] = {"random_weights": preset is not None, "sparse_gates": sparse_gates}
     with contextlib.ExitStack() as stack:

@@ -8,7 +8,8 @@ from ..engine.compute import Float32
 from ..engine.engine import Engine
 from ..engine.sequence import Sequence
 from ..interfaces.head_query import Candidates
-from ..kernels.linear import TernaryMatrix, norm_project
+from ..kernels.linear import norm_project
+from ..kernels.ternary_matrix import TernaryMatrix
 from ..models import CausalLM
 from .traffic import Densities
 

@@ -142,7 +142,7 @@ def _several(name: str, values: Any) -> tuple[Any, ...]:
     except TypeError:
         found = (values,)
     if not found:
-        raise InvalidParameterError(f"{name} must name at least one value")
+        raise InvalidParameterError("must name at least one value", name)
     return found
 
 

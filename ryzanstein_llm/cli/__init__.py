@@ -75,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(str(error), 1)
         except (RyzansteinError, OSError) as error:
             return _fail(str(error), 2)
+        except ImportError as error:
+            # Python's own have a name; those of the library say what to install or compile.
+            if error.name is not None:
+                raise
+            return _fail(str(error), 2)
 
 
 def _run(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..errors import InvalidParameterError
+from ..errors import ContextOverflowError, InvalidParameterError
 from .console import log_messages
 
 __all__ = [
@@ -142,6 +142,12 @@ class Command(_Page):
                 if spelling is None:
                     raise
                 raise InvalidParameterError(error.problem, spelling) from None
+            except ContextOverflowError as error:
+                spelling = spellings(ctx).get("context_length")
+                if spelling is None:
+                    raise
+                problem = f"{error.context_length} is too small for {error.needed} tokens"
+                raise InvalidParameterError(problem, spelling) from None
 
     def _prepared(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
         """`args` for click's parser. To click, an option has one value, and everything that begins

@@ -36,7 +36,8 @@ def model_options(function: Decorated) -> Decorated:
                 type=integer,
                 metavar="N",
                 section=SECTION,
-                help="threads to use (default: OMP_NUM_THREADS, else what this machine has)",
+                help="threads to use (default: OMP_NUM_THREADS, else what suits this machine and "
+                "the size of the model)",
             ),
             option(
                 "-c",

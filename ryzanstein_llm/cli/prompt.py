@@ -49,7 +49,7 @@ def read_prompt(
     if words and words[0] != "-":
         return words[0]
     if given:
-        return _read_standard_input()
+        return _read_standard_input(spellings(context).get("file"))
     if sys.stdin is None or sys.stdin.isatty():
         problem = "a prompt is missing: quote it, or use -p, -f or a pipe"
         raise click.UsageError(problem, context)
@@ -63,22 +63,23 @@ def read_prompt(
 def _read_file(path: str, spelling: str) -> str:
     try:
         with open(path, "rb") as file:
-            return _decoded(file.read(), path)
+            raw = file.read()
     except OSError as error:
         raise InvalidParameterError(f"{path}: {error.strerror or error}", spelling) from None
+    return _decoded(raw, path, spelling)
 
 
-def _read_standard_input() -> str:
+def _read_standard_input(spelling: str | None = None) -> str:
     if sys.stdin is None:
-        raise InvalidParameterError("standard input is closed")
-    return _decoded(sys.stdin.buffer.read(), "standard input")
+        raise InvalidParameterError("standard input is closed", spelling)
+    return _decoded(sys.stdin.buffer.read(), "standard input", spelling)
 
 
-def _decoded(raw: bytes, source: str) -> str:
+def _decoded(raw: bytes, source: str, spelling: str | None) -> str:
     """Decode UTF-8, whatever the locale, without a byte order mark. CR LF becomes LF. The last
     newline, which editors and `echo` add, is not part of the prompt."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidParameterError(f"{source} is not UTF-8: {error}") from None
+        raise InvalidParameterError(f"{source} is not UTF-8: {error}", spelling) from None
     return text.replace("\r\n", "\n").removesuffix("\n")

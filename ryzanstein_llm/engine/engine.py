@@ -19,6 +19,7 @@ from ..interfaces.kv_layout import Segment
 from ..models import CausalLM
 from ..sampling import Sampler
 from .compute import Compute, new_cancel_flag
+from .followers import Followers
 from .gate import Gate
 from .kv_cache import KVCache
 from .scheduler import SHARED_ROWS, Scheduler
@@ -50,6 +51,7 @@ class Engine(Compute):
         self._waiting: dict[Sequence, None] = {}
         self._computing: tuple[Sequence, ...] = ()
         self._letting_in = False
+        self._followers = Followers(self.store)
         self._cancel = new_cancel_flag()
 
     # ---- sequences -------------------------------------------------------------------------
@@ -107,6 +109,7 @@ class Engine(Compute):
         finally:
             for sequence in sequences:
                 self._waiting.pop(sequence, None)
+                self._followers.leave(sequence)
             self._hand_over()
 
     def cancel(self, sequence: Sequence) -> None:
@@ -180,9 +183,7 @@ class Engine(Compute):
                 sequence.gate.open()
             else:
                 members.append(sequence)
-        for sequence in members:
-            if not (sequence.admitted and sequence.cache.counted):
-                self.store.admit(sequence)
+        self._followers.admit(members)
         return self._share_pass(members)
 
     def _share_pass(
@@ -192,7 +193,11 @@ class Engine(Compute):
         `others` are not touched for that."""
         while members:
             shares, without_room = [], []
-            rows = self._scheduler.plan([sequence.need for sequence in members])
+            rows = self._scheduler.plan(self._followers.needs(members))
+            for index, sequence in enumerate(members):
+                if rows[index] and self._followers.waits(sequence):
+                    self._followers.admit_now(sequence)  # the one that it follows gets no further
+                    rows[index] = min(rows[index], sequence.need.rows)
             for sequence, count in zip(members, rows, strict=True):
                 # not `admitted`: its blocks were taken for a sequence that came before
                 if (
@@ -203,6 +208,7 @@ class Engine(Compute):
                     shares.append((sequence, count))
                 elif count:
                     without_room.append(sequence)
+                    self._followers.release(sequence)
                     if sequence.ended:  # it can never fit
                         sequence.gate.open()
             if shares:
@@ -257,10 +263,11 @@ class Engine(Compute):
             if sequence not in outer
             and not (sequence.ended or sequence.new_tokens or sequence.choice_unfinished)
         ]
-        for sequence in newcomers:
-            if not sequence.admitted:
-                self.store.admit(sequence)
-        newcomers = [each for each in newcomers if each.need.rows <= SHARED_ROWS]
+        # a short prompt does not begin to wait for the long one now
+        short = (each for each in newcomers if len(each.tokens) <= SHARED_ROWS)
+        self._followers.admit([each for each in short if not self._followers.waits(each)])
+        self._followers.admit(newcomers, outer)
+        newcomers = [each for each in newcomers if each.admitted and each.need.rows <= SHARED_ROWS]
         shares = [
             (sequence, rows)
             for sequence, rows in self._share_pass(newcomers, outer)

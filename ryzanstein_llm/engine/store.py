@@ -78,6 +78,12 @@ class Store:
             sequence.reused_tokens = found
         sequence.admitted = True
 
+    def share(self, sequence: Sequence) -> None:
+        """Let others have what this sequence has computed so far, also its last block that is not
+        full. The sequence itself copies that block before it writes to it again."""
+        if sequence.cache.counted:
+            self._prefixes.keep(sequence.cache, sequence.tokens, tail=True)
+
     def make_room(self, sequence: Sequence, rows: int, members: list[Sequence]) -> bool:
         """Make room for more rows of a sequence. Returns whether there is room. Sequences that
         nobody waits for lose their blocks first, then those of `members` that came later, the last

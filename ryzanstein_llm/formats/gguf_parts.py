@@ -21,25 +21,31 @@ def check_parts(parts: Sequence[GgufFile]) -> None:
         A file says that it is another part, or that there are more; or tensors are missing.
     """
     for index, part in enumerate(parts):
-        count = part.metadata.get("split.count", 1)
-        number = part.metadata.get("split.no", 0)
+        count, number = _integer(part, "split.count", 1), _integer(part, "split.no", 0)
         # Some programs write a count of 0 into files that stand alone.
         if count in (0, 1) and len(parts) == 1:
             continue
         if count != len(parts):
             raise FormatError(
-                f"{part.path}: one of {shortened(count)} parts (split.count), by its name one of "
+                f"{part.path}: one of {count} parts (split.count), by its name one of "
                 f"{len(parts)}; the names of parts end in -00001-of-00002.gguf and so on"
             )
         if number != index:
             raise FormatError(
-                f"{part.path}: part {shortened(number)} (split.no), by its name part {index}, "
-                "counted from 0"
+                f"{part.path}: part {number} (split.no), by its name part {index}, counted from 0"
             )
-    wanted = parts[0].metadata.get("split.tensors.count")
     found = sum(len(part.infos) for part in parts)
-    if len(parts) > 1 and wanted not in (None, found):
+    wanted = _integer(parts[0], "split.tensors.count", found)
+    if len(parts) > 1 and wanted != found:
         raise FormatError(
-            f"{parts[0].path}: {shortened(wanted)} tensors in all parts (split.tensors.count), "
-            f"found {found}"
+            f"{parts[0].path}: {wanted} tensors in all parts (split.tensors.count), found {found}"
         )
+
+
+def _integer(part: GgufFile, key: str, default: int) -> int:
+    value = part.metadata.get(key, default)
+    if type(value) is not int:
+        raise FormatError(
+            f"{part.path}: metadata {key!r} must be an integer, not {shortened(value)}"
+        )
+    return value

@@ -64,11 +64,21 @@ class MappedFile:
         Of a file that is not empty. It may be closed afterwards.
     size
         Bytes of the file.
+
+    Raises
+    ------
+    FormatError
+        The file has fewer bytes.
+    OSError
+        It cannot be mapped.
     """
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
         self._path = path
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        try:
+            self._map: mmap.mmap | None = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise FormatError(f"{path}: it shrank while it was opened: {error}") from error
 
     def bytes(self) -> mmap.mmap:
         """The mapping itself, to be read by index and slice. Raises `ClosedError` after

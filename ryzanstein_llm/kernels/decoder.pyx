@@ -13,16 +13,18 @@ from ryzanstein_llm.kernels.attention cimport (
     MAX_SEQUENCES, AttentionJob, Segment, attention_scratch_bytes, attention_steps, partial_floats, describe_attention,
     use_layer, use_rotary)
 from ryzanstein_llm.kernels.block_ends cimport Activated, Added, activate_step, add_scratch_bytes, add_step
-from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET, rz_output_mode
+from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
+from ryzanstein_llm.kernels.inputs cimport (
+    Input, Norm, Reservation, include_input, place_input, quantize_step, reserve_inputs, scratch_bytes, set_input)
 from ryzanstein_llm.kernels.linear cimport (
-    Gated, Input, Norm, Projections, Reservation, TernaryMatrix, add_matrix, describe_gated, gated_scratch_bytes,
-    gated_step, gated_work, include_input, place_input, project_step, project_work, quantize_step, scratch_bytes,
-    set_input)
+    Gated, Projections, add_matrix, describe_gated, gated_scratch_bytes, gated_step, gated_work, project_step,
+    project_work)
 from ryzanstein_llm.kernels.skipping cimport (
     can_skip_columns, can_skip_rows, columns_scratch_bytes, columns_skipping_steps, rows_scratch_bytes,
     rows_skipping_steps)
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps
+from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
 from ryzanstein_llm.kernels.workspace cimport (
     OP_DOWN, OP_GATE_UP, OP_NORM_QUANTIZE, OP_O, OP_QKV, Workspace)
 
@@ -170,6 +172,17 @@ cdef int describe_heads(AttentionJob *job, DecoderLayer layer, layout, int index
     return 0
 
 
+cdef void include_layer(Reservation *needed, const LayerJob *job) noexcept nogil:
+    """Adds what the inputs of a layer need in the workspace."""
+    cdef int part
+    for part in range(job.qkv_parts):
+        include_input(needed, &job.qkv_inputs[part])
+    for part in range(job.gate_up_parts):
+        include_input(needed, &job.ffn_inputs[part])
+    include_input(needed, &job.attended)
+    include_input(needed, &job.ffn_output)
+
+
 cdef int64_t layer_scratch_bytes(const LayerJob *job, int threads) noexcept nogil:
     cdef int64_t most = max(scratch_bytes(&job.qkv_inputs[0]), attention_scratch_bytes(&job.attention))
     most = max(most, max(scratch_bytes(&job.attended), scratch_bytes(&job.ffn_output)))
@@ -229,16 +242,6 @@ cdef Step *put_layer(Step *steps, Workspace workspace, LayerJob *job) noexcept n
     if job.ffn_add_step:
         steps = put(steps, OP_DOWN, add_step(&job.ffn_added))
     return steps
-
-
-cdef void include_inputs(Reservation *needed, const LayerJob *job) noexcept nogil:
-    cdef int part
-    for part in range(job.qkv_parts):
-        include_input(needed, &job.qkv_inputs[part])
-    for part in range(job.gate_up_parts):
-        include_input(needed, &job.ffn_inputs[part])
-    include_input(needed, &job.attended)
-    include_input(needed, &job.ffn_output)
 
 
 cdef int64_t layer_work(const LayerJob *job) noexcept nogil:
@@ -313,10 +316,10 @@ def decoder_layers(float[:, ::1] hidden, layers, int first, segments, layout, in
             describe_layer(job, layers[i], hidden, qkv, attended, gated, up_products, products)
             job.attention = attention
             describe_heads(&job.attention, layers[i], layout, first + i, rotaries)
-            include_inputs(&needed, job)
+            include_layer(&needed, job)
             scratch = max(scratch, layer_scratch_bytes(job, workspace.n_threads))
             work += layer_work(job)
-        workspace.reserve(n, needed.columns, scratch, needed.groups, needed.floats)
+        reserve_inputs(workspace, n, &needed, scratch)
         end = steps
         for i in range(count):
             end = put_layer(end, workspace, &jobs[i])

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
-from ryzanstein_llm.kernels.linear cimport Norm, TernaryMatrix
+from ryzanstein_llm.kernels.inputs cimport Norm
+from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
 
 cdef enum:
     # the order of DecoderLayer.matrices

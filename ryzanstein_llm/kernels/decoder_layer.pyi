@@ -3,7 +3,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from .linear import TernaryMatrix
+from .ternary_matrix import TernaryMatrix
 
 PROJECTIONS: tuple[str, ...]
 

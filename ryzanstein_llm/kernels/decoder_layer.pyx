@@ -1,7 +1,8 @@
 # cython: language_level=3
 """The weights of one decoder layer, put together from parts that a model may have or not."""
 from libc.stdint cimport int64_t
-from ryzanstein_llm.kernels.linear cimport TernaryMatrix, describe_norm
+from ryzanstein_llm.kernels.inputs cimport describe_norm
+from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
 
 from ryzanstein_llm.kernels import linear
 

@@ -14,7 +14,7 @@ from ryzanstein_llm.kernels.cpu cimport (
     RZ_MAX_SCREEN_COLUMNS, RZ_SCREEN_GROUP, RZ_SCREEN_ROWS, kernels, rz_screen, rz_screen_inputs,
     rz_screen_logits)
 from ryzanstein_llm.kernels.head_rows cimport NamedRows, named_rows_task
-from ryzanstein_llm.kernels.linear cimport Input, describe_input
+from ryzanstein_llm.kernels.inputs cimport Input, describe_input
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD_NORM, OP_HEAD_RESCORE, OP_HEAD_SCREEN, Workspace
 

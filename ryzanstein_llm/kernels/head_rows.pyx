@@ -4,7 +4,7 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 from ryzanstein_llm.kernels.cpu cimport kernels
-from ryzanstein_llm.kernels.linear cimport Input, describe_input
+from ryzanstein_llm.kernels.inputs cimport Input, describe_input
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps, step
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD_NORM, OP_HEAD_RESCORE, Workspace
 

@@ -7,241 +7,22 @@ whole layers.
 """
 import numpy as np
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_FEW_TOKENS, RZ_LAYOUT_TABLES, RZ_LINE_BYTES, RZ_LINE_CODES, RZ_LINE_TRITS, RZ_MAX_COLUMNS, RZ_PANEL_TILES,
-    RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES, RZ_TERNARY_LAYOUT_VERSION, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS,
-    RZ_GROUP_COLUMNS, RZ_GROUPS, kernels, rz_output_mode, rz_ternary)
-from ryzanstein_llm.kernels.packing cimport describe_matrix
+    RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels, rz_ternary)
+from ryzanstein_llm.kernels.inputs cimport (
+    Input, Reservation, describe_input, include_input, multiply, place_input, quantize_step, request_input,
+    reserve_inputs, scratch_bytes)
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps, step
+from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, Workspace
 
 from ryzanstein_llm.kernels import packing
 
-MAX_COLUMNS = RZ_MAX_COLUMNS
-TERNARY_LAYOUT_VERSION = RZ_TERNARY_LAYOUT_VERSION
 ACTIVATIONS = {"relu2": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
-QUANTIZATIONS = {"token": BY_TOKEN, "group": BY_GROUP, "none": NOT_QUANTIZED}
 
 cdef enum:
     HEAD_ROWS = 64   # rows of a float matrix in a task
-
-
-cdef class TernaryMatrix:
-    """A ternary weight matrix in one of the kernels' layouts, with one scale or one for each group of columns.
-
-    Parameters
-    ----------
-    codes : uint8 array of `packing.storage_shape(rows, columns, layout)`, 64-byte aligned
-    rows, columns : int
-        Number of output and of input features.
-    scale : float > 0
-        The value of a weight of +1. 1 for the layouts of groups, whose codes include their scales.
-    layout : a key of packing.LAYOUTS or of packing.GROUP_LAYOUTS
-        "tiles", "trits" and "tables" for products that need all weights; "rows", "columns", "trit_rows" and
-        "trit_columns" if skipping.pyx may skip some rows or columns; "groups64" and "groups128" for a scale for
-        each 64 or 128 columns of a row. Every product accepts every layout.
-    quantization : a key of QUANTIZATIONS, or None
-        What becomes of the input of a product: int8 with one scale a token ("token"), int8 with one scale for
-        each group of the matrix ("group"), or float32 as it is ("none"). None: "group" for the layouts of groups,
-        "token" for the others, which know no other.
-
-    Raises
-    ------
-    ValueError
-        If `codes` cannot hold such a matrix, or its products cannot have such an input.
-    """
-    def __cinit__(self, codes, int64_t rows, int64_t columns, float scale=1.0, layout="tiles", quantization=None):
-        describe_matrix(&self.matrix, codes, rows, columns, layout)
-        grouped = layout in packing.GROUP_LAYOUTS
-        if quantization is None:
-            quantization = "group" if grouped else "token"
-        if quantization not in (QUANTIZATIONS if grouped else ("token",)):
-            raise ValueError(f"the input of a matrix in the layout {layout} cannot be quantised by {quantization!r}")
-        if grouped and scale != 1:
-            raise ValueError(f"a matrix in the layout {layout} has scales of its own, so its scale is 1, not {scale}")
-        self.codes, self.layout, self.quantization = codes, layout, quantization
-        self.matrix.scale = scale
-        self.input_kind = QUANTIZATIONS[quantization]
-
-    @property
-    def rows(self):
-        """Number of output features."""
-        return self.matrix.rows
-
-    @property
-    def columns(self):
-        """Number of input features."""
-        return self.matrix.columns
-
-    @property
-    def scale(self):
-        """The value of a weight of +1; 1 for the layouts of groups."""
-        return self.matrix.scale
-
-    @property
-    def nbytes(self):
-        """Bytes of the codes."""
-        return self.codes.nbytes
-
-    @property
-    def read_bytes(self):
-        """Bytes that a product with all weights reads: fewer than `nbytes` if there are gaps between columns."""
-        if self.layout not in ("columns", "trit_columns"):
-            return self.nbytes
-        line = RZ_LINE_TRITS if self.layout == "trit_columns" else RZ_LINE_CODES
-        return self.codes.shape[0] * ((self.rows + line - 1) // line) * RZ_LINE_BYTES
-
-    def dense(self):
-        """The weights as int8 (rows, columns) of -1, 0 and 1, without scales."""
-        return packing.unpack(self.codes, self.rows, self.columns, self.layout)
-
-    def look_up(self, const int64_t[::1] rows):
-        """Rows of a matrix in a layout of groups as float32 (len(rows), columns): scale times -1, 0 or 1.
-
-        Raises
-        ------
-        ValueError
-            If the matrix has another layout, or a row does not exist.
-        """
-        out = np.empty((rows.shape[0], self.columns), np.float32)
-        packing.ternary_rows_as_floats(self.codes, self.rows, self.columns, self.layout, rows, out)
-        return out
-
-    def __repr__(self):
-        scale = "" if self.layout in packing.GROUP_LAYOUTS else f"scale {self.scale:.6g}, "
-        return f"TernaryMatrix({self.rows} x {self.columns}, {scale}{self.layout})"
-
-
-cdef int describe_norm(Norm *norm, weights, int64_t columns) except -1:
-    """Checks a norm's weights, (columns,) or None, and takes their address. The caller must keep the array."""
-    cdef const float[::1] view
-    norm.weights = NULL
-    if weights is not None:
-        view = weights
-        if view.shape[0] != columns:
-            raise ValueError(f"a norm of {view.shape[0]} weights does not fit {columns} columns")
-        norm.weights = &view[0]
-    return 0
-
-
-cdef void set_input(Input *source, const float *x, int64_t n, int64_t columns, Norm norm, float eps) noexcept nogil:
-    source.x = x
-    source.n = n
-    source.columns = columns
-    source.norm = norm.weights
-    source.second_norm = NULL
-    source.eps = eps
-    source.needs_tables = False
-    source.kind = BY_TOKEN
-    source.group_columns = 0
-
-
-cdef int describe_input(Input *source, const float[:, ::1] x, norm, float eps) except -1:
-    """Checks x, (n, columns), and norm, (columns,) or None. `source.quantized` is set after `workspace.reserve`."""
-    cdef Norm weights
-    describe_norm(&weights, norm, x.shape[1])
-    set_input(source, &x[0, 0], x.shape[0], x.shape[1], weights, eps)
-    return 0
-
-
-cdef int64_t scratch_bytes(const Input *source) noexcept nogil:
-    """Bytes of scratch that a thread needs to quantise the input and to multiply it."""
-    return max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n), 4 * source.columns)
-
-
-cdef int64_t input_groups(const Input *source) noexcept nogil:
-    """Number of scales that a token of the input has."""
-    return RZ_GROUPS(source.columns, source.group_columns) if source.group_columns else 1
-
-
-cdef int request_input(Input *source, TernaryMatrix matrix, bint first) except -1:
-    """Lets quantize_step write what the product with the matrix reads. All matrices of an input read the same."""
-    cdef int64_t group_columns = RZ_GROUP_COLUMNS(matrix.matrix.layout)
-    if matrix.matrix.columns != source.columns:
-        raise ValueError(f"{matrix!r} does not fit an input of {source.columns} columns")
-    if first:
-        source.kind, source.group_columns = matrix.input_kind, group_columns
-    elif source.kind != matrix.input_kind or source.group_columns != group_columns:
-        raise ValueError(f"{matrix!r} needs another quantisation of its input than the matrices before it")
-    if matrix.matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_FEW_TOKENS and kernels().ternary_tables != NULL:
-        source.needs_tables = True
-    return 0
-
-
-cdef void quantize_groups(const Input *source, const float *x, int8_t *codes, float *scales, int32_t *sums) noexcept nogil:
-    """int8 codes of a token, and a scale and a sum for each group. BY_TOKEN: all scales are that of the token."""
-    cdef int64_t group, groups = input_groups(source), wide = source.group_columns, first, i
-    cdef int64_t end = source.quantized.stride
-    if source.kind == BY_TOKEN:
-        kernels().quantize(x, source.columns, end, codes, scales, sums)
-        for group in range(groups):
-            scales[group] = scales[0]
-            sums[group] = 0
-            for i in range(group * wide, min((group + 1) * wide, source.columns)):
-                sums[group] += codes[i]
-        return
-    for group in range(groups):
-        first = group * wide
-        kernels().quantize(x + first, min(wide, source.columns - first), end - first if group + 1 == groups else wide,
-                           codes + first, scales + group, sums + group)
-
-
-cdef void quantize_task(const void *job, Workspace workspace, int64_t token, int thread) noexcept nogil:
-    cdef const Input *source = <const Input *>job
-    cdef const float *x = source.x + token * source.columns
-    cdef float *normed = <float *>workspace.thread_scratch(thread)
-    cdef int8_t *codes = workspace.codes + token * source.quantized.stride
-    cdef int64_t groups = input_groups(source)
-    if source.kind == NOT_QUANTIZED:
-        normed = workspace.floats + token * source.columns
-    if source.norm != NULL:
-        kernels().rms_norm(x, source.norm, source.eps, source.columns, normed)
-        x = normed
-    if source.second_norm != NULL:
-        kernels().rms_norm(x, source.second_norm, source.eps, source.columns, normed)
-        x = normed
-    if source.kind == NOT_QUANTIZED:
-        if x != normed:
-            memcpy(normed, x, source.columns * sizeof(float))
-        return
-    if source.group_columns:
-        quantize_groups(source, x, codes, workspace.scales + token * groups, workspace.sums + token * groups)
-        return
-    kernels().quantize(x, source.columns, source.quantized.stride, codes, workspace.scales + token,
-                       workspace.sums + token)
-    if source.needs_tables:
-        kernels().ternary_tables(codes, source.columns, workspace.tables + token * RZ_TABLES_BYTES(source.columns))
-
-
-cdef void include_input(Reservation *needed, const Input *source) noexcept nogil:
-    needed.columns = max(needed.columns, source.columns)
-    needed.groups = max(needed.groups, input_groups(source))
-    needed.floats = needed.floats or source.kind == NOT_QUANTIZED
-
-
-cdef void place_input(Workspace workspace, Input *source) noexcept nogil:
-    """Sets `source.quantized` to its place in the workspace, after all reservations."""
-    source.quantized = workspace.activations(source.n, source.columns, input_groups(source))
-    source.floats = workspace.floats
-
-
-cdef void multiply(const rz_ternary *matrix, int64_t tile, int64_t end, const Input *source, float *out,
-                   int64_t out_stride, rz_output_mode store, void *scratch) noexcept nogil:
-    """Rows of the row tiles [tile, end) of a product with a quantised input."""
-    if source.group_columns == 0:
-        kernels().ternary_matmul(matrix, tile, end, &source.quantized, out, out_stride, store, scratch)
-    elif source.kind == NOT_QUANTIZED:
-        kernels().group_matmul_floats(matrix, tile, end, source.floats, source.columns, source.n, out, out_stride,
-                                      store, scratch)
-    else:
-        kernels().group_matmul(matrix, tile, end, &source.quantized, out, out_stride, store, scratch)
-
-
-cdef Step quantize_step(const Input *source) noexcept nogil:
-    """One task for each token: normalises it, and writes int8 codes and tables to the workspace."""
-    return step(quantize_task, source, source.n)
 
 
 cdef int64_t panels(const rz_ternary *matrix) noexcept nogil:
@@ -366,6 +147,7 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
         If shapes or dtypes do not fit.
     """
     cdef Input source
+    cdef Reservation needed = [0, 0, False]
     cdef Projections job
     cdef Step steps[2]
     cdef float[:, :] out
@@ -388,8 +170,8 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
                              f"stride, not shape {(out.shape[0], out.shape[1])} and strides of "
                              f"{(out.strides[0], out.strides[1])} bytes")
         add_matrix(&job, matrices[i], &out[0, 0], out.strides[0] // size)
-    workspace.reserve(source.n, source.columns, scratch_bytes(&source), input_groups(&source),
-                      source.kind == NOT_QUANTIZED)
+    include_input(&needed, &source)
+    reserve_inputs(workspace, source.n, &needed, scratch_bytes(&source))
     place_input(workspace, &source)
     steps[0] = quantize_step(&source)
     steps[1] = project_step(&job)
@@ -414,14 +196,15 @@ def norm_gated(const float[:, ::1] x, norm, float eps, TernaryMatrix gate, Terna
         If shapes or dtypes do not fit.
     """
     cdef Input source
+    cdef Reservation needed = [0, 0, False]
     cdef Gated job
     cdef Step steps[2]
     if x.shape[0] == 0:
         return
     describe_input(&source, x, norm, eps)
     describe_gated(&job, &source, gate, up, activation, out)
-    workspace.reserve(source.n, source.columns, gated_scratch_bytes(&source), input_groups(&source),
-                      source.kind == NOT_QUANTIZED)
+    include_input(&needed, &source)
+    reserve_inputs(workspace, source.n, &needed, gated_scratch_bytes(&source))
     place_input(workspace, &source)
     steps[0] = quantize_step(&source)
     steps[1] = gated_step(&job)

@@ -13,7 +13,8 @@ from libc.string cimport memset
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LINE_SUMS,
     RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET, kernels, rz_activations)
-from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections, multiply
+from ryzanstein_llm.kernels.inputs cimport multiply
+from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, step
 from ryzanstein_llm.kernels.workspace cimport OP_DOWN, OP_GATE, OP_UP, Workspace
 

@@ -44,11 +44,11 @@ cdef class TernarySource:
     scale : float
         For "hf_packed": the value of a weight of +1.
     kind : "F32", "F16" or "BF16"
-        For "ternary_floats": what the data are.
+        For "ternary_floats" what the data are, for "MLX2" what scales and biases are.
     group : 64, 128, ...
         For "ternary_floats": number of columns, a multiple of 64, of which the weights other than 0 have one
         absolute value. Whether that is so is found out when it is packed.
-    scales, biases : C-contiguous float16 (rows, columns / group), groups of 64 or 128
+    scales, biases : C-contiguous (rows, columns / group) of `kind`, groups of 64 or 128
         For "MLX2".
 
     Raises
@@ -74,21 +74,25 @@ cdef class TernarySource:
         self.source.row_bytes = described.row_bytes(columns)
         size = described.nbytes(rows, columns)
         self.arrays = []
+        if encoding in ("ternary_floats", "MLX2"):
+            if kind not in FLOAT_KINDS:
+                raise ValueError(f"{encoding} of kind {kind}; there are {', '.join(FLOAT_KINDS)}")
+            self.source.float_kind = FLOAT_KINDS[kind]
+            width = 4 if kind == "F32" else 2
         if encoding == "hf_packed":
             size = (rows + 3) // 4 * columns
         elif encoding == "ternary_floats":
             if group < 64 or group % 64:
                 raise ValueError(f"a group of {group} columns is no multiple of 64")
-            self.source.float_kind = FLOAT_KINDS[kind]
             self.source.group_columns = group
-            self.source.row_bytes = columns * (4 if kind == "F32" else 2)
+            self.source.row_bytes = columns * width
             size = rows * self.source.row_bytes
         elif encoding == "MLX2":
             if scales.shape not in ((rows, columns // 64), (rows, columns // 128)) or columns % scales.shape[1]:
                 raise ValueError(f"scales of shape {scales.shape} for {rows} x {columns} in groups of 64 or 128")
             self.source.group_columns = columns // scales.shape[1]
-            self.source.scales = self.keep(scales, "scales", 2 * rows * scales.shape[1])
-            self.source.biases = self.keep(biases, "biases", 2 * rows * scales.shape[1])
+            self.source.scales = self.keep(scales, "scales", width * rows * scales.shape[1])
+            self.source.biases = self.keep(biases, "biases", width * rows * scales.shape[1])
         elif encoding == "masters":
             raise ValueError("masters are packed by pack_float")
         self.source.data = self.keep(data, "data", size)

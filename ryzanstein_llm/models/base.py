@@ -13,7 +13,7 @@ from ..interfaces.head_query import Candidates, HeadQuery
 from ..interfaces.kv_layout import KVLayout, Segment
 from ..kernels.workspace import Workspace
 from ..packed_cache.weights import PackedWeights
-from .head import FloatHead
+from .head import Head
 
 __all__ = ["CausalLM", "LoadOptions"]
 
@@ -57,7 +57,7 @@ class CausalLM(Protocol):
     Attributes
     ----------
     family : str
-    head : FloatHead
+    head : Head
     config : the family's config object, with vocab_size, context_length, n_layers, hidden_size
     n_parameters, weight_bytes : int
     weight_format : str
@@ -66,7 +66,7 @@ class CausalLM(Protocol):
 
     family: str
     config: Any
-    head: FloatHead
+    head: Head
 
     @property
     def n_parameters(self) -> int: ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..kernels.attention import MAX_HEAD_DIM
-from ..kernels.linear import MAX_COLUMNS
+from ..kernels.ternary_matrix import MAX_COLUMNS
 from .config_reader import ConfigReader
 from .quantization import Quantization, read_quantization
 from .rope import Rope, read_rope

@@ -17,8 +17,8 @@ from ..kernels.decoder_layer import DecoderLayer
 from ..kernels.elementwise import inverse_square_root
 from ..kernels.workspace import Workspace
 from .config import DecoderConfig
-from .embedding import FloatEmbedding
-from .head import FloatHead
+from .embedding import FloatEmbedding, TernaryEmbedding
+from .head import Head
 from .rope import RotaryTable
 from .weights import format_of
 
@@ -38,9 +38,9 @@ class Decoder:
     ----------
     family : str
     config : DecoderConfig
-    embedding : FloatEmbedding
+    embedding : FloatEmbedding or TernaryEmbedding
     layers : list of DecoderLayer
-    head : FloatHead
+    head : Head
     n_parameters : int
     """
 
@@ -48,9 +48,9 @@ class Decoder:
         self,
         family: str,
         config: DecoderConfig,
-        embedding: FloatEmbedding,
+        embedding: FloatEmbedding | TernaryEmbedding,
         layers: list[DecoderLayer],
-        head: FloatHead,
+        head: Head,
         n_parameters: int,
     ) -> None:
         self.family, self.config, self.n_parameters = family, config, n_parameters
@@ -64,8 +64,8 @@ class Decoder:
     def weight_bytes(self) -> int:
         """Bytes of weights, in memory or mapped."""
         matrices = sum(matrix.nbytes for layer in self.layers for matrix in layer.matrices)
-        tied = self.head.matrix is self.embedding.matrix
-        head = 0 if tied else self.head.matrix.array.nbytes
+        tied = getattr(self.head, "matrix", None) is self.embedding.matrix
+        head = 0 if tied else self.head.nbytes
         return matrices + self.embedding.nbytes + head + self.head.screen_bytes
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint
+from .gguf_values import MetadataReader
 
 __all__ = ["ARCHITECTURES", "Architecture", "architecture_of"]
 
@@ -94,18 +94,14 @@ def architecture_of(checkpoint: Checkpoint) -> str:
     UnsupportedModelError
         Another architecture.
     """
-    assert checkpoint.metadata is not None
-    name = checkpoint.metadata.get("general.architecture")
-    if not isinstance(name, str):
-        raise FormatError(
-            f"{checkpoint.path}: metadata 'general.architecture' must be a text, not {name!r}"
-        )
+    read = MetadataReader(checkpoint)
+    name = read.text("general.architecture")
     if name not in ARCHITECTURES:
-        reason = next((why for start, why in OTHERS.items() if name.startswith(start)), None)
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: metadata 'general.architecture' {name[:200]!r} is not supported"
-            f"{f' ({reason})' if reason else ''}; supported: {', '.join(map(repr, ARCHITECTURES))}"
+        reason = next((f" ({why})" for start, why in OTHERS.items() if name.startswith(start)), "")
+        supported = ", ".join(map(repr, ARCHITECTURES))
+        raise read.unsupported(
+            "general.architecture", name, f"not supported{reason}; supported: {supported}"
         )
-    if name == "bitnet" and checkpoint.metadata.get("tokenizer.ggml.model") == "gpt2":
+    if name == "bitnet" and read.text("tokenizer.ggml.model", "") == "gpt2":
         return "bitnet-b1.58"
     return name

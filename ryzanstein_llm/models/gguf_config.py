@@ -7,72 +7,18 @@ llama.cpp assumes (src/llama-model.cpp).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..errors import FormatError, UnsupportedModelError
+from ..errors import FormatError
 from ..formats import Checkpoint
 from .gguf_architectures import ARCHITECTURES
+from .gguf_values import MetadataReader
 
 __all__ = ["config_of"]
 
 # Of Gemma 3, in llama.cpp: each sixth layer sees everything, the others a window, with this base.
 GEMMA_PATTERN = 6
 GEMMA_LOCAL_THETA = 10000.0
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Typed access to the metadata of a file. Keys are those of its architecture, unless they have
-    no prefix."""
-
-    checkpoint: Checkpoint
-    metadata: Mapping[str, Any]
-    prefix: str
-
-    def full(self, key: str) -> str:
-        return key if key.startswith("tokenizer.") else f"{self.prefix}.{key}"
-
-    def wrong(self, key: str, value: Any, expected: str) -> FormatError:
-        return FormatError(
-            f"{self.checkpoint.path}: metadata {self.full(key)!r} must be {expected}, "
-            f"not {repr(value)[:200]}"
-        )
-
-    def unsupported(self, key: str, value: Any, why: str) -> UnsupportedModelError:
-        return UnsupportedModelError(
-            f"{self.checkpoint.path}: metadata {self.full(key)!r} {repr(value)[:200]}: {why}"
-        )
-
-    def value(self, key: str) -> Any:
-        """None if it is absent. An array with one number for each layer is that number, if all are
-        equal."""
-        found = self.metadata.get(self.full(key))
-        if isinstance(found, np.ndarray) and found.size:
-            if (found != found[0]).any():
-                raise self.unsupported(key, found.tolist(), "layers that differ")
-            return found[0].item()
-        return found
-
-    def integer(
-        self, key: str, default: int | None = None, *, low: int = 1, high: int = 1 << 24
-    ) -> int:
-        found = self.value(key)
-        found = default if found is None else found
-        if type(found) is not int or not low <= found <= high:
-            raise self.wrong(key, found, f"an integer in {low}..{high}")
-        return found
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite number above 0. GGUF has float32; the nearest short decimal is given, so that
-        0.000001 stays that number as a float64."""
-        found = self.value(key)
-        found = default if found is None else found
-        if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 < found < 1e30:
-            raise self.wrong(key, found, "a positive number")
-        return float(str(np.float32(found)))
 
 
 def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
@@ -89,16 +35,17 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
     UnsupportedModelError
         The model needs what no family computes.
     """
-    assert checkpoint.metadata is not None
     kind = ARCHITECTURES[architecture]
-    read = _Reader(checkpoint, checkpoint.metadata, checkpoint.metadata["general.architecture"])
+    read = MetadataReader(checkpoint)
     heads, hidden = read.integer("attention.head_count"), read.integer("embedding_length")
     if read.value("attention.key_length") is None and hidden % heads:
         raise read.wrong("embedding_length", hidden, f"a multiple of {heads} heads")
     head_dim = read.integer("attention.key_length", hidden // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
         if read.integer(key, head_dim) != head_dim:
-            raise read.unsupported(key, read.value(key), f"only the head size {head_dim} is")
+            raise read.unsupported(
+                key, read.value(key), f"only the head size {head_dim} is supported"
+            )
     context = read.integer("context_length")
     embedding = checkpoint.info("token_embd.weight")
     if len(embedding.shape) != 2:
@@ -110,7 +57,7 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
         "model_type": kind.model_type,
         "architectures": [kind.class_name],
         "hidden_act": kind.activation,
-        # metadata may say more or less tokens than the embedding has rows
+        # metadata may say more or fewer tokens than the embedding has rows
         "vocab_size": embedding.shape[0],
         "hidden_size": hidden,
         "intermediate_size": read.integer("feed_forward_length"),
@@ -127,8 +74,12 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
     }
     if (scaling := _rope_scaling(read, context)) is not None:
         config["rope_scaling"] = scaling
-    if any(checkpoint.info(name).dtype == "I2_S" for name in checkpoint.names):
-        # I2_S belongs to microsoft/BitNet, whose products quantise activations for each token
+    if any(
+        checkpoint.info(name).dtype == "I2_S" or name.endswith(".scale")
+        for name in checkpoint.names
+    ):
+        # Both belong to BitNet, whose products quantise activations for each token. In all of GGUF,
+        # scales multiply.
         config["quantization_config"] = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
     if architecture == "gemma3":
         config.update(_gemma(read, config))
@@ -137,12 +88,11 @@ def config_of(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
     return config
 
 
-def _rope_scaling(read: _Reader, context: int) -> dict[str, Any] | None:
+def _rope_scaling(read: MetadataReader, context: int) -> dict[str, Any] | None:
     # an older key for the same; 0 means that there is none
     given = read.value("rope.scaling.factor") not in (None, 0)
     factor = read.number("rope.scaling.factor" if given else "rope.scale_linear", 1.0)
-    kind = read.value("rope.scaling.type")
-    kind = "linear" if kind is None else kind
+    kind = read.text("rope.scaling.type", "linear")
     if kind == "none" or (kind == "linear" and factor == 1):
         return None
     if kind == "linear":
@@ -164,7 +114,7 @@ def _rope_scaling(read: _Reader, context: int) -> dict[str, Any] | None:
     return scaling
 
 
-def _ids(read: _Reader) -> dict[str, Any]:
+def _ids(read: MetadataReader) -> dict[str, Any]:
     """Special tokens, as far as they are given. Ids outside the vocabulary are found later."""
     found: dict[str, Any] = {}
     for name, key in (("bos_token_id", "bos_token_id"), ("pad_token_id", "padding_token_id")):
@@ -177,10 +127,11 @@ def _ids(read: _Reader) -> dict[str, Any]:
     return found
 
 
-def _gemma(read: _Reader, config: Mapping[str, Any]) -> dict[str, Any]:
+def _gemma(read: MetadataReader, config: Mapping[str, Any]) -> dict[str, Any]:
     layers, head_dim = config["num_hidden_layers"], config["head_dim"]
     window = read.integer("attention.sliding_window", 0, low=0)
-    full = [not window or (index + 1) % GEMMA_PATTERN == 0 for index in range(layers)]
+    pattern = read.integer("attention.sliding_window_pattern", GEMMA_PATTERN)
+    full = [not window or (index + 1) % pattern == 0 for index in range(layers)]
     found = {
         "hidden_activation": config["hidden_act"],
         "query_pre_attn_scalar": head_dim,

@@ -6,13 +6,12 @@ utils/convert-bitnet-embedding-to-gguf.py of microsoft/BitNet.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint
 from .gguf_architectures import ARCHITECTURES, Architecture, architecture_of
 from .gguf_config import config_of
 from .gguf_refusals import refuse_keys, refuse_types
+from .gguf_values import MetadataReader, shown
 
 __all__ = ["PROJECTIONS", "translate"]
 
@@ -66,7 +65,7 @@ def translate(checkpoint: Checkpoint) -> Checkpoint:
     if checkpoint.metadata is None:
         return checkpoint
     architecture = architecture_of(checkpoint)
-    refuse_keys(checkpoint, architecture)
+    refuse_keys(checkpoint)
     names = _translated_names(checkpoint, ARCHITECTURES[architecture])
     refuse_types(checkpoint, names)
     if "token_embd.weight" not in checkpoint:
@@ -87,7 +86,7 @@ def _translated_names(checkpoint: Checkpoint, architecture: Architecture) -> dic
     if unknown:
         raise UnsupportedModelError(
             f"{checkpoint.path}: {len(unknown)} tensors have no place in a "
-            f"{architecture.model_type} model, the first is {unknown[0][:200]!r}"
+            f"{architecture.model_type} model, the first is {shown(unknown[0])}"
         )
     return names
 
@@ -118,13 +117,8 @@ def _part(part: str, kind: str, architecture: Architecture) -> str | None:
 
 
 def _chat_template(checkpoint: Checkpoint) -> str | None:
-    assert checkpoint.metadata is not None
-    template: Any = checkpoint.metadata.get("tokenizer.chat_template")
-    if template is None:
+    read = MetadataReader(checkpoint)
+    if read.value("tokenizer.chat_template") is None:
         return None
-    if not isinstance(template, str):
-        raise FormatError(
-            f"{checkpoint.path}: metadata 'tokenizer.chat_template' must be a text, not "
-            f"{type(template).__name__}"
-        )
+    template = read.text("tokenizer.chat_template")
     return RIGHT_TEMPLATE if WRONG_TEMPLATE in template else template

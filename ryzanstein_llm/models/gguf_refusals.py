@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
+from .gguf_values import MetadataReader, shown
 
 __all__ = ["BLOCK_FLOATS", "FLOATS", "TERNARY", "refuse_keys", "refuse_types"]
 
@@ -25,10 +26,12 @@ REASONS = {
     "IQ2_BN_R4": "a form of IQ2_BN with four rows interleaved; use IQ2_BN",
 }
 
+OTHER_Q2_0 = "this variant of Q2_0 is not supported"
+
 # Keys whose presence means another kind of file, by their beginning.
 FOREIGN = {
     "prism.hadamard.": "weights in a rotated basis (Hadamard transform) are not supported",
-    "oxibonsai.quant_format": "this variant of Q2_0 is not supported",
+    "oxibonsai.quant_format": OTHER_Q2_0,
     "clip.": "vision and audio encoders are not supported",
     "vibevoice": "speech models are not supported",
     "vibeasr": "speech models are not supported",
@@ -42,13 +45,17 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
     "attention.clamp_kqv": (0,),
     "attention.max_alibi_bias": (0,),
+    "attention.output_scale": (0, 1),
     "attention.scale": (0,),
+    "attention.temperature_length": (0,),
     "attention.temperature_scale": (0,),
     "attn_logit_softcapping": (0,),
     "final_logit_softcapping": (0,),
     "embedding_scale": (0, 1),
     "residual_scale": (0, 1),
     "logit_scale": (0, 1),
+    "use_parallel_residual": (False,),
+    "rope.scaling.alpha": (0,),
     "rope.scaling.attn_factor": (0, 1),
     "rope.scaling.yarn_attn_factor": (0, 1),
     "rope.scaling.yarn_ext_factor": (-1, 1),
@@ -56,47 +63,41 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def refuse_keys(checkpoint: Checkpoint, architecture: str) -> None:
+def refuse_keys(checkpoint: Checkpoint) -> None:
     """Refuse files whose metadata say that their weights or their graph are something else.
 
     Raises
     ------
     UnsupportedModelError
         The message names the key and the value.
+    FormatError
+        A value is of another kind than that of its key.
     """
-    metadata = checkpoint.metadata
-    assert metadata is not None
-
-    def refuse(key: str, why: str) -> UnsupportedModelError:
-        value = repr(metadata[key])
-        return UnsupportedModelError(
-            f"{checkpoint.path}: metadata {key[:200]!r} {value[:200]}: {why}"
-        )
-
-    for key in metadata:
+    assert checkpoint.metadata is not None
+    read = MetadataReader(checkpoint)
+    for key in checkpoint.metadata:
         for start, why in FOREIGN.items():
             if key.startswith(start):
-                raise refuse(key, why)
-        if ".ssm." in key:
-            raise refuse(key, "linear recurrences are not supported")
+                raise UnsupportedModelError(
+                    f"{checkpoint.path}: metadata {shown(key)} {shown(checkpoint.metadata[key])}: "
+                    f"{why}"
+                )
     for key in ("general.name", "general.basename"):
-        if any(word in str(metadata.get(key, "")).lower() for word in ("vibevoice", "vibeasr")):
-            raise refuse(key, "speech models are not supported")
-    if metadata.get("general.type", "model") != "model":
-        raise refuse("general.type", "only 'model' is supported")
-    if metadata.get("general.quantization_version") == "TQ2_0_G128":
-        raise refuse("general.quantization_version", "this variant of Q2_0 is not supported")
-    if str(metadata.get("general.quantization_provenance", "")).startswith("fermion-"):
-        raise refuse("general.quantization_provenance", "weights have five values, not three")
-    prefix = f"{metadata['general.architecture']}."
-    for suffix, neutral in NEUTRAL.items():
-        key = prefix + suffix
-        if key in metadata and not _is_one_of(metadata[key], neutral):
-            raise refuse(key, "not supported")
-
-
-def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:
-    return isinstance(value, (bool, int, float)) and value in neutral
+        name = read.text(key, "")
+        if any(word in name.lower() for word in ("vibevoice", "vibeasr")):
+            raise read.unsupported(key, name, "speech models are not supported")
+    if (kind := read.text("general.type", "model")) != "model":
+        raise read.unsupported("general.type", kind, "only 'model' is supported")
+    if (version := read.value("general.quantization_version")) == "TQ2_0_G128":
+        raise read.unsupported("general.quantization_version", version, OTHER_Q2_0)
+    origin = read.text("general.quantization_provenance", "")
+    if origin.startswith("fermion-"):
+        why = "weights have five values, not three"
+        raise read.unsupported("general.quantization_provenance", origin, why)
+    for key, neutral in NEUTRAL.items():
+        value = read.value(key)
+        if value is not None and value not in neutral:
+            raise read.unsupported(key, value, "not supported")
 
 
 def refuse_types(checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
@@ -124,5 +125,5 @@ def refuse_types(checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
         if dtype not in allowed:
             reason = REASONS.get(dtype, "not ternary" if allowed != FLOATS else "not float")
             raise UnsupportedModelError(
-                f"{checkpoint.path}: tensor {name[:200]!r}: type {dtype} is {reason}"
+                f"{checkpoint.path}: tensor {shown(name)}: type {dtype} is {reason}"
             )

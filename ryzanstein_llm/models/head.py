@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +12,11 @@ from ..formats import Tensor
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..kernels.head import ScreenedHead
 from ..kernels.head_rows import row_logits
-from ..kernels.linear import norm_dense
+from ..kernels.linear import norm_dense, norm_project
+from ..kernels.ternary_matrix import TernaryMatrix
 from ..kernels.workspace import Workspace
 
-__all__ = ["FloatHead"]
+__all__ = ["FloatHead", "Head", "TernaryHead"]
 
 Float32 = NDArray[np.float32]
 
@@ -22,69 +24,50 @@ FEW = 8
 """If a query needs at most one in FEW tokens of the vocabulary, the full head is not read."""
 
 
-class FloatHead:
-    """A final RMSNorm and a matrix of floats, with a screen that finds the likeliest tokens.
+class Head(ABC):
+    """A final RMSNorm and a matrix of one row for each token.
 
-    Parameters
+    Attributes
     ----------
-    matrix : Tensor of shape (vocab_size, hidden_size)
     norm : float32 array of shape (hidden_size,)
     eps : float
         The epsilon of the norm.
+    vocab_size, hidden_size : int
+        Rows and columns of the matrix.
+    nbytes : int
+        Bytes of the matrix.
     screen : ScreenedHead or None
         The screen of the same matrix.
     """
 
     def __init__(
-        self, matrix: Tensor, norm: Float32, eps: float, screen: ScreenedHead | None
-    ) -> None:
-        self.matrix, self.norm, self.eps, self.screen = matrix, norm, eps, screen
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the matrix."""
-        return len(self.matrix.array)
+        self, norm: Float32, eps: float, shape: tuple[int, int], nbytes: int,
+        screen: ScreenedHead | None = None,
+    ) -> None:  # fmt: skip
+        self.norm, self.eps, self.nbytes, self.screen = norm, eps, nbytes, screen
+        self.vocab_size, self.hidden_size = shape
 
     @property
     def screen_bytes(self) -> int:
         """Bytes of the screen; 0 if there is none."""
         return 0 if self.screen is None else self.screen.nbytes
 
+    @abstractmethod
     def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
         """Logits of all tokens, float32 (n, vocab_size), for hidden states float32 (n,
         hidden_size)."""
-        out = np.empty((len(hidden), self.vocab_size), np.float32)
-        norm_dense(
-            hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, workspace
-        )
-        return out
+
+    def way(self, query: HeadQuery) -> str:
+        """How a query is answered: "full" (all rows), "rows" (only the allowed ones) or
+        "screen"."""
+        return "full"
 
     def candidates(
         self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
     ) -> list[Candidates]:
         """The answers to one query for each hidden state. Queries that are answered in the same way
         are computed together; results do not depend on that."""
-        ways = [self.way(query) for query in queries]
-        answer = {"full": self._all, "rows": self._rows, "screen": self._search}
-        if len(set(ways)) == 1:
-            return answer[ways[0]](hidden, queries, workspace)
-        answers: dict[int, Candidates] = {}
-        for way in set(ways):
-            members = [i for i, taken in enumerate(ways) if taken == way]
-            found = answer[way](hidden[members], [queries[i] for i in members], workspace)
-            answers.update(zip(members, found, strict=True))
-        return [answers[i] for i in range(len(queries))]
-
-    def way(self, query: HeadQuery) -> str:
-        """How a query is answered: "full" (all rows), "rows" (only the allowed ones) or
-        "screen"."""
-        few = self.vocab_size // FEW
-        if query.allowed is not None and np.count_nonzero(query.allowed) <= few:
-            return "rows"
-        if self.screen is None or query.count is None:
-            return "full"
-        named = 0 if query.also is None else len(query.also)
-        return "screen" if query.count + named <= few else "full"
+        return self._all(hidden, queries, workspace)
 
     def _all(
         self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
@@ -97,6 +80,76 @@ class FloatHead:
                 ids = np.flatnonzero(query.allowed)
                 found.append(Candidates(ids, logits[ids]))
         return found
+
+
+class TernaryHead(Head):
+    """A head of ternary weights with scales for groups. Two bits a weight need no screen.
+
+    Parameters
+    ----------
+    matrix : TernaryMatrix of shape (vocab_size, hidden_size), in a layout of groups
+    norm, eps
+        As in `Head`.
+    """
+
+    def __init__(self, matrix: TernaryMatrix, norm: Float32, eps: float) -> None:
+        super().__init__(norm, eps, (matrix.rows, matrix.columns), matrix.nbytes)
+        self.matrix = matrix
+
+    def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
+        out = np.empty((len(hidden), self.vocab_size), np.float32)
+        norm_project(
+            np.ascontiguousarray(hidden), self.norm, self.eps, [self.matrix], [out], workspace
+        )
+        return out
+
+
+class FloatHead(Head):
+    """A head of floats, with a screen that finds the likeliest tokens.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (vocab_size, hidden_size)
+    norm, eps, screen
+        As in `Head`.
+    """
+
+    def __init__(
+        self, matrix: Tensor, norm: Float32, eps: float, screen: ScreenedHead | None
+    ) -> None:
+        rows, columns = matrix.array.shape
+        super().__init__(norm, eps, (rows, columns), matrix.array.nbytes, screen)
+        self.matrix = matrix
+
+    def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
+        out = np.empty((len(hidden), self.vocab_size), np.float32)
+        norm_dense(
+            hidden, self.norm, self.eps, self.matrix.array, self.matrix.dtype, out, workspace
+        )
+        return out
+
+    def candidates(
+        self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace
+    ) -> list[Candidates]:
+        ways = [self.way(query) for query in queries]
+        answer = {"full": self._all, "rows": self._rows, "screen": self._search}
+        if len(set(ways)) == 1:
+            return answer[ways[0]](hidden, queries, workspace)
+        answers: dict[int, Candidates] = {}
+        for way in set(ways):
+            members = [i for i, taken in enumerate(ways) if taken == way]
+            found = answer[way](hidden[members], [queries[i] for i in members], workspace)
+            answers.update(zip(members, found, strict=True))
+        return [answers[i] for i in range(len(queries))]
+
+    def way(self, query: HeadQuery) -> str:
+        few = self.vocab_size // FEW
+        if query.allowed is not None and np.count_nonzero(query.allowed) <= few:
+            return "rows"
+        if self.screen is None or query.count is None:
+            return "full"
+        named = 0 if query.also is None else len(query.also)
+        return "screen" if query.count + named <= few else "full"
 
     def _rows(
         self, hidden: Float32, queries: Sequence[HeadQuery], workspace: Workspace

@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..formats import Checkpoint
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats import Checkpoint, Tensor
 from ..kernels.decoder_layer import DecoderLayer
 from ..kernels.head import MAX_SCREEN_COLUMNS
-from ..kernels.linear import TernaryMatrix
+from ..kernels.ternary_matrix import TernaryMatrix
 from .base import LoadOptions
 from .config import DecoderConfig
 from .decoder import Decoder
-from .embedding import FloatEmbedding
-from .head import FloatHead
+from .embedding import FloatEmbedding, TernaryEmbedding
+from .head import FloatHead, Head, TernaryHead
 from .weights import WeightLoader, layouts_of, refuse_other_head, refuse_unused
 
 __all__ = ["PROJECTIONS", "LayerNames", "has_projection_norms", "load_decoder"]
@@ -103,11 +106,12 @@ def load_decoder(
     )
     loader.choose_layout(f"layers.0.{PROJECTIONS['q']}", config.q_width, config.hidden_size)
     builder = _LayerBuilder(loader, config, names, options.skipping)
-    embedding = loader.dense("embed_tokens.weight", config.vocab_size, config.hidden_size)
+    shape = config.vocab_size, config.hidden_size
+    embedding = loader.ternary_or_dense("embed_tokens", *shape)
     head = embedding
     if not config.tied_head:
-        head = loader.dense("lm_head.weight", config.vocab_size, config.hidden_size)
-    elif "lm_head.weight" in checkpoint:
+        head = loader.ternary_or_dense("lm_head", *shape)
+    elif "lm_head.weight" in checkpoint and isinstance(embedding, Tensor):
         refuse_other_head(checkpoint, embedding)
     layers = [
         builder.layer(index, layouts.rows, layouts.columns) for index in range(config.n_layers)
@@ -116,16 +120,35 @@ def load_decoder(
         "norm.weight", config.hidden_size, config.norm_offset, config.logits_multiplier
     )
     refuse_unused(checkpoint, loader.used, family)
-    screened = config.hidden_size <= MAX_SCREEN_COLUMNS and names.projection_norm is None
-    screen = loader.screen(head) if screened else None
     return Decoder(
         family,
         config,
-        FloatEmbedding(embedding, config.embedding_multiplier),
+        _embedding(embedding, config.embedding_multiplier),
         layers,
-        FloatHead(head, final_norm, config.norm_eps, screen),
+        _head(loader, head, final_norm, config.norm_eps, names.projection_norm is None),
         loader.n_parameters,
     )
+
+
+def _embedding(
+    matrix: TernaryMatrix | Tensor, multiplier: float
+) -> FloatEmbedding | TernaryEmbedding:
+    if isinstance(matrix, Tensor):
+        return FloatEmbedding(matrix, multiplier)
+    return TernaryEmbedding(matrix, multiplier)
+
+
+def _head(
+    loader: WeightLoader,
+    matrix: TernaryMatrix | Tensor,
+    norm: NDArray[np.float32],
+    eps: float,
+    generates: bool,
+) -> Head:
+    if not isinstance(matrix, Tensor):
+        return TernaryHead(matrix, norm, eps)
+    screened = generates and matrix.array.shape[1] <= MAX_SCREEN_COLUMNS
+    return FloatHead(matrix, norm, eps, loader.screen(matrix) if screened else None)
 
 
 class _LayerBuilder:
@@ -169,9 +192,7 @@ class _LayerBuilder:
         def matrix(name: str) -> TernaryMatrix:
             shape = self._shapes[name]
             head_dim = config.head_dim if config.interleaved and name in ("q", "k") else 0
-            return loader.ternary(
-                f"{at}.{PROJECTIONS[name]}", *shape, layouts.get(name), head_dim
-            )
+            return loader.ternary(f"{at}.{PROJECTIONS[name]}", *shape, layouts.get(name), head_dim)
 
         offset = config.norm_offset
         input_norm = norm(names.input_norm, hidden, offset)

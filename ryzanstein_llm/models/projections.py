@@ -1,4 +1,4 @@
-"""From the tensors of a projection to what packing reads: in which encoding its weights are stored."""
+"""From the tensors of a projection to what packing reads: how its weights are stored."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ FLOAT_DTYPES = ("BF16", "F16", "F32")
 
 @dataclass(frozen=True)
 class Masters:
-    """Float weights that absmean makes ternary."""
+    """Float weights that absmean makes ternary. `head_dim` is as in TernarySource."""
 
     tensor: Tensor
+    head_dim: int = 0
 
 
 class ProjectionReader:
@@ -81,6 +82,14 @@ class ProjectionReader:
             raise self.wrong(name, str(error)) from None
         raise self.wrong(name, f"{dtype} is no dtype of ternary weights")
 
+    def is_ternary(self, name: str) -> bool:
+        """Whether a tensor, such as the embedding, is stored as ternary weights."""
+        dtype = self.checkpoint.info(name).dtype
+        if dtype not in FLOAT_DTYPES:
+            return dtype == "U32" or dtype in ENCODINGS
+        tensor = self.checkpoint.tensor(name)
+        return tensor.array.ndim == 2 and sampled_group(tensor) is not None
+
     def _packed(self, name: str, rows: int, columns: int) -> TernarySource:
         """The form of transformers: four codes in a byte, and one scale."""
         scale_name = f"{name}_scale"
@@ -110,10 +119,11 @@ class ProjectionReader:
             )
         data = self._take(name, ("U32",), (rows, -(-columns // 16))).array
         shape = (rows, columns // group)
-        scales, biases = (
-            self._take(f"{prefix}{part}", ("F16",), shape).array for part in ("scales", "biases")
+        scales = self._take(f"{prefix}scales", FLOAT_DTYPES, shape)
+        biases = self._take(f"{prefix}biases", (scales.dtype,), shape).array
+        return TernarySource(
+            "MLX2", data, rows, columns, kind=scales.dtype, scales=scales.array, biases=biases
         )
-        return TernarySource("MLX2", data, rows, columns, scales=scales, biases=biases)
 
     def _floats(
         self, name: str, rows: int, columns: int, head_dim: int
@@ -126,12 +136,7 @@ class ProjectionReader:
                     f"{self.checkpoint.path}: tensor {name!r} is not ternary, and config.json has "
                     "no quantization_config that says it will be; this is no ternary model"
                 )
-            if head_dim:
-                raise UnsupportedModelError(
-                    f"{self.checkpoint.path}: tensor {name!r}: float masters in the row order of "
-                    "llama.cpp are not supported"
-                )
-            return Masters(tensor)
+            return Masters(tensor, head_dim)
         return [
             TernarySource(
                 "ternary_floats", tensor.array, rows, columns, head_dim=head_dim,

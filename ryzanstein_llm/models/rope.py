@@ -120,7 +120,8 @@ class Rope:
             high += 0.001  # as in transformers; otherwise a division by zero
         pairs = np.arange(head_dim // 2, dtype=np.float32)
         ramp = (pairs - np.float32(low)) / np.float32(high - low)
-        return np.minimum(np.maximum(ramp, np.float32(0)), np.float32(1))
+        limited: Float32 = np.minimum(np.maximum(ramp, np.float32(0)), np.float32(1))
+        return limited
 
     def _llama3(self, plain: Float32) -> Float32:
         one, factor = np.float32(1), np.float32(self.factor)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, UnsupportedModelError
+from ..errors import FormatError, InvalidParameterError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.encodings import Problem
 from ..kernels.head import ScreenedHead
-from ..kernels.linear import TernaryMatrix
 from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source, whole_layout
 from ..kernels.sources import TernarySource
+from ..kernels.ternary_matrix import TernaryMatrix
 from .arena import Arena
 from .base import LoadOptions
 from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
@@ -120,9 +120,10 @@ class WeightLoader:
         self.activations = "token" if trained else "group"
         if self.options.activations == "float32":
             if trained:
-                raise UnsupportedModelError(
-                    f"{self.checkpoint.path}: activations 'float32': the model was trained with "
-                    "int8 activations"
+                raise InvalidParameterError(
+                    "'float32' is for models that were trained without quantised activations, and "
+                    f"{self.checkpoint.path} was trained with int8 ones",
+                    "activations",
                 )
             self.activations = "none"
 
@@ -164,13 +165,27 @@ class WeightLoader:
         name = name if name.startswith("lm_head.") else self._prefix + name
         return self._take(name, (rows, columns))
 
+    def ternary_or_dense(self, prefix: str, rows: int, columns: int) -> TernaryMatrix | Tensor:
+        """An embedding or a head: ternary in groups if it is stored so, otherwise floats."""
+        name = prefix if prefix == "lm_head" else self._prefix + prefix
+        if self.activations == "token" or not self._reader.is_ternary(f"{name}.weight"):
+            return self.dense(f"{prefix}.weight", rows, columns)
+        return self._matrix(f"{name}.weight", rows, columns, self.layout)
+
     def ternary(
         self, prefix: str, rows: int, columns: int, layout: str | None = None, head_dim: int = 0
     ) -> TernaryMatrix:
         """A projection from `prefix.weight`. `layout` is as in `TernaryMatrix`, for matrices with
         one scale; None: the layout of the loader. `head_dim` is as in `TernarySource`."""
-        layout = self.group_layout or (self.layout if layout is None else layout)
         name = f"{self._prefix}{prefix}.weight"
+        return self._matrix(
+            name, rows, columns, self.layout if layout is None else layout, head_dim
+        )
+
+    def _matrix(
+        self, name: str, rows: int, columns: int, layout: str, head_dim: int = 0
+    ) -> TernaryMatrix:
+        layout = self.group_layout or layout
         found = self._reader.read(name, rows, columns, head_dim)
         self.n_parameters += rows * columns
         matrix = self._packed_before(name, rows, columns, layout) or self._pack(
@@ -195,7 +210,8 @@ class WeightLoader:
         threads, allocate = self.options.n_threads, self.arena.allocate
         if isinstance(found, Masters):
             tensor = found.tensor
-            codes, scale = pack_float(tensor.array, tensor.dtype, threads, allocate, layout)
+            array = _in_order(tensor.array, found.head_dim)
+            codes, scale = pack_float(array, tensor.dtype, threads, allocate, layout)
             if not math.isfinite(scale):
                 raise self._wrong(name, "a weight is NaN or infinite")
             return TernaryMatrix(codes, rows, columns, scale, layout)
@@ -277,6 +293,14 @@ class WeightLoader:
 
     def _wrong(self, name: str, what: str) -> FormatError:
         return self._reader.wrong(name, what)
+
+
+def _in_order(rows: NDArray[Any], head_dim: int) -> NDArray[Any]:
+    """Rows of q or k in the order of Hugging Face, from that of llama.cpp if head_dim is not 0."""
+    if not head_dim:
+        return rows
+    pairs = rows.reshape(-1, head_dim // 2, 2, rows.shape[1])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
 
 
 def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:

@@ -27,7 +27,7 @@ from ..formats.new_file import NewFile, remove_leftovers
 from ..formats.safetensors_file import SafetensorsFile
 from ..formats.safetensors_writer import TensorPlan, encode_header, padded, write_data
 from ..kernels.head import SCREEN_LAYOUT_VERSION
-from ..kernels.linear import TERNARY_LAYOUT_VERSION
+from ..kernels.ternary_matrix import TERNARY_LAYOUT_VERSION
 from .place import LOCK, cached_path
 from .weights import ALIGNMENT, DTYPES, PackedWeights
 

@@ -40,10 +40,10 @@ def cache_directory(choice: bool | str | os.PathLike[str] = True) -> Path | None
     if choice is False:
         return None
     if choice is not True:
-        if not isinstance(choice, (str, os.PathLike)) or not os.fsdecode(choice):
-            raise InvalidParameterError(
-                f"packed_cache must be True, False or a directory, not {choice!r}"
-            )
+        usable = isinstance(choice, (str, os.PathLike)) and os.fsdecode(choice)
+        if not usable or "\0" in os.fsdecode(choice):
+            problem = f"must be True, False or a directory, not {choice!r}"
+            raise InvalidParameterError(problem, "packed_cache")
         return Path(os.path.abspath(os.fsdecode(choice)))
     named = os.environ.get("RYZANSTEIN_CACHE", "")
     if named.lower() in OFF:

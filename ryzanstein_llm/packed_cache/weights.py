@@ -39,6 +39,10 @@ class PackedWeights:
         self.kept: dict[str, NDArray[Any]] = {}
         self.missing: list[str] = []
 
+    def has(self, name: str) -> bool:
+        """Whether the file has an array of this name."""
+        return self._file is not None and name in self._file.infos
+
     def get(self, name: str) -> NDArray[Any] | None:
         """A read-only view of the mapped file, 64-byte aligned, or None. The caller checks its
         shape."""

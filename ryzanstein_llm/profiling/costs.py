@@ -120,11 +120,11 @@ def projection_multiply_adds(graph: Any) -> int:
 
 def head_costs(graph: Any, n: int) -> dict[str, Cost]:
     """The costs of logits of n tokens from all rows of the head."""
-    vocabulary, hidden = graph.head.matrix.array.shape
+    vocabulary, hidden = graph.head.vocab_size, graph.head.hidden_size
     return {
         "head_norm": Cost(activations=2 * n * hidden * FLOAT),
         "head": Cost(
-            weights=graph.head.matrix.array.nbytes,
+            weights=graph.head.nbytes,
             activations=n * (hidden + vocabulary) * FLOAT,
             multiply_adds=n * vocabulary * hidden,
         ),
@@ -139,12 +139,12 @@ def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[float]) -> 
     Parameters
     ----------
     ways : one str for each query
-        As returned by `FloatHead.way`.
+        As returned by `Head.way`.
     sizes : one number for each query
         Number of candidates, or its mean over several tokens. Unless the way is "full", these are
         the rows whose stored floats were read.
     """
-    vocabulary, hidden = graph.head.matrix.array.shape
+    vocabulary, hidden = graph.head.vocab_size, graph.head.hidden_size
     full, screened = ways.count("full"), ways.count("screen")
     costs = head_costs(graph, full) if full else {}
     rows = sum(size for way, size in zip(ways, sizes, strict=True) if way != "full")
@@ -153,7 +153,7 @@ def candidate_costs(graph: Any, ways: Sequence[str], sizes: Sequence[float]) -> 
         norm = costs.get("head_norm", Cost()).activations
         costs["head_norm"] = Cost(activations=norm + others * hidden * (2 * FLOAT + 1))
         costs["head_rescore"] = Cost(
-            weights=rows * graph.head.matrix.array.nbytes / vocabulary,
+            weights=rows * graph.head.nbytes / vocabulary,
             multiply_adds=rows * hidden,
         )
     if screened:

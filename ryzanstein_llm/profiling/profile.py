@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..errors import InvalidParameterError
 from ..notebook import as_html
 from ..text_table import Block, as_text, plural
 from .costs import Cost
@@ -132,7 +133,9 @@ class Profile:
 
     def text(self, limits: Limits | None = None) -> str:
         """Tables of both phases; with `limits`, also the share of them that each operation
-        reached."""
+        reached. Raises InvalidParameterError if `limits` is something else than Limits."""
+        if limits is not None and not isinstance(limits, Limits):
+            raise InvalidParameterError(f"must be Limits or None, not {limits!r}", "limits")
         return as_text(self._blocks(limits))
 
     def _blocks(self, limits: Limits | None) -> list[Block]:

@@ -191,10 +191,8 @@ class SamplingParams:
         unknown = [name for name in overrides if name not in self.__dataclass_fields__]
         if unknown:
             known = ", ".join(self.__dataclass_fields__)
-            names = ", ".join(sorted(map(str, unknown)))
-            raise InvalidParameterError(
-                f"unknown sampling parameter: {names}; the parameters are {known}"
-            )
+            problem = f"is no sampling parameter; the parameters are {known}"
+            raise InvalidParameterError(problem, str(unknown[0]))
         return replace(
             self, **{name: value for name, value in overrides.items() if value is not None}
         )

@@ -131,9 +131,8 @@ def _from_environment(requested: str) -> int:
     try:
         count = int(requested.split(",")[0])
     except ValueError:
-        raise InvalidParameterError(
-            f"OMP_NUM_THREADS must be an integer from 1 to {MAX_THREADS}, not {requested!r}"
-        ) from None
+        problem = f"must be an integer from 1 to {MAX_THREADS}, not {requested!r}"
+        raise InvalidParameterError(problem, "OMP_NUM_THREADS") from None
     return check_int("OMP_NUM_THREADS", count, 1, MAX_THREADS)
 
 

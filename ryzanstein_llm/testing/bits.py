@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..errors import InvalidParameterError
+from ..validation import check_int
+
 __all__ = ["from_bf16_bits", "pack_hf", "to_bf16_bits", "unpack_hf"]
 
 
@@ -49,9 +52,16 @@ def pack_hf(codes: NDArray[Any]) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of shape (ceil(out / 4), in), uint8
+
+    Raises
+    ------
+    InvalidParameterError
+        `codes` is no such matrix.
     """
-    if codes.ndim != 2 or (codes.size and not 0 <= int(codes.min()) <= int(codes.max()) <= 3):
-        raise ValueError(f"expected a matrix of codes 0..3, found shape {codes.shape}")
+    _check_matrix("codes", codes)
+    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) <= 3:
+        problem = f"must hold 0..3, not {int(codes.min())}..{int(codes.max())}"
+        raise InvalidParameterError(problem, "codes")
     rows, columns = codes.shape
     packed_rows = -(-rows // 4)
     padded = np.zeros((4, packed_rows, columns), np.uint8)
@@ -61,6 +71,35 @@ def pack_hf(codes: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def unpack_hf(packed: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
-    """The codes of a matrix that `pack_hf` packed, of shape (rows, in)."""
+    """The codes of a matrix that `pack_hf` packed.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (ceil(rows / 4), in), uint8
+    rows : int
+
+    Returns
+    -------
+    ndarray of shape (rows, in), uint8
+
+    Raises
+    ------
+    InvalidParameterError
+        `packed` is no such matrix, or a matrix with so many rows would be packed in another shape.
+    """
+    _check_matrix("packed", packed, np.uint8)
+    most = 4 * len(packed)
+    rows = check_int("rows", rows, max(0, most - 3), most)
     planes = [packed >> shift & 3 for shift in (0, 2, 4, 6)]
     return np.concatenate(planes)[:rows]
+
+
+def _check_matrix(name: str, value: Any, dtype: type[np.integer[Any]] = np.integer) -> None:
+    if not (
+        isinstance(value, np.ndarray) and value.ndim == 2 and np.issubdtype(value.dtype, dtype)
+    ):
+        found = repr(value)
+        if isinstance(value, np.ndarray):
+            found = f"{value.dtype} of shape {value.shape}"
+        kind = "integers" if dtype is np.integer else dtype.__name__
+        raise InvalidParameterError(f"must be a matrix of {kind}, not {found}", name)

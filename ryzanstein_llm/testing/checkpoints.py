@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidParameterError
+from ..validation import check_bool, check_callable, check_choice, check_float, check_int
 from .presets import Form, preset_config, preset_generation_config
 from .shards import write_shards
 from .tokenizer_files import tokenizer_config_json, tokenizer_json
@@ -42,7 +43,7 @@ def make_checkpoint(
         A name in `PRESETS`, or the contents of a `config.json` (its `quantization_config` is
         replaced).
     seed
-        0 or more.
+        0 to 2**64 - 1.
     form
         `"packed"`: uint8 codes with a `weight_scale` per projection; `"master"`: float weights.
     linear_class
@@ -73,11 +74,24 @@ def make_checkpoint(
     InvalidParameterError
         A parameter is out of range, or the directory already has weights.
     """
+    if not isinstance(preset_or_config, (str, Mapping)):
+        problem = f"must be a name or a mapping, not {preset_or_config!r}"
+        raise InvalidParameterError(problem, "preset_or_config")
     if isinstance(preset_or_config, str):
         config, origin = preset_config(preset_or_config), preset_or_config
     else:
         config, origin = dict(preset_or_config), "config"
-    _check(seed, form, linear_class, dtype, sparse_gates)
+    seed = check_int("seed", seed, 0, (1 << 64) - 1)
+    check_choice("form", form, ("packed", "master"))
+    if linear_class is not None:
+        check_choice("linear_class", linear_class, ("autobitlinear", "bitlinear"))
+    check_choice("dtype", dtype, ("BF16", "F16", "F32"))
+    check_bool("tokenizer", tokenizer)
+    check_callable("progress", progress)
+    if sparse_gates is not None:
+        sparse_gates = check_float("sparse_gates", sparse_gates, 0, 1, above_low=True)
+        if sparse_gates == 1:
+            raise InvalidParameterError(f"must be below 1, not {sparse_gates!r}", "sparse_gates")
     config["torch_dtype"] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype]
     config["quantization_config"] = _quantization_config(form, linear_class)
     plans = random_plans(
@@ -88,8 +102,7 @@ def make_checkpoint(
         dtype=dtype,
         sparse_gates=sparse_gates,
     )
-    if type(shards) is not int or not 1 <= shards <= len(plans):
-        raise InvalidParameterError(f"shards must be 1..{len(plans)}, got {shards!r}")
+    shards = check_int("shards", shards, 1, len(plans))
     texts = {"config.json": config, "generation_config.json": preset_generation_config(config)}
     if tokenizer:
         texts["tokenizer.json"] = tokenizer_json(config)
@@ -99,7 +112,8 @@ def make_checkpoint(
     path.mkdir(parents=True, exist_ok=True)
     present = sorted(file.name for file in path.glob("*.safetensors*"))
     if present:
-        raise InvalidParameterError(f"{path}: already holds weights ({present[0]})")
+        problem = f"{str(path)!r} already holds weights ({present[0]})"
+        raise InvalidParameterError(problem, "directory")
     for name, value in texts.items():
         # The vocabulary is long, and nobody reads a tokenizer file: one line.
         indent = None if name == "tokenizer.json" else 2
@@ -118,21 +132,6 @@ def make_checkpoint(
     metadata = {"format": "pt", "random_weights": f"{origin}, seed {seed}"}
     write_shards(path, plans, shards, metadata=metadata, written=written)
     return path
-
-
-def _check(seed: int, form: str, linear_class: str | None, dtype: str, sparse: Any) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InvalidParameterError(f"seed must be a non-negative integer, got {seed!r}")
-    choices: list[tuple[str, str | None, tuple[str | None, ...]]] = [
-        ("form", form, ("packed", "master")),
-        ("linear_class", linear_class, ("autobitlinear", "bitlinear", None)),
-        ("dtype", dtype, ("BF16", "F16", "F32")),
-    ]
-    for name, value, allowed in choices:
-        if value not in allowed:
-            raise InvalidParameterError(f"{name} must be one of {allowed}, got {value!r}")
-    if sparse is not None and not 0 < sparse < 1:
-        raise InvalidParameterError(f"sparse_gates must be between 0 and 1, got {sparse!r}")
 
 
 def _quantization_config(form: Form, linear_class: LinearClass | None) -> dict[str, str]:

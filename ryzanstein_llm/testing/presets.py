@@ -7,10 +7,20 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..errors import InvalidParameterError
+from ..validation import check_choice, check_int
 
 __all__ = ["PRESETS", "Form", "bitnet_tensor_shapes", "preset_config", "preset_generation_config"]
 
 Form = Literal["packed", "master"]
+
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
 
 _BITNET_2B: dict[str, Any] = {
     "architectures": ["BitNetForCausalLM"],
@@ -73,11 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset_config(name: str) -> dict[str, Any]:
     """A copy of the configuration of a preset, without `quantization_config`, which depends on
     the form of the weights. Raises `InvalidParameterError` for an unknown name."""
-    if name not in PRESETS:
-        raise InvalidParameterError(
-            f"unknown preset {name!r}; the presets are {', '.join(PRESETS)}"
-        )
-    return copy.deepcopy(PRESETS[name])
+    return copy.deepcopy(PRESETS[check_choice("preset", name, PRESETS)])
 
 
 def preset_generation_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +104,14 @@ def bitnet_tensor_shapes(
 
     Shapes are those on disk. A projection with (out, in) weights is (out, in) in the master form.
     In the packed form it is (ceil(out / 4), in) bytes and a `weight_scale` of shape (1,).
+
+    Raises
+    ------
+    InvalidParameterError
+        `config` lacks a size, or a size is not a positive integer; or `form` is unknown.
     """
+    check_choice("form", form, ("packed", "master"))
+    _check_sizes(config)
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     head_dim = config.get("head_dim") or hidden // heads
@@ -134,3 +147,14 @@ def bitnet_tensor_shapes(
     if not config.get("tie_word_embeddings", False):
         shapes["lm_head.weight"] = (vocabulary, hidden)
     return shapes
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    if not isinstance(config, Mapping):
+        raise InvalidParameterError(f"must be a mapping, not {config!r}", "config")
+    for name in SIZES:
+        if name not in config:
+            raise InvalidParameterError(f"lacks {name}", "config")
+        check_int(f"config[{name!r}]", config[name], 1, 1 << 31)
+    if config.get("head_dim") is not None:
+        check_int("config['head_dim']", config["head_dim"], 1, 1 << 31)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidParameterError
+from ..validation import check_int
 
 __all__ = ["tokenizer_config_json", "tokenizer_json"]
 
@@ -51,20 +52,20 @@ def tokenizer_json(config: Mapping[str, Any]) -> dict[str, Any]:
     InvalidParameterError
         `vocab_size` is too small for the 256 byte tokens, or larger than the rules can fill.
     """
-    size: int = config["vocab_size"]
+    size = check_int("vocab_size", config.get("vocab_size"), 1, 1 << 31)
     specials = _special_tokens(config)
     alphabet = list(_byte_characters())
     merge_count = size - len(specials) - len(alphabet)
     if merge_count < 0:
-        raise InvalidParameterError(
-            f"vocab_size {size} is too small for a byte-level tokenizer: 256 byte tokens and "
-            f"{len(specials)} special tokens"
+        problem = (
+            f"must be at least {256 + len(specials)} for a byte-level tokenizer with "
+            f"{len(specials)} special tokens, not {size}"
         )
+        raise InvalidParameterError(problem, "vocab_size")
     merges = list(itertools.islice(_merges(), merge_count))
     if len(merges) < merge_count:
-        raise InvalidParameterError(
-            f"vocab_size {size} is beyond {size - merge_count + len(merges)}"
-        )
+        most = size - merge_count + len(merges)
+        raise InvalidParameterError(f"must be at most {most}, not {size}", "vocab_size")
     free_ids = (number for number in range(size) if number not in specials)
     regular = itertools.chain(alphabet, (left + right for left, right in merges))
     # Special tokens must also be in the vocabulary, or `tokenizers` would number them itself.
@@ -147,9 +148,11 @@ def _special_tokens(config: Mapping[str, Any]) -> dict[int, str]:
         if isinstance(number, int) and number not in specials:
             taken = "<|end_of_text|>" in specials.values()
             specials[number] = f"<|end_of_text_{number}|>" if taken else "<|end_of_text|>"
-    for number in specials:
-        if not 0 <= number < size:
-            raise InvalidParameterError(f"special token id {number} with vocab_size {size}")
+    for name, ids in (("bos_token_id", [bos]), ("eos_token_id", eos)):
+        for number in ids if isinstance(ids, list) else [ids]:
+            if isinstance(number, int) and not 0 <= number < size:
+                problem = f"must be below vocab_size {size}, not {number}"
+                raise InvalidParameterError(problem, name)
     return specials
 
 

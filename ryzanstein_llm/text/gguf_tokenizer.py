@@ -64,7 +64,7 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> RawTokenizer:
     Parameters
     ----------
     metadata : mapping
-        Keys and values as in the file; arrays as sequences of str, int or float.
+        Keys and values as in the file. Arrays are lists, or of numbers NumPy arrays.
     source : str
         The file, for messages.
 
@@ -128,7 +128,7 @@ def end_ids(metadata: Mapping[str, Any], source: str) -> tuple[int, ...]:
 
 def _words(vocabulary: GgufVocabulary) -> Words:
     """The pre-tokenizer of a byte-level vocabulary."""
-    name = vocabulary.get("pre")
+    name = vocabulary.metadata.get(PREFIX + "pre")
     if name is None and vocabulary.tokens[128000:128001] == ["<|begin_of_text|>"]:
         # Microsoft's BitNet b1.58 2B4T: the vocabulary is that of Llama 3
         log.warning(
@@ -149,11 +149,8 @@ def _words(vocabulary: GgufVocabulary) -> Words:
 
 
 def _byte_level(vocabulary: GgufVocabulary, words: Words) -> RawTokenizer:
-    merges = vocabulary.get("merges")
-    if merges is None:
-        raise FormatError(f"{vocabulary.source}: {PREFIX}merges is missing")
     pairs: dict[tuple[str, str], None] = {}  # of equal merges, the first counts
-    for index, merge in enumerate(merges):
+    for index, merge in enumerate(vocabulary.texts("merges")):
         left, space, right = merge.partition(" ")
         if not (left and space and right):
             raise FormatError(
@@ -170,15 +167,13 @@ def _byte_level(vocabulary: GgufVocabulary, words: Words) -> RawTokenizer:
 
 
 def _sentencepiece(vocabulary: GgufVocabulary) -> RawTokenizer:
-    scores = vocabulary.get("scores")
-    if scores is None or len(scores) < len(vocabulary.tokens):
-        raise FormatError(
-            f"{vocabulary.source}: {PREFIX}scores has {0 if scores is None else len(scores)} "
-            f"values for {len(vocabulary.tokens)} tokens"
-        )
+    scores = vocabulary.numbers("scores")
+    for token_id, score in enumerate(scores):
+        if score != score:
+            raise FormatError(f"{vocabulary.source}: {PREFIX}scores[{token_id}] is {score}")
     pieces = {
-        token: float(score)
-        for token, score, kind in zip(vocabulary.tokens, scores, vocabulary.types, strict=False)
+        token: score
+        for token, score, kind in zip(vocabulary.tokens, scores, vocabulary.types, strict=True)
         if kind not in (UNKNOWN, CONTROL, BYTE)
     }
     if len(pieces) > 1 and len(set(pieces.values())) == 1:

@@ -32,7 +32,7 @@ from typing import Any
 from tokenizers import Tokenizer as RawTokenizer
 from tokenizers.decoders import Decoder
 
-__all__ = ["TextPipeline"]
+__all__ = ["TextPipeline", "is_byte"]
 
 Spec = Mapping[str, Any]
 
@@ -129,6 +129,15 @@ class _Bytes(Stage):
         return [text] if text else []
 
 
+# The library parses the two digits with a function that also accepts a plus sign.
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")
+
+
+def is_byte(token: str) -> bool:
+    """Whether `ByteFallback` takes a token for one byte."""
+    return _BYTE_TOKEN.fullmatch(token) is not None
+
+
 class _ByteFallback(Stage):
     """`ByteFallback`: a run of tokens such as `<0xE2>` is one string of bytes.
 
@@ -136,15 +145,12 @@ class _ByteFallback(Stage):
     is certain before the run has ended.
     """
 
-    # The library parses the two digits with a function that also accepts a plus sign.
-    _TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")
-
     def __init__(self) -> None:
         self._run = bytearray()
         self._before = 0  # how many bytes of the run belong to the text before
 
     def push(self, token: str) -> list[str]:
-        byte = self._TOKEN.fullmatch(token)
+        byte = _BYTE_TOKEN.fullmatch(token)
         if byte is None:
             return [*self.flush(), token]
         self._run.append(int(byte[1], 16))

@@ -44,7 +44,8 @@ class Words:
 
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_PUNCTUATION_AND_SPACES = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PUNCTUATION = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+_PUNCTUATION_AND_SPACES = rf"{_PUNCTUATION}|\s+(?!\S)|\s+"
 _SLASHED = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 
@@ -56,6 +57,16 @@ _QWEN35 = (
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _MINICPM5 = rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}+{_PUNCTUATION_AND_SPACES}"
+_UFAKZEKA = rf"{_WORD}|\p{{N}}{_PUNCTUATION_AND_SPACES}"
+_JAIS2 = (
+    rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}{{1,3}}{_PUNCTUATION}"
+    + "".join(rf"|\s{{{count}}}(?!\S)" for count in (512, 256, 128, 64, 32, 16, 8, 4, "1,2"))
+    + r"|\s{1}"
+)
+_EXAONE_MOE = (
+    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
+)
 
 # words that begin in upper case, then those that need not have any lower case
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -63,6 +74,7 @@ _MIXED = rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+"
 _CAPITALS = rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*"
 _TEKKEN = rf"{_MIXED}|{_CAPITALS}|\p{{N}}{_SLASHED}"
 _GPT4O = rf"{_MIXED}{_CONTRACTIONS}?|{_CAPITALS}{_CONTRACTIONS}?|\p{{N}}{{1,3}}{_SLASHED}"
+_YOUTU = rf"{_MIXED}{_CONTRACTIONS}?|{_CAPITALS}{_CONTRACTIONS}?|\p{{N}}{_SLASHED}"
 
 _BAILING = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}"
@@ -99,9 +111,19 @@ _DEEPSEEK_PUNCTUATION = (
 )
 _CJK = r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+"
 _CJK_AND_KANA = r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"
+_SCRIPTS_OF_EAST_ASIA = (
+    r"[\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+|"
+    r"[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}\x{FF1A}\x{FF1B}\x{FF0C}\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+|"
+    r"[\x{3105}-\x{312F}]+|"
+    r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"
+)
 _DEEPSEEK3 = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPARK = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"
 )
 
 _LLAMA3_WORDS = Words((_LLAMA3,), whole_words=True, add_bos=True)
@@ -125,6 +147,9 @@ PRETOKENIZERS: dict[str, Words] = {
     "qwen2": Words((_QWEN2,), nfc=True),
     "qwen35": Words((_QWEN35,), nfc=True),
     "seed-coder": Words((_SEED,)),
+    "ufakzeka": Words((_UFAKZEKA,)),
+    "jais-2": Words((_JAIS2,)),
+    "exaone-moe": Words((_EXAONE_MOE,)),
     **dict.fromkeys(("bailingmoe", "bailingmoe2", "llada-moe"), _BAILING_WORDS),
     # words by case
     "tekken": Words((_TEKKEN,), whole_words=True, add_bos=True),
@@ -144,6 +169,10 @@ PRETOKENIZERS: dict[str, Words] = {
     ),
     "deepseek-coder": Words((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _CJK, _DIGITS)),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"), _DEEPSEEK3_WORDS),
+    "spark2_5": Words((_THREE_DIGITS, _CJK_AND_KANA, _SPARK, _DIGITS)),
+    "youtu": Words((_SCRIPTS_OF_EAST_ASIA, _YOUTU), whole_words=True),
+    "laguna": Words((r"[^\n]+|[\n]+", _QWEN2)),
+    **dict.fromkeys(("tiny_aya", "cohere2moe"), Words((r"\d{1,3}(?=(?:\d{3})*\b)", _GPT4O))),
     **dict.fromkeys(("bloom", "gpt3-finnish", "poro-chat"), Words((_BLOOM,))),
     "viking": Words((_BLOOM, _DIGITS)),
 }

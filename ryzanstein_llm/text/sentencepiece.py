@@ -13,16 +13,15 @@ def merges_of_scores(pieces: Mapping[str, float]) -> list[tuple[str, str]]:
 
     SentencePiece gives all pairs with the same spelling the same rank and takes the leftmost; in a
     list, one pair comes before another. That matters only where two pairs of the same spelling
-    share a token (`ab a ba`), so the pair that can be the left one of such two comes first.
+    share a token (`ab a ba`), so the pair that can be the left one of such two comes first. Of
+    one repeated character, either can be (`a aa a` and `aa a aa`). There the list may give the
+    same tokens in another order.
 
     Parameters
     ----------
     pieces : mapping of str to float
-        The score of each token that can be a result of merging or a part of it.
-
-    Raises
-    ------
-    Nothing. Scores that are not a number are as good as the lowest.
+        The score of each token that can be a result of merging or a part of it, by id. Of equal
+        scores, the lower id goes first, where SentencePiece takes the leftmost.
     """
     ranked = sorted(pieces, key=pieces.__getitem__, reverse=True)  # equal ones by id
     merges: list[tuple[str, str]] = []

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from ..errors import InvalidParameterError
 from .gguf_tokenizer import build_tokenizer, tokenizer_config
 from .library import LibraryErrors
-from .pipeline import TextPipeline
+from .pipeline import TextPipeline, is_byte
 
 if TYPE_CHECKING:
     from ..formats import Checkpoint
@@ -24,9 +24,8 @@ __all__ = ["TextStream", "Tokenizer"]
 
 log = logging.getLogger(__name__)
 
-# So many of the last tokens say how a text goes on. Only a longer run of single bytes, all of them
-# characters without a token, would say more.
-_TOKENS_BEFORE = 256
+# so many of the last tokens say how a text goes on, or more if they begin within a run of bytes
+_TOKENS_BEFORE = 32
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -72,7 +71,7 @@ class Tokenizer:
             self._decoder_spec: Mapping[str, Any] | None = (
                 None if decoder is None else json.loads(decoder.__getstate__())
             )
-            TextPipeline(self._decoder_spec)
+            TextPipeline(self._decoder_spec)  # fails now rather than in the middle of a text
             added = raw.get_added_tokens_decoder().values()
             self._special = frozenset(token.content for token in added if token.special)
             self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
@@ -83,13 +82,20 @@ class Tokenizer:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Tokenizer | None:
-        """The tokenizer of a checkpoint, or None if it has no `tokenizer.json`.
+        """The tokenizer of a checkpoint, or None if it has no `tokenizer.json`, nor a tokenizer in
+        the metadata of a GGUF file.
 
         Raises
         ------
         FormatError
             The file cannot be read or is not a tokenizer.
+        UnsupportedModelError
+            The metadata describe a tokenizer of another kind.
         """
+        if checkpoint.metadata is not None:
+            if "tokenizer.ggml.model" not in checkpoint.metadata:
+                return None
+            return cls.from_gguf(checkpoint.metadata, str(checkpoint.path))
         if checkpoint.tokenizer_path is None:
             return None
         return cls.from_file(checkpoint.tokenizer_path, checkpoint.tokenizer_config)
@@ -127,12 +133,13 @@ class Tokenizer:
             The tokenizer contradicts itself.
         """
         if not isinstance(text, str):
-            raise InvalidParameterError(f"text must be a str, not {type(text).__name__}")
+            raise InvalidParameterError(f"must be a str, not {type(text).__name__}", "text")
         surrogate = _SURROGATE.search(text)
         if surrogate is not None:
             raise InvalidParameterError(
-                f"text is not valid Unicode: lone surrogate {surrogate[0]!a} at index "
-                f"{surrogate.start()}"
+                f"is not valid Unicode: lone surrogate {surrogate[0]!a} at index "
+                f"{surrogate.start()}",
+                "text",
             )
         with self._errors:
             ids: list[int] = self._raw.encode(text, add_special_tokens=add_special_tokens).ids
@@ -209,7 +216,10 @@ class TextStream:
     ) -> None:
         self._tokenizer, self._errors = tokenizer, tokenizer._errors
         self._skip_special = skip_special_tokens
-        last = (self._token(token_id) for token_id in before[-_TOKENS_BEFORE:])
+        start = max(0, len(before) - _TOKENS_BEFORE)
+        while start and is_byte(self._token(before[start]) or ""):
+            start -= 1
+        last = (self._token(token_id) for token_id in before[start:])
         with self._errors:
             self._pipeline = TextPipeline(
                 tokenizer._decoder_spec, [token for token in last if token is not None]
@@ -240,7 +250,7 @@ def _check_id(token_id: int) -> int:
     try:
         value = operator.index(token_id)
     except TypeError:
-        raise InvalidParameterError(f"token id {token_id!r} is not an integer") from None
+        raise InvalidParameterError(f"must be an integer, not {token_id!r}", "token_id") from None
     if not 0 <= value < 2**32:
-        raise InvalidParameterError(f"token id {value} is out of range")
+        raise InvalidParameterError(f"must be in 0..{2**32 - 1}, not {value}", "token_id")
     return value

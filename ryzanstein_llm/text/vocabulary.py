@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EmptyPromptError, FormatError, TokenizerMissingError
-from ..validation import check_token_ids
+from ..validation import check_bool, check_token_ids
 from .tokenizer import TextStream, Tokenizer
 
 __all__ = ["Prompt", "PromptIds", "Vocabulary"]
@@ -59,7 +59,8 @@ class Vocabulary:
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """See `BitNetModel.tokenize`."""
-        ids = self._require_tokenizer().encode(text, add_special_tokens=add_special_tokens)
+        special = check_bool("add_special_tokens", add_special_tokens)
+        ids = self._require_tokenizer().encode(text, add_special_tokens=special)
         if ids and max(ids) >= self.size:
             raise FormatError(
                 f"{self.path}: tokenizer.json gives id {max(ids)}, but the model has "
@@ -69,9 +70,9 @@ class Vocabulary:
 
     def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """See `BitNetModel.detokenize`."""
-        return self._require_tokenizer().decode(
-            check_token_ids("ids", ids, self.size), skip_special_tokens=skip_special_tokens
-        )
+        skip = check_bool("skip_special_tokens", skip_special_tokens)
+        checked = check_token_ids("ids", ids, self.size)
+        return self._require_tokenizer().decode(checked, skip_special_tokens=skip)
 
     def text_stream(self, before: Sequence[int] = ()) -> TextStream | None:
         """A new incremental `detokenize` of what comes after the ids `before`; None if there is no

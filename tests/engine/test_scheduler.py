@@ -63,3 +63,31 @@ def test_who_lost_its_cache_while_decoding_reads_again_as_a_prompt() -> None:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_somebody_is_always_served(count: int) -> None:
     assert sum(plan(*[prompt(1000)] * count)) > 0
+
+
+def follows(index: int, rows: int, spared: int) -> Need:
+    return Need(rows, decoding=False, follows=index, spared=spared)
+
+
+def test_who_follows_another_one_has_no_rows_while_that_one_gets_on() -> None:
+    assert plan(prompt(100), follows(0, 100, 99)) == [100, 0]
+    assert plan(DECODES, prompt(500), follows(1, 40, 32), prompt(20)) == [1, 108, 0, 20]
+
+
+def test_a_prompt_with_followers_only_goes_through_in_large_pieces() -> None:
+    assert plan(prompt(500), *[follows(0, 500, 499)] * 15) == [499] + [0] * 15
+    assert plan(prompt(2000), follows(0, 1500, 1400)) == [512, 0]
+
+
+def test_followers_wait_no_longer_than_for_what_they_can_use() -> None:
+    assert plan(prompt(2000), follows(0, 1500, 1400), follows(0, 300, 200)) == [200, 0, 0]
+    assert plan(prompt(2000), follows(0, 60, 40)) == [128, 0]  # but passes are not made tiny
+
+
+def test_who_follows_one_that_does_not_get_on_goes_on_itself() -> None:
+    shorter = [prompt(32)] * 4
+    assert plan(*shorter, prompt(400), follows(4, 10, 9)) == [32, 32, 32, 22, 0, 10]
+
+
+def test_followers_of_followers_are_not_needed_but_do_no_harm() -> None:
+    assert plan(prompt(50), follows(0, 50, 49), follows(1, 50, 49)) == [50, 0, 50]

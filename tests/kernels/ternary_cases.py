@@ -9,7 +9,7 @@ import numpy.typing as npt
 from reference import pack_rows
 
 from ryzanstein_llm.kernels import packing
-from ryzanstein_llm.kernels.linear import TernaryMatrix
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 
 Int8 = npt.NDArray[np.int8]
 

@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 
 from ryzanstein_llm.kernels import attention, elementwise, packing
-from ryzanstein_llm.kernels.linear import (
-    TernaryMatrix,
-    norm_dense,
-    norm_gated,
-    norm_project,
-)
+from ryzanstein_llm.kernels.linear import norm_dense, norm_gated, norm_project
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.workspace import Workspace
 
 from .block_cache import BlockCache, BlockLayout

@@ -78,7 +78,8 @@ def case_of(
     more: dict[str, Any] = {}
     if name == "MLX2":
         data: npt.NDArray[np.generic] = write.mlx2(t)
-        more = {"scales": scales.astype(np.float16), "biases": (-scales).astype(np.float16)}
+        halves = scales.astype(np.float16)
+        more = {"kind": "F16", "scales": halves, "biases": -halves}
     elif name == "STQ1_0":
         slots, signs = (rng.integers(0, most, (rows, columns // 4)) for most in (16, 2))
         t = write.stq1_0_values(slots, signs)
@@ -340,6 +341,18 @@ def test_ternary_floats_with_one_scale(kind: str, rng: np.random.Generator) -> N
         assert_same_bits(unpacked(source, layout), t)
 
 
+@pytest.mark.parametrize("layout", ["trits", "tables", "tiles", "groups128"])
+def test_every_number_of_columns(layout: str, rng: np.random.Generator) -> None:
+    """Where rows end within the blocks of 64 that they are read in."""
+    for columns in range(1, 200):
+        t = rng.integers(-1, 2, (3, columns), np.int8)
+        t[:, ::128] = -1
+        source = TernarySource(
+            "ternary_floats", t.astype(np.float32), 3, columns, kind="F32", group=128
+        )
+        assert_same_bits(unpacked(source, layout), t)
+
+
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("place", [(0, 0), (4, 63), (16, 64), (19, 129)])
 def test_floats_that_are_not_ternary(place: tuple[int, int], kind: str) -> None:
@@ -461,6 +474,24 @@ def test_wrong_shapes_of_mlx_scales_are_refused(rng: np.random.Generator) -> Non
         source_of("MLX2", case, biases=good[:3])
     with pytest.raises(ValueError, match="scales of MLX2 have 64 bytes, not 32"):
         source_of("MLX2", case, scales=good.astype(np.float32))
+    with pytest.raises(ValueError, match="MLX2 of kind None; there are F32, BF16, F16"):
+        source_of("MLX2", case, kind=None)
+
+
+@pytest.mark.parametrize("kind", ["F32", "BF16"])
+def test_mlx_scales_of_another_kind(kind: str, rng: np.random.Generator) -> None:
+    """Scales have the dtype of the model that was converted."""
+    case = case_of("MLX2", 17, 384, rng)
+    case.scales = rng.integers(0, 128, case.scales.shape) * 2.0**-9
+    arrays = {"scales": stored_as(case.scales, kind), "biases": stored_as(-case.scales, kind)}
+    codes, problem = packing.pack_source(
+        source_of("MLX2", case, kind=kind, **arrays), 2, layout="groups128"
+    )
+    assert problem is None
+    assert_holds_groups(codes, case.t, case.scales_of("groups128"), "groups128")
+    large = case.scales + 2.0**20
+    beyond = {"scales": stored_as(large, kind), "biases": stored_as(-large, kind)}
+    assert pack_problem(source_of("MLX2", case, kind=kind, **beyond), 1, "groups64") is Problem.HALF
 
 
 def test_other_arguments_that_cannot_be(rng: np.random.Generator) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ryzanstein_llm.kernels.linear import TernaryMatrix, norm_gated, norm_project
+from ryzanstein_llm.kernels.linear import norm_gated, norm_project
 from ryzanstein_llm.kernels.packing import GROUP_LAYOUTS, pack_source
 from ryzanstein_llm.kernels.sources import TernarySource
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.workspace import Workspace
 
 from . import steps
@@ -83,7 +84,9 @@ class Case:
         return y
 
 
-def project(matrix: TernaryMatrix, x: Float32, n_threads: int = 1, start: float = np.nan) -> Float32:
+def project(
+    matrix: TernaryMatrix, x: Float32, n_threads: int = 1, start: float = np.nan
+) -> Float32:
     out = np.full((len(x), matrix.rows), start, np.float32)
     norm_project(x, None, EPS, [matrix], [out], Workspace(n_threads), accumulate=start == start)
     return out

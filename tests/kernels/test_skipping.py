@@ -8,7 +8,7 @@ import pytest
 
 from ryzanstein_llm.kernels.decoder import decoder_layers
 from ryzanstein_llm.kernels.decoder_layer import DecoderLayer
-from ryzanstein_llm.kernels.linear import TernaryMatrix
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.workspace import Workspace
 
 from . import steps

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ryzanstein_llm.kernels.linear import TernaryMatrix, norm_gated, norm_project
+from ryzanstein_llm.kernels.linear import norm_gated, norm_project
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.kernels.workspace import Workspace
 
 from . import steps

@@ -1,5 +1,5 @@
 /* MLX's affine quantisation with two bits: w = scale * code + bias, ternary if bias = -scale. Codes are in
- * their order in 32-bit words, lowest bits first; scales and biases are fp16 tensors of their own. */
+ * their order in 32-bit words, lowest bits first; scales and biases are float tensors of their own. */
 #ifndef RZ_SOURCE_MLX2_H
 #define RZ_SOURCE_MLX2_H
 
@@ -11,8 +11,8 @@ RZ_INLINE uint32_t rz_mlx2_block(const rz_ternary_source *source, int64_t row, i
 
 RZ_INLINE uint32_t rz_mlx2_scale(const rz_ternary_source *source, int64_t row, int64_t column, float *scale) {
     const int64_t group = row * (source->columns / source->group_columns) + column / source->group_columns;
-    *scale = rz_half_at_(source->scales + 2 * group);
-    return rz_half_at_(source->biases + 2 * group) != -*scale ? RZ_PROBLEM_BIAS : 0;
+    *scale = rz_widen_(source->scales, group, source->float_kind);
+    return rz_widen_(source->biases, group, source->float_kind) != -*scale ? RZ_PROBLEM_BIAS : 0;
 }
 
 #endif

@@ -44,13 +44,13 @@ typedef struct rz_ternary_source {
     int encoding;
     const uint8_t *data;   /* first byte of row 0 */
     int64_t row_bytes;     /* from a row to the next; not of HF_PACKED */
-    const uint8_t *scales; /* MLX2: fp16 (rows, columns / group_columns), */
+    const uint8_t *scales; /* MLX2: floats (rows, columns / group_columns), */
     const uint8_t *biases; /* and the like */
     int64_t rows, columns;
     int64_t group_columns; /* columns that have one scale */
     int64_t head_dim;      /* rows of a head whose two halves are interleaved, as llama.cpp stores q and k;
                               0: rows are in their order */
-    int float_kind;        /* MASTERS, TERNARY_FLOATS */
+    int float_kind;        /* MASTERS, TERNARY_FLOATS, MLX2 */
     float inverse_scale;   /* MASTERS */
     float scale;           /* HF_PACKED, MASTERS: of the whole matrix */
 } rz_ternary_source;

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs_extra
 from gguf_writer import Stored, encode_array, encode_gguf, encode_text, f32, qwen3_metadata
 
 from ryzanstein_llm.errors import (
@@ -85,6 +86,53 @@ def test_arrays_of_texts_and_flags(write: Write) -> None:
     assert found.metadata["t"] == ["a", "", "né"]
     assert found.metadata["none"] == []
     assert found.metadata["f"].tolist() == [True, False]
+
+
+def test_files_of_the_gguf_library_are_read_as_it_reads_them(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    gguf = needs_extra("peers", "gguf")
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "qwen3")
+    writer.add_name("né")
+    writer.add_block_count(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_add_bos_token(False)
+    writer.add_uint64("big", 1 << 60)
+    writer.add_token_list(["a", "né", ""])
+    writer.add_token_scores([0.5, -1.0])
+    writer.add_token_types([1, 3, 6])
+    stored = {
+        "f32": rng.standard_normal((3, 5), np.float32),
+        "f16": rng.standard_normal((4, 64)).astype(np.float16),
+    }
+    for name, values in stored.items():
+        writer.add_tensor(name, values)
+    for kind in ("Q8_0", "TQ1_0", "TQ2_0", "BF16"):
+        raw = gguf.quantize(
+            rng.standard_normal((3, 256), np.float32), gguf.GGMLQuantizationType[kind]
+        )
+        writer.add_tensor(kind, raw, raw_dtype=gguf.GGMLQuantizationType[kind])
+    for write_part in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{write_part}_to_file")()
+    writer.close()
+
+    ours, theirs = GgufFile(path), gguf.GGUFReader(path)
+    fields = {key: field for key, field in theirs.fields.items() if not key.startswith("GGUF.")}
+    assert list(ours.metadata) == list(fields)
+    for key, field in fields.items():
+        found = ours.metadata[key]
+        found = found.tolist() if isinstance(found, np.ndarray) else found
+        assert found == field.contents(), key
+    assert list(ours.infos) == [tensor.name for tensor in theirs.tensors]
+    for tensor in theirs.tensors:
+        info = ours.infos[tensor.name]
+        assert info.dtype == tensor.tensor_type.name
+        assert info.shape == tuple(tensor.shape[::-1])
+        assert info.nbytes == tensor.n_bytes
+        assert ours.array(tensor.name).tobytes() == tensor.data.tobytes()
+    for name, values in stored.items():
+        assert np.array_equal(ours.array(name), values)
 
 
 def test_metadata_stay_after_close(write: Write) -> None:
@@ -420,6 +468,8 @@ def small_model() -> bytes:
         "tokenizer.ggml.flags": np.array([True, False]),
         "tokenizer.ggml.eos_token_id": 3,
         "tokenizer.chat_template": "{{ messages }}",
+        "general.type": "model",
+        "split.count": np.uint16(1),
         **VALUES,
     }
     tensors = [
