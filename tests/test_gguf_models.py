@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf_writer import Stored, encode_gguf
-from reference import encodings, read_safetensors, write_random_family
+from reference import (
+    FamilyReference,
+    encodings,
+    read_safetensors,
+    relative_error,
+    steady_prompts,
+    write_random_family,
+)
 
 from ryzanstein_llm import BitNetModel
 
@@ -63,14 +70,22 @@ def metadata(config: dict[str, Any], architecture: str) -> dict[str, Any]:
     return {"general.architecture": architecture, **own}
 
 
-def write_gguf(directory: Path, architecture: str, encoding: str, *, permute: bool = False) -> Path:
+def write_gguf(
+    directory: Path,
+    architecture: str,
+    encoding: str,
+    *,
+    permute: bool = False,
+    ternary_embedding: bool = False,
+) -> Path:
     """The checkpoint in `directory` as a GGUF file beside it."""
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     stored = []
     for name, tensor in read_safetensors(directory / "model.safetensors").items():
         new = gguf_name(name)
         projection = name.removesuffix(".weight").split(".", 3)[-1]
-        if projection not in PROJECTIONS:
+        matrix = projection in PROJECTIONS or (ternary_embedding and tensor.ndim == 2)
+        if not matrix:
             kind = 0 if tensor.ndim == 1 else 1
             data = tensor.astype(np.float32 if kind == 0 else np.float16)
             stored.append(Stored(new, kind, tensor.shape, data.tobytes()))
@@ -131,3 +146,26 @@ def test_i2_s_is_int8_by_token_with_one_scale(tmp_path: Path) -> None:
         }, **SIZES,
     )  # fmt: skip
     same_logits(tmp_path, write_gguf(tmp_path, "qwen3", "I2_S"))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_embedding_and_head_may_be_ternary_too(encoding: str, tied: bool, tmp_path: Path) -> None:
+    group = ENCODINGS[encoding][1]
+    write_random_family(
+        tmp_path, "qwen3", f"group{group}", dtype="float16", ternary_embedding=True,
+        tie_word_embeddings=tied, **SIZES,
+    )  # fmt: skip
+    file = write_gguf(tmp_path, "qwen3", encoding, ternary_embedding=True)
+    same_logits(tmp_path, file)
+    reference = FamilyReference.open(
+        tmp_path, stored=True, activations=f"group{min(group, 128)}", ternary_head=True
+    )
+    with BitNetModel(file, n_threads=1, kv_dtype="float32") as model:
+        for ids in steady_prompts(reference, 2, 5):
+            assert np.max(relative_error(model.forward(ids), reference.forward(ids))) < 1e-5
+        for sampling in ({}, {"temperature": 1.0, "top_k": 20, "seed": 1}):
+            result = model.generate(
+                [3, 4, 5], max_tokens=5, return_result=True, ignore_eos=True, **sampling
+            )
+            assert len(result.ids) == 5

@@ -61,6 +61,8 @@ class FamilyReference:
     stored : bool
         Whether float weights of projections are taken as they are, not put through absmean.
     activations : "token", "group64", "group128" or "float"
+    ternary_head : bool
+        Whether the input of the head is rounded like that of a projection.
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class FamilyReference:
         *,
         stored: bool = False,
         activations: str = "token",
+        ternary_head: bool = False,
     ) -> None:
         self.config, self._tensors = config, tensors
         self._stored, self._activations = stored, activations
+        self._ternary_head = ternary_head
         self.shape = Vocabulary(config["vocab_size"])
         self.gemma = config["model_type"] == "gemma3_text"
         self.rotate_first = config["model_type"] == "hunyuan_v1_dense"
@@ -134,7 +138,10 @@ class FamilyReference:
         head = self._tensors.get("lm_head.weight")
         if head is None or self.config.get("tie_word_embeddings", self.gemma):
             head = self._tensor("embed_tokens.weight")
-        return self.hidden(ids) @ np.asarray(head, np.float64).T
+        hidden = self.hidden(ids)
+        if self._ternary_head:
+            hidden = self._rounded(hidden)
+        return hidden @ np.asarray(head, np.float64).T
 
     def hidden(self, ids: Sequence[int]) -> Float64:
         """Hidden states after the final norm, (tokens, hidden)."""
@@ -221,5 +228,5 @@ class FamilyReference:
     def closest_tie(self, ids: Sequence[int]) -> float:
         """How close any activation comes to a rounding tie, in int8 steps; see `steady`."""
         self._closest_tie = np.inf
-        self.hidden(ids)
+        self.forward(ids)
         return self._closest_tie

@@ -68,12 +68,14 @@ def family_tensors(
     *,
     projection_norms: bool = False,
     prefix: str = "model.",
+    ternary_embedding: bool = False,
 ) -> dict[str, Tensor]:
     """All tensors by their published names; floats are float32 that bfloat16 and float16 hold.
 
     form : how projections are stored
         "packed", "master", or already ternary with a scale for each "tensor", "row", or "group64",
         "group128", "group256".
+    ternary_embedding : whether embedding and head are stored in that form, too
     """
     generator = np.random.default_rng(seed)
     family, hidden, ffn = config["model_type"], config["hidden_size"], config["intermediate_size"]
@@ -109,11 +111,15 @@ def family_tensors(
         if projection_norms:
             norm(f"{name}.norm", columns, 1.0)
 
-    tensors[f"{prefix}embed_tokens.weight"] = floats(
-        generator.normal(
-            0.0, 0.2 if family == "gemma3_text" else 1.0, (config["vocab_size"], hidden)
-        )
-    )
+    def embedding(name: str, spread: float) -> None:
+        shape = (config["vocab_size"], hidden)
+        if ternary_embedding:
+            t = generator.choice([-1, 0, 1], shape)
+            tensors[name] = (t * _scales(generator, form, *shape, spread)).astype(np.float32)
+        else:
+            tensors[name] = floats(generator.normal(0.0, spread, shape))
+
+    embedding(f"{prefix}embed_tokens.weight", 0.2 if family == "gemma3_text" else 1.0)
     biased = family == "qwen2" or config.get("attention_bias", False)
     for layer in range(config["num_hidden_layers"]):
         at = f"{prefix}layers.{layer}"
@@ -140,9 +146,7 @@ def family_tensors(
         linear(f"{mlp}.down_proj", hidden, ffn, with_bias)
     norm(f"{prefix}norm", hidden)
     if not config.get("tie_word_embeddings", False):
-        tensors["lm_head.weight"] = floats(
-            generator.normal(0.0, 1.0, (config["vocab_size"], hidden))
-        )
+        embedding("lm_head.weight", 1.0)
     return tensors
 
 
@@ -168,6 +172,7 @@ def write_random_family(
     linear_class: str | None = None,
     projection_norms: bool = False,
     prefix: str = "model.",
+    ternary_embedding: bool = False,
     **changes: Any,
 ) -> Path:
     """A random checkpoint directory; `changes` go to `family_config`."""
@@ -176,5 +181,8 @@ def write_random_family(
         config["quantization_config"] = {"quant_method": "bitnet"}
         if linear_class is not None:
             config["quantization_config"]["linear_class"] = linear_class
-    tensors = family_tensors(config, form, seed, projection_norms=projection_norms, prefix=prefix)
+    tensors = family_tensors(
+        config, form, seed, projection_norms=projection_norms, prefix=prefix,
+        ternary_embedding=ternary_embedding,
+    )  # fmt: skip
     return write_checkpoint(directory, config, tensors, dtype)
