@@ -14,7 +14,7 @@ from ryzanstein_llm.kernels.attention cimport (
     use_layer, use_rotary)
 from ryzanstein_llm.kernels.block_ends cimport Activated, Added, activate_step, add_scratch_bytes, add_step
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET, rz_output_mode
-from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
+from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, O, Q, UP, DecoderLayer
 from ryzanstein_llm.kernels.inputs cimport (
     Input, Norm, Reservation, include_input, place_input, quantize_step, reserve_inputs, scratch_bytes, set_input)
 from ryzanstein_llm.kernels.linear cimport (
@@ -81,8 +81,8 @@ cdef int add_projection(Projections *job, DecoderLayer layer, int which, Ternary
 
 
 cdef int describe_output(Projections *job, Input *source, Added *added, const float *x, int64_t columns, Norm norm,
-                      Norm output_norm, DecoderLayer layer, int which, TernaryMatrix matrix, float[:, ::1] hidden,
-                      float *products) except -1:
+                         Norm output_norm, DecoderLayer layer, int which, TernaryMatrix matrix,
+                         float[:, ::1] hidden, float *products) except -1:
     """The product of o or down. It is added to the residual stream, or, if `products` (n, hidden) is given,
     written there and added by `added`."""
     cdef int64_t n = hidden.shape[0], width = hidden.shape[1]
@@ -116,7 +116,7 @@ cdef int describe_qkv(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, f
 
 
 cdef int describe_gate_up(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] gated,
-                      float[:, ::1] up_products) except -1:
+                          float[:, ::1] up_products) except -1:
     cdef int64_t n = hidden.shape[0], columns = hidden.shape[1]
     cdef int part
     job.fused = not needs_activate_step(layer)
@@ -144,17 +144,19 @@ cdef bint needs_activate_step(DecoderLayer layer) noexcept nogil:
 
 
 cdef int describe_layer(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv,
-                    float[:, ::1] attended, float[:, ::1] gated, float[:, ::1] up_products, float[:, ::1] products) except -1:
+                        float[:, ::1] attended, float[:, ::1] gated, float[:, ::1] up_products,
+                        float[:, ::1] products) except -1:
     cdef float *into = &products[0, 0]
     describe_qkv(job, layer, hidden, qkv)
     job.attention_add_step = needs_add_step(layer, layer.parts.attention_output_norm, O)
     describe_output(&job.o, &job.attended, &job.attention_added, &attended[0, 0], attended.shape[1],
-                layer.parts.attention_sub_norm, layer.parts.attention_output_norm, layer, O, layer.o, hidden,
-                into if job.attention_add_step else NULL)
+                    layer.parts.attention_sub_norm, layer.parts.attention_output_norm, layer, O, layer.o, hidden,
+                    into if job.attention_add_step else NULL)
     describe_gate_up(job, layer, hidden, gated, up_products)
     job.ffn_add_step = needs_add_step(layer, layer.parts.ffn_output_norm, DOWN)
-    describe_output(&job.down, &job.ffn_output, &job.ffn_added, &gated[0, 0], gated.shape[1], layer.parts.ffn_sub_norm,
-                layer.parts.ffn_output_norm, layer, DOWN, layer.down, hidden, into if job.ffn_add_step else NULL)
+    describe_output(&job.down, &job.ffn_output, &job.ffn_added, &gated[0, 0], gated.shape[1],
+                    layer.parts.ffn_sub_norm, layer.parts.ffn_output_norm, layer, DOWN, layer.down, hidden,
+                    into if job.ffn_add_step else NULL)
     return 0
 
 

@@ -17,6 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from extras import needs_extra
+from reference import FamilyReference, relative_error, steady_prompts, write_random_family
+from test_families_against_reference import TINY, write_tiny_family
+
+from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.formats import open_checkpoint
+from ryzanstein_llm.models.config_reader import ConfigReader
+from ryzanstein_llm.models.rope import read_rope
 
 needs_extra("parity", "torch", "transformers")
 
@@ -25,14 +32,6 @@ with warnings.catch_warnings():
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-from reference import FamilyReference, relative_error, steady_prompts, write_random_family
-from test_families_against_reference import TINY, write_tiny_family
-
-from ryzanstein_llm import BitNetModel
-from ryzanstein_llm.formats import open_checkpoint
-from ryzanstein_llm.models.config_reader import ConfigReader
-from ryzanstein_llm.models.rope import read_rope
 
 pytestmark = pytest.mark.parity
 
