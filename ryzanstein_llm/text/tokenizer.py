@@ -96,8 +96,8 @@ class Tokenizer:
             The metadata describe a tokenizer of another kind.
         """
         if checkpoint.metadata is not None:
-            if "tokenizer.ggml.model" not in checkpoint.metadata:
-                return None
+            if checkpoint.metadata.get("tokenizer.ggml.model", "no_vocab") == "no_vocab":
+                return None  # llama.cpp's name for a file without a vocabulary
             return cls.from_gguf(checkpoint.metadata, str(checkpoint.path))
         if checkpoint.tokenizer_path is None:
             return None
