@@ -18,6 +18,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import errors
+    from .chat import ChatDelta, ChatResult, ChatSession, ChatStream
     from .engine.kv_cache import KVCache
     from .model import BitNetModel, Model, load
     from .perplexity import PerplexityResult
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BitNetModel",
+    "ChatDelta",
+    "ChatResult",
+    "ChatSession",
+    "ChatStream",
     "GenerationResult",
     "KVCache",
     "Model",
@@ -46,6 +51,10 @@ __all__ = [
 
 _HOMES = {
     "BitNetModel": ".model",
+    "ChatDelta": ".chat",
+    "ChatResult": ".chat",
+    "ChatSession": ".chat",
+    "ChatStream": ".chat",
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
     "Model": ".model",

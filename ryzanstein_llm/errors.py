@@ -11,16 +11,19 @@ __all__ = [
     "BenchError",
     "CacheBudgetError",
     "CancelledError",
+    "ChatTemplateError",
     "CheckpointNotFoundError",
     "ClosedError",
     "ContextOverflowError",
     "EmptyPromptError",
     "FormatError",
     "InvalidParameterError",
+    "MissingExtraError",
     "NotebookError",
     "RyzansteinError",
     "SessionBusyError",
     "TokenizerMissingError",
+    "UnsupportedFeatureError",
     "UnsupportedIsaError",
     "UnsupportedModelError",
 ]
@@ -114,6 +117,30 @@ class EmptyPromptError(RyzansteinError, ValueError):
 
 class TokenizerMissingError(RyzansteinError, LookupError):
     """Text was given or asked for, but the checkpoint has no `tokenizer.json`."""
+
+
+class ChatTemplateError(RyzansteinError, ValueError):
+    """There is no chat template, it is wrong, it does not accept the messages, or it takes too much
+    time or memory.
+
+    Attributes
+    ----------
+    reason : str or None
+        What the template itself gave as its reason, with `raise_exception`.
+    """
+
+    def __init__(self, problem: str, reason: str | None = None) -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+
+class MissingExtraError(RyzansteinError, ImportError):
+    """A package is not installed that the library needs for this only. The message has the command
+    that installs it."""
+
+
+class UnsupportedFeatureError(RyzansteinError, NotImplementedError):
+    """The argument is right, but this version cannot do it yet."""
 
 
 class SessionBusyError(RyzansteinError, RuntimeError):

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .engine.engine import Engine
 from .interfaces.kv_layout import KVLayout
 from .kernels import cpu
 from .models import CausalLM
+from .notebook import as_html
 from .system.threads import ThreadChoice
+from .text.tokenizer import Tokenizer
 from .text.vocabulary import Vocabulary
 from .text_table import plural
 
-__all__ = ["facts_for_people", "model_facts", "one_line"]
+__all__ = ["ModelFacts", "facts_for_people", "model_facts", "one_line"]
 
 
 def model_facts(
@@ -69,3 +72,63 @@ def one_line(path: str, facts: Mapping[str, str], n_threads: int) -> str:
     memory = facts["memory"].partition(" of ")[0]
     parameters = f"{facts['parameters']} parameters"
     return f"{path!r}, {facts['family']}, {parameters}, {memory}, {plural(n_threads, 'thread')}"
+
+
+class ModelFacts:
+    """The part of `BitNetModel` that only tells what is there."""
+
+    engine: Engine
+    vocabulary: Vocabulary
+    threads: ThreadChoice
+    path: Path
+    _layout: KVLayout
+    _facts: dict[str, Any]
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding; ids are 0..vocab_size-1."""
+        return self.vocabulary.size
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The checkpoint's tokenizer, if it has one."""
+        return self.vocabulary.tokenizer
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text."""
+        return self.vocabulary.eos_ids
+
+    @property
+    def start_id(self) -> int | None:
+        """The token that an empty prompt begins with, or None."""
+        return self.vocabulary.start_id
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads of every compute call."""
+        return self.threads.count
+
+    @property
+    def kv_dtype(self) -> str:
+        """How keys and values are kept."""
+        return self._layout.kind
+
+    def info(self) -> dict[str, Any]:
+        """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
+        context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
+        weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
+        ThreadChoice), eos_ids, has_tokenizer. A closed model gives them too."""
+        return {**self._facts, "tier": cpu.current_tier()}
+
+    def _table(self) -> dict[str, str]:
+        """Facts in words. For a closed model, only its path."""
+        if self.engine.closed:
+            return {"path": str(self.path), "state": "closed"}
+        return facts_for_people(self.info())
+
+    def __repr__(self) -> str:
+        return f"BitNetModel({one_line(str(self.path), self._table(), self.n_threads)})"
+
+    def _repr_html_(self) -> str:
+        return as_html("BitNetModel", self._table())

@@ -12,18 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .chat import ChatSource
 from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
 from .engine.store import Store
 from .errors import ContextOverflowError, InvalidParameterError
-from .facts import facts_for_people, model_facts, one_line
+from .facts import ModelFacts, model_facts
 from .generation import Generation
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
 from .models import WEIGHT_FORMATS
-from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
@@ -31,7 +31,6 @@ from .profiling import Profile
 from .session import Session
 from .system.memory import cache_budget
 from .system.threads import choose_threads
-from .text.tokenizer import Tokenizer
 from .text.vocabulary import Prompt
 from .text_source import TextSource
 from .text_table import plural
@@ -44,7 +43,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(TextSource):
+class BitNetModel(TextSource, ChatSource, ModelFacts):
     """A ternary language model.
 
     Parameters
@@ -262,43 +261,6 @@ class BitNetModel(TextSource):
     # ---- facts -----------------------------------------------------------------------------
 
     @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding; ids are 0..vocab_size-1."""
-        return self.vocabulary.size
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """The checkpoint's tokenizer, if it has one."""
-        return self.vocabulary.tokenizer
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """Tokens that end a text."""
-        return self.vocabulary.eos_ids
-
-    @property
-    def start_id(self) -> int | None:
-        """The token that an empty prompt begins with, or None."""
-        return self.vocabulary.start_id
-
-    @property
-    def n_threads(self) -> int:
-        """Number of threads of every compute call."""
-        return self.threads.count
-
-    @property
-    def kv_dtype(self) -> str:
-        """How keys and values are kept."""
-        return self._layout.kind
-
-    def info(self) -> dict[str, Any]:
-        """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
-        context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
-        weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
-        ThreadChoice), eos_ids, has_tokenizer. A closed model gives them too."""
-        return {**self._facts, "tier": cpu.current_tier()}
-
-    @property
     def graph(self) -> Any:
         """The family's graph with its weights; for inspection."""
         return self.engine.graph
@@ -312,18 +274,6 @@ class BitNetModel(TextSource):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _table(self) -> dict[str, str]:
-        """Facts in words. For a closed model, only its path."""
-        if self.engine.closed:
-            return {"path": str(self.path), "state": "closed"}
-        return facts_for_people(self.info())
-
-    def __repr__(self) -> str:
-        return f"BitNetModel({one_line(str(self.path), self._table(), self.n_threads)})"
-
-    def _repr_html_(self) -> str:
-        return as_html("BitNetModel", self._table())
 
     def __reduce__(self) -> Any:
         raise TypeError("a BitNetModel cannot be pickled; open it from its path in each process")

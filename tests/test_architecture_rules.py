@@ -155,7 +155,7 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "__main__", "cli", "bench", "testing", "progress", "model", "session", "text_source",
+    "__main__", "cli", "bench", "testing", "progress", "model", "chat", "session", "text_source",
     "text_iterator", "generation", "perplexity", "facts", "engine", "loading", "profiling",
     "options", "results", "text", "sampling", "models", "packed_cache", "formats", "system",
     "kernels", "notebook", "text_table", "interfaces", "validation", "errors", "_version",
@@ -225,16 +225,22 @@ def lines(path: Path) -> int:
 
 def test_the_top_needs_only_its_dependencies() -> None:
     """PyTorch and transformers are never imported by the library; IPython by what notebooks show,
-    and there only in the function that needs it."""
+    and jinja2 by what renders chat templates, both only in the functions that need them."""
     allowed = {"numpy", "safetensors", "tokenizers", "ryzanstein_llm"}
+    optional = {
+        ("notebook.py", "IPython"),
+        ("bounded_jinja.py", "jinja2"),
+        ("line_reader.py", "prompt_toolkit"),
+    }
     foreign = {True: set(), False: set()}  # by: is it of the command line?
     for path in PACKAGE.rglob("*.py"):
         for module, _ in imports(path):
-            if path.name != "notebook.py" or module.split(".")[0] != "IPython":
+            if (path.name, module.split(".")[0]) not in optional:
                 foreign[path.parent.name == "cli"].add(module.split(".")[0])
     assert foreign[False] - set(sys.stdlib_module_names) <= allowed
     assert foreign[True] - set(sys.stdlib_module_names) <= {"click", "ryzanstein_llm"}
     assert not named([PACKAGE / "notebook.py"], r"^(from|import) IPython")
+    assert not named([*PACKAGE.rglob("*.py")], r"^(from|import) [\w.]*bounded_jinja")
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in HEADERS.glob("ops/*.h")))

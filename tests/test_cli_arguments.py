@@ -16,7 +16,7 @@ from ryzanstein_llm import errors
 from ryzanstein_llm.cli import main, program
 from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 
-COMMANDS = ("generate", "info", "bench", "cache", "completion")
+COMMANDS = ("generate", "chat", "info", "bench", "cache", "completion")
 
 
 @pytest.fixture
@@ -203,8 +203,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            ("", "a command is missing; the commands are generate, info, bench, cache, completion"),
-            ("fly", "no command 'fly'; the commands are generate, info, bench, cache, completion"),
+            (
+                "",
+                "a command is missing; "
+                "the commands are generate, chat, info, bench, cache, completion",
+            ),
+            (
+                "fly",
+                "no command 'fly'; the commands are generate, chat, info, bench, cache, completion",
+            ),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),
             ("generate x --tempp 1", "no option --tempp; did you mean --temp?"),

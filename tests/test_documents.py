@@ -28,6 +28,10 @@ from benchmarks.peers import __main__ as peers_command
 from benchmarks.performance import __main__ as performance_command
 from ryzanstein_llm import (
     BitNetModel,
+    ChatDelta,
+    ChatResult,
+    ChatSession,
+    ChatStream,
     GenerationResult,
     KVCache,
     PerplexityResult,
@@ -39,6 +43,7 @@ from ryzanstein_llm import (
     errors,
     testing,
 )
+from ryzanstein_llm.chat import ChatSource
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.testing import __main__ as testing_command
 from training import command as training_command
@@ -212,9 +217,10 @@ def test_every_public_name_is_in_the_api_document() -> None:
     text = (ROOT / "API.md").read_text(encoding="utf-8")
     names = [*ryzanstein_llm.__all__, *errors.__all__, *testing.__all__, *bench.__all__]
     names += ryzanstein_llm.cpu_info()
-    for kind in (SamplingParams, GenerationResult, PerplexityResult):
+    for kind in (SamplingParams, GenerationResult, PerplexityResult, ChatResult, ChatDelta):
         names += [field.name for field in dataclasses.fields(kind)]
-    for kind in (BitNetModel, KVCache, Session, TextIterator):
+    chat = (ChatSource, ChatSession, ChatStream)
+    for kind in (BitNetModel, KVCache, Session, TextIterator, *chat):
         names += [name for name in vars(kind) if not name.startswith("_") and name not in INNER]
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
 

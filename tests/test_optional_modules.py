@@ -20,6 +20,7 @@ ROOT = TESTS.parent
 # What the package and the extra `test` bring.
 INSTALLED = {
     "click",
+    "jinja2",
     "numpy",
     "safetensors",
     "starlette",

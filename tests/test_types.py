@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 RIGHT = """
-from ryzanstein_llm import BitNetModel, GenerationResult, SamplingParams
+from ryzanstein_llm import BitNetModel, ChatResult, GenerationResult, SamplingParams
 
 model = BitNetModel(n_threads=1)
 text: str = model.generate("Once upon a time", max_tokens=5, temperature=0.7)
@@ -25,6 +25,11 @@ for piece in model.stream("Once", stop=["."], sampling=SamplingParams(top_k=3)):
 with model.session() as session:
     more: str = session.generate([1, 2, 3])
     length: int = len(session.generate("more", return_result=True).ids)
+answer: ChatResult = model.chat([{"role": "user", "content": "Hi"}], max_tokens=5, seed=1)
+for delta in model.chat_stream([{"role": "user", "content": "Hi"}], tools=[{"name": "f"}]):
+    print(delta, delta.reasoning.upper(), answer.text.upper())
+with model.chat_session("Be brief.", temperature=0.5).stream("Hi") as stream:
+    name: str = stream.result.tool_calls[0]["function"]["name"]
 vocabulary: int = model.vocab_size
 """
 
@@ -35,6 +40,9 @@ WRONG = {
     "a text taken for a number": 'wrong: int = model.generate("Once")',
     "a text taken for a result": 'model.generate("Once").finish_reason',
     "a result taken for a text": 'model.generate("Once", return_result=True).upper()',
+    "a misspelt option of a chat": "model.chat([], max_token=5)",
+    "messages that are a number": "model.chat(5)",
+    "an answer taken for a text": "model.chat([]).upper()",
     "a stream without its text": 'model.stream("Once", return_result=True)',
 }
 

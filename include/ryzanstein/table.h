@@ -12,7 +12,7 @@
 #include "ryzanstein/ops/activation.h"
 #include "ryzanstein/ops/attention.h"
 #include "ryzanstein/ops/dense.h"
-#include "ryzanstein/ops/group_floats.h"
+#include "ryzanstein/ops/groups.h"
 #include "ryzanstein/ops/norm.h"
 #include "ryzanstein/ops/rope.h"
 #include "ryzanstein/ops/screen.h"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, decimal, exclude, integer, option
+from .command import Command, exclude, integer, option
 from .console import say, write
 from .model import model_options, open_model
 from .prompt import read_prompt
+from .sampling import RANDOM, SEED, sampling_fields, sampling_options
 
 if TYPE_CHECKING:
     from .. import BitNetModel, GenerationResult
@@ -25,8 +25,6 @@ __all__ = ["command"]
 
 MAX_TOKENS = 200
 UNLIMITED = -1
-SEED = 0
-RANDOM = "random"
 
 HELP = f"""\
 Continue PROMPT, and print both as one text while it is computed.
@@ -37,68 +35,6 @@ Sampling options that you do not give are taken from the checkpoint's generation
 seed is {SEED} unless you give another, so the same command prints the same text again.
 """
 EPILOG = "llama.cpp's --n-predict, --ctx-size, --temp and --repeat-penalty work as well."
-
-
-def _seed(text: str) -> int | str:
-    if text in (RANDOM, "-1"):  # the latter as in llama.cpp
-        return RANDOM
-    try:
-        return int(text)
-    except ValueError:
-        raise click.BadParameter(f"must be an integer or {RANDOM}, not {text!r}") from None
-
-
-# for each field of SamplingParams: spellings, kind, name of the value, help
-SAMPLING: dict[str, tuple[str, Callable[[str], object], str, str]] = {
-    "temperature": ("--temperature --temp", decimal, "T", "0 is greedy"),
-    "top_k": ("--top-k", integer, "K", "keep the K likeliest tokens"),
-    "top_p": ("--top-p", decimal, "P", "keep the likeliest tokens that sum to P"),
-    "min_p": ("--min-p", decimal, "P", "drop tokens below P times the likeliest"),
-    "typical_p": ("--typical-p", decimal, "P", "keep tokens of typical surprise that sum to P"),
-    "repetition_penalty": (
-        "--repetition-penalty --repeat-penalty",
-        decimal,
-        "X",
-        "above 1: repeat tokens of prompt and output less",
-    ),
-    "presence_penalty": (
-        "--presence-penalty",
-        decimal,
-        "X",
-        "subtracted from the logits of generated tokens",
-    ),
-    "frequency_penalty": (
-        "--frequency-penalty",
-        decimal,
-        "X",
-        "the same, for each time they were generated",
-    ),
-    "seed": (
-        "-s --seed",
-        _seed,
-        "S",
-        f"a number (default: {SEED}), or {RANDOM}: draw one and show it",
-    ),
-}
-
-
-def _sampling_options(function: Callable[..., int]) -> Callable[..., int]:
-    for field, (spellings, kind, metavar, text) in reversed(SAMPLING.items()):
-        function = option(
-            *spellings.split(),
-            field,
-            type=kind,
-            default=SEED if field == "seed" else None,
-            metavar=metavar,
-            section="Sampling",
-            help=text,
-        )(function)
-    return option(
-        "--greedy",
-        is_flag=True,
-        section="Sampling",
-        help="always the likeliest token, like --temperature 0",
-    )(function)
 
 
 @click.command("generate", cls=Command, short_help="continue a text", help=HELP, epilog=EPILOG)
@@ -142,14 +78,14 @@ def _sampling_options(function: Callable[..., int]) -> Callable[..., int]:
     section="Output",
     help="show on standard error where the time went, by operation",
 )
-@_sampling_options
+@sampling_options
 @model_options
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> int:
     exclude(context, "temperature", "greedy")
     prompt = read_prompt(context, given["words"], given["text"], given["file"])
     stop = list(given["stop"])
-    options = _sampling(given)
+    options = sampling_fields(given)
     max_tokens = _check(given["max_tokens"], stop, options)
     with open_model(given) as model:
         from ..sampling import SamplingParams
@@ -175,16 +111,6 @@ def command(context: click.Context, /, **given: Any) -> int:
         elif profile is not None:
             sys.stderr.write(f"\n{profile.text()}")
     return 0
-
-
-def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of SamplingParams that the command line sets, including the seed."""
-    options = {name: given[name] for name in SAMPLING if given[name] is not None}
-    if given["greedy"]:
-        options["temperature"] = 0.0
-    if given["seed"] == RANDOM:
-        options["seed"] = int.from_bytes(os.urandom(4), "little")
-    return options
 
 
 def _check(max_tokens: int, stop: list[str], options: Mapping[str, Any]) -> int | None:

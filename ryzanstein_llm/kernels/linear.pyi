@@ -17,6 +17,7 @@ def norm_project(
     outputs: Sequence[NDArray[np.float32]],
     workspace: Workspace,
     accumulate: bool = False,
+    head: bool = False,
 ) -> None: ...
 def norm_gated(
     x: NDArray[np.float32],

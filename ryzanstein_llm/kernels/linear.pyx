@@ -15,7 +15,7 @@ from ryzanstein_llm.kernels.inputs cimport (
     reserve_inputs, scratch_bytes)
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps, step
 from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
-from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, Workspace
+from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, OP_OTHER, Workspace
 
 from ryzanstein_llm.kernels import packing
 
@@ -127,7 +127,8 @@ cdef int64_t gated_work(const Gated *job) noexcept nogil:
     return 2 * job.gate.rows * job.gate.columns * job.input.n
 
 
-def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Workspace workspace, bint accumulate=False):
+def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Workspace workspace, bint accumulate=False,
+                 bint head=False):
     """outputs[i] = matrices[i] @ int8(rms_norm(x)), or += for a residual stream.
 
     Parameters
@@ -140,6 +141,8 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
     outputs : sequence of float32 (n, rows), each row contiguous              # OUT
     accumulate : bool
         Add to the outputs instead of setting them.
+    head : bool
+        Whether profiles count this as the output head.
 
     Raises
     ------
@@ -173,8 +176,8 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
     include_input(&needed, &source)
     reserve_inputs(workspace, source.n, &needed, scratch_bytes(&source))
     place_input(workspace, &source)
-    steps[0] = quantize_step(&source)
-    steps[1] = project_step(&job)
+    steps[0] = as_operation(OP_HEAD_NORM if head else OP_OTHER, quantize_step(&source))
+    steps[1] = as_operation(OP_HEAD if head else OP_OTHER, project_step(&job))
     run_steps(steps, 2, workspace, project_work(&job))
 
 

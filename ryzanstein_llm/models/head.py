@@ -99,8 +99,9 @@ class TernaryHead(Head):
     def logits(self, hidden: Float32, workspace: Workspace) -> Float32:
         out = np.empty((len(hidden), self.vocab_size), np.float32)
         norm_project(
-            np.ascontiguousarray(hidden), self.norm, self.eps, [self.matrix], [out], workspace
-        )
+            np.ascontiguousarray(hidden), self.norm, self.eps, [self.matrix], [out], workspace,
+            head=True,
+        )  # fmt: skip
         return out
 
 

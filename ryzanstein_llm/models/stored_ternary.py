@@ -38,7 +38,7 @@ def sampled_group(tensor: Tensor) -> int | None:
     tensor : Tensor of shape (rows, columns)
         BF16, F16 or F32.
     """
-    bits = tensor.array.view(np.uint32 if tensor.dtype == "F32" else np.uint16)
+    bits: NDArray[Any] = tensor.array.view(np.uint32 if tensor.dtype == "F32" else np.uint16)
     rows, columns = bits.shape
     sampled = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED_ROWS)).astype(np.int64))
     magnitudes = bits[sampled] & bits.dtype.type(MAGNITUDE[tensor.dtype])

@@ -6,7 +6,7 @@ import json
 import logging
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ class Tokenizer:
         Number of tokens, including added ones. The model's vocabulary may be larger (padding).
     bos_id, eos_id : int or None
         The ids of the tokens that `tokenizer_config.json` names; None if it names none.
+    config : mapping
+        The content of `tokenizer_config.json`; {} if there is none.
     """
 
     def __init__(
@@ -75,7 +77,8 @@ class Tokenizer:
             added = raw.get_added_tokens_decoder().values()
             self._special = frozenset(token.content for token in added if token.special)
             self.vocab_size: int = raw.get_vocab_size(with_added_tokens=True)
-        config = config or {}
+        self.config: Mapping[str, Any] = config or {}
+        config = self.config
         self.bos_id = self._named_id(config, "bos_token")
         self.eos_id = self._named_id(config, "eos_token")
         self._add_bos = bool(config.get("add_bos_token", False)) and self.bos_id is not None
@@ -168,9 +171,21 @@ class Tokenizer:
             text: str = self._raw.decode(checked, skip_special_tokens=skip_special_tokens)
         return text
 
-    def stream(self, *, skip_special_tokens: bool = True, before: Sequence[int] = ()) -> TextStream:
-        """A new incremental `decode` for one text, or for what comes after the ids `before`."""
-        return TextStream(self, skip_special_tokens=skip_special_tokens, before=before)
+    def stream(
+        self,
+        *,
+        skip_special_tokens: bool = True,
+        before: Sequence[int] = (),
+        shown: Collection[str] = (),
+    ) -> TextStream:
+        """A new incremental `decode` for one text, or for what comes after the ids `before`.
+        Special tokens that are `shown` are not skipped."""
+        return TextStream(self, skip_special_tokens=skip_special_tokens, before=before, shown=shown)
+
+    @property
+    def raw(self) -> RawTokenizer:
+        """The tokenizer of the `tokenizers` library. Do not change it."""
+        return self._raw
 
     def token_id(self, token: str) -> int | None:
         """The id of a token with this exact spelling in the file, or None."""
@@ -213,9 +228,10 @@ class TextStream:
         *,
         skip_special_tokens: bool = True,
         before: Sequence[int] = (),
+        shown: Collection[str] = (),
     ) -> None:
         self._tokenizer, self._errors = tokenizer, tokenizer._errors
-        self._skip_special = skip_special_tokens
+        self._skip_special, self._shown = skip_special_tokens, shown
         start = max(0, len(before) - _TOKENS_BEFORE)
         while start and is_byte(self._token(before[start]) or ""):
             start -= 1
@@ -241,9 +257,9 @@ class TextStream:
     def _token(self, token_id: int) -> str | None:
         """The token if it has a text."""
         token = self._tokenizer.token(token_id)
-        if token is None or (self._skip_special and self._tokenizer.is_special(token)):
-            return None
-        return token
+        if token is None or token in self._shown:
+            return token
+        return None if self._skip_special and self._tokenizer.is_special(token) else token
 
 
 def _check_id(token_id: int) -> int:

@@ -49,6 +49,8 @@ class Vocabulary:
         Tokens that end a text.
     start_id : int or None
         The token that an empty prompt begins with.
+    shown : frozenset of str
+        Special tokens that are not left out of generated text.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Vocabulary:
     tokenizer: Tokenizer | None
     eos_ids: tuple[int, ...]
     start_id: int | None
+    shown: frozenset[str] = frozenset()
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """See `BitNetModel.tokenize`."""
@@ -77,7 +80,9 @@ class Vocabulary:
     def text_stream(self, before: Sequence[int] = ()) -> TextStream | None:
         """A new incremental `detokenize` of what comes after the ids `before`; None if there is no
         tokenizer."""
-        return None if self.tokenizer is None else self.tokenizer.stream(before=before)
+        if self.tokenizer is None:
+            return None
+        return self.tokenizer.stream(before=before, shown=self.shown)
 
     def read_prompt(self, prompt: Prompt) -> PromptIds:
         """The ids of a prompt. Nothing is added to ids. An empty prompt at the start of a sequence,

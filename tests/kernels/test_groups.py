@@ -1,4 +1,4 @@
-"""Products of matrices with a scale for each group of columns, against the order of operations of kernels.h."""
+"""Products of matrices with scales of groups, against the order of operations of kernels.h."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ EPS = 1e-6
 
 
 class Case:
-    """A random matrix with scales, and a product in the order of kernels.h, one operation after the other."""
+    """A random matrix with scales, and its products, one operation after the other as kernels.h
+    orders them."""
 
     def __init__(self, rows: int, columns: int, layout: str, seed: int = 0) -> None:
         rng = np.random.default_rng([rows, columns, seed])
@@ -43,7 +44,7 @@ class Case:
         self.t[:, first] = np.where(half > 0, 1, 0)
 
     def matrix(self, quantization: str | None = None) -> TernaryMatrix:
-        """The kernels' form, packed from float16 weights; columns are filled up to a whole group."""
+        """The kernels' form, packed from float16 weights. Columns fill a whole group."""
         rows, columns = self.t.shape
         padded = np.zeros((rows, self.groups * self.wide), np.float16)
         padded[:, :columns] = self.t * np.repeat(self.scales, self.wide, axis=1)[:, :columns]

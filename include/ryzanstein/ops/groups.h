@@ -1,6 +1,6 @@
 /* Products of matrices in groups and float activations: slow, and as exact as float32 sums are. */
-#ifndef RZ_OPS_GROUP_FLOATS_H
-#define RZ_OPS_GROUP_FLOATS_H
+#ifndef RZ_OPS_GROUPS_H
+#define RZ_OPS_GROUPS_H
 
 #include "ryzanstein/ternary/groups.h"
 

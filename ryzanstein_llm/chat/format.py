@@ -1,0 +1,191 @@
+"""How to talk with a model through one chat template: what it is given, and what ends an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import ChatTemplateError, FormatError, InvalidParameterError
+from ..text.chat_prompt import ANSWER_TAGS, ChatPrompt, ChatPrompts
+from ..text.chat_template import ChatTemplate, named_templates, special_token_texts
+from ..text.reasoning import TAGS, ReasoningParser, reasoning_tags
+from ..text.tokenizer import Tokenizer
+from ..text.tool_calls import tool_call_parser
+from ..text.vocabulary import Vocabulary
+from .answer import AnswerParser
+from .messages import ROLES
+
+__all__ = ["ChatFormat", "choose_template"]
+
+PROBE = "zqxjkv"
+"""A text that no template contains."""
+
+
+def choose_template(
+    vocabulary: Vocabulary, default: str | None, wanted: str | None, *, tools: bool
+) -> str:
+    """The source of the template to use.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+    default : str or None
+        The checkpoint's template.
+    wanted : str or None
+        What the caller asks for: Jinja, or the name of one of several templates of the checkpoint.
+    tools : bool
+        Whether there are tools. For them, some checkpoints have a template "tool_use".
+
+    Raises
+    ------
+    ChatTemplateError
+        The checkpoint has no template, or several and no default.
+    """
+    tokenizer = vocabulary.tokenizer
+    named = {} if tokenizer is None else named_templates(tokenizer.config)
+    if wanted is not None:
+        if not isinstance(wanted, str):
+            raise InvalidParameterError(f"must be a str, not {wanted!r}", "chat_template")
+        return named.get(wanted, wanted)
+    if tools and "tool_use" in named:
+        return named["tool_use"]
+    if default is not None:
+        return default
+    names = ", ".join(map(repr, named))
+    problem = f"only those called {names}; name one" if named else "none; pass Jinja text"
+    raise ChatTemplateError(
+        f"{vocabulary.path}: of chat templates, the checkpoint has {problem} as chat_template=, or "
+        "use generate() to continue a text"
+    )
+
+
+class ChatFormat:
+    """One template with one tokenizer. Several threads may use it at once.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+        For answers: end-of-turn tokens of the template end a text, and tags that are special tokens
+        are part of it.
+    roles : tuple of str
+        Roles that messages may have.
+    prompts : ChatPrompts
+    name : str
+        The name of the checkpoint.
+    """
+
+    def __init__(self, source: str, vocabulary: Vocabulary) -> None:
+        vocabulary.refuse_text(True)
+        tokenizer = vocabulary.tokenizer
+        assert tokenizer is not None
+        template = ChatTemplate(source, special_token_texts(tokenizer.config))
+        self.prompts = ChatPrompts(template, tokenizer)
+        self._template = template
+        path = vocabulary.path  # of a folder, of its weights, or of one file with all
+        self.name = path.parent.name if path.suffix == ".safetensors" else path.name
+        self._tags = reasoning_tags(source)
+        quoted = re.findall(r"""role['"]?\]?\s*==\s*['"](\w+)['"]""", source)
+        self.roles = tuple(dict.fromkeys([*ROLES, *quoted]))
+        self._takes_parts = not self._shows(PROBE) and self._shows([_part(PROBE)])
+        tags = {*ANSWER_TAGS, "<|python_tag|>", *(tag for pair in TAGS for tag in pair)}
+        self.vocabulary = replace(
+            vocabulary,
+            eos_ids=tuple(dict.fromkeys([*vocabulary.eos_ids, *self._end_of_turn(tokenizer)])),
+            shown=frozenset(tag for tag in tags if tokenizer.is_special(tag)),
+        )
+
+    def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+    ) -> ChatPrompt:
+        """The prompt for checked messages.
+
+        Raises
+        ------
+        ChatTemplateError
+            Also if there are tools and the template has no place for them.
+        """
+        if tools and not self._template.mentions("tools"):
+            raise ChatTemplateError("the chat template has no place for tools; pass tools=None")
+        known = [self._adapted(message) for message in messages]
+        given = {"add_generation_prompt": True, **variables}
+        try:
+            prompt = self.prompts.make(known, tools=tools, **given)
+        except ChatTemplateError:
+            if not any("tool_calls" in message for message in known):
+                raise
+            # Some templates join the arguments to a text. If that is not the reason, this fails for
+            # the same reason.
+            texts = [_with_text_arguments(message) for message in known]
+            prompt = self.prompts.make(texts, tools=tools, **given)
+        if not prompt.ids:
+            raise ChatTemplateError("the chat template makes an empty text of these messages")
+        if max(prompt.ids) >= self.vocabulary.size:
+            raise FormatError(
+                f"{self.vocabulary.path}: tokenizer.json gives id {max(prompt.ids)}, but the model "
+                f"has {self.vocabulary.size} tokens"
+            )
+        return prompt
+
+    def parser(self, prompt: ChatPrompt, *, tools: bool) -> AnswerParser:
+        """A parser for the answer to a prompt."""
+        opened = prompt.marked.rstrip().endswith(self._tags[0])
+        calls = tool_call_parser(self._template.source) if tools else None
+        return AnswerParser(ReasoningParser(self._tags, open=opened), calls, prompt.marked)
+
+    def spelled(self, ids: Sequence[int]) -> str:
+        """The text of ids, with all special tokens."""
+        return self.vocabulary.detokenize(ids, skip_special_tokens=False)
+
+    def _adapted(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A message in the form that this template takes."""
+        found = dict(message)
+        if found["role"] == "developer" and not self._template.mentions("developer"):
+            found["role"] = "system"
+        if self._takes_parts:
+            found["content"] = [_part(found["content"])]
+        return found
+
+    def _shows(self, content: Any) -> bool:
+        """Whether the template prints a content, if it has this form."""
+        try:
+            text = self._template.render([{"role": "user", "content": content}])
+        except ChatTemplateError:
+            return False
+        return PROBE in text and "{'" not in text
+
+    def _end_of_turn(self, tokenizer: Tokenizer) -> list[int]:
+        """The token that the template writes after an answer."""
+        content: Any = [_part(PROBE)] if self._takes_parts else PROBE
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": content}]
+        try:
+            text = self._template.render(messages, add_generation_prompt=False)
+        except ChatTemplateError:
+            return []
+        after = text.rpartition(PROBE)[2].lstrip()
+        found = sorted((each for each in self.prompts.control if after.startswith(each)), key=len)
+        number = tokenizer.token_id(found[-1]) if found else None
+        return [] if number is None else [number]
+
+
+def _part(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+def _with_text_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    calls = [
+        {
+            **call,
+            "function": {
+                **call["function"],
+                "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+            },
+        }
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else dict(message)

@@ -1,0 +1,74 @@
+"""One question: its prompt, its generation, and the answer."""
+
+from __future__ import annotations
+
+from ..engine.engine import Engine
+from ..errors import ContextOverflowError
+from ..generation import Generation
+from ..options import GenerationOptions
+from ..results import GenerationResult
+from ..text.chat_prompt import ChatPrompt
+from ..text.vocabulary import PromptIds
+from .answer import AnswerParser
+from .format import ChatFormat
+from .result import ChatResult, finish_reason
+
+__all__ = ["ChatRequest"]
+
+
+class ChatRequest:
+    """A request that can begin.
+
+    Parameters
+    ----------
+    engine : Engine
+    format : ChatFormat
+    prompt : ChatPrompt
+    options : GenerationOptions
+    tools : bool
+        Whether the answer may hold tool calls.
+
+    Raises
+    ------
+    ContextOverflowError
+        If the prompt does not fit the context.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        format: ChatFormat,
+        prompt: ChatPrompt,
+        options: GenerationOptions,
+        *,
+        tools: bool,
+    ) -> None:
+        if len(prompt.ids) > engine.context_length:
+            raise ContextOverflowError(len(prompt.ids), engine.context_length)
+        self.prompt = prompt
+        self._format, self._tools = format, tools
+        ids = PromptIds(prompt.ids, prompt.ids)
+        self.generation = Generation(engine, format.vocabulary, ids, options)
+
+    def run(self) -> ChatResult:
+        """Generate to the end. Raises what `BitNetModel.generate` raises."""
+        return self.answer(self.generation.run())
+
+    def parser(self) -> AnswerParser:
+        """A new parser for the text of the generation."""
+        return self._format.parser(self.prompt, tools=self._tools)
+
+    def answer(self, generation: GenerationResult) -> ChatResult:
+        """The answer that a finished generation holds."""
+        parser = self.parser()
+        deltas = [parser.push(generation.text or ""), parser.flush()]
+        reasoning = "".join(delta.reasoning for delta in deltas)
+        calls = [call for delta in deltas for call in delta.tool_calls]
+        return ChatResult(
+            text="".join(delta.text for delta in deltas),
+            reasoning=reasoning or None,
+            tool_calls=calls,
+            finish_reason=finish_reason(generation.finish_reason, calls),
+            generation=generation,
+            model=self._format.name,
+        )

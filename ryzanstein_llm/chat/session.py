@@ -1,0 +1,215 @@
+"""A conversation that remembers what was said."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from ..errors import FormatError, InvalidParameterError, SessionBusyError
+from ..formats.json_file import read_json_object
+from ..notebook import as_html
+from ..options import GenerationArguments
+from ..text.chat_prompt import ChatPrompt
+from ..text_table import plural
+from .format import ChatFormat
+from .messages import check_messages
+from .request import ChatRequest
+from .result import ChatResult
+from .stream import ChatStream
+
+__all__ = ["ChatSession"]
+
+Ask = Callable[[ChatPrompt, Mapping[str, Any]], ChatRequest]
+
+
+class ChatSession:
+    """A conversation. Made by `BitNetModel.chat_session()`.
+
+    The next answer uses the keys and values of all that stands before it, and the tokens that the
+    model wrote itself, so that only what is new is computed. If the template changes earlier
+    messages, as those of thinking models do, it is computed from there.
+
+    Use a session from one thread at a time; only `cancel` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        format: ChatFormat,
+        ask: Ask,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        self._format, self._ask = format, ask
+        self._tools, self._variables, self._options = tools, variables, dict(options)
+        self._messages: list[dict[str, Any]] = [dict(message) for message in messages]
+        self._known: tuple[str, list[int]] | None = None  # text with stand-ins, and its ids
+        self._lock = threading.Lock()
+        self._last: weakref.ref[ChatStream] | None = None
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """A copy of the conversation, in the form that `chat` takes."""
+        copied: list[dict[str, Any]] = json.loads(json.dumps(self._messages))
+        return copied
+
+    def send(
+        self,
+        message: str | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        **options: Unpack[GenerationArguments],
+    ) -> ChatResult:
+        """Say something, and get the answer. Both are appended to `messages`.
+
+        Parameters
+        ----------
+        message : str, dict or list of dict
+            What the user says; or a message, or several, such as the results of tools.
+        **options
+            Those of `generate`; they override those of the session.
+
+        Raises
+        ------
+        InvalidParameterError, ChatTemplateError, ContextOverflowError, CacheBudgetError,
+        ClosedError
+            The conversation is then as before.
+        SessionBusyError
+            If the session is answering already.
+        """
+        return _exhausted(self.stream(message, **options))
+
+    def stream(
+        self,
+        message: str | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        **options: Unpack[GenerationArguments],
+    ) -> ChatStream:
+        """Like `send`, but in pieces. The message and the answer are appended when the stream ends
+        or is closed; if nothing was generated until then, neither is. `send` and `stream` are
+        refused until then."""
+        return self._stream(lambda: self._with(message), options)
+
+    def retry(self, **options: Unpack[GenerationArguments]) -> ChatResult:
+        """Answer again: the last answer is replaced by another one. If sampling has a fixed seed,
+        give another one, or the answer will be the same.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no answer yet. Otherwise as `send`.
+        """
+        return _exhausted(self.stream_retry(**options))
+
+    def stream_retry(self, **options: Unpack[GenerationArguments]) -> ChatStream:
+        """Like `retry`, but in pieces."""
+        return self._stream(self._before_answer, options)
+
+    def cancel(self) -> None:
+        """End the running answer soon. May be called from any thread. What was generated is
+        kept."""
+        running = self._running
+        if running is not None:
+            running.cancel()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the conversation as JSON: `{"messages": [...]}`. Replaces a file only when all is
+        written."""
+        target = Path(path)
+        text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"
+        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Replace the conversation by one that `save` wrote.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            If the file cannot be read.
+        FormatError
+            If it is no conversation.
+        SessionBusyError
+        """
+        self._refuse_busy()
+        found = read_json_object(Path(path)).get("messages")
+        try:
+            messages = check_messages(found, self._format.roles) if found != [] else []
+        except InvalidParameterError as error:
+            raise FormatError(f"{path}: {error}") from None
+        self._messages, self._known = messages, None
+
+    def __repr__(self) -> str:
+        state = "idle" if self._running is None else "answering"
+        return f"ChatSession({plural(len(self._messages), 'message')}, {state})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a ChatSession cannot be pickled; save its messages")
+
+    def _with(self, message: Any) -> list[dict[str, Any]]:
+        """The conversation and what is said now."""
+        roles = self._format.roles
+        if isinstance(message, str):
+            message = {"role": "user", "content": message}
+        listed = [message] if isinstance(message, Mapping) else message
+        return [*self._messages, *check_messages(listed, roles, name="message")]
+
+    def _before_answer(self) -> list[dict[str, Any]]:
+        """The conversation without the last answer."""
+        messages = list(self._messages)
+        while messages and messages[-1]["role"] == "assistant":
+            messages.pop()
+        if len(messages) == len(self._messages) or not messages:
+            raise InvalidParameterError("there is no answer yet that could be replaced")
+        return messages
+
+    def _stream(
+        self, conversation: Callable[[], list[dict[str, Any]]], options: Mapping[str, Any]
+    ) -> ChatStream:
+        with self._lock:
+            self._refuse_busy()
+            messages = conversation()
+            checked = check_messages(messages, self._format.roles)
+            prompt = self._format.prompt(checked, self._tools, self._variables)
+            if self._known is not None:
+                prompt = self._format.prompts.continued(prompt, *self._known)
+            request = self._ask(prompt, {**self._options, **options})
+            stream = ChatStream(request, lambda result: self._keep(messages, request, result))
+            self._last = weakref.ref(stream)
+            return stream
+
+    def _keep(
+        self, messages: list[dict[str, Any]], request: ChatRequest, result: ChatResult
+    ) -> None:
+        ids = result.generation.ids
+        if ids or result.generation.finish_reason != "cancelled":
+            self._messages = [*messages, result.message]
+            written = self._format.spelled(ids)
+            self._known = request.prompt.marked + written, request.prompt.ids + ids
+
+    @property
+    def _running(self) -> ChatStream | None:
+        stream = None if self._last is None else self._last()
+        return None if stream is None or stream.over else stream
+
+    def _refuse_busy(self) -> None:
+        if self._running is not None:
+            raise SessionBusyError(
+                "the chat session is answering; close the stream, or cancel() and wait for its end"
+            )
+
+
+def _exhausted(stream: ChatStream) -> ChatResult:
+    for _ in stream:
+        pass
+    return stream.result

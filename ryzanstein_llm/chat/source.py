@@ -1,0 +1,180 @@
+"""What makes a model one that can be talked with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from ..engine.engine import Engine
+from ..errors import UnsupportedFeatureError
+from ..options import GenerationArguments, GenerationOptions
+from ..sampling import SamplingParams
+from ..text.chat_prompt import ChatPrompt
+from ..text.vocabulary import Vocabulary
+from .format import ChatFormat, choose_template
+from .messages import check_messages, check_tools, check_variables
+from .request import ChatRequest
+from .result import ChatResult
+from .session import ChatSession
+from .stream import ChatStream
+
+__all__ = ["ChatSource"]
+
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
+
+
+class ChatSource:
+    """`chat`, `chat_stream` and `chat_session`. A subclass has the attributes."""
+
+    engine: Engine
+    vocabulary: Vocabulary
+    path: Path
+    generation_config: dict[str, Any]
+    chat_template: str | None
+
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        tools: Tools | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[GenerationArguments],
+    ) -> ChatResult:
+        """Answer the last message of a conversation. Without sampling options, the checkpoint's
+        generation_config.json decides how (see `SamplingParams.from_checkpoint`).
+
+        Text in messages never becomes a special token, whatever it says.
+
+        Parameters
+        ----------
+        messages : sequence of dict
+            As in OpenAI's API: `role` ("system", "developer", "user", "assistant", "tool") and
+            `content`, a str or a list of text parts; also `tool_calls`, `tool_call_id`, `name`, and
+            `reasoning_content`.
+        tools : sequence of dict, optional
+            Functions that the model may call, as in OpenAI's API.
+        response_format : None
+            Not supported yet.
+        chat_template : str, optional
+            Jinja text to use instead of the checkpoint's template, or the name of one if the
+            checkpoint has several.
+        chat_template_kwargs : dict, optional
+            Further variables of the template, such as `{"enable_thinking": False}`.
+        **options
+            Those of `generate`.
+
+        Raises
+        ------
+        InvalidParameterError
+            Names the index, the key and the value.
+        ChatTemplateError
+            If there is no template, or it does not accept the conversation.
+        MissingExtraError
+            If jinja2 is not installed.
+        UnsupportedFeatureError
+            For `response_format`.
+        ContextOverflowError, CacheBudgetError, TokenizerMissingError, ClosedError
+        """
+        return self._ask(
+            messages, tools, response_format, chat_template, chat_template_kwargs, options
+        ).run()
+
+    def chat_stream(
+        self,
+        messages: Messages,
+        *,
+        tools: Tools | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[GenerationArguments],
+    ) -> ChatStream:
+        """Like `chat`, but in pieces (`ChatDelta`). Arguments are checked at once."""
+        return ChatStream(
+            self._ask(
+                messages, tools, response_format, chat_template, chat_template_kwargs, options
+            )
+        )
+
+    def chat_session(
+        self,
+        system: str | None = None,
+        *,
+        messages: Messages | None = None,
+        tools: Tools | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[GenerationArguments],
+    ) -> ChatSession:
+        """A new conversation.
+
+        Parameters
+        ----------
+        system : str, optional
+            The system message that it begins with.
+        messages : sequence of dict, optional
+            What was said before.
+        tools, chat_template, chat_template_kwargs, **options
+            As in `chat`, for all answers of the session.
+        """
+        checked_tools = check_tools(tools)
+        format = self._chat_format(chat_template, tools=checked_tools is not None)
+        said = [] if messages is None else list(messages)
+        if system is not None:
+            said.insert(0, {"role": "system", "content": system})
+        known = check_messages(said, format.roles) if said else []
+        variables = check_variables(chat_template_kwargs)
+        self._chat_options(options)
+
+        def ask(prompt: ChatPrompt, arguments: Mapping[str, Any]) -> ChatRequest:
+            return self._chat_request(format, prompt, arguments, tools=checked_tools is not None)
+
+        return ChatSession(format, ask, known, checked_tools, variables, options)
+
+    def _ask(
+        self,
+        messages: Messages,
+        tools: Tools | None,
+        response_format: Mapping[str, Any] | None,
+        chat_template: str | None,
+        variables: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+    ) -> ChatRequest:
+        if response_format is not None:
+            raise UnsupportedFeatureError(
+                "response_format needs structured output (the extra `structured`), which this "
+                "version does not have yet; leave it out, and say in a message what you want"
+            )
+        checked_tools = check_tools(tools)
+        format = self._chat_format(chat_template, tools=checked_tools is not None)
+        checked = check_messages(messages, format.roles)
+        prompt = format.prompt(checked, checked_tools, check_variables(variables))
+        return self._chat_request(format, prompt, options, tools=checked_tools is not None)
+
+    def _chat_request(
+        self, format: ChatFormat, prompt: ChatPrompt, options: Mapping[str, Any], *, tools: bool
+    ) -> ChatRequest:
+        _ = self.engine.graph  # ClosedError
+        return ChatRequest(self.engine, format, prompt, self._chat_options(options), tools=tools)
+
+    def _chat_options(self, arguments: Mapping[str, Any]) -> GenerationOptions:
+        given = dict(arguments)
+        if given.get("sampling") is None:
+            given["sampling"] = SamplingParams.from_checkpoint(self)
+        return GenerationOptions.from_arguments(given)
+
+    def _chat_format(self, wanted: str | None, *, tools: bool) -> ChatFormat:
+        """The format of a template, compiled when it is first asked for. The last few are kept."""
+        source = choose_template(self.vocabulary, self.chat_template, wanted, tools=tools)
+        formats: dict[str, ChatFormat] = self.__dict__.setdefault("_chat_formats", {})
+        found = formats.get(source)
+        if found is None:
+            found = ChatFormat(source, self.vocabulary)
+            while len(formats) >= 8:
+                formats.pop(next(iter(formats)), None)
+            formats[source] = found
+        return found

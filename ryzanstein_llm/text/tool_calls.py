@@ -1,0 +1,206 @@
+"""Calls of tools, taken out of a model's text.
+
+Three forms are known, and a template's source says which one its model writes:
+
+- `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, any number of them (Qwen, Hermes)
+- `{"name": …, "parameters": {…}}` as the whole text, also after `<|python_tag|>`, several of them
+  with `;` between (Llama 3)
+- `[TOOL_CALLS][{"name": …, "arguments": {…}}, …]`, or `[TOOL_CALLS]name[ARGS]{…}` (Mistral)
+
+What is not such a call is text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .held_back import undecided
+
+__all__ = ["ToolCallParser", "ToolCallText", "tool_call_parser"]
+
+
+@dataclass(frozen=True)
+class ToolCallText:
+    """A call as the model wrote it.
+
+    Attributes
+    ----------
+    name : str
+    arguments : dict
+    """
+
+    name: str
+    arguments: dict[str, Any]
+
+
+Found = list[str | ToolCallText]
+
+
+class ToolCallParser(Protocol):
+    """Divides a text into text and calls while it grows. Make a new one for each text. The result
+    depends only on the text, not on how it was cut into pieces, except that text may come in other
+    pieces."""
+
+    def push(self, piece: str) -> Found:
+        """What is certain after `piece`, in order."""
+        ...
+
+    def flush(self) -> Found:
+        """What was held back. Call it after the last piece."""
+        ...
+
+
+def tool_call_parser(template: str) -> ToolCallParser:
+    """The parser for what the model of this template writes."""
+    if "<tool_call>" in template:
+        return _Tagged()
+    if "[TOOL_CALLS]" in template:
+        return _Whole("[TOOL_CALLS]", needs_tag=True)
+    if "<|python_tag|>" in template or '"parameters"' in template:
+        return _Whole("<|python_tag|>", needs_tag=False)
+    return _Tagged()
+
+
+class _Tagged:
+    """Calls between tags, with text before and between them. Blanks beside a call belong to it."""
+
+    BEGIN, END = "<tool_call>", "</tool_call>"
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._blanks = ""  # at the end of the text so far: a call may follow
+        self._after_call = False
+
+    def push(self, piece: str) -> Found:
+        self._held += piece
+        found: Found = []
+        while True:
+            at = self._held.find(self.BEGIN)
+            size = at if at >= 0 else len(self._held) - undecided(self._held, [self.BEGIN])
+            found += self._text(self._held[:size])
+            self._held = self._held[size:]
+            end = self._end() if at >= 0 else None
+            if end is None:
+                return found
+            inside = self._held[len(self.BEGIN) : end]
+            found += self._call(inside, self.END)
+            self._held = self._held[end + len(self.END) :]
+
+    def flush(self) -> Found:
+        held, self._held = self._held, ""
+        found: Found = []
+        if held.startswith(self.BEGIN):  # the last tag is missing; perhaps the call is complete
+            found += self._call(held.removeprefix(self.BEGIN), "")
+        else:
+            found += self._text(held)
+        return [*found, self._blanks] if self._blanks and not self._after_call else found
+
+    def _text(self, text: str) -> Found:
+        text = self._blanks + text
+        if self._after_call:
+            text = text.lstrip()
+        certain = text.rstrip()
+        self._blanks = text[len(certain) :]
+        self._after_call = self._after_call and not certain
+        return [certain] if certain else []
+
+    def _call(self, inside: str, end: str) -> Found:
+        call = _call(inside)
+        if call is None:
+            return self._text(self.BEGIN + inside + end)
+        self._blanks, self._after_call = "", True
+        return [call]
+
+    def _end(self) -> int | None:
+        """The place of the end tag. One within a string of JSON is part of that string."""
+        end = self._held.find(self.END)
+        while end >= 0 and _in_string(self._held[:end]):
+            end = self._held.find(self.END, end + 1)
+        return end if end >= 0 else None
+
+
+class _Whole:
+    """The whole text is calls, or none of it. With a tag, text may stand before it."""
+
+    def __init__(self, tag: str, *, needs_tag: bool) -> None:
+        self._tag, self._needs_tag = tag, needs_tag
+        self._held = ""
+        self._is_text = False
+
+    def push(self, piece: str) -> Found:
+        self._held += piece
+        if self._tag in self._held:
+            return []  # decided at the end
+        begin = self._held.lstrip()
+        if not self._needs_tag and not self._is_text and (not begin or begin[0] == "{"):
+            return []
+        self._is_text = self._is_text or not self._tag.startswith(begin)
+        certain = self._held[: len(self._held) - undecided(self._held, [self._tag])].rstrip()
+        self._held = self._held[len(certain) :]
+        return [certain] if certain else []
+
+    def flush(self) -> Found:
+        held, self._held = self._held, ""
+        before, tag, rest = held.partition(self._tag)
+        if not tag:
+            before, rest = ("", held) if not self._needs_tag and not self._is_text else (held, "")
+        calls = _calls(rest, self._tag) if rest.strip() else None
+        if calls is None:
+            return [held] if held else []
+        before = before.rstrip()
+        return [before, *calls] if before else [*calls]
+
+
+def _calls(text: str, tag: str) -> list[ToolCallText] | None:
+    """All calls of a text; None if there is anything else in it."""
+    found: list[ToolCallText] = []
+    rest = text.strip()
+    while rest:
+        named = re.match(r"([\w.-]+)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?={)", rest)
+        value, size = _decoded(rest[named.end() :] if named else rest)
+        if named:
+            value, size = {"name": named[1], "arguments": value}, size + named.end()
+        for each in value if isinstance(value, list) and value else [value]:
+            call = _as_call(each)
+            if call is None:
+                return None
+            found.append(call)
+        rest = rest[size:].lstrip("; \n\t\r").removeprefix(tag).lstrip()
+    return found or None
+
+
+def _call(text: str) -> ToolCallText | None:
+    value, size = _decoded(text.strip())
+    return _as_call(value) if size == len(text.strip()) else None
+
+
+def _decoded(text: str) -> tuple[Any, int]:
+    """The JSON value that a text begins with, and its size; (None, 0) if it begins with none."""
+    try:
+        value, size = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)
+    except (ValueError, RecursionError):
+        return None, 0
+    return value, size
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _as_call(value: Any) -> ToolCallText | None:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
+        return None
+    arguments = value.get("arguments", value.get("parameters", {}))
+    if isinstance(arguments, str):  # some models write a text that is JSON
+        arguments, size = _decoded(arguments.strip())
+        if not size:
+            return None
+    return ToolCallText(value["name"], arguments) if isinstance(arguments, dict) else None
+
+
+def _in_string(text: str) -> bool:
+    """Whether JSON that begins so is within a string at its end."""
+    return len(re.sub(r"\\.", "", text, flags=re.S).split('"')) % 2 == 0

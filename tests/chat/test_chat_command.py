@@ -1,0 +1,254 @@
+"""`ryzanstein-llm chat`, with the demo model, through pipes and in a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from extras import needs_extra
+
+from ryzanstein_llm import BitNetModel, SamplingParams
+from ryzanstein_llm.cli import main
+
+TURNS = (
+    "{% for m in messages %}{{ bos_token }}{{ m.role }}\n{{ m.content }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ bos_token }}assistant\n{% endif %}"
+)
+
+Talk = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
+    """Runs the command with these lines as standard input; gives exit code, stdout, stderr."""
+
+    def run(lines: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode("utf-8"))))
+        code = main(["chat", *arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> str:
+    needs_extra("chat", "jinja2")
+    path = tmp_path / "turns.jinja"
+    path.write_text(TURNS)
+    return str(path)
+
+
+def test_the_demo_model_tells_on(talk: Talk) -> None:
+    code, out, err = talk("Once upon a time\nBut the fox\n", "-n", "15")
+    with BitNetModel() as model, model.session() as session:
+        sampling = SamplingParams.from_checkpoint(model, seed=0)
+        told = [
+            session.generate(text, max_tokens=15, sampling=sampling)
+            for text in ("Once upon a time", " But the fox")
+        ]
+    assert (code, err) == (0, "")
+    assert out == "".join(f"{text.lstrip()}\n" for text in told)
+
+
+def test_with_a_template_it_answers(talk: Talk, template: str) -> None:
+    code, out, err = talk(
+        "Who was the king?\nWhy?\n",
+        "--chat-template",
+        template,
+        "--system",
+        "Be brief.",
+        "-n",
+        "15",
+    )
+    with BitNetModel() as model:
+        session = model.chat_session("Be brief.", chat_template=TURNS, max_tokens=15, seed=0)
+        answers = [session.send(text).text for text in ("Who was the king?", "Why?")]
+    assert (code, err) == (0, "")
+    assert out == "".join(f"{text.lstrip()}\n" for text in answers)
+
+
+def test_retry_has_another_seed(talk: Talk, template: str) -> None:
+    _, out, _ = talk("Hi\n/retry\n/retry\n", "--chat-template", template, "-n", "12", "-s", "3")
+    with BitNetModel() as model:
+        session = model.chat_session(chat_template=TURNS, max_tokens=12, seed=3)
+        answers = [session.send("Hi"), session.retry(seed=4), session.retry(seed=5)]
+    assert out == "".join(f"{answer.text.lstrip()}\n" for answer in answers)
+    _, tale, _ = talk("The fox\n/retry\n", "-n", "12")
+    _, other, _ = talk("The fox\n", "-n", "12", "-s", "1")
+    assert tale.endswith(other)
+    assert not tale.startswith(other)
+
+
+def test_options_can_be_set(talk: Talk) -> None:
+    code, out, _ = talk("/set temperature 0\n/set max-tokens=3\n/set\nThe fox\n")
+    assert code == 0
+    shown, text = out.rsplit("\n", 2)[0], out.splitlines()[-1]
+    assert "temperature 0\n" in shown + "\n"
+    assert "max_tokens 3" in shown
+    with BitNetModel() as model:
+        greedy = SamplingParams.from_checkpoint(model, temperature=0)
+        assert text == model.generate("The fox", max_tokens=3, sampling=greedy).lstrip()
+
+
+def test_a_conversation_is_saved_and_loaded(talk: Talk, template: str, tmp_path: Path) -> None:
+    path = tmp_path / "a chat.json"
+    given = ("--chat-template", template, "-n", "10")
+    _, first, _ = talk(f"Grüße\n/save {path}\nWhy?\n", *given)
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert [each["content"] for each in saved["messages"][:1]] == ["Grüße"]
+    _, again, _ = talk(f"/load {path}\nWhy?\n", *given)
+    assert again == "".join(first.splitlines(keepends=True)[-len(again.splitlines()) :])
+    tale = tmp_path / "tale.json"
+    _, told, _ = talk(f"The fox\n/save {tale}\n", "-n", "10")
+    assert json.loads(tale.read_text())["text"].endswith(told.strip())
+    assert talk(f"/load {tale}\nBut\n", "-n", "5")[0] == 0
+
+
+def test_a_system_message_can_be_replaced(talk: Talk, template: str, tmp_path: Path) -> None:
+    path = tmp_path / "chat.json"
+    talk(f"Hi\n/system Be kind.\n/save {path}\n", "--chat-template", template, "-n", "4")
+    messages = json.loads(path.read_text())["messages"]
+    assert [each["role"] for each in messages] == ["system", "user", "assistant"]
+    talk(f"Hi\n/clear\n/save {path}\n", "--chat-template", template, "-n", "4")
+    assert json.loads(path.read_text())["messages"] == []
+
+
+def test_messages_of_several_lines_and_with_a_slash(
+    talk: Talk, template: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "chat.json"
+    lines = f'"""\none\n\n/two\n"""\n\n//help\n/save {path}\n/exit\nnever read\n'
+    assert talk(lines, "--chat-template", template, "-n", "2")[0] == 0
+    said = [m["content"] for m in json.loads(path.read_text())["messages"] if m["role"] == "user"]
+    assert said == ["one\n\n/two", "/help"]
+
+
+def test_help_lists_the_commands(talk: Talk) -> None:
+    _, out, _ = talk("/help\n")
+    for name in ("help", "system", "set", "retry", "clear", "save", "load", "exit"):
+        assert f"/{name}" in out
+
+
+@pytest.mark.parametrize(
+    ("lines", "arguments", "problem"),
+    [
+        ("", ["--temperature", "-1"], "--temperature must be in [0, 100], not -1"),
+        ("", ["--system", "a"], "--system needs a model with a chat template"),
+        ("", ["--chat-template", "nothing"], "nothing: No such file or directory"),
+        ("", ["-n", "-2"], "-n must be in -1..2147483648, not -2"),
+        ("/nothing\n", [], "there is no command /nothing; /help shows all"),
+        ("/set heat 3\n", [], "there is no option 'heat'; the options are max_tokens, temperature"),
+        ("/set top_k x\n", [], "top_k must be an integer, not 'x'"),
+        ("/set top_p 2\n", [], "top_p must be in (0, 1], not 2"),
+        ("/save\n", [], "/save needs a path"),
+        ("/load nothing\n", [], "nothing: No such file or directory"),
+        ("/retry\n", [], "there is no answer yet"),
+        ("/system a\n", [], "has no system message"),
+    ],
+)
+def test_errors_name_what_was_typed(
+    talk: Talk, lines: str, arguments: list[str], problem: str
+) -> None:
+    code, out, err = talk(lines, *arguments)
+    assert (code, out) == (2, "")
+    assert f"error: {problem}" in err or problem in err
+    assert err.count("\n") == 1
+
+
+# ---- in a terminal --------------------------------------------------------------------------
+
+
+# The first terminal that a new session opens is the one whose Ctrl-C it gets.
+IN_TERMINAL = """
+import os, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+from ryzanstein_llm.cli import main
+sys.exit(main())
+"""
+
+
+class Terminal:
+    """The command in a pseudo-terminal."""
+
+    def __init__(self, term: str, *arguments: str) -> None:
+        pty = pytest.importorskip("pty", reason="there are no pseudo-terminals")
+        self.end, inner = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", IN_TERMINAL, "chat", *arguments],
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            start_new_session=True,
+            env={**os.environ, "TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1"},
+        )
+        os.close(inner)
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self.end, text.encode("utf-8"))
+
+    def expect(self, text: str, seconds: float = 60) -> None:
+        """Wait for a text after what was expected before."""
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.seen!r}"
+            if select.select([self.end], [], [], 0.2)[0]:
+                self.seen += os.read(self.end, 65536).decode("utf-8", "replace")
+        self.seen = self.seen.partition(text)[2]
+
+    def close(self) -> int:
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            os.close(self.end)
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_ctrl_c_stops_the_answer_and_not_the_program(term: str) -> None:
+    if term == "xterm":
+        needs_extra("chat", "prompt_toolkit")
+    terminal = Terminal(term, "-n", "-1", "-t", "1")
+    prompt = "> " if term == "dumb" else "\x1b[?25h"  # the editor shows its cursor
+    terminal.expect("/help shows the commands")
+    terminal.expect(prompt)
+    enter = "\n" if term == "dumb" else "\r"
+    terminal.type(f"Once upon a time{enter}")
+    terminal.expect("there")  # the answer has begun
+    terminal.type("\x03")
+    terminal.expect("tokens of the context, stopped)")
+    terminal.expect(prompt)
+    terminal.type(f"/set top_k nothing{enter}")
+    terminal.expect("error: top_k must be an integer, not 'nothing'")
+    terminal.expect(prompt)
+    terminal.type("\x03")
+    terminal.expect("Ctrl-D or /exit ends")
+    terminal.expect(prompt)
+    terminal.type("\x04")
+    assert terminal.close() == 0
+
+
+def test_ctrl_c_ends_a_program_that_reads_from_a_pipe() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ryzanstein_llm", "chat", "-n", "-1", "-t", "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"Once upon a time\n" * 100)
+        process.stdin.flush()
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.stdin.close()
+        assert process.wait(60) == 130
