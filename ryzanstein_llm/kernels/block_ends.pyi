@@ -1,0 +1,1 @@
+# Other kernels cimport this module. It has nothing for Python.
