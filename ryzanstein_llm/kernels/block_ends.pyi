@@ -1,1 +1,1 @@
-# Other kernels cimport this module. It has nothing for Python.
+# Nothing for Python: other kernels cimport it.

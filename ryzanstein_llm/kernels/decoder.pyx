@@ -14,7 +14,7 @@ from ryzanstein_llm.kernels.attention cimport (
     use_layer, use_rotary)
 from ryzanstein_llm.kernels.block_ends cimport Activated, Added, activate_step, add_scratch_bytes, add_step
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET, rz_output_mode
-from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
+from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, O, Q, UP, DecoderLayer
 from ryzanstein_llm.kernels.inputs cimport (
     Input, Norm, Reservation, include_input, place_input, quantize_step, reserve_inputs, scratch_bytes, set_input)
 from ryzanstein_llm.kernels.linear cimport (
@@ -156,8 +156,9 @@ cdef int describe_layer(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden,
                     into if job.attention_add_step else NULL)
     describe_gate_up(job, layer, hidden, gated, up_products)
     job.ffn_add_step = needs_add_step(layer, layer.parts.ffn_output_norm, DOWN)
-    describe_output(&job.down, &job.ffn_output, &job.ffn_added, &gated[0, 0], gated.shape[1], layer.parts.ffn_sub_norm,
-                    layer.parts.ffn_output_norm, layer, DOWN, layer.down, hidden, into if job.ffn_add_step else NULL)
+    describe_output(&job.down, &job.ffn_output, &job.ffn_added, &gated[0, 0], gated.shape[1],
+                    layer.parts.ffn_sub_norm, layer.parts.ffn_output_norm, layer, DOWN, layer.down, hidden,
+                    into if job.ffn_add_step else NULL)
     return 0
 
 
