@@ -101,17 +101,19 @@ cdef bint needs_add_step(DecoderLayer layer, Norm output_norm, int which) noexce
 cdef int describe_qkv(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv) except -1:
     cdef int64_t n = hidden.shape[0], width = qkv.shape[1]
     cdef float *out = &qkv[0, 0]
-    cdef int part, i
-    if layer.q.rows + layer.k.rows + layer.v.rows != width or layer.o.rows != hidden.shape[1]:
+    cdef int64_t q = layer.q.matrix.rows, k = layer.k.matrix.rows
+    cdef int part, last
+    if q + k + layer.v.matrix.rows != width or layer.o.matrix.rows != hidden.shape[1]:
         raise ValueError(f"{layer.matrices} do not fit hidden states of shape {(hidden.shape[0], hidden.shape[1])} "
                          f"and qkv of shape {(qkv.shape[0], width)}")
     job.qkv_parts = 3 if have_own_norms(layer, Q, O) else 1
     for part in range(job.qkv_parts):
         begin_projection(&job.qkv[part], &job.qkv_inputs[part], &hidden[0, 0], n, hidden.shape[1],
                          layer.parts.input_norm, layer, Q + part, RZ_STORE_SET)
-    for i, matrix in enumerate((layer.q, layer.k, layer.v)):
-        add_projection(&job.qkv[i if job.qkv_parts == 3 else 0], layer, Q + i, matrix, out, width)
-        out += (<TernaryMatrix>matrix).matrix.rows
+    last = job.qkv_parts - 1
+    add_projection(&job.qkv[0], layer, Q, layer.q, out, width)
+    add_projection(&job.qkv[last // 2], layer, K, layer.k, out + q, width)
+    add_projection(&job.qkv[last], layer, V, layer.v, out + q + k, width)
     return 0
 
 

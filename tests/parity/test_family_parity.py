@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from extras import needs_extra
-from reference import FamilyReference, relative_error, steady_prompts, write_random_family
+from reference import (
+    FamilyReference,
+    read_safetensors,
+    relative_error,
+    steady_prompts,
+    write_random_family,
+)
 from test_families_against_reference import TINY, write_tiny_family
 
 from ryzanstein_llm import BitNetModel
@@ -31,6 +37,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.integrations.bitnet import WeightQuant, unpack_weights
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 pytestmark = pytest.mark.parity
@@ -107,6 +114,34 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
             theirs = model(torch.tensor([ids])).logits[0].numpy()
             assert np.max(relative_error(ours.forward(ids), theirs)) < TOLERANCE
             assert np.max(relative_error(reference.forward(ids), theirs)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_projection_alone_is_that_of_transformers(name: str, tmp_path: Path) -> None:
+    """Packed weights as its BitLinear and AutoBitLinear take them, masters as WeightQuant does."""
+    directory = write_tiny_family(name, tmp_path)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    multiplies = config.get("quantization_config", {}).get("linear_class") == "autobitlinear"
+    tensors = read_safetensors(directory / "model.safetensors")
+    prefix = "model." if "model.norm.weight" in tensors else ""
+    with (
+        BitNetModel(directory, n_threads=1) as model,
+        torch.compiler.set_stance("force_eager"),
+        torch.no_grad(),
+    ):
+        for index, layer in enumerate(model.graph.layers):
+            for projection, path in PATHS.items():
+                at = f"{prefix}layers.{index}.{path}.weight"
+                weight = torch.from_numpy(tensors[at].copy())
+                if weight.dtype == torch.uint8:
+                    scale = torch.from_numpy(tensors[f"{at}_scale"].copy())
+                    unpacked = unpack_weights(weight, dtype=torch.float32)
+                    expected = unpacked * scale if multiplies else unpacked / scale
+                else:
+                    expected = WeightQuant.apply(weight)
+                matrix = getattr(layer, projection)
+                ours = matrix.dense() * np.float32(matrix.scale)
+                np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-6, err_msg=at)
 
 
 @pytest.mark.parametrize(
