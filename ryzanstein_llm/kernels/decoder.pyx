@@ -14,7 +14,7 @@ from ryzanstein_llm.kernels.attention cimport (
     use_layer, use_rotary)
 from ryzanstein_llm.kernels.block_ends cimport Activated, Added, activate_step, add_scratch_bytes, add_step
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET, rz_output_mode
-from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, O, Q, UP, DecoderLayer
+from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
 from ryzanstein_llm.kernels.inputs cimport (
     Input, Norm, Reservation, include_input, place_input, quantize_step, reserve_inputs, scratch_bytes, set_input)
 from ryzanstein_llm.kernels.linear cimport (
