@@ -13,6 +13,7 @@ from .embedding import cosine_similarity
 from .embedding.source import BATCH_SIZE
 from .errors import InvalidParameterError
 from .model import BitNetModel
+from .validation import check_int
 
 __all__ = ["Embedder"]
 
@@ -61,6 +62,8 @@ class Embedder:
         **options: Any,
     ) -> None:
         own = _check_prompts(prompts)
+        if truncate_dim is not None:  # how many numbers there are is known later
+            check_int("truncate_dim", truncate_dim, 1, 1 << 18)
         self.model = BitNetModel(path, **options)
         self.prompts = {**self.model.embedding_settings.prompts, **own}
         self._truncate_dim = truncate_dim

@@ -247,7 +247,10 @@ class BitNetModel(TextSource, ChatSource, EmbeddingSource, ModelFacts):
         ------
         InvalidParameterError
             If there is nothing to score.
+        UnsupportedModelError
+            If the model embeds texts and cannot continue them.
         """
+        refuse_embedding_model(self.engine.graph, self.path)
         return perplexity(self.engine, self.vocabulary, text, stride=stride, progress=progress)
 
     def profile(self) -> Profile:

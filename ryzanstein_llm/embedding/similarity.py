@@ -57,13 +57,14 @@ def _matrix(name: str, values: Any) -> Float32:
         array = np.asarray(values)
         if array.dtype.kind not in "fiu":
             raise TypeError
-        array = np.array(array, np.float32, order="C", ndmin=2)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            array = np.array(array, np.float32, order="C")
     except (TypeError, ValueError):
         problem = f"must be an array of numbers, not {type(values).__name__}"
         raise InvalidParameterError(problem, name) from None
-    if array.ndim != 2 or not array.shape[1]:
-        problem = f"must have the shape (n, d), not {np.shape(values)}"
+    if array.ndim not in (1, 2) or not array.shape[-1]:
+        problem = f"must have the shape (n, d) or (d,), not {array.shape}"
         raise InvalidParameterError(problem, name)
     if not np.isfinite(array).all():
         raise InvalidParameterError("must hold finite numbers of float32", name)
-    return array
+    return np.atleast_2d(array)
