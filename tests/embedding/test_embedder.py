@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,19 +117,6 @@ def test_it_is_imported_on_first_use() -> None:
 def test_its_model_does_not_generate(embedder: Embedder) -> None:
     with pytest.raises(UnsupportedModelError):
         embedder.model.generate("a")
-
-
-def test_parameters_are_those_of_sentence_transformers() -> None:
-    """Needs the package sentence-transformers, which is in no extra."""
-    pytest.importorskip("sentence_transformers")
-    from sentence_transformers import SentenceTransformer
-
-    for name in ("encode", "encode_query", "encode_document"):
-        theirs = list(inspect.signature(getattr(SentenceTransformer, name)).parameters)
-        assert theirs[2:5] == ["prompt_name", "prompt", "batch_size"]
-    ours = list(inspect.signature(Embedder.encode).parameters)
-    assert ours[2:5] == ["prompt_name", "prompt", "batch_size"]
-    assert {"normalize_embeddings", "truncate_dim"} <= set(ours)
 
 
 # ---- similarity ------------------------------------------------------------------------------
