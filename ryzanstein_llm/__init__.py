@@ -19,6 +19,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import errors
     from .chat import ChatDelta, ChatResult, ChatSession, ChatStream
+    from .embedder import Embedder
     from .engine.kv_cache import KVCache
     from .model import BitNetModel, Model, load
     from .perplexity import PerplexityResult
@@ -34,6 +35,7 @@ __all__ = [
     "ChatResult",
     "ChatSession",
     "ChatStream",
+    "Embedder",
     "GenerationResult",
     "KVCache",
     "Model",
@@ -55,6 +57,7 @@ _HOMES = {
     "ChatResult": ".chat",
     "ChatSession": ".chat",
     "ChatStream": ".chat",
+    "Embedder": ".embedder",
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
     "Model": ".model",

@@ -74,19 +74,24 @@ class ContextOverflowError(RyzansteinError, ValueError):
     ----------
     needed, context_length : int
         Tokens asked for, and tokens that the context has room for.
+    item : str or None
+        The one of several texts that is too long, such as "texts[3]".
     """
 
-    def __init__(self, needed: int, context_length: int) -> None:
+    def __init__(self, needed: int, context_length: int, item: str | None = None) -> None:
+        what = "prompt" if item is None else "text"
         super().__init__(
-            f"{needed} tokens do not fit a context of {context_length} tokens; shorten the "
-            "prompt, or open the model with a longer context if the checkpoint has one"
+            f"{'' if item is None else item + ': '}{needed} tokens do not fit a context of "
+            f"{context_length} tokens; shorten the {what}, or open the model with a longer context "
+            "if the checkpoint has one"
         )
         self.needed = needed
         self.context_length = context_length
+        self.item = item
 
-    def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int]]:
+    def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int, str | None]]:
         # the default would pass the message, and unpickling would fail
-        return type(self), (self.needed, self.context_length)
+        return type(self), (self.needed, self.context_length, self.item)
 
 
 class CacheBudgetError(RyzansteinError, MemoryError):

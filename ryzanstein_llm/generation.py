@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from .engine.engine import Engine
 from .engine.sequence import Sequence
-from .errors import ContextOverflowError
+from .errors import ContextOverflowError, UnsupportedModelError
+from .models import CausalLM
 from .options import GenerationOptions
 from .results import GenerationResult, Timings
 from .sampling import Sampler
 from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
-__all__ = ["Claim", "Generation", "Owner"]
+__all__ = ["Claim", "Generation", "Owner", "refuse_embedding_model"]
+
+
+def refuse_embedding_model(graph: CausalLM, path: Path) -> None:
+    """Raise UnsupportedModelError if the model was not trained to continue texts."""
+    if not graph.generates:
+        raise UnsupportedModelError(
+            f"{path}: this model embeds texts and cannot continue them; use embed()"
+        )
 
 
 class Claim:

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chat import ChatSource
+from .embedding import EmbeddingSource
 from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
 from .engine.store import Store
 from .errors import ContextOverflowError, InvalidParameterError
 from .facts import ModelFacts, model_facts
-from .generation import Generation
+from .generation import Generation, refuse_embedding_model
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(TextSource, ChatSource, ModelFacts):
+class BitNetModel(TextSource, ChatSource, EmbeddingSource, ModelFacts):
     """A ternary language model.
 
     Parameters
@@ -141,6 +142,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         self.path: Path = loaded.path
         self.generation_config: dict[str, Any] = loaded.generation_config
         self.chat_template, self.packed_file = loaded.chat_template, loaded.packed_file
+        self.embedding_settings = loaded.embedding_settings
         self.threads = threads.for_model(graph.n_parameters)
         self.config = graph.config
         limit = self.config.context_length
@@ -160,7 +162,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
 
     def session(self) -> Session:
         """A new, empty session. It has its own tokens and shares the model's weights."""
-        self._check_open()
+        refuse_embedding_model(self.engine.graph, self.path)
         return Session(self.engine, self.vocabulary)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -245,7 +247,10 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         ------
         InvalidParameterError
             If there is nothing to score.
+        UnsupportedModelError
+            If the model embeds texts and cannot continue them.
         """
+        refuse_embedding_model(self.engine.graph, self.path)
         return perplexity(self.engine, self.vocabulary, text, stride=stride, progress=progress)
 
     def profile(self) -> Profile:
@@ -282,7 +287,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
     ) -> Generation:
         """A new request; prompt and arguments have passed all checks."""
-        self._check_open()
+        refuse_embedding_model(self.engine.graph, self.path)
         options = GenerationOptions.from_arguments(arguments)
         self.vocabulary.refuse_text(needs_text or bool(options.stop))
         ids = self.vocabulary.read_prompt(prompt)

@@ -32,6 +32,7 @@ from ryzanstein_llm import (
     ChatResult,
     ChatSession,
     ChatStream,
+    Embedder,
     GenerationResult,
     KVCache,
     PerplexityResult,
@@ -44,6 +45,7 @@ from ryzanstein_llm import (
     testing,
 )
 from ryzanstein_llm.chat import ChatSource
+from ryzanstein_llm.embedding import EmbeddingSource
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.testing import __main__ as testing_command
 from training import command as training_command
@@ -220,7 +222,8 @@ def test_every_public_name_is_in_the_api_document() -> None:
     for kind in (SamplingParams, GenerationResult, PerplexityResult, ChatResult, ChatDelta):
         names += [field.name for field in dataclasses.fields(kind)]
     chat = (ChatSource, ChatSession, ChatStream)
-    for kind in (BitNetModel, KVCache, Session, TextIterator, *chat):
+    embedding = (EmbeddingSource, Embedder)
+    for kind in (BitNetModel, KVCache, Session, TextIterator, *chat, *embedding):
         names += [name for name in vars(kind) if not name.startswith("_") and name not in INNER]
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
 
