@@ -31,7 +31,7 @@ class Pipe(io.TextIOWrapper):
 
 
 def run(directory: Path, *arguments: str) -> int:
-    return main(["embed", *arguments, "--model", str(directory), "--threads", "1"])
+    return main(["embed", "--model", str(directory), "--threads", "1", *arguments])
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
