@@ -198,19 +198,19 @@ class Generation:
         assert self._sequence is not None
         return self._sequence
 
-    def end(self) -> None:
-        """Take the result of its sequence, which has ended; or of none, if it was cancelled before
-        it began. Raises what ended it."""
+    def end(self) -> Exception | None:
+        """Take the result of its sequence, which has ended. Returns the error that ended it."""
         try:
-            if self._sequence is None:
-                self._finish("cancelled")
-            else:
-                self._take_end(self._sequence)
-                self._finish_flushed()
-        except BaseException:
+            assert self._sequence is not None
+            self._take_end(self._sequence)
+            self._finish_flushed()
+        except BaseException as error:
             self.over, self._claim.tokens = True, None
             self.abandon()
+            if isinstance(error, Exception):
+                return error
             raise
+        return None
 
     def ready_piece(self) -> str | None:
         """The next piece, if it is there."""

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import BatchSource
-from .chat import ChatSource
+from .asynchronous import AsyncSource
 from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
@@ -43,7 +42,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(BatchSource, ChatSource, ModelFacts):
+class BitNetModel(AsyncSource, ModelFacts):
     """A ternary language model.
 
     Parameters

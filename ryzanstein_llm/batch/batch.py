@@ -42,42 +42,44 @@ def sample_options(arguments: GenerationArguments, samples: int) -> list[Generat
 
 
 class Batch:
-    """
+    """The prompts of a call. An error names the prompt that it is about.
+
     Parameters
     ----------
-    prompts : sequence
+    prompt : one prompt, or several
     make : callable (prompt, name) -> list of Generation
-        The samples of a prompt. Errors call it by this name.
+        The samples of a prompt, whose name is for messages.
     keep_errors : bool
         Whether an error takes the place of what it is about. Otherwise it is raised; that of a
-        prompt at once, before any work.
-    progress : callable (done, total, what) or None
+        wrong prompt at once, before any work.
+    progress : callable (done, total, what), optional
         Called when a generation has ended.
 
     Attributes
     ----------
+    many : bool
+        Whether it is several prompts.
     waiting : list of Generation
         All that have to be computed, in the order in which they better begin: long prompts first,
-        so that a long one is not alone at the end.
+        so that none of them is alone at the end.
     """
 
     def __init__(
         self,
-        prompts: Sequence[Any],
+        prompt: Any,
         make: Make,
         *,
         keep_errors: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self._places: list[list[Generation] | Exception] = []
+        self.many = is_batch(prompt)
         self._keep_errors, self._progress = keep_errors, progress
-        for index, prompt in enumerate(prompts):
+        self._places: list[list[Generation] | Exception] = []
+        for index, each in enumerate(prompt if self.many else [prompt]):
             try:
-                self._places.append(make(prompt, f"prompt[{index}]"))
+                self._places.append(make(each, self._name(index)))
             except RyzansteinError as error:
-                if not keep_errors:
-                    raise
-                self._places.append(error)
+                self._places.append(self._kept(error, index))
         self._index = {
             generation: index
             for index, place in enumerate(self._places)
@@ -94,32 +96,20 @@ class Batch:
             work.add(*self.waiting)
             while work:
                 for generation in work.wait():
-                    self.take(generation)
+                    self.take(generation, generation.end())
         finally:
-            self.give_up()
+            for generation in self._index:
+                if generation.started and not generation.over:
+                    generation.abandon()
 
-    def take(self, generation: Generation, error: Exception | None = None) -> None:
+    def take(self, generation: Generation, error: Exception | None) -> None:
         """It has ended, maybe with an error. Raises errors, unless they are kept."""
-        try:
-            if error is not None:
-                raise error
-            generation.end()
-        except Exception as problem:
+        if error is not None:
             index = self._index[generation]
-            if isinstance(problem, RyzansteinError):
-                problem = problem.about(f"prompt[{index}]")
-            if not self._keep_errors:
-                raise problem from None
-            self._places[index] = problem
+            self._places[index] = self._kept(error, index)
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, len(self._index), "generating")
-
-    def give_up(self) -> None:
-        """Nothing that has not ended goes on."""
-        for generation in self._index:
-            if generation.started and not generation.over:
-                generation.abandon()
 
     def results(self) -> Iterator[list[GenerationResult] | Exception]:
         """What stands in the place of each prompt: its samples, or an error."""
@@ -128,3 +118,15 @@ class Batch:
                 yield [each.result for each in place if each.result is not None]
             else:
                 yield place
+
+    def _name(self, index: int) -> str:
+        return f"prompt[{index}]" if self.many else "prompt"
+
+    def _kept(self, error: Exception, index: int) -> Exception:
+        """The error with the name of its prompt. Raises it, unless errors are kept."""
+        name = self._name(index)
+        if self.many and isinstance(error, RyzansteinError) and not str(error).startswith(name):
+            error = error.about(name)
+        if not self._keep_errors:
+            raise error
+        return error

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal, Required, Unpack, overload
 
 from ..engine.engine import Engine
-from ..errors import InvalidParameterError, RyzansteinError
+from ..errors import InvalidParameterError
 from ..generation import Generation
 from ..options import GenerationArguments
 from ..results import GenerationResult
 from ..text.vocabulary import Prompt, Vocabulary
 from ..text_source import TextSource
 from ..validation import check_bool, check_callable, check_choice, check_int
-from .batch import Batch, Make, Progress, Prompts, is_batch, sample_options
+from .batch import Batch, Progress, Prompts, is_batch, sample_options
 
 __all__ = ["BatchSource", "CallArguments", "ResultArguments", "TextArguments", "arranged"]
 
@@ -191,7 +191,7 @@ class BatchSource(TextSource):
             return result if whole else result.text or ""
         batch = self._batch(prompt, options, whole, n, errors, progress)
         batch.run(self.engine)
-        return arranged(batch, many=is_batch(prompt), whole=whole, n=n)
+        return arranged(batch, whole=whole, n=n)
 
     def _batch(
         self,
@@ -204,11 +204,10 @@ class BatchSource(TextSource):
     ) -> Batch:
         """All requests of a call of `generate`, with checked arguments."""
         _ = self.engine.graph  # ClosedError
-        many = is_batch(prompt)
         samples = 1 if n is None else check_int("n", n, 1, MOST_SAMPLES)
         if errors is not None:
             check_choice("errors", errors, ("raise", "return"))
-            if not many:
+            if not is_batch(prompt):
                 problem = "is for a list of prompts that is not empty, and this is one prompt"
                 raise InvalidParameterError(problem, "errors")
         check_callable("progress", progress)
@@ -221,12 +220,10 @@ class BatchSource(TextSource):
                 raise self.engine.store.refuse(len(ids))
             return started
 
-        if not many:
-            return Batch([prompt], lambda prompt, _: make(prompt, "prompt"), progress=progress)
-        return Batch(prompt, named(make), keep_errors=errors == "return", progress=progress)
+        return Batch(prompt, make, keep_errors=errors == "return", progress=progress)
 
 
-def arranged(batch: Batch, *, many: bool, whole: bool, n: int | None) -> Any:
+def arranged(batch: Batch, *, whole: bool, n: int | None) -> Any:
     """The results of a batch that has ended, as `generate` returns them."""
     places: list[Any] = []
     for place in batch.results():
@@ -235,16 +232,4 @@ def arranged(batch: Batch, *, many: bool, whole: bool, n: int | None) -> Any:
             places.append(found[0] if n is None else found)
         else:
             places.append(place)
-    return places if many else places[0]
-
-
-def named(make: Make) -> Make:
-    """Errors say which prompt they are about."""
-
-    def naming(prompt: Any, name: str) -> list[Generation]:
-        try:
-            return make(prompt, name)
-        except RyzansteinError as error:
-            raise error if str(error).startswith(name) else error.about(name) from None
-
-    return naming
+    return places if batch.many else places[0]

@@ -91,6 +91,19 @@ class Workload:
                 del self._running[generation]
         return ended
 
+    def give_up(self) -> list[Generation]:
+        """Abandon all that is left, and return it. For the thread that was in `wait`."""
+        with self._lock:
+            left = [*self._running, *self._queue]
+            sequences = [each.sequence for each in self._running if each.sequence is not None]
+            self._running.clear()
+            self._queue.clear()
+        if sequences:  # those that were added meanwhile leave the engine, too
+            self._engine.advance(*sequences, enough=lambda: True)
+        for generation in left:
+            generation.abandon()
+        return left
+
     def _fill(self) -> None:
         """Begin those that there is room for."""
         while self._queue:
@@ -99,9 +112,9 @@ class Workload:
             if self._running and (blocks > free or len(self._running) >= self._rows):
                 return
             generation = self._queue.popleft()
-            self._running[generation] = blocks
             sequence = generation.begin()
             sequence.gate = self._gate
+            self._running[generation] = blocks
             if self._waiting:
                 self._grown = True
                 self._engine.enter(sequence)
