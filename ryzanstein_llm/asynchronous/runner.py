@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from ..batch import Batch, Workload
 from ..engine.engine import Engine
+from ..engine.scheduler import DECODING_ROWS
 from ..generation import Generation
 from .brief_thread import BriefThread
 
-__all__ = ["AHEAD", "Request", "Runner"]
+__all__ = ["Request", "Runner"]
 
 AHEAD = 16
 """Pieces of a stream that may be there and not read. Then it waits for its reader."""
@@ -58,8 +59,8 @@ class Runner:
     """Of all requests of an event loop to a model, one thread waits for the tokens. It begins with
     the first request, and ends when there is none.
 
-    The thread tells the loop of what is new once a pass. It alone ends generations, so tasks only
-    read their pieces and cancel them.
+    More than 256 wait their turn. The thread tells the loop of what is new once a pass. It alone
+    ends generations, so tasks only read their pieces and cancel them.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class Runner:
 
     def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._workload = Workload(engine)
+        self._workload = Workload(engine, DECODING_ROWS)
         self._lock = threading.Lock()
         self._alive = False
         self._requests: dict[Generation, Request] = {}
@@ -85,6 +86,12 @@ class Runner:
             if not self._alive:
                 threading.Thread(target=self._work, name="ryzanstein_llm computes").start()
                 self._alive = True
+
+    def go_on(self, request: Request) -> None:
+        """Submit it again if it was paused and need not wait any more. Called in the loop."""
+        generation = request.generation
+        if request.paused and (generation.cancelled or generation.unread_pieces <= AHEAD // 2):
+            self.submit(request)
 
     async def run(self, batch: Batch) -> None:
         """Compute a batch. If the task is cancelled, or an error is raised, none of it goes on."""

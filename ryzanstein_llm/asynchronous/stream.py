@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from ..errors import SessionBusyError
 from ..generation import Generation
 from ..results import GenerationResult
-from .runner import AHEAD, Request, Runner
+from .runner import Request, Runner
 
 __all__ = ["AsyncTextIterator"]
 
@@ -29,10 +29,9 @@ class AsyncTextIterator(AsyncIterator[str]):
     """
 
     def __init__(self, prepare: Callable[[], Generation], runner: Callable[[], Runner]) -> None:
-        self._prepare, self._runner_of_loop = prepare, runner
-        self._runner: Runner | None = None
+        self._prepare, self._runner = prepare, runner
+        self._news: _News | None = None
         self._request: Request | None = None
-        self._news: asyncio.Future[None] | None = None
         self._busy = self._cancelled = self._closed = False
 
     async def __anext__(self) -> str:
@@ -61,14 +60,15 @@ class AsyncTextIterator(AsyncIterator[str]):
         request = self._request
         if request is not None and not request.over:
             request.generation.cancel()
-            self._go_on(request)
+            if self._news is not None:
+                self._news(request)
 
     async def aclose(self) -> None:
         """End the generation now. Closing twice is fine."""
         self.cancel()
         self._closed = True
-        while self._request is not None and not self._request.over:
-            await self._wait()
+        while self._news is not None and self._request is not None and not self._request.over:
+            await self._news.wait()
 
     @property
     def result(self) -> GenerationResult:
@@ -93,42 +93,47 @@ class AsyncTextIterator(AsyncIterator[str]):
     async def _next(self) -> str | None:
         if self._closed:
             return None
-        request = self._request or await self._begin()
+        if self._request is None or self._news is None:
+            self._request, self._news = await self._begin()
+        request, news = self._request, self._news
         while True:
+            over = request.over  # first, because the last piece comes just before the end
             piece = request.generation.ready_piece()
-            self._go_on(request)
+            news.runner.go_on(request)
             if piece is not None:
                 return piece
-            if request.over:
+            if over:
                 if request.error is not None and not self._closed:
                     self._closed = True
                     raise request.error
                 return None
-            await self._wait()
+            await news.wait()
 
-    async def _begin(self) -> Request:
-        self._runner = self._runner_of_loop()
-        generation = await self._runner.prepare(self._prepare)
+    async def _begin(self) -> tuple[Request, _News]:
+        runner = self._runner()
+        generation = await runner.prepare(self._prepare)
         if self._cancelled:
             generation.cancel()
-        self._request = Request(generation, self._wake, stream=True)
-        self._runner.submit(self._request)
-        return self._request
+        news = _News(runner)
+        request = Request(generation, news, stream=True)
+        runner.submit(request)
+        return request, news
 
-    def _go_on(self, request: Request) -> None:
-        """Submit it again if it was paused and need not wait."""
-        generation = request.generation
-        if request.paused and (generation.cancelled or generation.unread_pieces <= AHEAD // 2):
-            assert self._runner is not None
-            self._runner.submit(request)
 
-    async def _wait(self) -> None:
-        """Until there is news."""
-        if self._news is None or self._news.done():
-            self._news = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._news)
+class _News:
+    """Where a task waits for what a request tells. It does not know the stream: no cycle keeps one
+    that was dropped until the garbage collector comes."""
 
-    def _wake(self, request: Request) -> None:
-        self._go_on(request)
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self._future: asyncio.Future[None] | None = None
+
+    def __call__(self, request: Request) -> None:
+        self.runner.go_on(request)
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        if self._future is None or self._future.done():
+            self._future = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._future)  # another task may wait, too: for the end

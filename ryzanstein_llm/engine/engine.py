@@ -204,6 +204,7 @@ class Engine(Compute):
         `others` are not touched for that."""
         while members:
             shares, without_room = [], []
+            everybody = [*others, *members]
             rows = self._scheduler.plan(self._followers.needs(members))
             for index, sequence in enumerate(members):
                 if rows[index] and self._followers.waits(sequence):
@@ -211,11 +212,8 @@ class Engine(Compute):
                     rows[index] = min(rows[index], sequence.need.rows)
             for sequence, count in zip(members, rows, strict=True):
                 # not `admitted`: its blocks were taken for a sequence that came before
-                if (
-                    count
-                    and sequence.admitted
-                    and self.store.make_room(sequence, count, [*others, *members])
-                ):
+                admitted = count and sequence.admitted
+                if admitted and self.store.make_room(sequence, count, everybody):
                     shares.append((sequence, count))
                 elif count:
                     without_room.append(sequence)
