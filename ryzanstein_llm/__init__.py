@@ -18,6 +18,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import errors
+    from .asynchronous.chat_stream import AsyncChatStream
+    from .asynchronous.stream import AsyncTextIterator
     from .chat import ChatDelta, ChatResult, ChatSession, ChatStream
     from .embedder import Embedder
     from .engine.kv_cache import KVCache
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from .text_iterator import TextIterator
 
 __all__ = [
+    "AsyncChatStream",
+    "AsyncTextIterator",
     "BitNetModel",
     "ChatDelta",
     "ChatResult",
@@ -52,6 +56,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncChatStream": ".asynchronous.chat_stream",
+    "AsyncTextIterator": ".asynchronous.stream",
     "BitNetModel": ".model",
     "ChatDelta": ".chat",
     "ChatResult": ".chat",

@@ -7,6 +7,8 @@ name the file, tensor or parameter and the offending value.
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 __all__ = [
     "BenchError",
     "CacheBudgetError",
@@ -31,6 +33,11 @@ __all__ = [
 
 class RyzansteinError(Exception):
     """Base of every exception in this module."""
+
+    def about(self, what: str) -> Self:
+        """The same error, with a message that begins with `what`, such as "prompt[3]"."""
+        self.args = (f"{what}: {self}", *self.args[1:])
+        return self
 
 
 class CheckpointNotFoundError(RyzansteinError, FileNotFoundError):
@@ -89,9 +96,10 @@ class ContextOverflowError(RyzansteinError, ValueError):
         self.context_length = context_length
         self.item = item
 
-    def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int, str | None]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # the default would pass the message, and unpickling would fail
-        return type(self), (self.needed, self.context_length, self.item)
+        state = {"args": self.args}
+        return type(self), (self.needed, self.context_length, self.item), state
 
 
 class CacheBudgetError(RyzansteinError, MemoryError):
@@ -112,8 +120,8 @@ class CacheBudgetError(RyzansteinError, MemoryError):
         super().__init__(f"{needed:,} bytes of keys and values are needed, but {room}")
         self.needed, self.budget = needed, budget
 
-    def __reduce__(self) -> tuple[type[CacheBudgetError], tuple[int, int]]:
-        return type(self), (self.needed, self.budget)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.needed, self.budget), {"args": self.args}
 
 
 class EmptyPromptError(RyzansteinError, ValueError):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .chat import ChatSource
+from .asynchronous import AsyncSource
 from .embedding import EmbeddingSource
 from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
@@ -33,7 +33,6 @@ from .session import Session
 from .system.memory import cache_budget
 from .system.threads import choose_threads
 from .text.vocabulary import Prompt
-from .text_source import TextSource
 from .text_table import plural
 from .validation import check_callable, check_choice, check_int, check_token_ids
 
@@ -44,7 +43,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(TextSource, ChatSource, EmbeddingSource, ModelFacts):
+class BitNetModel(AsyncSource, EmbeddingSource, ModelFacts):
     """A ternary language model.
 
     Parameters

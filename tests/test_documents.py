@@ -27,6 +27,8 @@ from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
 from benchmarks.performance import __main__ as performance_command
 from ryzanstein_llm import (
+    AsyncChatStream,
+    AsyncTextIterator,
     BitNetModel,
     ChatDelta,
     ChatResult,
@@ -44,6 +46,7 @@ from ryzanstein_llm import (
     errors,
     testing,
 )
+from ryzanstein_llm.asynchronous import AsyncSource
 from ryzanstein_llm.chat import ChatSource
 from ryzanstein_llm.embedding import EmbeddingSource
 from ryzanstein_llm.kernels import cpu
@@ -223,7 +226,8 @@ def test_every_public_name_is_in_the_api_document() -> None:
         names += [field.name for field in dataclasses.fields(kind)]
     chat = (ChatSource, ChatSession, ChatStream)
     embedding = (EmbeddingSource, Embedder)
-    for kind in (BitNetModel, KVCache, Session, TextIterator, *chat, *embedding):
+    tasks = (AsyncSource, AsyncTextIterator, AsyncChatStream)
+    for kind in (BitNetModel, KVCache, Session, TextIterator, *chat, *embedding, *tasks):
         names += [name for name in vars(kind) if not name.startswith("_") and name not in INNER]
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
 
