@@ -17,6 +17,7 @@ __all__ = [
     "ContextOverflowError",
     "EmptyPromptError",
     "FormatError",
+    "IncompleteOutputError",
     "InvalidParameterError",
     "MissingExtraError",
     "NotebookError",
@@ -65,6 +66,32 @@ class InvalidParameterError(RyzansteinError, ValueError):
         super().__init__(problem if parameter is None else f"{parameter} {problem}")
         self.problem = problem
         self.parameter = parameter
+
+
+class IncompleteOutputError(RyzansteinError, ValueError):
+    """A text ended before the form that was asked for was complete, so it cannot be read.
+
+    Attributes
+    ----------
+    argument : str
+        What asked for the form: "schema", "regex", "choices", "grammar" or "response_format".
+    text : str
+        The text so far.
+    finish_reason : str
+        Why it ended: "length", "stop" or "cancelled".
+    """
+
+    def __init__(self, argument: str, text: str, finish_reason: str) -> None:
+        shown = text if len(text) <= 200 else f"{text[:100]}...{text[-100:]}"
+        advice = "; raise max_tokens" if finish_reason == "length" else ""
+        super().__init__(
+            f"{argument}: the text is not complete, because it ended with finish_reason "
+            f"{finish_reason!r}{advice}: {shown!r}"
+        )
+        self.argument, self.text, self.finish_reason = argument, text, finish_reason
+
+    def __reduce__(self) -> tuple[type[IncompleteOutputError], tuple[str, str, str]]:
+        return type(self), (self.argument, self.text, self.finish_reason)
 
 
 class ContextOverflowError(RyzansteinError, ValueError):

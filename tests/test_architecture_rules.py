@@ -157,8 +157,9 @@ def test_kernels_know_neither_models_nor_files() -> None:
 FLOORS = (
     "__main__", "cli", "bench", "testing", "progress", "model", "chat", "session", "text_source",
     "text_iterator", "generation", "perplexity", "facts", "engine", "loading", "profiling",
-    "options", "results", "text", "sampling", "models", "packed_cache", "formats", "system",
-    "kernels", "notebook", "text_table", "interfaces", "validation", "errors", "_version",
+    "options", "results", "structured", "text", "sampling", "models", "packed_cache", "formats",
+    "system", "kernels", "notebook", "text_table", "interfaces", "validation", "errors",
+    "_version",
 )  # fmt: skip
 
 
