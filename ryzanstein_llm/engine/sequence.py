@@ -65,7 +65,8 @@ class Sequence:
     prompt_tokens, reused_tokens : int
         Length of the prompt, and how much of it was in the cache when it began.
     finish_reason : str or None
-        Why it ended: "eos" (also if its constraint allows nothing more), "stop" (the listener said so), "length" or "cancelled"; None before.
+        Why it ended: "eos" (also if its constraint allows nothing more), "stop" (the listener said
+        so), "length" or "cancelled"; None before.
     error : Exception or None
         The error that ended it.
     admitted : bool

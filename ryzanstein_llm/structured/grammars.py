@@ -19,8 +19,8 @@ __all__ = [
 ]
 
 JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-"""No white space between the parts of a JSON text: a model cannot write blanks without end. A schema
-may say otherwise with the key "x-guidance"."""
+"""No white space between the parts of a JSON text, so that no model writes blanks without end. A
+schema may say otherwise with the key "x-guidance"."""
 
 _GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.M)
 _GBNF_CHARACTER = re.compile(r"\\(\\|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})")

@@ -29,7 +29,7 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 }
 
 
-class _Mismatch(ValueError):
+class MismatchError(ValueError):
     """A value is not of the type; within a union, another member may fit."""
 
 
@@ -138,7 +138,7 @@ def _object(argument: str, kind: type, definitions: dict[str, Any]) -> dict[str,
     required = []
     for field, hint in _fields(argument, kind):
         place = f"{kind.__name__}.{field.name}"
-        known["properties"][field.name] = _schema(argument, hint, place, definitions)  # type: ignore[index]
+        known["properties"][field.name] = _schema(argument, hint, place, definitions)
         if field.default is field.default_factory is dataclasses.MISSING:
             required.append(field.name)
     known["required"] = required
@@ -177,7 +177,7 @@ def _read(kind: Any, value: Any) -> Any:
         if members[-1] is ...:
             return tuple(_read(members[0], each) for each in values)
         if len(values) != len(members):
-            raise _Mismatch
+            raise MismatchError
         return tuple(map(_read, members, values))
     if kind is float and type(value) is int:
         return float(value)
@@ -188,23 +188,23 @@ def _read_union(members: Sequence[Any], value: Any) -> Any:
     for member in members:
         try:
             return _read(member, value)
-        except _Mismatch:
+        except MismatchError:
             continue
-    raise _Mismatch
+    raise MismatchError
 
 
 def _read_object(kind: type, value: Any) -> Any:
     values = _checked(value, dict)
-    known = dict((field.name, hint) for field, hint in _fields("schema", kind))
+    known = {field.name: hint for field, hint in _fields("schema", kind)}
     if not values.keys() <= known.keys():
-        raise _Mismatch
+        raise MismatchError
     needed = {
         field.name
         for field in dataclasses.fields(kind)
         if field.init and field.default is field.default_factory is dataclasses.MISSING
     }
     if not needed <= values.keys():
-        raise _Mismatch
+        raise MismatchError
     return kind(**{name: _read(known[name], each) for name, each in values.items()})
 
 
@@ -212,10 +212,10 @@ def _one_of(choices: Sequence[Any], value: Any) -> Any:
     for choice in choices:
         if type(choice) is type(value) and choice == value:
             return choice
-    raise _Mismatch
+    raise MismatchError
 
 
 def _checked(value: Any, kind: type) -> Any:
     if type(value) is not kind:  # a bool is an int for `isinstance`
-        raise _Mismatch
+        raise MismatchError
     return value
