@@ -189,6 +189,7 @@ class Sequence:
             try:
                 self._recover()
                 self._append_forced()
+                self.choice_unfinished = False
             except Exception as error:
                 self.fail(error)
 
@@ -198,6 +199,7 @@ class Sequence:
         with self._lock:
             if self.choice_unfinished:
                 self._recover()
+                self.choice_unfinished = False
             self._closed = True
             self._listener = None
 
@@ -209,7 +211,6 @@ class Sequence:
         if self._listener is not None:
             ended = self._listener.replace_tokens(self.tokens[self.prompt_tokens :])
         self._end_if(ended)
-        self.choice_unfinished = False
 
     def _append(self, token: int) -> None:
         # before the listener: a reader of its text must find the token here
@@ -223,9 +224,9 @@ class Sequence:
             if token is None:
                 return
             if len(self.tokens) not in self._forced:  # it may be, after an interrupt
-                self._forced.add(len(self.tokens))
-                if self.chosen_tokens:
+                if self.chosen_tokens > 0:
                     self.timings.decode.append(0.0)
+                self._forced.add(len(self.tokens))
             self._append(token)
 
     def _forced_token(self) -> int | None:
