@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -44,7 +43,7 @@ class GrammarConstraint:
         after: int | None = None,
     ) -> None:
         self._grammars, self._argument, self._after = grammars, argument, after
-        self._eos_ids = list(eos_ids)
+        self._eos_ids = [each for each in eos_ids if each < grammars.size]
         self._start = grammars.compiled(argument, grammar)
         self.forget()
 
@@ -79,8 +78,8 @@ class GrammarConstraint:
         if self._matcher.is_error():
             raise self._failure()
         bits = np.unpackbits(words.view(np.uint8), bitorder="little").view(np.bool_)
+        bits[self._grammars.end_id] = False
         mask: NDArray[np.bool_] = bits[: self._grammars.size]
-        mask[self._grammars.end_id] = False
         mask[self._eos_ids] = self._matcher.is_accepting()
         if not mask.any():
             raise self._failure()
@@ -102,7 +101,8 @@ class GrammarConstraint:
 
 
 class Grammars:
-    """Compiled grammars for the tokens of one model. Several threads may use it at once.
+    """Compiled grammars for the tokens of one model. Several threads may use it at once, without
+    locks, which a fork might leave held: at worst, something is built twice.
 
     Parameters
     ----------
@@ -137,28 +137,25 @@ class Grammars:
         self.words = -(-self._tokenizer.vocab_size // 32)
         self.end_id: int = self._tokenizer.eos_token
         self._compiled: dict[str, Any] = {}
-        self._lock = threading.Lock()
 
     def compiled(self, argument: str, grammar: str) -> Any:
         """An LLMatcher at the beginning of a grammar. It must not be changed. Raises
         InvalidParameterError if the grammar is not valid."""
-        with self._lock:
-            found = self._compiled.get(grammar)
-            if found is None:
-                library = llguidance()
-                quiet = library.LLParserLimits(verbose_errors=False)
-                found = library.LLMatcher(self._tokenizer, grammar, log_level=0, limits=quiet)
-                if found.is_error():
-                    problem = found.get_error().strip()
-                    raise InvalidParameterError(f"is not valid: {problem}", argument)
-                while len(self._compiled) >= KEPT_GRAMMARS:
-                    del self._compiled[next(iter(self._compiled))]
-                self._compiled[grammar] = found
-            return found
+        found = self._compiled.get(grammar)
+        if found is None:
+            library = llguidance()
+            quiet = library.LLParserLimits(verbose_errors=False)
+            found = library.LLMatcher(self._tokenizer, grammar, log_level=0, limits=quiet)
+            if found.is_error():
+                problem = found.get_error().strip()
+                raise InvalidParameterError(f"is not valid: {problem}", argument)
+            for former in list(self._compiled)[: 1 - KEPT_GRAMMARS]:
+                self._compiled.pop(former, None)
+            self._compiled[grammar] = found
+        return found
 
 
 _known: weakref.WeakKeyDictionary[Tokenizer, Grammars] = weakref.WeakKeyDictionary()
-_building = threading.Lock()
 
 
 def grammar_constraint(
@@ -182,10 +179,9 @@ def grammar_constraint(
     vocabulary.refuse_text(True)
     tokenizer = vocabulary.tokenizer
     assert tokenizer is not None
-    with _building:
-        grammars = _known.get(tokenizer)
-        if grammars is None:
-            grammars = _known[tokenizer] = Grammars(vocabulary)
+    grammars = _known.get(tokenizer)
+    if grammars is None:
+        grammars = _known.setdefault(tokenizer, Grammars(vocabulary))
     begins = None if after is None else tokenizer.token_id(after)
     if after is not None and begins is None:
         raise UnsupportedFeatureError(

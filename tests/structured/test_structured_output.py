@@ -220,6 +220,9 @@ SAMPLING: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+ASKED = [{**FORMS[form], **sampling} for form in FORMS for sampling in SAMPLING.values()]
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sampling", SAMPLING)
 def test_forcing_tokens_changes_nothing(
@@ -252,8 +255,7 @@ def test_all_masked_logits_give_the_choice_that_few_rows_give(
     """The answers of the head by rows, by the screen, and by the full head agree."""
     from ryzanstein_llm.models.head import FloatHead
 
-    asked = [{**FORMS[form], **sampling} for form in FORMS for sampling in SAMPLING.values()]
-    expected = [generate(model, **options).ids for options in asked]
+    expected = [generate(model, **options).ids for options in ASKED]
     ways: set[str] = set()
     way = FloatHead.way
 
@@ -262,15 +264,18 @@ def test_all_masked_logits_give_the_choice_that_few_rows_give(
         return "full"
 
     monkeypatch.setattr(FloatHead, "way", noted)
-    assert [generate(model, **options).ids for options in asked] == expected
+    assert [generate(model, **options).ids for options in ASKED] == expected
     assert ways == {"rows", "screen", "full"}
 
 
-def test_equal_in_every_tier(model: BitNetModel, tier: str) -> None:
-    asked = [{**FORMS[form], **sampling} for form in FORMS for sampling in SAMPLING.values()]
-    with BitNetModel(n_threads=2) as other:
-        for options in asked[::3]:
-            assert generate(other, **options).ids == generate(model, **options).ids
+@pytest.fixture(scope="module")
+def in_the_best_tier(model: BitNetModel) -> list[str]:
+    return [generate(model, **options).text for options in ASKED]
+
+
+def test_equal_in_every_tier(in_the_best_tier: list[str], tier: str) -> None:
+    with BitNetModel(n_threads=2) as model:
+        assert [generate(model, **options).text for options in ASKED] == in_the_best_tier
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -288,9 +293,7 @@ def test_a_session_goes_on_after_a_form(model: BitNetModel) -> None:
         first = generate(session, schema=PERSON)
         other.generate(TALE, max_tokens=0)
         assert session.tokens == [*other.tokens, *first.ids]
-        assert generate(session, regex=r"\d\d").ids == generate(
-            model, regex=r"\d\d"
-        ).ids or re.fullmatch(r"\d\d", generate(session, regex=r"\d\d").text)
+        assert re.fullmatch(r"\d\d", generate(session, regex=r"\d\d").text)
         ids = session.tokens
         free = session.generate(" and then", max_tokens=8, return_result=True)
         fresh = model.generate(
