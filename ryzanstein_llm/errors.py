@@ -19,6 +19,7 @@ __all__ = [
     "ContextOverflowError",
     "EmptyPromptError",
     "FormatError",
+    "IncompleteOutputError",
     "InvalidParameterError",
     "MissingExtraError",
     "NotebookError",
@@ -74,6 +75,32 @@ class InvalidParameterError(RyzansteinError, ValueError):
         self.parameter = parameter
 
 
+class IncompleteOutputError(RyzansteinError, ValueError):
+    """A text ended before the form that was asked for was complete, so it cannot be read.
+
+    Attributes
+    ----------
+    argument : str
+        What asked for the form: "schema", "regex", "choices", "grammar" or "response_format".
+    text : str
+        The text so far.
+    finish_reason : str
+        Why it ended: "length", "stop" or "cancelled".
+    """
+
+    def __init__(self, argument: str, text: str, finish_reason: str) -> None:
+        shown = text if len(text) <= 200 else f"{text[:100]}...{text[-100:]}"
+        advice = "; raise max_tokens" if finish_reason == "length" else ""
+        super().__init__(
+            f"{argument}: the text is not complete, because it ended with finish_reason "
+            f"{finish_reason!r}{advice}: {shown!r}"
+        )
+        self.argument, self.text, self.finish_reason = argument, text, finish_reason
+
+    def __reduce__(self) -> tuple[type[IncompleteOutputError], tuple[str, str, str]]:
+        return type(self), (self.argument, self.text, self.finish_reason)
+
+
 class ContextOverflowError(RyzansteinError, ValueError):
     """More tokens than the context holds.
 
@@ -81,25 +108,19 @@ class ContextOverflowError(RyzansteinError, ValueError):
     ----------
     needed, context_length : int
         Tokens asked for, and tokens that the context has room for.
-    item : str or None
-        The one of several texts that is too long, such as "texts[3]".
     """
 
-    def __init__(self, needed: int, context_length: int, item: str | None = None) -> None:
-        what = "prompt" if item is None else "text"
+    def __init__(self, needed: int, context_length: int) -> None:
         super().__init__(
-            f"{'' if item is None else item + ': '}{needed} tokens do not fit a context of "
-            f"{context_length} tokens; shorten the {what}, or open the model with a longer context "
-            "if the checkpoint has one"
+            f"{needed} tokens do not fit a context of {context_length} tokens; shorten the prompt, or "
+            "open the model with a longer context if the checkpoint has one"
         )
         self.needed = needed
         self.context_length = context_length
-        self.item = item
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the default would pass the message, and unpickling would fail
-        state = {"args": self.args}
-        return type(self), (self.needed, self.context_length, self.item), state
+        return type(self), (self.needed, self.context_length), {"args": self.args}
 
 
 class CacheBudgetError(RyzansteinError, MemoryError):

@@ -144,6 +144,8 @@ class Generation:
         self._flushed = False
         self._listener = _Listener(vocabulary, options.stop)
         self._claim = Claim(self)
+        output = options.output
+        self._constraint = None if output is None else output.constraint(vocabulary)
 
     @property
     def started(self) -> bool:
@@ -303,6 +305,7 @@ class Generation:
             max_tokens=room if options.max_tokens is None else min(options.max_tokens, room),
             eos_ids=() if options.ignore_eos else self._vocabulary.eos_ids,
             listener=self._listener,
+            constraint=self._constraint,
         )
         self._claim.tokens = tokens
         if self.cancelled:  # in the meantime, by another thread
@@ -311,7 +314,8 @@ class Generation:
     def _finish(self, reason: str) -> None:
         sequence = self._sequence
         if sequence is None:
-            self.result = GenerationResult(self._listener.text.text, [], reason, 0, 0, Timings())
+            text, output = self._listener.text.text, self._options.output
+            self.result = GenerationResult(text, [], reason, 0, 0, Timings(), output=output)
             self.over = True
             return
         sequence.close()
@@ -322,6 +326,8 @@ class Generation:
             prompt_tokens=sequence.prompt_tokens,
             reused_tokens=sequence.reused_tokens,
             timings=sequence.timings,
+            forced_tokens=sequence.forced_tokens,
+            output=self._options.output,
         )
         self._engine.leave(sequence)
         # last, so that Ctrl-C comes either before anything has changed or after everything has

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from .errors import InvalidParameterError
 from .sampling import SamplingParams
+from .structured import OUTPUT_ARGUMENTS, OutputFormat
 from .text.stop_strings import StopStrings
 from .validation import check_bool, check_int
 
@@ -24,13 +25,25 @@ class GenerationArguments(TypedDict, total=False):
     ignore_eos : bool
         Continue after end-of-text tokens.
     sampling : SamplingParams
-        How to choose tokens. The other arguments are its fields, and override them.
+        How to choose tokens. The arguments after the next four are its fields, and override them.
+    schema : dict, class of Pydantic, or dataclass
+        The text is JSON that this JSON schema accepts.
+    regex : str
+        The text matches this regular expression from beginning to end.
+    choices : sequence of str
+        The text is one of these.
+    grammar : str
+        The text follows this grammar, in llguidance's Lark or in GBNF.
     """
 
     max_tokens: int | None
     stop: str | Sequence[str] | None
     ignore_eos: bool
     sampling: SamplingParams | None
+    schema: Mapping[str, Any] | type | None
+    regex: str | None
+    choices: Sequence[str] | None
+    grammar: str | None
     temperature: float | None
     top_k: int | None
     top_p: float | None
@@ -52,6 +65,8 @@ class GenerationOptions:
     stop : tuple of str
     ignore_eos : bool
     sampling : SamplingParams
+    output : OutputFormat or None
+        The form that `schema`, `regex`, `choices` or `grammar` asks for.
 
     Raises
     ------
@@ -63,6 +78,7 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    output: OutputFormat | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
@@ -79,19 +95,24 @@ class GenerationOptions:
             raise InvalidParameterError(
                 f"must be SamplingParams, not {self.sampling!r}", "sampling"
             )
+        if self.output is not None and self.ignore_eos:
+            problem = f"must be False with {self.output.argument}, which says where the text ends"
+            raise InvalidParameterError(problem, "ignore_eos")
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> GenerationOptions:
         """Make options from keyword arguments. Raises InvalidParameterError if one is wrong or
         unknown."""
-        own = {name: arguments[name] for name in cls.__dataclass_fields__ if name in arguments}
+        names = [name for name in cls.__dataclass_fields__ if name != "output"]
+        own = {name: arguments[name] for name in names if name in arguments}
         if own.get("sampling", ...) is None:
             del own["sampling"]
-        options = cls(**own)
-        others = {n: value for n, value in arguments.items() if n not in cls.__dataclass_fields__}
+        options = cls(**own, output=OutputFormat.from_arguments(arguments))
+        names += OUTPUT_ARGUMENTS
+        others = {name: value for name, value in arguments.items() if name not in names}
         unknown = sorted(set(others) - set(SamplingParams.__dataclass_fields__))
         if unknown:
-            known = ", ".join([*cls.__dataclass_fields__, *SamplingParams.__dataclass_fields__])
+            known = ", ".join([*names, *SamplingParams.__dataclass_fields__])
             raise InvalidParameterError(f"is no option; the options are {known}", unknown[0])
         if not others:
             return options

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .notebook import as_html
+from .structured import OutputFormat
 from .text_table import beginning, number, plural
 
 __all__ = ["GenerationResult", "Timings"]
@@ -17,13 +19,17 @@ class Timings:
     Attributes
     ----------
     prefill : float
-        From the start to the first token.
+        From the start to the first token that was chosen.
     decode : list of float
-        For each later token.
+        For each later token. Tokens that the form of a text forces, so that they are not chosen,
+        take 0: they are read together with the next one.
+    masks : float
+        How much of all that was spent on finding which tokens the form of a text allows.
     """
 
     prefill: float = 0.0
     decode: list[float] = field(default_factory=list)
+    masks: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -43,11 +49,17 @@ class GenerationResult:
     ids : list of int
         Tokens of the continuation, without an end-of-text token.
     finish_reason : str
-        "eos": the model ended the text; "stop": a stop string appeared; "length": max_tokens or
-        the end of the context was reached; "cancelled": it was cancelled or closed before its end.
+        "eos": the model ended the text, or its form is complete; "stop": a stop string appeared;
+        "length": max_tokens or the end of the context was reached; "cancelled": it was cancelled or
+        closed before its end.
     prompt_tokens, reused_tokens : int
         Tokens in the context before generation, and how many of them were in the cache already.
     timings : Timings
+    forced_tokens : int
+        How many tokens of the continuation were not chosen, because the form of the text leaves no
+        choice there.
+    output : OutputFormat or None
+        The form that was asked for.
     """
 
     text: str | None
@@ -56,6 +68,22 @@ class GenerationResult:
     prompt_tokens: int
     reused_tokens: int
     timings: Timings
+    forced_tokens: int = 0
+    output: OutputFormat | None = None
+
+    @property
+    def parsed(self) -> Any:
+        """What the text means: with `schema`, the values of the JSON, or an instance of the class;
+        with `regex`, `choices` and `grammar` the text. None if no form was asked for.
+
+        Raises
+        ------
+        IncompleteOutputError
+            The text ended before its form was complete.
+        """
+        if self.output is None:
+            return None
+        return self.output.read(self.text or "", self.finish_reason)
 
     @property
     def usage(self) -> dict[str, int]:

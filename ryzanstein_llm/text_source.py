@@ -62,6 +62,9 @@ class TextSource:
             The text ends before the first of these that appears.
         ignore_eos : bool
             Continue after end-of-text tokens.
+        schema, regex, choices, grammar
+            The form of the text, at most one of them; see `GenerationArguments`. `parsed` of the
+            result says what the text means.
         sampling : SamplingParams, optional
             How to choose tokens.
         temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
@@ -76,7 +79,7 @@ class TextSource:
         Raises
         ------
         InvalidParameterError, ContextOverflowError, CacheBudgetError, EmptyPromptError,
-        TokenizerMissingError, ClosedError
+        TokenizerMissingError, MissingExtraError, ClosedError
         SessionBusyError
             If the session is generating in another thread, or in a stream that has not ended.
         """

@@ -130,7 +130,7 @@ def test_examples_run_and_print_what_they_say(
             if block.language != "python" or block.marked:
                 continue
             # Blank lines in front, so that a traceback shows the document's line.
-            code = compile("\n" * block.line + block.text, name, "exec")
+            code = compile("\n" * block.line + block.text, name, "exec", dont_inherit=True)
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 exec(code, space)

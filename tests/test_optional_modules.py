@@ -21,6 +21,7 @@ ROOT = TESTS.parent
 INSTALLED = {
     "click",
     "jinja2",
+    "llguidance",
     "numpy",
     "safetensors",
     "starlette",

@@ -132,9 +132,13 @@ class ChatFormat:
             )
         return prompt
 
+    def reasoning_end(self, prompt: ChatPrompt) -> str | None:
+        """What ends the reasoning that a prompt begins; None if it does not begin any."""
+        return self._tags[1] if prompt.marked.rstrip().endswith(self._tags[0]) else None
+
     def parser(self, prompt: ChatPrompt, *, tools: bool) -> AnswerParser:
         """A parser for the answer to a prompt."""
-        opened = prompt.marked.rstrip().endswith(self._tags[0])
+        opened = self.reasoning_end(prompt) is not None
         calls = tool_call_parser(self._template.source) if tools else None
         return AnswerParser(ReasoningParser(self._tags, open=opened), calls, prompt.marked)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..engine.engine import Engine
-from ..errors import ContextOverflowError
+from ..errors import ContextOverflowError, UnsupportedFeatureError
 from ..generation import Generation
 from ..options import GenerationOptions
 from ..results import GenerationResult
@@ -32,6 +34,8 @@ class ChatRequest:
     ------
     ContextOverflowError
         If the prompt does not fit the context.
+    UnsupportedFeatureError
+        For tools together with the form of an answer.
     """
 
     def __init__(
@@ -45,6 +49,14 @@ class ChatRequest:
     ) -> None:
         if len(prompt.ids) > engine.context_length:
             raise ContextOverflowError(len(prompt.ids), engine.context_length)
+        output = options.output
+        if output is not None and tools:
+            raise UnsupportedFeatureError(
+                f"tools together with {output.argument}: this version can do one of them at a time"
+            )
+        if output is not None:
+            # the prompt may have begun the reasoning, which has no form
+            options = replace(options, output=replace(output, after=format.reasoning_end(prompt)))
         self.prompt = prompt
         self._format, self._tools = format, tools
         ids = PromptIds(prompt.ids, prompt.ids)

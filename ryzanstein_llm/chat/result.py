@@ -76,6 +76,17 @@ class ChatResult:
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
 
     @property
+    def parsed(self) -> Any:
+        """What the answer means, as in `GenerationResult.parsed`. The reasoning is not part of it.
+
+        Raises
+        ------
+        IncompleteOutputError
+        """
+        output, reason = self.generation.output, self.generation.finish_reason
+        return None if output is None else output.read(self.text, reason)
+
+    @property
     def message(self) -> dict[str, Any]:
         """The answer as a message, to be appended to the conversation."""
         message: dict[str, Any] = {"role": "assistant", "content": self.text}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from ..engine.engine import Engine
-from ..errors import UnsupportedFeatureError
+from ..errors import InvalidParameterError
 from ..generation import refuse_embedding_model
 from ..options import GenerationArguments, GenerationOptions
 from ..sampling import SamplingParams
@@ -16,6 +17,7 @@ from ..text.vocabulary import Vocabulary
 from .format import ChatFormat, choose_template
 from .messages import check_messages, check_tools, check_variables
 from .request import ChatRequest
+from .response_format import read_response_format
 from .result import ChatResult
 from .session import ChatSession
 from .stream import ChatStream
@@ -58,8 +60,9 @@ class ChatSource:
             `reasoning_content`.
         tools : sequence of dict, optional
             Functions that the model may call, as in OpenAI's API.
-        response_format : None
-            Not supported yet.
+        response_format : dict, optional
+            As in OpenAI's API: `{"type": "json_schema", "json_schema": {"schema": {...}}}`,
+            `{"type": "json_object"}` or `{"type": "text"}`. `schema` of `generate` does the same.
         chat_template : str, optional
             Jinja text to use instead of the checkpoint's template, or the name of one if the
             checkpoint has several.
@@ -75,9 +78,9 @@ class ChatSource:
         ChatTemplateError
             If there is no template, or it does not accept the conversation.
         MissingExtraError
-            If jinja2 is not installed.
+            If jinja2 is not installed, or llguidance for the form of an answer.
         UnsupportedFeatureError
-            For `response_format`.
+            For tools together with the form of an answer.
         ContextOverflowError, CacheBudgetError, TokenizerMissingError, ClosedError
         """
         return self._ask(
@@ -132,7 +135,8 @@ class ChatSource:
         self._chat_options(options)
 
         def ask(prompt: ChatPrompt, arguments: Mapping[str, Any]) -> ChatRequest:
-            return self._chat_request(format, prompt, arguments, tools=checked_tools is not None)
+            chosen = self._chat_options(arguments)
+            return self._chat_request(format, prompt, chosen, tools=checked_tools is not None)
 
         return ChatSession(format, ask, known, checked_tools, variables, options)
 
@@ -145,22 +149,24 @@ class ChatSource:
         variables: Mapping[str, Any] | None,
         options: Mapping[str, Any],
     ) -> ChatRequest:
-        if response_format is not None:
-            raise UnsupportedFeatureError(
-                "response_format needs structured output (the extra `structured`), which this "
-                "version does not have yet; leave it out, and say in a message what you want"
-            )
+        chosen = self._chat_options(options)
+        asked = read_response_format(response_format)
+        if asked is not None and chosen.output is not None:
+            problem = f"cannot be given together with {chosen.output.argument}"
+            raise InvalidParameterError(problem, "response_format")
+        if asked is not None:
+            chosen = replace(chosen, output=asked)
         checked_tools = check_tools(tools)
         format = self._chat_format(chat_template, tools=checked_tools is not None)
         checked = check_messages(messages, format.roles)
         prompt = format.prompt(checked, checked_tools, check_variables(variables))
-        return self._chat_request(format, prompt, options, tools=checked_tools is not None)
+        return self._chat_request(format, prompt, chosen, tools=checked_tools is not None)
 
     def _chat_request(
-        self, format: ChatFormat, prompt: ChatPrompt, options: Mapping[str, Any], *, tools: bool
+        self, format: ChatFormat, prompt: ChatPrompt, options: GenerationOptions, *, tools: bool
     ) -> ChatRequest:
         _ = self.engine.graph  # ClosedError
-        return ChatRequest(self.engine, format, prompt, self._chat_options(options), tools=tools)
+        return ChatRequest(self.engine, format, prompt, options, tools=tools)
 
     def _chat_options(self, arguments: Mapping[str, Any]) -> GenerationOptions:
         given = dict(arguments)

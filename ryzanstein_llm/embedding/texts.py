@@ -42,7 +42,7 @@ def read_texts(
             raise InvalidParameterError("has no tokens, so there is nothing to embed", name)
         if len(ids) > context_length:
             if not truncate:
-                raise ContextOverflowError(len(ids), context_length, name)
+                raise ContextOverflowError(len(ids), context_length).about(name)
             ends = ids[-1] in vocabulary.eos_ids
             ids = [*ids[: context_length - 1], ids[-1]] if ends else ids[:context_length]
         found.append(ids)

@@ -244,13 +244,17 @@ class Engine(Compute):
             self._workspace,
             self._let_in if long else None,
         )
-        asking, last, end = [], [], 0
+        asking, queries, last, end = [], [], [], 0
         for sequence, rows in shares:
             end += rows
             if sequence.cache.length + rows == len(sequence.tokens):
+                try:
+                    queries.append(sequence.query())
+                except Exception as error:  # its own: of its constraint
+                    sequence.fail(error)
+                    continue
                 asking.append(sequence)
                 last.append(end - 1)
-        queries = [sequence.query() for sequence in asking]
         if not asking:
             answers = []
         else:
@@ -270,7 +274,7 @@ class Engine(Compute):
             sequence
             for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival)
             if sequence not in outer
-            and not (sequence.ended or sequence.new_tokens or sequence.choice_unfinished)
+            and not (sequence.ended or sequence.chosen_tokens or sequence.choice_unfinished)
         ]
         # a short prompt does not begin to wait for the long one now
         short = (each for each in newcomers if len(each.tokens) <= SHARED_ROWS)

@@ -102,7 +102,7 @@ class Followers:
         if followed is not None:
             # once it reads no more, its blocks are kept
             return followed.sequence in readers and followed.sequence.cache.length < followed.common
-        if sequence.new_tokens:
+        if sequence.chosen_tokens:
             return False
         best, most = None, LEAST_COMMON - 1
         for reader in readers:
@@ -116,7 +116,7 @@ class Followers:
 
 
 def _is_reading(sequence: Sequence) -> bool:
-    return sequence.admitted and sequence.cache.counted and not sequence.new_tokens
+    return sequence.admitted and sequence.cache.counted and not sequence.chosen_tokens
 
 
 def _common(reader: Sequence, other: Sequence) -> int:

@@ -26,7 +26,8 @@ class Need(NamedTuple):
     rows : int >= 1
         Tokens that have to go through the model before its next token can be chosen.
     decoding : bool
-        Whether it has a new token already. Then `rows` is 1, unless its cache was taken.
+        Whether a token was chosen already. Then `rows` is 1, unless its cache was taken or tokens
+        were forced.
     follows : int or None
         The index of a sequence that is reading the same beginning, whose blocks it can use.
     spared : int

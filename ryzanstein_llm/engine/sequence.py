@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..results import Timings
-from ..sampling import Sampler
+from ..sampling import Constraint, Sampler
 from .gate import Gate
 from .kv_cache import KVCache
 from .scheduler import Need
@@ -54,6 +54,9 @@ class Sequence:
     eos_ids : collection of int
         Tokens that end it and are not part of it.
     listener : Listener or None
+    constraint : Constraint or None
+        Says which tokens are allowed. Those that it forces are appended without asking the head,
+        and go through the model together with the next one.
     arrival : int
         Sequences with smaller numbers came before.
 
@@ -62,7 +65,8 @@ class Sequence:
     prompt_tokens, reused_tokens : int
         Length of the prompt, and how much of it was in the cache when it began.
     finish_reason : str or None
-        Why it ended: "eos", "stop" (the listener said so), "length" or "cancelled"; None before.
+        Why it ended: "eos" (also if its constraint allows nothing more), "stop" (the listener said
+        so), "length" or "cancelled"; None before.
     error : Exception or None
         The error that ended it.
     admitted : bool
@@ -89,6 +93,7 @@ class Sequence:
         max_tokens: int,
         eos_ids: Collection[int] = (),
         listener: Listener | None = None,
+        constraint: Constraint | None = None,
         arrival: int = 0,
     ) -> None:
         self.cache, self.tokens, self._sampler = cache, tokens, sampler
@@ -100,18 +105,30 @@ class Sequence:
         self.timings = Timings()
         self.admitted = self.choice_unfinished = False
         self._end = len(tokens) + max_tokens
-        self._eos_ids, self._listener = eos_ids, listener
+        self._eos_ids, self._listener, self._constraint = eos_ids, listener, constraint
+        self._forced: set[int] = set()  # places in `tokens`
         self._started: float | None = None
         self.gate = Gate()
         self.keep = True
         self._closed = False
         # reentrant: a signal handler may close it while this thread takes a token
         self._lock = threading.RLock()
+        self._append_forced()
 
     @property
     def new_tokens(self) -> int:
         """Number of tokens generated so far."""
         return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def forced_tokens(self) -> int:
+        """How many of them were not chosen, but forced by the constraint."""
+        return len(self._forced)
+
+    @property
+    def chosen_tokens(self) -> int:
+        """How many of them were chosen."""
+        return self.new_tokens - self.forced_tokens
 
     @property
     def unread(self) -> bool:
@@ -128,7 +145,7 @@ class Sequence:
         """What has to be computed for its next token."""
         # the last token is computed again if the cache has it, because its logits are needed
         length = min(self.cache.length, len(self.tokens) - 1)
-        return Need(len(self.tokens) - length, self.new_tokens > 0)
+        return Need(len(self.tokens) - length, self.chosen_tokens > 0)
 
     def start_clock(self) -> None:
         """Start timing the next token, unless it is being timed already."""
@@ -140,6 +157,10 @@ class Sequence:
         with self._lock:
             self.choice_unfinished = True
             query = self._sampler.query(self.tokens, self.prompt_tokens)
+            if self._constraint is not None:
+                start = time.perf_counter()
+                query.allowed = self._constraint.allowed()
+                self.timings.masks += time.perf_counter() - start
             self.choice_unfinished = False
             return query
 
@@ -155,17 +176,22 @@ class Sequence:
             if token in self._eos_ids:
                 self.finish_reason = "eos"
             else:
-                # before the listener: a reader of its text must find the token here
-                self.tokens.append(token)
-                self._end_if(self._listener is not None and self._listener.add_token(token))
+                self._append(token)
+                self._append_forced()
             self.choice_unfinished = False
 
     def recover(self) -> None:
-        """After a thread was interrupted in `query` or `choose`: give sampler and listener all
-        earlier tokens again."""
+        """After a thread was interrupted in `query` or `choose`: give sampler, listener and
+        constraint all earlier tokens again."""
         with self._lock:
-            if not self._closed:
+            if self._closed:
+                return
+            try:
                 self._recover()
+                self._append_forced()
+                self.choice_unfinished = False
+            except Exception as error:
+                self.fail(error)
 
     def close(self) -> None:
         """Take no more tokens, from any thread. Waits for a token that is being taken. After that,
@@ -173,22 +199,62 @@ class Sequence:
         with self._lock:
             if self.choice_unfinished:
                 self._recover()
+                self.choice_unfinished = False
             self._closed = True
             self._listener = None
 
     def _recover(self) -> None:
         self._sampler.forget()
+        if self._constraint is not None:
+            self._constraint.forget()
         ended = False
         if self._listener is not None:
             ended = self._listener.replace_tokens(self.tokens[self.prompt_tokens :])
-        self.choice_unfinished = False
         self._end_if(ended)
+
+    def _append(self, token: int) -> None:
+        # before the listener: a reader of its text must find the token here
+        self.tokens.append(token)
+        self._end_if(self._listener is not None and self._listener.add_token(token))
+
+    def _append_forced(self) -> None:
+        """Append the tokens that must come next, until there is a choice."""
+        while not self.ended:
+            token = self._forced_token()
+            if token is None:
+                return
+            if len(self.tokens) not in self._forced:  # it may be, after an interrupt
+                if self.chosen_tokens > 0:
+                    self.timings.decode.append(0.0)
+                self._forced.add(len(self.tokens))
+            self._append(token)
+
+    def _forced_token(self) -> int | None:
+        if self._constraint is None:
+            return None
+        start = time.perf_counter()
+        self._constraint.follow(self.tokens, self.prompt_tokens)
+        token = self._constraint.forced()
+        self.timings.masks += time.perf_counter() - start
+        return token
+
+    def _form_complete(self) -> bool:
+        """Whether the constraint allows nothing more."""
+        if self._constraint is None:
+            return False
+        start = time.perf_counter()
+        self._constraint.follow(self.tokens, self.prompt_tokens)
+        finished = self._constraint.finished
+        self.timings.masks += time.perf_counter() - start
+        return finished
 
     def _end_if(self, stop: bool) -> None:
         if self.finish_reason is not None:
             return
         if stop:
             self.finish_reason = "stop"
+        elif self._form_complete():
+            self.finish_reason = "eos"
         elif len(self.tokens) >= self._end:
             self.finish_reason = "length"
 
@@ -205,7 +271,7 @@ class Sequence:
         now = time.perf_counter()
         seconds = now - (self._started if self._started is not None else now)
         self._started = now
-        if self.new_tokens:
+        if self.chosen_tokens:
             self.timings.decode.append(seconds)
         else:
             self.timings.prefill = seconds

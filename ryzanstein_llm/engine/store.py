@@ -74,8 +74,8 @@ class Store:
             found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
         except PoolFullError:  # no room to copy a block: its positions are computed again
             found = sequence.cache.length
-        if not sequence.new_tokens:
-            sequence.reused_tokens = found
+        if not sequence.chosen_tokens:
+            sequence.reused_tokens = min(found, sequence.prompt_tokens)
         sequence.admitted = True
 
     def share(self, sequence: Sequence) -> None:

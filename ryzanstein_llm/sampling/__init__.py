@@ -1,6 +1,7 @@
 """How the next token is chosen."""
 
+from .constraints import Constraint
 from .params import SamplingParams
 from .sampler import Sampler
 
-__all__ = ["Sampler", "SamplingParams"]
+__all__ = ["Constraint", "Sampler", "SamplingParams"]

@@ -140,11 +140,12 @@ class Sampler:
         params = self._params
         logits = logits.copy()
         if params.repetition_penalty != 1 and self._seen:
-            at = _places(np.array(sorted(self._seen), np.int64), ids)
+            seen = _present(np.array(sorted(self._seen), np.int64), ids)
+            at = _places(seen, ids)
             penalty, values = np.float32(params.repetition_penalty), logits[at]
             logits[at] = np.where(values > 0, values / penalty, values * penalty)
         if self._counting and self._counts:
-            counted = np.array(sorted(self._counts), np.int64)
+            counted = _present(np.array(sorted(self._counts), np.int64), ids)
             at = _places(counted, ids)
             counts = np.array([self._counts[token] for token in counted.tolist()], np.float32)
             logits[at] -= np.float32(params.presence_penalty)
@@ -167,6 +168,12 @@ class Sampler:
         sums = cumulative_sum(weights)
         point = self._random(index) * float(sums[-1])
         return int(ids[min(int(np.searchsorted(sums, point, side="right")), len(ids) - 1)])
+
+
+def _present(wanted: NDArray[np.int64], ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Those of the ids `wanted` that are in `ids`, which lack some if not all tokens are allowed;
+    None: all are there."""
+    return wanted if ids is None else wanted[np.isin(wanted, ids, assume_unique=True)]
 
 
 def _places(

@@ -22,7 +22,6 @@ from ryzanstein_llm.errors import (
     ContextOverflowError,
     InvalidParameterError,
     TokenizerMissingError,
-    UnsupportedFeatureError,
 )
 from ryzanstein_llm.results import GenerationResult, Timings
 
@@ -198,11 +197,6 @@ def test_roles_that_the_template_names_are_roles(model: BitNetModel) -> None:
 def test_the_demo_model_has_no_template(model: BitNetModel) -> None:
     with pytest.raises(ChatTemplateError, match="has none; pass Jinja text as chat_template="):
         model.chat(TALE)
-
-
-def test_response_format_is_not_there_yet(model: BitNetModel) -> None:
-    with pytest.raises(UnsupportedFeatureError, match="extra `structured`"):
-        model.chat(TALE, chat_template=TURNS, response_format={"type": "json_object"})
 
 
 def test_tools_need_a_place_in_the_template(model: BitNetModel) -> None:
