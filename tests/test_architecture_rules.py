@@ -155,7 +155,7 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "__main__", "cli", "bench", "testing", "progress", "model", "chat", "session", "text_source",
+    "__main__", "cli", "bench", "testing", "progress", "model", "hub", "chat", "session", "text_source",
     "text_iterator", "generation", "perplexity", "facts", "engine", "loading", "profiling",
     "options", "results", "text", "sampling", "models", "packed_cache", "formats", "system",
     "kernels", "notebook", "text_table", "interfaces", "validation", "errors", "_version",
@@ -225,12 +225,15 @@ def lines(path: Path) -> int:
 
 def test_the_top_needs_only_its_dependencies() -> None:
     """PyTorch and transformers are never imported by the library; IPython by what notebooks show,
-    and jinja2 by what renders chat templates, both only in the functions that need them."""
+    jinja2 by what renders chat templates, and huggingface_hub by what downloads, only in the
+    functions that need them."""
     allowed = {"numpy", "safetensors", "tokenizers", "ryzanstein_llm"}
     optional = {
         ("notebook.py", "IPython"),
         ("bounded_jinja.py", "jinja2"),
         ("line_reader.py", "prompt_toolkit"),
+        ("settings.py", "huggingface_hub"),
+        ("requests.py", "certifi"),
     }
     foreign = {True: set(), False: set()}  # by: is it of the command line?
     for path in PACKAGE.rglob("*.py"):
