@@ -160,12 +160,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
 
     @classmethod
     def from_pretrained(
-        cls,
-        repository: str,
-        *,
-        revision: str | None = None,
-        offline: bool = False,
-        **options: Any,
+        cls, repository: str, *, revision: str | None = None, offline: bool = False, **options: Any
     ) -> BitNetModel:
         """Open a model of the Hugging Face Hub, after downloading what is not in the cache.
         Arguments are checked before, and an interrupted download goes on where it ended. Needs

@@ -8,6 +8,7 @@ carry the token to another host.
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 import urllib.error
 import urllib.request
@@ -89,6 +90,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return request
 
 
+class _Statuses(urllib.request.HTTPErrorProcessor):
+    """A range that the server does not have is an answer, and no error."""
+
+    def http_response(
+        self, request: urllib.request.Request, response: HTTPResponse
+    ) -> HTTPResponse:
+        if response.status == RANGE_NOT_SATISFIABLE:
+            return response
+        answered: HTTPResponse = super().http_response(request, response)
+        return answered
+
+    https_response = http_response
+
+
 @contextlib.contextmanager
 def get(url: str, headers: Mapping[str, str], timeout: float, subject: str) -> Iterator[Answer]:
     """Ask for `url`. `subject` says in messages what was asked for, such as a repository. The
@@ -101,17 +116,15 @@ def get(url: str, headers: Mapping[str, str], timeout: float, subject: str) -> I
     """
     redirects = _Redirects()
     opener = urllib.request.build_opener(
-        redirects, urllib.request.HTTPSHandler(context=_certificates())
+        redirects, _Statuses, urllib.request.HTTPSHandler(context=_certificates())
     )
     request = urllib.request.Request(url, headers={**headers, "Accept-Encoding": "identity"})
     with _network(subject, url):
         try:
             response = opener.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
-            if error.code != RANGE_NOT_SATISFIABLE:
-                with error:
-                    raise _refusal(error, subject) from None
-            response = error.fp
+            with error:
+                raise _refusal(error, subject) from None
     with response:
         yield Answer(response, redirects.linked_etag, subject)
 
@@ -164,6 +177,7 @@ def _refusal(error: urllib.error.HTTPError, subject: str) -> HubError:
     return HubError(f"{subject}: refused with HTTP status {error.code}{why}")
 
 
+@functools.cache
 def _certificates() -> ssl.SSLContext:
     """Those of the system. Some builds of Python know none; there, those of certifi, which comes
     with huggingface_hub."""
