@@ -141,7 +141,13 @@ class _Download:
                 transfer(
                     self._settings, url, file, part, lambda done: self._say(done, file), subject
                 )
-                part.replace(cache.blob(file))
+                try:
+                    part.replace(cache.blob(file))
+                except FileNotFoundError:
+                    # Locks do not work everywhere. Another process wrote the same bytes to the
+                    # same file, and has finished.
+                    if not cache.has_blob(file):
+                        raise
             cache.link(commit, file, is_new=is_new)
 
     def _say(self, done: int, file: RemoteFile) -> None:
