@@ -5,8 +5,7 @@ downloaded are used, and they use ours. Downloads are our own, because an interr
 where it ended, and because every file is compared with its checksum.
 """
 
-from .download import download
 from .hub_path import HubPath
 from .repository import Repository, is_repository_name
 
-__all__ = ["HubPath", "Repository", "download", "is_repository_name"]
+__all__ = ["HubPath", "Repository", "is_repository_name"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from .download import download
 from .repository import Repository
 
 __all__ = ["HubPath"]
@@ -36,6 +35,8 @@ class HubPath(os.PathLike[str]):
 
     def __fspath__(self) -> str:
         if self._path is None:
+            from .download import download  # here, because most models are local files
+
             self._path = str(
                 download(self.repository, offline=self._offline, progress=self._progress)
             )

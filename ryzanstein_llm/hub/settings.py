@@ -52,8 +52,7 @@ class Settings:
             `HF_ENDPOINT` is not an address on the web.
         """
         try:
-            from huggingface_hub import constants
-            from huggingface_hub.utils import build_hf_headers
+            from huggingface_hub import constants, get_token
         except ImportError as error:
             raise MissingExtraError(
                 "repositories of the Hugging Face Hub need huggingface_hub: "
@@ -63,13 +62,15 @@ class Settings:
         if not endpoint.startswith(("https://", "http://")):
             problem = f"must begin with https:// or http://, not {endpoint!r}"
             raise InvalidParameterError(problem, "HF_ENDPOINT")
-        headers: dict[str, Any] = build_hf_headers(
-            library_name="ryzanstein_llm", library_version=__version__
-        )
+        # not build_hf_headers, which may ask the hub for something of its own
+        headers = {"User-Agent": f"ryzanstein_llm/{__version__}"}
+        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         return cls(
             endpoint,
             Path(constants.HF_HUB_CACHE).expanduser().absolute(),
-            {str(key): str(value) for key, value in headers.items()},
+            headers,
             offline or bool(constants.HF_HUB_OFFLINE),
             float(constants.HF_HUB_ETAG_TIMEOUT),
             float(constants.HF_HUB_DOWNLOAD_TIMEOUT),

@@ -16,7 +16,8 @@ from ryzanstein_llm.errors import (
     HubNotFoundError,
     HubRateLimitError,
 )
-from ryzanstein_llm.hub import Repository, download
+from ryzanstein_llm.hub import Repository
+from ryzanstein_llm.hub.download import download
 
 
 def fetch(text=NAME, revision=None, **options):

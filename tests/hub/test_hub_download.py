@@ -17,7 +17,8 @@ from ryzanstein_llm.errors import (
     HubSpaceError,
     InvalidParameterError,
 )
-from ryzanstein_llm.hub import Repository, download
+from ryzanstein_llm.hub import Repository
+from ryzanstein_llm.hub.download import download
 
 WANTED = {
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",

@@ -12,7 +12,8 @@ from files import NAME, demo_files, noise
 from hub_server import Refusal
 
 from ryzanstein_llm import errors
-from ryzanstein_llm.hub import Repository, download
+from ryzanstein_llm.hub import Repository
+from ryzanstein_llm.hub.download import download
 
 
 def fetch(text=NAME, revision=None, **options):

@@ -15,14 +15,19 @@ import pytest
 from extras import needs_extra
 from files import NAME, noise
 
-from ryzanstein_llm.hub import Repository, download
+from ryzanstein_llm.hub import Repository
+from ryzanstein_llm.hub.download import download
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIZE = 6_000_000
 CONTENT = noise(SIZE)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
-FETCH = "from ryzanstein_llm.hub import *; print(download(Repository.parse('org/name')))"
+FETCH = """
+from ryzanstein_llm.hub import Repository
+from ryzanstein_llm.hub.download import download
+print(download(Repository.parse("org/name")))
+"""
 
 
 @pytest.fixture
@@ -80,12 +85,14 @@ def test_we_wait_for_a_download_of_huggingface_hub(hub, cache, environment):
         target=library.hf_hub_download,
         args=(NAME, "m.gguf"),
         kwargs={"cache_dir": cache, "endpoint": hub.endpoint},
+        daemon=True,
     )
     theirs.start()
     while not hub.asked("cdn"):
+        assert theirs.is_alive()
         time.sleep(0.005)
     path = download(Repository.parse(NAME))
-    theirs.join()
+    theirs.join(60)
     assert path.read_bytes() == CONTENT
     assert len(hub.asked("cdn")) == 1
 
@@ -100,10 +107,10 @@ def test_where_locks_do_not_work_the_file_is_right_in_the_end(hub, environment, 
     def fetch():
         found.append(download(Repository.parse(NAME)).read_bytes())
 
-    threads = [threading.Thread(target=fetch) for _ in range(3)]
+    threads = [threading.Thread(target=fetch, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
         time.sleep(0.05)
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert found == [CONTENT] * 3

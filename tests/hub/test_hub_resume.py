@@ -9,7 +9,8 @@ import pytest
 from files import NAME, noise
 
 from ryzanstein_llm.errors import HubChecksumError, HubConnectionError
-from ryzanstein_llm.hub import Repository, download, transfer
+from ryzanstein_llm.hub import Repository, transfer
+from ryzanstein_llm.hub.download import download
 
 SIZE = 1_000_000
 CONTENT = noise(SIZE)
