@@ -123,7 +123,7 @@ def running_hub() -> Iterator[Hub]:
         def do_GET(self) -> None:
             answer(hub, self)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

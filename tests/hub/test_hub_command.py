@@ -30,7 +30,7 @@ def elsewhere(hub, tmp_path, monkeypatch):
 def fails(capsys, *arguments):
     """The one line that a command says."""
     assert main(arguments) == 2
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert err.count("\n") == 1
     return err
 

@@ -26,13 +26,13 @@ def refuse(hub, kind, status, **headers):
 
 
 def test_a_repository_that_is_not_there(hub):
-    with pytest.raises(errors.HubNotFoundError, match="org/missing: not on the hub, or private"):
+    with pytest.raises(errors.HubNotFoundError, match=r"org/missing: not on the hub, or private"):
         fetch("org/missing")
 
 
 def test_a_revision_that_is_not_there(hub):
     hub.add(NAME, demo_files())
-    with pytest.raises(errors.HubNotFoundError, match="org/name at v9: .* no such revision"):
+    with pytest.raises(errors.HubNotFoundError, match=r"org/name at v9: .* no such revision"):
         fetch(revision="v9")
 
 

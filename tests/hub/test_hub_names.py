@@ -32,8 +32,8 @@ class TestNames:
     @pytest.mark.parametrize(
         "path",
         [
-            "model", "./a/b", "../b", "/a/b", "a/b/c", "a/", "/b", "", "~/b", "a//b", "a\\b", "C:/b",
-            "a/b.gguf", "a/model.safetensors", "a/b--c", "a/b..c", "-a/b", "a/b-", ".a/b", "a/b.",
+            "model", "./a/b", "../b", "/a/b", "a/b/c", "a/", "/b", "", "~/b", "a//b", "a\\b",
+            "C:/b", "a/b.gguf", "a/model.safetensors", "a/b--c", "a/b..c", "-a/b", "a/b-", ".a/b", "a/b.",
             "a b/c", "a/b.git", "a/" + "b" * 95, "ä/b", "a/b\n",
         ],
     )  # fmt: skip
@@ -76,7 +76,7 @@ def chosen(names, text="org/name"):
 class TestChoice:
     def test_safetensors_and_what_belongs_to_them(self):
         others = ["README.md", "pytorch_model.bin", "model.pt", "original/model.safetensors",
-                  "tf_model.h5", "special.py", "model.gguf", INDEX, "training_args.bin"]  # fmt: skip
+                  "tf_model.h5", "special.py", "m.gguf", INDEX, "training_args.bin"]  # fmt: skip
         choice = chosen([*others, *SETTINGS, SINGLE])
         assert choice.files == (*SETTINGS, SINGLE)
         assert (choice.opened, choice.index) == ("", None)
