@@ -191,7 +191,7 @@ class TestArguments:
             BitNetModel.from_pretrained(NAME, **{option: value})
         assert not hub.requests
 
-    @pytest.mark.parametrize("option", ["tempreture", "path"])
+    @pytest.mark.parametrize("option", ["temprature", "path"])
     def test_unknown(self, hub, option):
         hub.add(NAME, demo_files())
         with pytest.raises(TypeError, match=option):

@@ -33,7 +33,8 @@ class TestNames:
         "path",
         [
             "model", "./a/b", "../b", "/a/b", "a/b/c", "a/", "/b", "", "~/b", "a//b", "a\\b",
-            "C:/b", "a/b.gguf", "a/model.safetensors", "a/b--c", "a/b..c", "-a/b", "a/b-", ".a/b", "a/b.",
+            "C:/b", "a/b.gguf", "a/model.safetensors", "a/b--c", "a/b..c", "-a/b", "a/b-",
+            ".a/b", "a/b.",
             "a b/c", "a/b.git", "a/" + "b" * 95, "ä/b", "a/b\n",
         ],
     )  # fmt: skip
