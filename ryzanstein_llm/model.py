@@ -21,6 +21,7 @@ from .engine.store import Store
 from .errors import ContextOverflowError, InvalidParameterError
 from .facts import ModelFacts, model_facts
 from .generation import Generation, refuse_embedding_model
+from .hub import HubPath, Repository
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
@@ -34,7 +35,7 @@ from .system.memory import cache_budget
 from .system.threads import choose_threads
 from .text.vocabulary import Prompt
 from .text_table import plural
-from .validation import check_callable, check_choice, check_int, check_token_ids
+from .validation import check_bool, check_callable, check_choice, check_int, check_token_ids
 
 __all__ = ["BitNetModel", "Model", "load"]
 
@@ -50,7 +51,8 @@ class BitNetModel(AsyncSource, EmbeddingSource, ModelFacts):
     ----------
     path : path, optional
         A `.safetensors` file with config.json (and tokenizer.json) beside it, a checkpoint
-        directory, a `.gguf` file, or None for the built-in demo model. Nothing is downloaded.
+        directory, a `.gguf` file, or None for the built-in demo model. `from_pretrained` opens a
+        repository of the Hugging Face Hub.
     n_threads : int, optional
         Number of threads, obeyed exactly. Default: the current value of `OMP_NUM_THREADS`, else
         the smallest of: CPUs that this process may use, the cgroup quota rounded down, physical
@@ -156,6 +158,38 @@ class BitNetModel(AsyncSource, EmbeddingSource, ModelFacts):
         self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
         count = plural(self.threads.count, "thread")
         log.info("%s: %s, %s, %s", self.path, graph.family, count, cpu.current_tier())
+
+    @classmethod
+    def from_pretrained(
+        cls, repository: str, *, revision: str | None = None, offline: bool = False, **options: Any
+    ) -> BitNetModel:
+        """Open a model of the Hugging Face Hub, after downloading what is not in the cache.
+        Arguments are checked before, and an interrupted download goes on where it ended. Needs
+        huggingface_hub: `pip install "ryzanstein_llm[hub]"`.
+
+        Parameters
+        ----------
+        repository : str
+            `org/name`, or `org/name:file.gguf` if the repository has several models.
+        revision : str, optional
+            A branch, a tag or the hash of a commit. Default: `main`.
+        offline : bool, optional
+            Use the cache alone. The environment variable `HF_HUB_OFFLINE` says so too.
+        **options
+            Those of `BitNetModel`. `progress` gets numbers of bytes while files are downloaded.
+
+        Raises
+        ------
+        HubError
+            Of the class that says what is wrong; see `ryzanstein_llm.errors`.
+        MissingExtraError, and those of `BitNetModel`
+        """
+        path = HubPath(
+            Repository.parse(repository, revision),
+            offline=check_bool("offline", offline),
+            progress=options.get("progress"),
+        )
+        return cls(path, **options)
 
     # ---- text ------------------------------------------------------------------------------
 
