@@ -24,6 +24,7 @@ from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
 from .models import WEIGHT_FORMATS
+from .openai import CompletionSource
 from .options import GenerationArguments, GenerationOptions
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(TextSource, ChatSource, ModelFacts):
+class BitNetModel(CompletionSource, TextSource, ChatSource, ModelFacts):
     """A ternary language model.
 
     Parameters
