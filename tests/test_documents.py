@@ -45,6 +45,7 @@ from ryzanstein_llm import (
 )
 from ryzanstein_llm.chat import ChatSource
 from ryzanstein_llm.kernels import cpu
+from ryzanstein_llm.openai import CompletionSource, CompletionStream
 from ryzanstein_llm.testing import __main__ as testing_command
 from training import command as training_command
 
@@ -219,7 +220,7 @@ def test_every_public_name_is_in_the_api_document() -> None:
     names += ryzanstein_llm.cpu_info()
     for kind in (SamplingParams, GenerationResult, PerplexityResult, ChatResult, ChatDelta):
         names += [field.name for field in dataclasses.fields(kind)]
-    chat = (ChatSource, ChatSession, ChatStream)
+    chat = (ChatSource, ChatSession, ChatStream, CompletionSource, CompletionStream)
     for kind in (BitNetModel, KVCache, Session, TextIterator, *chat):
         names += [name for name in vars(kind) if not name.startswith("_") and name not in INNER]
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]

@@ -30,6 +30,9 @@ for delta in model.chat_stream([{"role": "user", "content": "Hi"}], tools=[{"nam
     print(delta, delta.reasoning.upper(), answer.text.upper())
 with model.chat_session("Be brief.", temperature=0.5).stream("Hi") as stream:
     name: str = stream.result.tool_calls[0]["function"]["name"]
+whole: dict[str, object] = model.create_completion("Once", max_tokens=5, echo=True)
+for chunk in model.create_chat_completion([{"role": "user", "content": "Hi"}], stream=True):
+    print(chunk["choices"][0]["delta"], whole["id"], model("Once", top_k=40)["usage"])
 vocabulary: int = model.vocab_size
 """
 
@@ -43,6 +46,9 @@ WRONG = {
     "a misspelt option of a chat": "model.chat([], max_token=5)",
     "messages that are a number": "model.chat(5)",
     "an answer taken for a text": "model.chat([]).upper()",
+    "a misspelt argument of a completion": 'model.create_completion("Once", max_token=1)',
+    "a completion taken for a stream": 'model.create_completion("Once").cancel()',
+    "an argument of a chat completion only": 'model.create_completion("Once", tools=[])',
     "a stream without its text": 'model.stream("Once", return_result=True)',
 }
 
