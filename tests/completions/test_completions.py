@@ -326,6 +326,50 @@ def test_options_that_generate_does_not_have_are_refused(
         model.create_completion(ONCE, **options)
 
 
+def if_generate_has(*names: str) -> None:
+    for name in set(names) - set(GenerationArguments.__annotations__):
+        pytest.skip(f"generate does not have {name}")
+
+
+def test_log_probabilities_are_those_of_generate(model: BitNetModel) -> None:
+    if_generate_has("logprobs")
+    own: Any = {"max_tokens": 6, "temperature": 0, "logprobs": 2}
+    expected: Any = model.generate(ONCE, return_result=True, **own)
+    for prompt in (ONCE, model.tokenize(ONCE)):
+        (choice,) = model.create_completion(prompt, **own)["choices"]
+        found = choice["logprobs"]
+        assert found == completion_logprobs(expected.logprobs, len(ONCE))
+        assert "".join(found["tokens"]) == choice["text"]
+        whole = ONCE + choice["text"]
+        for offset, text in zip(found["text_offset"], found["tokens"], strict=True):
+            assert whole[offset:].startswith(text)
+    (choice,) = model.create_chat_completion(
+        TALE, **CHAT, max_tokens=4, temperature=0, logprobs=True, top_logprobs=3
+    )["choices"]
+    content = choice["logprobs"]["content"]
+    assert "".join(each["token"] for each in content) == choice["message"]["content"]
+    assert [len(each["top_logprobs"]) for each in content] == [3] * 4
+
+
+def test_biases_and_processors_are_passed_on(model: BitNetModel) -> None:
+    if_generate_has("logit_bias", "logits_processor")
+
+    def first(**options: Any) -> str:
+        text = model.create_completion(ONCE, max_tokens=1, temperature=0, **options)
+        found: str = text["choices"][0]["text"]
+        return found
+
+    def without(_tokens: Any, logits: Any) -> Any:
+        changed = logits.copy()
+        changed[440] = -1e9
+        return changed
+
+    (token,) = model.tokenize(first(), add_special_tokens=False)
+    assert token == 440
+    assert first() != first(logit_bias={"440": -100}) == first(logit_bias={440: -100})
+    assert first(logits_processor=[without]) == first(logit_bias={440: -100})
+
+
 # ---- errors come before any work ------------------------------------------------------------
 
 
