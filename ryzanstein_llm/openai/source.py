@@ -14,7 +14,7 @@ from ..options import GenerationArguments
 from ..text.vocabulary import Prompt
 from ..text_iterator import TextIterator
 from ..text_source import TextSource
-from ..validation import check_bool
+from ..validation import check_bool, check_token_ids
 from .answers import ChatCompletionChunks, CompletionAnswer
 from .arguments import ChatCompletionArguments, CompletionArguments, read_settings
 from .stream import CompletionStream
@@ -97,6 +97,8 @@ class CompletionSource(TextSource, ChatSource):
         in_chunks = check_bool("stream", stream)
         settings = read_settings(arguments, chat=False, stream=in_chunks, temperature=0.8)
         options: GenerationArguments = settings.options  # type: ignore[assignment]
+        if not isinstance(prompt, str):  # once, because it may be an iterator
+            prompt = check_token_ids("prompt", prompt, self.vocabulary.size, or_text=True)
         generation = self._start(prompt, options, needs_text=True)
         text = prompt if isinstance(prompt, str) else self.vocabulary.detokenize(prompt)
         name = settings.model or checkpoint_name(self.vocabulary.path)

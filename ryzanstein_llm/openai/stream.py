@@ -72,7 +72,10 @@ class CompletionStream(Iterator[dict[str, Any]]):
 
     def _end(self) -> None:
         self._over = True
-        result: Any = self._pieces.result
+        try:
+            result: Any = self._pieces.result
+        except RuntimeError:  # an error ended it, which the chunk before has raised
+            return
         if result.finish_reason == "cancelled":
             return
         self._ready.append(self._chunks.last(result))

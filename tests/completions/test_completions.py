@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from demo_model import DEMO
 from extras import needs_extra
@@ -132,7 +133,11 @@ def test_without_a_limit_a_text_goes_on_to_its_end(model: BitNetModel, count: in
 
 def test_the_prompt_is_echoed_as_it_was_given(model: BitNetModel) -> None:
     plain = model.create_completion(ONCE, seed=3)["choices"][0]["text"]
-    for prompt in (ONCE, model.tokenize(ONCE)):
+    ids = model.tokenize(ONCE)
+    iterator: Any = iter(ids)
+    found = model.create_completion(iterator, seed=3, echo=True)
+    assert found["choices"][0]["text"] == ONCE + plain
+    for prompt in (ONCE, ids, np.array(ids)):
         found = model.create_completion(prompt, seed=3, echo=True)
         assert found["choices"][0]["text"] == ONCE + plain
         assert found["usage"]["completion_tokens"] == 16
@@ -195,6 +200,16 @@ def test_closing_ends_the_generation(model: BitNetModel) -> None:
         seen += list(cancelled)
         assert len(seen) <= 3
         assert {chunk["choices"][0]["finish_reason"] for chunk in seen} == {None}
+
+
+def test_a_stream_that_failed_has_ended() -> None:
+    closing = BitNetModel()
+    stream = closing.create_completion(ONCE, seed=3, stream=True)
+    next(stream)
+    closing.close()
+    with pytest.raises(ClosedError):
+        list(stream)
+    assert list(stream) == []
 
 
 # ---- chats ----------------------------------------------------------------------------------
