@@ -21,11 +21,12 @@ from .engine.store import Store
 from .errors import ContextOverflowError, InvalidParameterError
 from .facts import ModelFacts, model_facts
 from .generation import Generation, refuse_embedding_model
-from .hub import HubPath, Repository
+from .hub import HubSource
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
 from .models import WEIGHT_FORMATS
+from .openai import CompletionSource
 from .options import GenerationArguments, GenerationOptions
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
@@ -35,7 +36,7 @@ from .system.memory import cache_budget
 from .system.threads import choose_threads
 from .text.vocabulary import Prompt
 from .text_table import plural
-from .validation import check_bool, check_callable, check_choice, check_int, check_token_ids
+from .validation import check_callable, check_choice, check_int, check_token_ids
 
 __all__ = ["BitNetModel", "Model", "load"]
 
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(AsyncSource, EmbeddingSource, ModelFacts):
+class BitNetModel(CompletionSource, AsyncSource, EmbeddingSource, HubSource, ModelFacts):
     """A ternary language model.
 
     Parameters
@@ -158,38 +159,6 @@ class BitNetModel(AsyncSource, EmbeddingSource, ModelFacts):
         self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
         count = plural(self.threads.count, "thread")
         log.info("%s: %s, %s, %s", self.path, graph.family, count, cpu.current_tier())
-
-    @classmethod
-    def from_pretrained(
-        cls, repository: str, *, revision: str | None = None, offline: bool = False, **options: Any
-    ) -> BitNetModel:
-        """Open a model of the Hugging Face Hub, after downloading what is not in the cache.
-        Arguments are checked before, and an interrupted download goes on where it ended. Needs
-        huggingface_hub: `pip install "ryzanstein_llm[hub]"`.
-
-        Parameters
-        ----------
-        repository : str
-            `org/name`, or `org/name:file.gguf` if the repository has several models.
-        revision : str, optional
-            A branch, a tag or the hash of a commit. Default: `main`.
-        offline : bool, optional
-            Use the cache alone. The environment variable `HF_HUB_OFFLINE` says so too.
-        **options
-            Those of `BitNetModel`. `progress` gets numbers of bytes while files are downloaded.
-
-        Raises
-        ------
-        HubError
-            Of the class that says what is wrong; see `ryzanstein_llm.errors`.
-        MissingExtraError, and those of `BitNetModel`
-        """
-        path = HubPath(
-            Repository.parse(repository, revision),
-            offline=check_bool("offline", offline),
-            progress=options.get("progress"),
-        )
-        return cls(path, **options)
 
     # ---- text ------------------------------------------------------------------------------
 

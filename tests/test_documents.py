@@ -50,6 +50,7 @@ from ryzanstein_llm.asynchronous import AsyncSource
 from ryzanstein_llm.chat import ChatSource
 from ryzanstein_llm.embedding import EmbeddingSource
 from ryzanstein_llm.kernels import cpu
+from ryzanstein_llm.openai import CompletionSource, CompletionStream
 from ryzanstein_llm.testing import __main__ as testing_command
 from training import command as training_command
 
@@ -224,7 +225,7 @@ def test_every_public_name_is_in_the_api_document() -> None:
     names += ryzanstein_llm.cpu_info()
     for kind in (SamplingParams, GenerationResult, PerplexityResult, ChatResult, ChatDelta):
         names += [field.name for field in dataclasses.fields(kind)]
-    chat = (ChatSource, ChatSession, ChatStream)
+    chat = (ChatSource, ChatSession, ChatStream, CompletionSource, CompletionStream)
     embedding = (EmbeddingSource, Embedder)
     tasks = (AsyncSource, AsyncTextIterator, AsyncChatStream)
     for kind in (BitNetModel, KVCache, Session, TextIterator, *chat, *embedding, *tasks):

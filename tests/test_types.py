@@ -58,6 +58,9 @@ async def tasks() -> None:
 
 
 asyncio.run(tasks())
+whole: dict[str, object] = model.create_completion("Once", max_tokens=5, echo=True)
+for chunk in model.create_chat_completion([{"role": "user", "content": "Hi"}], stream=True):
+    print(chunk["choices"][0]["delta"], whole["id"], model("Once", top_k=40)["usage"])
 vocabulary: int = model.vocab_size
 """
 
@@ -78,6 +81,9 @@ WRONG = {
     "a batch for a session": "model.session().generate(many)",
     "a text that is not awaited": 'model.agenerate("Once").upper()',
     "a misspelt option of a task": 'model.astream("Once", max_token=1)',
+    "a misspelt argument of a completion": 'model.create_completion("Once", max_token=1)',
+    "a completion taken for a stream": 'model.create_completion("Once").cancel()',
+    "an argument of a chat completion only": 'model.create_completion("Once", tools=[])',
     "a stream without its text": 'model.stream("Once", return_result=True)',
 }
 

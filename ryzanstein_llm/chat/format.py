@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import ChatTemplateError, FormatError, InvalidParameterError
@@ -18,10 +19,21 @@ from ..text.vocabulary import Vocabulary
 from .answer import AnswerParser
 from .messages import ROLES
 
-__all__ = ["ChatFormat", "choose_template"]
+__all__ = ["ChatFormat", "checkpoint_name", "choose_template"]
 
 PROBE = "zqxjkv"
 """A text that no template contains."""
+
+
+def checkpoint_name(path: Path) -> str:
+    """What results call a model: the name of its folder, or of the one file that has all of it.
+
+    Parameters
+    ----------
+    path : Path
+        Of a folder, of its weights, or of that file.
+    """
+    return path.parent.name if path.suffix == ".safetensors" else path.name
 
 
 def choose_template(
@@ -84,8 +96,7 @@ class ChatFormat:
         template = ChatTemplate(source, special_token_texts(tokenizer.config))
         self.prompts = ChatPrompts(template, tokenizer)
         self._template = template
-        path = vocabulary.path  # of a folder, of its weights, or of one file with all
-        self.name = path.parent.name if path.suffix == ".safetensors" else path.name
+        self.name = checkpoint_name(vocabulary.path)
         self._tags = reasoning_tags(source)
         quoted = re.findall(r"""role['"]?\]?\s*==\s*['"](\w+)['"]""", source)
         self.roles = tuple(dict.fromkeys([*ROLES, *quoted]))

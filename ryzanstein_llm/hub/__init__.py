@@ -7,5 +7,6 @@ where it ended, and because every file is compared with its checksum.
 
 from .hub_path import HubPath
 from .repository import Repository, is_repository_name
+from .source import HubSource
 
-__all__ = ["HubPath", "Repository", "is_repository_name"]
+__all__ = ["HubPath", "HubSource", "Repository", "is_repository_name"]
