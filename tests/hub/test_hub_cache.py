@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from extras import needs_extra
-from files import NAME, demo_files, noise, sharded_files, tree
+from hub_files import NAME, demo_files, noise, sharded_files, tree
 
 from ryzanstein_llm.errors import (
     HubAccessError,

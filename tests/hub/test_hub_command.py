@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from files import NAME, demo_files, noise
+from hub_files import NAME, demo_files, noise
 from hub_server import Refusal
 
 from ryzanstein_llm import bench

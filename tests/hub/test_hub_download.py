@@ -6,7 +6,7 @@ import shutil
 from collections import namedtuple
 
 import pytest
-from files import NAME, demo_files, noise, sharded_files
+from hub_files import NAME, demo_files, noise, sharded_files
 
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import (

@@ -8,7 +8,7 @@ import socket
 import threading
 
 import pytest
-from files import NAME, demo_files, noise
+from hub_files import NAME, demo_files, noise
 from hub_server import Refusal
 
 from ryzanstein_llm import errors

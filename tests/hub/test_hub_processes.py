@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from extras import needs_extra
-from files import NAME, noise
+from hub_files import NAME, noise
 
 from ryzanstein_llm.hub import Repository
 from ryzanstein_llm.hub.download import download

@@ -6,7 +6,7 @@ import hashlib
 import logging
 
 import pytest
-from files import NAME, noise
+from hub_files import NAME, noise
 
 from ryzanstein_llm.errors import HubChecksumError, HubConnectionError
 from ryzanstein_llm.hub import Repository, transfer
