@@ -10,8 +10,8 @@ from .engine.engine import Engine
 from .engine.sequence import Sequence
 from .errors import ContextOverflowError
 from .options import GenerationOptions
-from .results import GenerationResult, Timings
-from .sampling import Sampler
+from .results import GenerationResult, Timings, TokenLogprob
+from .sampling import Logprobs, Sampler
 from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
@@ -127,6 +127,7 @@ class Generation:
     ) -> None:
         self._engine, self._vocabulary = engine, vocabulary
         self._prompt, self._options, self._owner = prompt, options, owner
+        self._adjustments = options.adjustments(vocabulary)
         self._sequence: Sequence | None = None
         self.cancelled = False
         self.over = False
@@ -223,13 +224,15 @@ class Generation:
         if len(tokens) > context:
             raise ContextOverflowError(len(tokens), context)
         options = self._options
+        eos_ids, stop_ids = options.ends(self._vocabulary)
         self._listener.begin_after(tokens)
         room = self._engine.store.capacity - len(tokens)
         self._sequence = self._engine.sequence(
             tokens,
-            Sampler(options.sampling),
+            Sampler(options.sampling, self._adjustments),
             max_tokens=room if options.max_tokens is None else min(options.max_tokens, room),
-            eos_ids=() if options.ignore_eos else self._vocabulary.eos_ids,
+            eos_ids=eos_ids,
+            stop_ids=stop_ids,
             listener=self._listener,
         )
         self._claim.tokens = tokens
@@ -239,20 +242,36 @@ class Generation:
     def _finish(self, reason: str) -> None:
         sequence = self._sequence
         if sequence is None:
-            self.result = GenerationResult(self._listener.text.text, [], reason, 0, 0, Timings())
+            logprobs: list[TokenLogprob] | None = None if self._options.logprobs is None else []
+            text = self._listener.text.text
+            self.result = GenerationResult(text, [], reason, 0, 0, Timings(), logprobs)
             self.over = True
             return
         sequence.close()
+        ids = sequence.tokens[sequence.prompt_tokens :]
         result = GenerationResult(
             text=self._listener.text.text,
-            ids=sequence.tokens[sequence.prompt_tokens :],
+            ids=ids,
             finish_reason=reason,
             prompt_tokens=sequence.prompt_tokens,
             reused_tokens=sequence.reused_tokens,
             timings=sequence.timings,
+            logprobs=None if self._options.logprobs is None else self._logprobs(len(ids)),
         )
         self._engine.leave(sequence)
         # last, so that Ctrl-C comes either before anything has changed or after everything has
         if self._owner is not None:
             self._owner.settle(self._claim, sequence.tokens)
         self.result, self.over = result, True
+
+    def _logprobs(self, count: int) -> list[TokenLogprob]:
+        """Of the first `count` new tokens."""
+        assert self._sequence is not None
+
+        def record(token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+            return TokenLogprob(token, logprob, self._vocabulary.token_bytes(token), top)
+
+        def whole(found: Logprobs) -> TokenLogprob:
+            return record(found.token, found.logprob, tuple(record(*each) for each in found.top))
+
+        return [whole(found) for found in self._sequence.logprobs[:count]]

@@ -62,6 +62,8 @@ class TextSource:
             The text ends before the first of these that appears.
         ignore_eos : bool
             Continue after end-of-text tokens.
+        min_tokens, stop_token_ids, logit_bias, logits_processor, logprobs
+            See `GenerationArguments`.
         sampling : SamplingParams, optional
             How to choose tokens.
         temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,

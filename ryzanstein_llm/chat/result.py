@@ -102,9 +102,14 @@ class ChatResult:
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
-            "choices": [{**choice, "logprobs": None}],
+            "choices": [{**choice, "logprobs": self._logprobs()}],
             "usage": self.usage,
         }
+
+    def _logprobs(self) -> dict[str, Any] | None:
+        """Of all tokens that were generated, those of reasoning and tool calls included."""
+        found = self.generation.logprobs
+        return None if found is None else {"content": [each.to_dict() for each in found]}
 
     def __repr__(self) -> str:
         parts = [beginning(self.text), plural(len(self.generation.ids), "token")]

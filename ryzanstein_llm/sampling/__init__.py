@@ -1,6 +1,17 @@
 """How the next token is chosen."""
 
+from .adjustments import BAN, Adjustments, LogitsProcessor
+from .logprobs import MOST_LOGPROBS, Logprobs, log_probabilities
 from .params import SamplingParams
 from .sampler import Sampler
 
-__all__ = ["Sampler", "SamplingParams"]
+__all__ = [
+    "BAN",
+    "MOST_LOGPROBS",
+    "Adjustments",
+    "Logprobs",
+    "LogitsProcessor",
+    "Sampler",
+    "SamplingParams",
+    "log_probabilities",
+]
