@@ -28,6 +28,7 @@ from .options import GenerationArguments, GenerationOptions
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
+from .scoring import ScoreSource
 from .session import Session
 from .system.memory import cache_budget
 from .system.threads import choose_threads
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(TextSource, ChatSource, ModelFacts):
+class BitNetModel(TextSource, ChatSource, ScoreSource, ModelFacts):
     """A ternary language model.
 
     Parameters

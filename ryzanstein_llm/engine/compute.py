@@ -24,7 +24,7 @@ from ..profiling.observed import ObservedGraph, Observer
 from .gate import Gate
 from .kv_cache import KVCache
 
-__all__ = ["CancelFlag", "Compute", "Float32", "new_cancel_flag"]
+__all__ = ["HEAD_TOKENS", "PASS_TOKENS", "CancelFlag", "Compute", "Float32", "new_cancel_flag"]
 
 PASS_TOKENS = 512
 """Tokens of a prompt that go through the model together. A larger number saves little, takes more
@@ -150,7 +150,35 @@ class Compute:
         hidden = np.concatenate(self._append(cache, ids, cancel))
         for start in range(0, len(hidden), HEAD_TOKENS):
             rows = hidden[start : start + HEAD_TOKENS]
-            yield self.exclusively(lambda rows=rows: self._logits(rows, cancel))  # type: ignore[misc]
+            yield self.logits(rows, cancel)
+
+    def logits(self, hidden: Float32, cancel: CancelFlag) -> Float32:
+        """Final norm and head: float32 (n, vocab_size), for hidden states float32 (n,
+        hidden_size)."""
+        return self.exclusively(lambda: self._logits(hidden, cancel))
+
+    def together(
+        self, parts: Sequence[tuple[KVCache, list[int]]], cancel: CancelFlag
+    ) -> Float32:
+        """Append tokens to several caches in one pass. Hidden states of all of them, one after the
+        other: float32 (n, hidden_size). The caches have room for them, and nobody else uses them.
+        """
+        ids = np.array([token for _, tokens in parts for token in tokens], np.int64)
+
+        def work() -> Float32:
+            self._workspace.use_cancel_flag(cancel)
+            segments: list[Segment] = [
+                (len(tokens), cache.length, cache.table) for cache, tokens in parts
+            ]
+            layout = parts[0][0].layout
+            hidden = self._model.hidden_states(ids, segments, layout, self._workspace)
+            _refuse_unfinished(cancel)
+            return hidden
+
+        hidden = self.exclusively(work)
+        for cache, tokens in parts:
+            cache.length += len(tokens)
+        return hidden
 
     def _in_whole(self, cache: KVCache, work: Callable[[], Kept]) -> Kept:
         """Call `work` and return its result. After an error or Ctrl-C, the cache is as it was."""
@@ -175,7 +203,7 @@ class Compute:
         return hidden
 
     def _extend(self, cache: KVCache, tokens: NDArray[np.int64], cancel: CancelFlag) -> Float32:
-        self._reserve(cache, cache.length + len(tokens))
+        self.make_room(cache, cache.length + len(tokens))
         self._workspace.use_cancel_flag(cancel)
         segments: list[Segment] = [(len(tokens), cache.length, cache.table)]
         hidden = self._model.hidden_states(tokens, segments, cache.layout, self._workspace)
@@ -188,8 +216,9 @@ class Compute:
         _refuse_unfinished(cancel)
         return logits
 
-    def _reserve(self, cache: KVCache, positions: int) -> None:
-        """Make room in the cache. Raises ContextOverflowError and CacheBudgetError."""
+    def make_room(self, cache: KVCache, positions: int) -> None:
+        """Make room in a cache, for the thread that has the turn. Raises ContextOverflowError and
+        CacheBudgetError."""
         raise NotImplementedError
 
     def observe(self, observer: Observer) -> None:

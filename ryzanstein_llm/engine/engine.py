@@ -139,7 +139,7 @@ class Engine(Compute):
         """Free all keys and values that only wait to be used again."""
         self.exclusively(self.store.clear)
 
-    def _reserve(self, cache: KVCache, positions: int) -> None:
+    def make_room(self, cache: KVCache, positions: int) -> None:
         self.store.reserve(cache, positions, self._waiting)
 
     # ---- leading ---------------------------------------------------------------------------
