@@ -99,6 +99,8 @@ def check_token_ids(
     except TypeError:
         raise InvalidParameterError(f"must be {kinds}, not {ids!r}", name) from None
     return [
-        check_int(f"{name}[{index}]", value, 0, vocab_size - 1)
+        value  # nearly all are such; naming each of them would take longer than checking it
+        if type(value) is int and 0 <= value < vocab_size
+        else check_int(f"{name}[{index}]", value, 0, vocab_size - 1)
         for index, value in enumerate(values)
     ]

@@ -91,7 +91,7 @@ class _Running:
     positions before its own."""
 
     def __init__(self, stem: Stem, cache: KVCache, positions: int) -> None:
-        self.stem, self.cache, self.own_blocks = stem, cache, 0
+        self.stem, self.cache = stem, cache
         start = cache.length
         rest = stem.tokens[start:positions]
         places: list[Node | None] = [None] * len(rest)
@@ -158,6 +158,7 @@ class _Run:
         self._engine, self._stems, self._progress = engine, stems, progress
         self._pending = deque(stems)
         self._running: list[_Running] = []
+        self._spare: list[KVCache] = []  # of stems that are done, with the trunk at their beginning
         self._cancel = new_cancel_flag()
         # others need room too, and would fail without any
         self._most_blocks = max(1, engine.store.pool.capacity // 2)
@@ -194,7 +195,7 @@ class _Run:
         while trunk.steps:
             self._compute([(trunk, trunk.take(PASS_TOKENS))])
         store = self._engine.store
-        self._engine.exclusively(lambda: store.keep(trunk.cache, first))
+        self._engine.exclusively(lambda: store.keep(trunk.cache, trunk.stem.tokens))
         self._common = common
         return trunk.cache
 
@@ -223,24 +224,26 @@ class _Run:
             self._running = [running for running in self._running if running.steps]
 
     def _has_room(self) -> bool:
-        used = sum(running.own_blocks for running in self._running)
-        return not self._running or used + self._own_blocks(self._pending[0]) <= self._most_blocks
-
-    def _own_blocks(self, stem: Stem) -> int:
-        positions = len(stem.tokens) + stem.depth
-        return -(-positions // BLOCK_POSITIONS) - self._common // BLOCK_POSITIONS
+        """Whether the next stem may begin, beside those that are running."""
+        stem, shared = self._pending[0], self._common // BLOCK_POSITIONS
+        caches = [*(running.cache for running in self._running), *self._spare[:-1]]
+        used = sum(len(cache.blocks) - shared for cache in caches)
+        own = -(-(len(stem.tokens) + stem.depth) // BLOCK_POSITIONS) - shared
+        return not self._running or used + own <= self._most_blocks
 
     def _admit_next(self) -> _Running:
-        stem = self._pending[0]
-        running = self._admit(stem, len(stem.tokens))
-        running.own_blocks = self._own_blocks(stem)
+        running = self._admit(self._pending[0], len(self._pending[0].tokens))
         self._pending.popleft()
         return running
 
     def _admit(self, stem: Stem, positions: int) -> _Running:
-        """A stem with what is kept for its beginning, and with room for all its steps."""
-        cache = self._engine.store.new_cache()
-        self._engine.store.fill(cache, stem.tokens[: positions - 1])
+        """A stem with what is there of its beginning, and with room for all its steps."""
+        if self._spare:
+            cache = self._spare.pop()
+            cache.length = self._common
+        else:
+            cache = self._engine.store.new_cache()
+            self._engine.store.fill(cache, stem.tokens[: positions - 1])
         try:
             self._engine.make_room(cache, positions + stem.depth)
         except CacheBudgetError:
@@ -263,14 +266,22 @@ class _Run:
                 _answer(place, row)
 
     def _leave(self, done: list[_Running]) -> None:
-        """Keep the keys and values of prompts for later requests, as far as there is room."""
+        """The next stems take over the caches of those that are done, so that the end of the trunk
+        need not be copied again. If there is no trunk, prompts are kept for later requests."""
         for running in done:
-            running.cache.length = min(running.cache.length, len(running.stem.tokens))
-            self._engine.store.keep(running.cache, running.stem.tokens)
-            running.cache.free_from(0)
+            if self._common:
+                after = -(-self._common // BLOCK_POSITIONS)
+                if any(block.shared for block in running.cache.blocks[after:]):
+                    running.cache.free_from(self._common)  # the next stem must not write there
+                self._spare.append(running.cache)
+            else:
+                running.cache.length = len(running.stem.tokens)
+                self._engine.store.keep(running.cache, running.stem.tokens)
+                running.cache.free_from(0)
 
     def _free(self, trunk: KVCache | None) -> None:
-        for cache in [*(running.cache for running in self._running), *([trunk] if trunk else [])]:
+        caches = [running.cache for running in self._running] + self._spare
+        for cache in [*caches, *([] if trunk is None else [trunk])]:
             cache.free_from(0)
 
 
