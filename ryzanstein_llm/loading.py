@@ -37,6 +37,8 @@ class LoadedModel:
     chat_template : str or None
     packed_file : Path or None
         The file that packed weights are mapped from.
+    files_digest : str
+        `Checkpoint.digest` of the files that were read.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class LoadedModel:
     generation_config: dict[str, Any]
     chat_template: Any
     packed_file: Path | None
+    files_digest: str
 
 
 def load_checkpoint(
@@ -80,6 +83,7 @@ def load_checkpoint(
             checkpoint.generation_config,
             checkpoint.chat_template,
             packed_file,
+            opened.digest(),
         )
 
 

@@ -28,6 +28,7 @@ from .options import GenerationArguments, GenerationOptions
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
+from .saved_session import SessionKey, read_session
 from .scoring import ScoreSource
 from .session import Session
 from .system.memory import cache_budget
@@ -151,6 +152,9 @@ class BitNetModel(TextSource, ChatSource, ScoreSource, ModelFacts):
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
+        self._session_key = SessionKey(
+            self.path, loaded.files_digest, self._layout, activations or "int8"
+        )
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
         shape = (self._layout, self.threads, self.context_length)
         self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
@@ -162,7 +166,24 @@ class BitNetModel(TextSource, ChatSource, ScoreSource, ModelFacts):
     def session(self) -> Session:
         """A new, empty session. It has its own tokens and shares the model's weights."""
         self._check_open()
-        return Session(self.engine, self.vocabulary)
+        return Session(self.engine, self.vocabulary, self._session_key)
+
+    def load_session(self, path: str | os.PathLike[str]) -> Session:
+        """A session as `Session.save` wrote it, with its keys and values.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            If the file cannot be read.
+        SavedSessionError
+            If it was made with another model, kv_dtype or activations.
+        FormatError
+            If it is damaged.
+        ContextOverflowError, CacheBudgetError, ClosedError
+        """
+        self._check_open()
+        tokens = read_session(path, self._session_key, self.engine, self.vocab_size)
+        return Session(self.engine, self.vocabulary, self._session_key, tokens)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The token ids of a text. Beginning-of-text is added if the tokenizer says so.

@@ -111,7 +111,8 @@ class GenerationOptions:
             )
 
     def _check_adjustments(self) -> None:
-        least = check_int("min_tokens", 0 if self.min_tokens is None else self.min_tokens, 0, 1 << 31)
+        given = 0 if self.min_tokens is None else self.min_tokens
+        least = check_int("min_tokens", given, 0, 1 << 31)
         if self.max_tokens is not None and least > self.max_tokens:
             problem = f"must be at most max_tokens={self.max_tokens}, not {least}"
             raise InvalidParameterError(problem, "min_tokens")
@@ -128,7 +129,8 @@ class GenerationOptions:
             problem = f"must be callable (tokens, logits), or several, not {processors!r}"
             raise InvalidParameterError(problem, "logits_processor")
         object.__setattr__(self, "min_tokens", least)
-        object.__setattr__(self, "stop_token_ids", self.stop_token_ids or ())
+        if self.stop_token_ids is None:
+            object.__setattr__(self, "stop_token_ids", ())
         object.__setattr__(self, "logit_bias", dict(bias))
         object.__setattr__(self, "logits_processor", tuple(listed))
 

@@ -85,8 +85,9 @@ class GenerationResult:
     ids : list of int
         Tokens of the continuation, without an end-of-text token.
     finish_reason : str
-        "eos": the model ended the text; "stop": a stop string or a stop token appeared; "length": max_tokens or
-        the end of the context was reached; "cancelled": it was cancelled or closed before its end.
+        "eos": the model ended the text; "stop": a stop string or a stop token appeared; "length":
+        max_tokens or the end of the context was reached; "cancelled": it was cancelled or closed
+        before its end.
     prompt_tokens, reused_tokens : int
         Tokens in the context before generation, and how many of them were in the cache already.
     timings : Timings

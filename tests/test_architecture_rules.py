@@ -155,9 +155,10 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "__main__", "cli", "bench", "testing", "progress", "model", "chat", "session", "text_source",
-    "text_iterator", "generation", "perplexity", "scoring", "facts", "engine", "loading", "profiling",
-    "options", "results", "text", "sampling", "models", "packed_cache", "formats", "system",
+    "__main__", "cli", "bench", "testing", "progress", "model", "chat", "session",
+    "saved_session", "text_source", "text_iterator", "generation", "perplexity", "scoring",
+    "facts", "engine", "loading", "profiling", "options", "results", "text", "sampling", "models",
+    "packed_cache", "formats", "system",
     "kernels", "notebook", "text_table", "interfaces", "validation", "errors", "_version",
 )  # fmt: skip
 

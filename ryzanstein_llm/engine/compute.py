@@ -157,9 +157,7 @@ class Compute:
         hidden_size)."""
         return self.exclusively(lambda: self._logits(hidden, cancel))
 
-    def together(
-        self, parts: Sequence[tuple[KVCache, list[int]]], cancel: CancelFlag
-    ) -> Float32:
+    def together(self, parts: Sequence[tuple[KVCache, list[int]]], cancel: CancelFlag) -> Float32:
         """Append tokens to several caches in one pass. Hidden states of all of them, one after the
         other: float32 (n, hidden_size). The caches have room for them, and nobody else uses them.
         """

@@ -68,6 +68,16 @@ class Store:
         """Keep what a cache has of `tokens` for others, also its last block that is not full."""
         self._prefixes.keep(cache, tokens, tail=True)
 
+    def shared(self, tokens: list[int]) -> KVCache:
+        """A cache with all that is kept for the beginning of `tokens`, to be read only."""
+        cache = self.new_cache()
+        self._prefixes.fill(cache, tokens, own=False)
+        return cache
+
+    def fork(self, tokens: list[int]) -> None:
+        """Several sequences will go on from these tokens."""
+        self._prefixes.fork(tokens)
+
     def refuse(self, positions: int) -> CacheBudgetError:
         """The error for a number of positions that does not fit the budget."""
         blocks = -(-positions // BLOCK_POSITIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 from ..engine.engine import Engine
 from ..text.vocabulary import Prompt, Vocabulary
@@ -24,7 +24,7 @@ class ScoreSource:
     vocabulary: Vocabulary
 
     @overload
-    def score(
+    def score(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
         self,
         prompt: str | Sequence[int],
         continuations: Prompts,
@@ -83,7 +83,7 @@ class ScoreSource:
         return found[0]
 
     @overload
-    def choose(
+    def choose(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
         self,
         prompt: str | Sequence[int],
         options: Prompts,
