@@ -167,7 +167,8 @@ def test_a_ban_holds_whatever_a_processor_says():
 
 
 @pytest.mark.parametrize(
-    "answer", [np.zeros(5), np.zeros((1, 6)), "logits", [0] * 6, np.full(6, np.nan), np.full(6, np.inf)]
+    "answer",
+    [np.zeros(5), np.zeros((1, 6)), "logits", [0] * 6, np.full(6, np.nan), np.full(6, np.inf)],
 )
 def test_what_a_processor_must_not_return(answer):
     sampler = Sampler(SamplingParams(), Adjustments(processors=[lambda tokens, logits: answer]))

@@ -105,7 +105,9 @@ def test_logprobs_are_equal_bits_in_every_tier(tier: str) -> None:
 
 def test_the_bytes_of_tokens_are_those_of_the_text(model: BitNetModel) -> None:
     result = run(model, "The señor said “", temperature=1.5, seed=3, max_tokens=60, logprobs=1)
-    assert b"".join(each.bytes for each in result.logprobs).decode("utf-8", "replace") == result.text
+    assert (
+        b"".join(each.bytes for each in result.logprobs).decode("utf-8", "replace") == result.text
+    )
 
 
 def test_a_token_may_be_a_part_of_a_character(model: BitNetModel) -> None:
@@ -351,5 +353,3 @@ def test_a_processor_sees_each_token_once(model: BitNetModel) -> None:
     result = run(model, max_tokens=5, logits_processor=[lambda tokens, logits: seen.append(tokens)])
     ids = model.tokenize(TALE)
     assert seen == [[*ids, *result.ids[:count]] for count in range(5)]
-
-

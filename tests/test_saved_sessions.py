@@ -61,12 +61,21 @@ def test_a_fork_goes_on_as_the_session_itself(model: BitNetModel, length: int) -
 @pytest.mark.parametrize("length", [100, 257, 600])
 def test_neither_computes_again_what_both_have(model: BitNetModel, length: int) -> None:
     session = started(model, length)
-    forks = [session.fork(), session.fork()]
     have = len(session.tokens) - 1  # the last token has not been through the model
-    streams = [each.stream([8 + index], ignore_eos=True) for index, each in enumerate(forks)]
-    with pytest.raises(errors.TokenizerMissingError):
-        next(streams[0])
-    assert [go_on(each).reused_tokens for each in [*forks, session]] == [have] * 3
+    members = [session.fork(), session.fork(), session]
+    found = [go_on(each, [8 + index]) for index, each in enumerate(members)]
+    assert [each.reused_tokens for each in found] == [have] * 3
+
+
+def test_not_even_while_the_other_one_goes_on() -> None:
+    with BitNetModel(n_threads=1) as demo:
+        session = demo.session()
+        session.generate("Once upon a time", max_tokens=100)
+        have = len(session.tokens) - 1
+        with session.fork().stream(" and", ignore_eos=True) as stream:
+            next(stream)
+            found = session.generate(" but", max_tokens=3, return_result=True)
+        assert found.reused_tokens == stream.result.reused_tokens == have
 
 
 def test_what_one_does_later_is_nothing_to_the_other(model: BitNetModel) -> None:
@@ -77,7 +86,7 @@ def test_what_one_does_later_is_nothing_to_the_other(model: BitNetModel) -> None
     session.truncate(10)
     session.close()
     assert other.tokens == before
-    assert go_on(other).reused_tokens == len(before) - 1
+    assert go_on(other, [7, 8]).reused_tokens == len(before) - 1
 
 
 def test_full_blocks_are_shared(model: BitNetModel) -> None:
@@ -243,7 +252,9 @@ def test_a_context_that_is_too_short(checkpoint: Path, saved: Path) -> None:
         model.load_session(saved)
 
 
-def test_files_that_are_no_saved_sessions(model: BitNetModel, checkpoint: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_saved_sessions(
+    model: BitNetModel, checkpoint: Path, tmp_path: Path
+) -> None:
     with pytest.raises(errors.CheckpointNotFoundError, match="nothing"):
         model.load_session(tmp_path / "nothing")
     with pytest.raises(errors.SavedSessionError, match="format"):
@@ -296,9 +307,13 @@ def test_contents_that_contradict_each_other(
     path = tmp_path / "spoilt"
     for changed, said in spoilt:
         told = {**metadata, **said}
-        save_file({k: np.ascontiguousarray(v) for k, v in {**arrays, **changed}.items()}, path, told)
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in {**arrays, **changed}.items()}, path, told
+        )
         told["digest"] = digest_of(path, told["positions"])
-        save_file({k: np.ascontiguousarray(v) for k, v in {**arrays, **changed}.items()}, path, told)
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in {**arrays, **changed}.items()}, path, told
+        )
         with pytest.raises(errors.RyzansteinError):
             model.load_session(path)
 
@@ -309,7 +324,9 @@ def digest_of(path: Path, positions: str) -> str:
     return hashlib.blake2b(positions.encode() + data[8 + length :], digest_size=16).hexdigest()
 
 
-def test_a_checkpoint_that_has_changed_since_it_was_opened(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_has_changed_since_it_was_opened(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
     with BitNetModel(copy, n_threads=1) as model:

@@ -19,7 +19,14 @@ from ryzanstein_llm.engine import branches, compute
 from ryzanstein_llm.kernels import cpu
 
 TALE = "Once upon a time"
-OPTIONS = [" there was a king", " there was a queen", " there lived a fox", ", in", " a", " there was"]
+OPTIONS = [
+    " there was a king",
+    " there was a queen",
+    " there lived a fox",
+    ", in",
+    " a",
+    " there was",
+]
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +109,12 @@ def test_blanks_at_the_end_of_a_prompt_belong_to_the_continuation(model: BitNetM
 
 def test_the_tokens_of_a_continuation_are_those_after_the_prompts_own(model: BitNetModel) -> None:
     """Also if the two would be encoded otherwise together: then a part of the first token is lost,
-    as in lm-eval."""
-    for text, option in [("Once upon a ti", "me there"), ("The ki", "ng"), (TALE, ", in")]:
+    as in lm-eval, which cannot score a continuation that has no token left either."""
+    for text, option in [("Once upon a ti", "me there was a king"), (TALE, ", in")]:
         (found,) = model.score(text, [option])
         assert found.ids == model.tokenize(text + option)[len(model.tokenize(text)) :]
+    with pytest.raises(errors.InvalidParameterError, match="'ng' has none"):
+        model.score("The ki", ["ng"])
 
 
 def test_after_an_empty_prompt_or_ids_a_text_is_encoded_alone(model: BitNetModel) -> None:
