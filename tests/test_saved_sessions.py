@@ -64,7 +64,8 @@ def test_neither_computes_again_what_both_have(model: BitNetModel, length: int) 
     have = len(session.tokens) - 1  # the last token has not been through the model
     members = [session.fork(), session.fork(), session]
     found = [go_on(each, [8 + index]) for index, each in enumerate(members)]
-    assert [each.reused_tokens for each in found] == [have] * 3
+    # the later ones also find the last token, which all have in common
+    assert [each.reused_tokens for each in found] == [have, have + 1, have + 1]
 
 
 def test_not_even_while_the_other_one_goes_on() -> None:
@@ -86,7 +87,7 @@ def test_what_one_does_later_is_nothing_to_the_other(model: BitNetModel) -> None
     session.truncate(10)
     session.close()
     assert other.tokens == before
-    assert go_on(other, [7, 8]).reused_tokens == len(before) - 1
+    assert go_on(other, [7, 8]).reused_tokens == len(before)
 
 
 def test_full_blocks_are_shared(model: BitNetModel) -> None:
@@ -307,6 +308,7 @@ def test_contents_that_contradict_each_other(
     path = tmp_path / "spoilt"
     for changed, said in spoilt:
         told = {**metadata, **said}
+        held = {name: np.ascontiguousarray(a) for name, a in {**arrays, **changed}.items()}
         save_file(
             {k: np.ascontiguousarray(v) for k, v in {**arrays, **changed}.items()}, path, told
         )

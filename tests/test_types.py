@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 RIGHT = """
-from ryzanstein_llm import BitNetModel, ChatResult, GenerationResult, SamplingParams
+from ryzanstein_llm import (
+    BitNetModel, ChatResult, Choice, GenerationResult, SamplingParams, Score, Session
+)
 
 model = BitNetModel(n_threads=1)
 text: str = model.generate("Once upon a time", max_tokens=5, temperature=0.7)
@@ -31,6 +33,16 @@ for delta in model.chat_stream([{"role": "user", "content": "Hi"}], tools=[{"nam
 with model.chat_session("Be brief.", temperature=0.5).stream("Hi") as stream:
     name: str = stream.result.tool_calls[0]["function"]["name"]
 vocabulary: int = model.vocab_size
+scored = model.generate("Once", logprobs=3, logit_bias={" the": -100}, return_result=True)
+first: float = [each.logprob for each in scored.logprobs or []][0]
+model.generate("Once", logit_bias={5: -1}, min_tokens=2, max_tokens=5, stop_token_ids=[3, 4])
+model.generate("Once", logit_bias={"a": 1}, logits_processor=lambda tokens, logits: -logits)
+scores: list[Score] = model.score("Once", [" upon", " more"])
+scores = model.score([0, 5], [" upon"], normalize="bytes")
+several: list[list[Score]] = model.score([[0, 5], [0, 6]], [[5], [6]])
+choice: Choice = model.choose("Once", [" upon", " more"])
+print(choice.probabilities[choice.index], scores[0].logprobs, several[0][0].greedy)
+twin: Session = model.load_session("session").fork()
 """
 
 WRONG = {
@@ -43,6 +55,9 @@ WRONG = {
     "a misspelt option of a chat": "model.chat([], max_token=5)",
     "messages that are a number": "model.chat(5)",
     "an answer taken for a text": "model.chat([]).upper()",
+    "a normalization that there is not": 'model.score("Once", [" upon"], normalize="words")',
+    "a choice taken for a text": 'model.choose("Once", [" upon"]).upper()',
+    "a bias that is a list": 'model.generate("Once", logit_bias=[5])',
     "a stream without its text": 'model.stream("Once", return_result=True)',
 }
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointNotFoundError, FormatError
@@ -24,10 +23,9 @@ from .json_file import read_bytes, read_json_object, read_text
 from .locate import WeightFiles
 from .mapped_file import TensorFile, TensorInfo
 from .safetensors_file import SafetensorsFile
+from .samples import digest_of, sample
 
 __all__ = ["Checkpoint", "Tensor"]
-
-SAMPLES, SAMPLE_BYTES = 8, 64  # of a tensor, evenly spaced from its beginning to its end
 
 log = logging.getLogger(__name__)
 
@@ -201,19 +199,15 @@ class Checkpoint:
     def digest(self) -> str:
         """A digest that is quick to compute, 32 hexadecimal digits: of the config, and of the
         header, size and modification time of every weight file. The tensor data are not read."""
-        digest = hashlib.blake2b(digest_size=16)
         # that of a GGUF checkpoint, however renamed, follows from its header
         settings = self.config if self.metadata is None else {}
         config = json.dumps(settings, sort_keys=True).encode("ascii")
-        for part in [config, *(part for file in self._open for part in _identity(file))]:
-            digest.update(len(part).to_bytes(8, "little"))
-            digest.update(part)
-        return digest.hexdigest()
+        return digest_of(config, *(part for file in self._open for part in _identity(file)))
 
     def sampled_digest(self) -> str:
         """A digest of the content, 32 hexadecimal digits: of the config, and of name, type, shape
-        and some of the bytes of every tensor. It takes milliseconds if the files are in memory.
-        Copies of the files have the same digest, and so have the same tensors in other shards.
+        and some of the bytes of every tensor, in milliseconds if the files are in memory. Copies of
+        the files have the same, and so have the same tensors in other shards.
 
         Two checkpoints with the same shapes that differ only where no sample is have the same
         digest. Training changes nearly all bytes of a tensor.
@@ -223,21 +217,14 @@ class Checkpoint:
         ClosedError
             After `close()`.
         """
-        digest = hashlib.blake2b(digest_size=16)
+        # that of a GGUF checkpoint, however renamed, has its settings in the header
+        headers = [] if self.metadata is None else [file.header for file in self._open]
+        samples = (
+            sample(name, file.infos[stored], file.array(stored))
+            for name, (file, stored) in sorted(self._holders.items())
+        )
         settings = json.dumps(self.config, sort_keys=True).encode("ascii")
-        gguf = [] if self.metadata is None else [file.header for file in self._open]
-        for part in [settings, *gguf, *map(self._sample, sorted(self._holders))]:
-            digest.update(len(part).to_bytes(8, "little"))
-            digest.update(part)
-        return digest.hexdigest()
-
-    def _sample(self, name: str) -> bytes:
-        info = self.info(name)
-        data = self._holder(name)[0].array(self._holder(name)[1]).reshape(-1).view(np.uint8)
-        last = max(0, data.size - SAMPLE_BYTES)
-        starts = [last * index // (SAMPLES - 1) for index in range(SAMPLES)]
-        parts = [data[start : start + SAMPLE_BYTES].tobytes() for start in starts]
-        return b"".join([json.dumps([name, info.dtype, info.shape]).encode("ascii"), *parts])
+        return digest_of(settings, *headers, *samples)
 
     def content_digest(self) -> str:
         """A digest of every byte of the weight files, 32 hexadecimal digits. Reads all of them.
