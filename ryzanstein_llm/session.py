@@ -120,7 +120,7 @@ class Session(TextSource):
         """
         self._refuse_busy()
         self._refuse_closed()
-        write_session(path, self._key, self._engine, self._tokens)
+        write_session(path, self._key, self._engine, list(self._tokens))
 
     def close(self) -> None:
         """Free its keys and values, and end its streams. Closing twice is fine.

@@ -1,7 +1,7 @@
 """The sampler with biases, bans and functions of the caller, on logits made for the purpose.
 
-Frequencies are compared with closed forms by Pearson's chi-square on fixed seeds. The bounds are the
-0.999 quantiles of the chi-square distribution (NIST/SEMATECH e-Handbook, 1.3.6.7.4).
+Frequencies are compared with closed forms by Pearson's chi-square on fixed seeds. The bounds are
+the 0.999 quantiles of the chi-square distribution (NIST/SEMATECH e-Handbook, 1.3.6.7.4).
 """
 
 from __future__ import annotations

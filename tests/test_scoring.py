@@ -197,7 +197,7 @@ def test_the_size_of_a_pass_does_not_matter(
 ) -> None:
     prompts, options = [prompt(20 + index) for index in range(5)], cases()["none"][1]
     whole = small.score(prompts, options)
-    monkeypatch.setattr(branches, "PASS_TOKENS", rows)
+    monkeypatch.setattr(branches, "PASS_ROWS", rows)
     monkeypatch.setattr(branches, "HEAD_TOKENS", max(1, rows // 4))
     small.engine.clear()
     assert small.score(prompts, options) == whole

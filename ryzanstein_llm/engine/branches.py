@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from ..errors import CacheBudgetError
 from ..interfaces.kv_layout import BLOCK_POSITIONS
 from ..sampling import log_probabilities
-from .compute import HEAD_TOKENS, PASS_TOKENS, new_cancel_flag
+from .compute import HEAD_TOKENS, new_cancel_flag
 from .engine import Engine
 from .kv_cache import KVCache
 
 __all__ = ["Node", "Stem", "run_stems"]
+
+PASS_ROWS = 256
+"""Rows of a pass. With more, more caches are in use at a time, and the first touch of their memory
+costs more than larger passes save (measured on the demo model)."""
 
 LEAST_COMMON = 32
 """Positions that all prompts must begin with, to be computed once: copying a block of keys and
@@ -132,7 +136,7 @@ def run_stems(
     """Fill in all answers.
 
     What all prompts begin with is computed once. Then prompts and paths of several stems go through
-    the model together, up to 512 rows a pass. The whole head is read for every place where
+    the model together, up to 256 rows a pass. The whole head is read for every place where
     something is asked for, because a probability needs the sum over the vocabulary.
 
     Parameters
@@ -193,7 +197,7 @@ class _Run:
         stem = Stem(first)
         trunk = self._engine.exclusively(lambda: self._admit(stem, common))
         while trunk.steps:
-            self._compute([(trunk, trunk.take(PASS_TOKENS))])
+            self._compute([(trunk, trunk.take(PASS_ROWS))])
         store = self._engine.store
         self._engine.exclusively(lambda: store.keep(trunk.cache, trunk.stem.tokens))
         self._common = common
@@ -202,7 +206,7 @@ class _Run:
     def _pass(self) -> None:
         """One pass: the next step of each stem, and new stems in the rows that are left."""
         shares: list[tuple[_Running, _Step]] = []
-        left = PASS_TOKENS
+        left = PASS_ROWS
         for running in self._running:
             if left:
                 shares.append((running, running.take(left)))
