@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from .engine.kv_cache import KVCache
     from .model import BitNetModel, Model, load
     from .perplexity import PerplexityResult
-    from .results import GenerationResult
+    from .results import GenerationResult, TokenLogprob
     from .sampling import SamplingParams
+    from .scoring import Choice, Score
     from .session import Session
     from .system.machine import cpu_info, has_avx2, num_threads
     from .text_iterator import TextIterator
@@ -39,14 +40,17 @@ __all__ = [
     "ChatResult",
     "ChatSession",
     "ChatStream",
+    "Choice",
     "Embedder",
     "GenerationResult",
     "KVCache",
     "Model",
     "PerplexityResult",
     "SamplingParams",
+    "Score",
     "Session",
     "TextIterator",
+    "TokenLogprob",
     "__version__",
     "cpu_info",
     "errors",
@@ -63,14 +67,17 @@ _HOMES = {
     "ChatResult": ".chat",
     "ChatSession": ".chat",
     "ChatStream": ".chat",
+    "Choice": ".scoring",
     "Embedder": ".embedder",
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
     "Model": ".model",
     "PerplexityResult": ".perplexity",
     "SamplingParams": ".sampling",
+    "Score": ".scoring",
     "Session": ".session",
     "TextIterator": ".text_iterator",
+    "TokenLogprob": ".results",
     "cpu_info": ".system.machine",
     "has_avx2": ".system.machine",
     "load": ".model",

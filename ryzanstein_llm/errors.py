@@ -32,6 +32,7 @@ __all__ = [
     "MissingExtraError",
     "NotebookError",
     "RyzansteinError",
+    "SavedSessionError",
     "SessionBusyError",
     "TokenizerMissingError",
     "UnsupportedFeatureError",
@@ -183,6 +184,10 @@ class MissingExtraError(RyzansteinError, ImportError):
 
 class UnsupportedFeatureError(RyzansteinError, NotImplementedError):
     """The argument is right, but this version cannot do it yet."""
+
+
+class SavedSessionError(RyzansteinError, ValueError):
+    """A saved session was made with another model, or with options that change keys and values."""
 
 
 class SessionBusyError(RyzansteinError, RuntimeError):

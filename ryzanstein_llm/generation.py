@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol
 
 from .engine.engine import Engine
 from .engine.sequence import Sequence
-from .errors import ContextOverflowError, UnsupportedModelError
-from .models import CausalLM
+from .errors import ContextOverflowError
 from .options import GenerationOptions
-from .results import GenerationResult, Timings
-from .sampling import Sampler
+from .results import GenerationResult, Timings, TokenLogprob
+from .sampling import Logprobs, Sampler
 from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
-__all__ = ["Claim", "Generation", "Owner", "refuse_embedding_model"]
-
-
-def refuse_embedding_model(graph: CausalLM, path: Path) -> None:
-    """Raise UnsupportedModelError if the model was not trained to continue texts."""
-    if not graph.generates:
-        raise UnsupportedModelError(
-            f"{path}: this model embeds texts and cannot continue them; use embed()"
-        )
+__all__ = ["Claim", "Generation", "Owner"]
 
 
 class Claim:
@@ -137,6 +127,7 @@ class Generation:
     ) -> None:
         self._engine, self._vocabulary = engine, vocabulary
         self._prompt, self._options, self._owner = prompt, options, owner
+        self._adjustments = options.adjustments(vocabulary)
         self._sequence: Sequence | None = None
         self.cancelled = False
         self.over = False
@@ -297,13 +288,15 @@ class Generation:
         if len(tokens) > context:
             raise ContextOverflowError(len(tokens), context)
         options = self._options
+        eos_ids, stop_ids = options.ends(self._vocabulary)
         self._listener.begin_after(tokens)
         room = self._engine.store.capacity - len(tokens)
         self._sequence = self._engine.sequence(
             tokens,
-            Sampler(options.sampling),
+            Sampler(options.sampling, self._adjustments),
             max_tokens=room if options.max_tokens is None else min(options.max_tokens, room),
-            eos_ids=() if options.ignore_eos else self._vocabulary.eos_ids,
+            eos_ids=eos_ids,
+            stop_ids=stop_ids,
             listener=self._listener,
             constraint=self._constraint,
         )
@@ -314,18 +307,23 @@ class Generation:
     def _finish(self, reason: str) -> None:
         sequence = self._sequence
         if sequence is None:
+            logprobs: list[TokenLogprob] | None = None if self._options.logprobs is None else []
             text, output = self._listener.text.text, self._options.output
-            self.result = GenerationResult(text, [], reason, 0, 0, Timings(), output=output)
+            self.result = GenerationResult(
+                text, [], reason, 0, 0, Timings(), logprobs=logprobs, output=output
+            )
             self.over = True
             return
         sequence.close()
+        ids = sequence.tokens[sequence.prompt_tokens :]
         result = GenerationResult(
             text=self._listener.text.text,
-            ids=sequence.tokens[sequence.prompt_tokens :],
+            ids=ids,
             finish_reason=reason,
             prompt_tokens=sequence.prompt_tokens,
             reused_tokens=sequence.reused_tokens,
             timings=sequence.timings,
+            logprobs=None if self._options.logprobs is None else self._logprobs(len(ids)),
             forced_tokens=sequence.forced_tokens,
             output=self._options.output,
         )
@@ -334,3 +332,15 @@ class Generation:
         if self._owner is not None:
             self._owner.settle(self._claim, sequence.tokens)
         self.result, self.over = result, True
+
+    def _logprobs(self, count: int) -> list[TokenLogprob]:
+        """Of the first `count` new tokens."""
+        assert self._sequence is not None
+
+        def record(token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+            return TokenLogprob(token, logprob, self._vocabulary.token_bytes(token), top)
+
+        def whole(found: Logprobs) -> TokenLogprob:
+            return record(found.token, found.logprob, tuple(record(*each) for each in found.top))
+
+        return [whole(found) for found in self._sequence.logprobs[:count]]

@@ -38,6 +38,8 @@ class LoadedModel:
     embedding_settings : EmbeddingSettings
     packed_file : Path or None
         The file that packed weights are mapped from.
+    files_digest : str
+        `Checkpoint.digest` of the files that were read.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class LoadedModel:
     chat_template: Any
     embedding_settings: EmbeddingSettings
     packed_file: Path | None
+    files_digest: str
 
 
 def load_checkpoint(
@@ -83,6 +86,7 @@ def load_checkpoint(
             checkpoint.chat_template,
             checkpoint.embedding,
             packed_file,
+            opened.digest(),
         )
 
 

@@ -20,17 +20,19 @@ from .engine.kv_cache import KVCache
 from .engine.store import Store
 from .errors import ContextOverflowError, InvalidParameterError
 from .facts import ModelFacts, model_facts
-from .generation import Generation, refuse_embedding_model
+from .generation import Generation
 from .hub import HubSource
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
-from .models import WEIGHT_FORMATS
+from .models import WEIGHT_FORMATS, refuse_embedding_model
 from .openai import CompletionSource
 from .options import GenerationArguments, GenerationOptions
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
+from .saved_session import SessionKey, read_session
+from .scoring import ScoreSource
 from .session import Session
 from .system.memory import cache_budget
 from .system.threads import choose_threads
@@ -45,7 +47,9 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(CompletionSource, AsyncSource, EmbeddingSource, HubSource, ModelFacts):
+class BitNetModel(
+    CompletionSource, AsyncSource, ScoreSource, EmbeddingSource, HubSource, ModelFacts
+):
     """A ternary language model.
 
     Parameters
@@ -154,6 +158,9 @@ class BitNetModel(CompletionSource, AsyncSource, EmbeddingSource, HubSource, Mod
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
+        self._session_key = SessionKey(
+            self.path, loaded.files_digest, self._layout, activations or "int8"
+        )
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
         shape = (self._layout, self.threads, self.context_length)
         self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
@@ -165,7 +172,24 @@ class BitNetModel(CompletionSource, AsyncSource, EmbeddingSource, HubSource, Mod
     def session(self) -> Session:
         """A new, empty session. It has its own tokens and shares the model's weights."""
         refuse_embedding_model(self.engine.graph, self.path)
-        return Session(self.engine, self.vocabulary)
+        return Session(self.engine, self.vocabulary, self._session_key)
+
+    def load_session(self, path: str | os.PathLike[str]) -> Session:
+        """A session as `Session.save` wrote it, with its keys and values.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            If the file cannot be read.
+        SavedSessionError
+            If it was made with another model, kv_dtype or activations.
+        FormatError
+            If it is damaged.
+        ContextOverflowError, CacheBudgetError, ClosedError
+        """
+        self._check_open()
+        tokens = read_session(path, self._session_key, self.engine, self.vocab_size)
+        return Session(self.engine, self.vocabulary, self._session_key, tokens)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The token ids of a text. Beginning-of-text is added if the tokenizer says so.

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 from .errors import InvalidParameterError
-from .sampling import SamplingParams
+from .sampling import BAN, MOST_LOGPROBS, Adjustments, LogitsProcessor, SamplingParams
 from .structured import OUTPUT_ARGUMENTS, OutputFormat
 from .text.stop_strings import StopStrings
-from .validation import check_bool, check_int
+from .text.vocabulary import Vocabulary
+from .validation import check_bool, check_float, check_int, check_token_ids
 
 __all__ = ["GenerationArguments", "GenerationOptions"]
+
+
+Bias = Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
 
 
 class GenerationArguments(TypedDict, total=False):
@@ -24,6 +28,16 @@ class GenerationArguments(TypedDict, total=False):
         The text ends before the first of these that appears.
     ignore_eos : bool
         Continue after end-of-text tokens.
+    min_tokens : int >= 0
+        The text ends with no token before it has so many.
+    stop_token_ids : sequence of int
+        More tokens that end the text and are not part of it, with finish_reason "stop".
+    logit_bias : mapping from token ids or texts of one token to float in [-100, 100]
+        Added to the logits; -100 rules a token out.
+    logits_processor : callable (tokens, logits), or several
+        Changes the logits, float32 (vocab_size,), before the choice; see `Adjustments`.
+    logprobs : int in 0..20
+        Report the log probability of each token, and of so many of the likeliest.
     sampling : SamplingParams
         How to choose tokens. The arguments after the next four are its fields, and override them.
     schema : dict, class of Pydantic, or dataclass
@@ -39,6 +53,11 @@ class GenerationArguments(TypedDict, total=False):
     max_tokens: int | None
     stop: str | Sequence[str] | None
     ignore_eos: bool
+    min_tokens: int | None
+    stop_token_ids: Sequence[int] | None
+    logit_bias: Bias | None
+    logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
+    logprobs: int | None
     sampling: SamplingParams | None
     schema: Mapping[str, Any] | type | None
     regex: str | None
@@ -64,6 +83,11 @@ class GenerationOptions:
     max_tokens : int >= 0, or None
     stop : tuple of str
     ignore_eos : bool
+    min_tokens : int >= 0
+    stop_token_ids : tuple of int
+    logit_bias : mapping from int or str to float
+    logits_processor : tuple of callable
+    logprobs : int in 0..20, or None
     sampling : SamplingParams
     output : OutputFormat or None
         The form that `schema`, `regex`, `choices` or `grammar` asks for.
@@ -77,6 +101,11 @@ class GenerationOptions:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: Bias = field(default_factory=dict)
+    logits_processor: tuple[LogitsProcessor, ...] = ()
+    logprobs: int | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     output: OutputFormat | None = None
 
@@ -91,13 +120,91 @@ class GenerationOptions:
             raise InvalidParameterError(f"must be a str or a sequence of str, not {stop!r}", "stop")
         StopStrings(stops)  # raises unless each is a non-empty str
         object.__setattr__(self, "stop", tuple(stops))
+        self._check_adjustments()
         if not isinstance(self.sampling, SamplingParams):
             raise InvalidParameterError(
                 f"must be SamplingParams, not {self.sampling!r}", "sampling"
             )
+        self._refuse_beside_output()
         if self.output is not None and self.ignore_eos:
             problem = f"must be False with {self.output.argument}, which says where the text ends"
             raise InvalidParameterError(problem, "ignore_eos")
+
+    def _refuse_beside_output(self) -> None:
+        """Options that need logits or tokens which the form of the text leaves out."""
+        if self.output is None:
+            return
+        given = {
+            "logprobs": self.logprobs is not None,
+            "logits_processor": bool(self.logits_processor),
+            "min_tokens": bool(self.min_tokens),
+        }
+        for name, there in given.items():
+            if there:
+                problem = f"cannot be used together with {self.output.argument}"
+                raise InvalidParameterError(problem, name)
+
+    def _check_adjustments(self) -> None:
+        given = 0 if self.min_tokens is None else self.min_tokens
+        least = check_int("min_tokens", given, 0, 1 << 31)
+        if self.max_tokens is not None and least > self.max_tokens:
+            problem = f"must be at most max_tokens={self.max_tokens}, not {least}"
+            raise InvalidParameterError(problem, "min_tokens")
+        if self.logprobs is not None:
+            check_int("logprobs", self.logprobs, 0, MOST_LOGPROBS)
+        bias: Any = {} if self.logit_bias is None else self.logit_bias
+        if not isinstance(bias, Mapping):
+            problem = f"must be a mapping from tokens to numbers, not {bias!r}"
+            raise InvalidParameterError(problem, "logit_bias")
+        processors: Any = self.logits_processor
+        processors = () if processors is None else processors
+        listed = [processors] if callable(processors) else processors
+        if not isinstance(listed, Sequence) or not all(map(callable, listed)):
+            problem = f"must be callable (tokens, logits), or several, not {processors!r}"
+            raise InvalidParameterError(problem, "logits_processor")
+        object.__setattr__(self, "min_tokens", least)
+        if self.stop_token_ids is None:
+            object.__setattr__(self, "stop_token_ids", ())
+        object.__setattr__(self, "logit_bias", dict(bias))
+        object.__setattr__(self, "logits_processor", tuple(listed))
+
+    def ends(self, vocabulary: Vocabulary) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tokens that end the text: those of the model, unless they are ignored, and those of the
+        caller.
+
+        Raises
+        ------
+        InvalidParameterError
+            If one is no token of the vocabulary.
+        """
+        found = check_token_ids("stop_token_ids", self.stop_token_ids, vocabulary.size)
+        return () if self.ignore_eos else vocabulary.eos_ids, tuple(found)
+
+    def adjustments(self, vocabulary: Vocabulary) -> Adjustments:
+        """What happens to the logits of this model before `sampling`.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `stop_token_ids` or `logit_bias` have something that is no token of the vocabulary,
+            or if `logit_bias` has a value outside its range.
+        """
+        eos_ids, stop_ids = self.ends(vocabulary)
+        bias: dict[int, float] = {}
+        for key, value in self.logit_bias.items():
+            name = f"logit_bias[{key!r}]"
+            number = check_float(name, value, BAN, -BAN)
+            token = _token(name, key, vocabulary)
+            if token in bias:
+                raise InvalidParameterError(f"is token {token}, which has a bias already", name)
+            bias[token] = number
+        return Adjustments(
+            bias=bias,
+            min_tokens=self.min_tokens,
+            ends=(*eos_ids, *stop_ids),
+            processors=self.logits_processor,
+            logprobs=self.logprobs,
+        )
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> GenerationOptions:
@@ -117,3 +224,14 @@ class GenerationOptions:
         if not others:
             return options
         return replace(options, sampling=options.sampling.with_overrides(others))
+
+
+def _token(name: str, key: int | str, vocabulary: Vocabulary) -> int:
+    """The token that a key of `logit_bias` means."""
+    if not isinstance(key, str):
+        return check_int(f"the key of {name}", key, 0, vocabulary.size - 1)
+    ids = vocabulary.tokenize(key, add_special_tokens=False)
+    if len(ids) != 1:
+        problem = f"must name one token, but {key!r} has {len(ids)}: {ids}; give ids"
+        raise InvalidParameterError(problem, name)
+    return ids[0]

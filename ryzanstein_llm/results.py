@@ -9,7 +9,7 @@ from .notebook import as_html
 from .structured import OutputFormat
 from .text_table import beginning, number, plural
 
-__all__ = ["GenerationResult", "Timings"]
+__all__ = ["GenerationResult", "Timings", "TokenLogprob"]
 
 
 @dataclass
@@ -37,6 +37,47 @@ class Timings:
         return len(self.decode) / sum(self.decode) if self.decode else 0.0
 
 
+@dataclass(frozen=True)
+class TokenLogprob:
+    """How likely a token was at its place.
+
+    Attributes
+    ----------
+    id : int
+    logprob : float
+        Natural logarithm of the probability that the model gives the token, before biases,
+        penalties and temperature.
+    bytes : bytes or None
+        What the token stands for in the text, which may be a part of a character. None if the
+        checkpoint has no tokenizer.
+    top : tuple of TokenLogprob
+        The likeliest tokens at this place, falling; the token itself is one of them or not.
+    """
+
+    id: int
+    logprob: float
+    bytes: bytes | None
+    top: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """`bytes` as text. What is no UTF-8 becomes U+FFFD."""
+        return "" if self.bytes is None else self.bytes.decode("utf-8", "replace")
+
+    def to_dict(self) -> dict[str, Any]:
+        """An item of `logprobs.content` in OpenAI's API; it can be written as JSON."""
+        tops = [
+            {key: value for key, value in each.to_dict().items() if key != "top_logprobs"}
+            for each in self.top
+        ]
+        return {
+            "token": self.text,
+            "logprob": self.logprob,
+            "bytes": None if self.bytes is None else list(self.bytes),
+            "top_logprobs": tops,
+        }
+
+
 @dataclass(frozen=True, repr=False)
 class GenerationResult:
     """The result of one request.
@@ -49,12 +90,14 @@ class GenerationResult:
     ids : list of int
         Tokens of the continuation, without an end-of-text token.
     finish_reason : str
-        "eos": the model ended the text, or its form is complete; "stop": a stop string appeared;
-        "length": max_tokens or the end of the context was reached; "cancelled": it was cancelled or
-        closed before its end.
+        "eos": the model ended the text, or its form is complete; "stop": a stop string or a stop
+        token appeared; "length": max_tokens or the end of the context was reached; "cancelled": it
+        was cancelled or closed before its end.
     prompt_tokens, reused_tokens : int
         Tokens in the context before generation, and how many of them were in the cache already.
     timings : Timings
+    logprobs : list of TokenLogprob, or None
+        One for each of `ids`, if they were asked for.
     forced_tokens : int
         How many tokens of the continuation were not chosen, because the form of the text leaves no
         choice there.
@@ -68,6 +111,7 @@ class GenerationResult:
     prompt_tokens: int
     reused_tokens: int
     timings: Timings
+    logprobs: list[TokenLogprob] | None = None
     forced_tokens: int = 0
     output: OutputFormat | None = None
 

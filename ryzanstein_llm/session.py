@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import weakref
+from collections.abc import Iterable
 from typing import Any, Unpack
 
 from .engine.engine import Engine
@@ -10,6 +12,7 @@ from .errors import ClosedError, ContextOverflowError, SessionBusyError
 from .generation import Claim, Generation
 from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
+from .saved_session import SessionKey, write_session
 from .text.vocabulary import Prompt, Vocabulary
 from .text_iterator import TextIterator
 from .text_source import TextSource
@@ -27,9 +30,15 @@ class Session(TextSource):
     only `cancel` may be called from any thread.
     """
 
-    def __init__(self, engine: Engine, vocabulary: Vocabulary) -> None:
-        self._engine, self._vocabulary = engine, vocabulary
-        self._tokens: list[int] = []
+    def __init__(
+        self,
+        engine: Engine,
+        vocabulary: Vocabulary,
+        key: SessionKey,
+        tokens: Iterable[int] = (),
+    ) -> None:
+        self._engine, self._vocabulary, self._key = engine, vocabulary, key
+        self._tokens: list[int] = list(tokens)
         self._closed = False
         self._claims: dict[str, Claim] = {}  # at most one; `setdefault` takes it atomically
         self._streams: list[weakref.ref[TextIterator]] = []
@@ -79,6 +88,40 @@ class Session(TextSource):
         self._refuse_busy()
         del self._tokens[check_int("n", n, 0, len(self._tokens)) :]
 
+    def fork(self) -> Session:
+        """A second session with the same tokens. Both go on from here without computing them again:
+        they share full blocks of 256 keys and values, and copy the last one.
+
+        Raises
+        ------
+        SessionBusyError
+            If the session is generating.
+        ClosedError
+        """
+        self._refuse_busy()
+        self._refuse_closed()
+        self._engine.exclusively(lambda: self._engine.store.fork(self._tokens))
+        return Session(self._engine, self._vocabulary, self._key, self._tokens)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write tokens, keys and values to a file, for `BitNetModel.load_session`. The file appears
+        when it is complete, and replaces an older one.
+
+        Raises
+        ------
+        SessionBusyError
+            If the session is generating.
+        CheckpointNotFoundError, FormatError
+            If the checkpoint is gone or has changed since the model was opened: then nobody could
+            tell later which model the session belongs to.
+        OSError
+            If the file cannot be written.
+        ClosedError
+        """
+        self._refuse_busy()
+        self._refuse_closed()
+        write_session(path, self._key, self._engine, list(self._tokens))
+
     def close(self) -> None:
         """Free its keys and values, and end its streams. Closing twice is fine.
 
@@ -125,8 +168,7 @@ class Session(TextSource):
                 "the session is in use by another thread (give each thread a session of its own) "
                 "or by a stream that has not ended (close the stream first)"
             )
-        if self._closed:
-            raise ClosedError("the session is closed")
+        self._refuse_closed()
         return self._tokens
 
     def settle(self, claim: Claim, tokens: list[int] | None) -> None:
@@ -164,6 +206,11 @@ class Session(TextSource):
         else:
             return generation
         return None
+
+    def _refuse_closed(self) -> None:
+        _ = self._engine.graph  # ClosedError
+        if self._closed:
+            raise ClosedError("the session is closed")
 
     def _refuse_busy(self) -> None:
         if self._running is not None:

@@ -65,6 +65,8 @@ class TextSource:
         schema, regex, choices, grammar
             The form of the text, at most one of them; see `GenerationArguments`. `parsed` of the
             result says what the text means.
+        min_tokens, stop_token_ids, logit_bias, logits_processor, logprobs
+            See `GenerationArguments`.
         sampling : SamplingParams, optional
             How to choose tokens.
         temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,

@@ -95,9 +95,14 @@ def check_token_ids(
         raise InvalidParameterError(f"must be {kinds}, not {type(ids).__name__}", name)
     try:
         # not a list: a range may be longer than memory, and ends at the first id out of range
-        values = ids.tolist() if isinstance(ids, np.ndarray) else iter(ids)
+        values = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        iter(values)
     except TypeError:
         raise InvalidParameterError(f"must be {kinds}, not {ids!r}", name) from None
+    # nearly always; to name each value would take longer than to check it
+    plain = isinstance(values, list) and set(map(type, values)) == {int}
+    if plain and min(values) >= 0 and max(values) < vocab_size:
+        return list(values)
     return [
         check_int(f"{name}[{index}]", value, 0, vocab_size - 1)
         for index, value in enumerate(values)

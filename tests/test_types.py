@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RIGHT = """
 import asyncio
 
-from ryzanstein_llm import BitNetModel, ChatResult, GenerationResult, SamplingParams
+from ryzanstein_llm import (
+    BitNetModel, ChatResult, Choice, GenerationResult, SamplingParams, Score, Session
+)
 
 model = BitNetModel(n_threads=1)
 text: str = model.generate("Once upon a time", max_tokens=5, temperature=0.7)
@@ -62,6 +64,16 @@ whole: dict[str, object] = model.create_completion("Once", max_tokens=5, echo=Tr
 for chunk in model.create_chat_completion([{"role": "user", "content": "Hi"}], stream=True):
     print(chunk["choices"][0]["delta"], whole["id"], model("Once", top_k=40)["usage"])
 vocabulary: int = model.vocab_size
+scored = model.generate("Once", logprobs=3, logit_bias={" the": -100}, return_result=True)
+first: float = [each.logprob for each in scored.logprobs or []][0]
+model.generate("Once", logit_bias={5: -1}, min_tokens=2, max_tokens=5, stop_token_ids=[3, 4])
+model.generate("Once", logit_bias={"a": 1}, logits_processor=lambda tokens, logits: -logits)
+scores: list[Score] = model.score("Once", [" upon", " more"])
+scores = model.score([0, 5], [" upon"], normalize="bytes")
+several: list[list[Score]] = model.score([[0, 5], [0, 6]], [[5], [6]])
+choice: Choice = model.choose("Once", [" upon", " more"])
+print(choice.probabilities[choice.index], scores[0].logprobs, several[0][0].greedy)
+twin: Session = model.load_session("session").fork()
 """
 
 WRONG = {
@@ -84,6 +96,9 @@ WRONG = {
     "a misspelt argument of a completion": 'model.create_completion("Once", max_token=1)',
     "a completion taken for a stream": 'model.create_completion("Once").cancel()',
     "an argument of a chat completion only": 'model.create_completion("Once", tools=[])',
+    "a normalization that there is not": 'model.score("Once", [" upon"], normalize="words")',
+    "a choice taken for a text": 'model.choose("Once", [" upon"]).upper()',
+    "a bias that is a list": 'model.generate("Once", logit_bias=[5])',
     "a stream without its text": 'model.stream("Once", return_result=True)',
 }
 

@@ -113,9 +113,16 @@ class ChatResult:
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
-            "choices": [{**choice, "logprobs": None}],
+            "choices": [{**choice, "logprobs": self._logprobs()}],
             "usage": self.usage,
         }
+
+    def _logprobs(self) -> dict[str, Any] | None:
+        """Of all tokens that were generated, those of reasoning and tool calls included."""
+        found = self.generation.logprobs
+        if found is None:
+            return None
+        return {"content": [each.to_dict() for each in found], "refusal": None}
 
     def __repr__(self) -> str:
         parts = [beginning(self.text), plural(len(self.generation.ids), "token")]

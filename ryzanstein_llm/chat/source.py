@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from ..engine.engine import Engine
 from ..errors import InvalidParameterError
-from ..generation import refuse_embedding_model
+from ..models import refuse_embedding_model
 from ..options import GenerationArguments, GenerationOptions
 from ..sampling import SamplingParams
 from ..text.chat_prompt import ChatPrompt

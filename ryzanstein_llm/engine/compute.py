@@ -24,7 +24,7 @@ from ..profiling.observed import ObservedGraph, Observer
 from .gate import Gate
 from .kv_cache import KVCache
 
-__all__ = ["CancelFlag", "Compute", "Float32", "new_cancel_flag"]
+__all__ = ["HEAD_TOKENS", "PASS_TOKENS", "CancelFlag", "Compute", "Float32", "new_cancel_flag"]
 
 PASS_TOKENS = 512
 """Tokens of a prompt that go through the model together. A larger number saves little, takes more
@@ -150,7 +150,12 @@ class Compute:
         hidden = np.concatenate(self._append(cache, ids, cancel))
         for start in range(0, len(hidden), HEAD_TOKENS):
             rows = hidden[start : start + HEAD_TOKENS]
-            yield self.exclusively(lambda rows=rows: self._logits(rows, cancel))  # type: ignore[misc]
+            yield self.logits(rows, cancel)
+
+    def logits(self, hidden: Float32, cancel: CancelFlag) -> Float32:
+        """Final norm and head: float32 (n, vocab_size), for hidden states float32 (n,
+        hidden_size)."""
+        return self.exclusively(lambda: self._logits(hidden, cancel))
 
     def extend(
         self, parts: Sequence[tuple[KVCache, NDArray[np.int64]]], cancel: CancelFlag
@@ -194,7 +199,7 @@ class Compute:
         segments: list[Segment] = []
         for cache, tokens in parts:
             try:
-                self._reserve(cache, cache.length + len(tokens))
+                self.make_room(cache, cache.length + len(tokens))
             except CacheBudgetError:
                 if not segments:
                     raise
@@ -213,8 +218,9 @@ class Compute:
         _refuse_unfinished(cancel)
         return logits
 
-    def _reserve(self, cache: KVCache, positions: int) -> None:
-        """Make room in the cache. Raises ContextOverflowError and CacheBudgetError."""
+    def make_room(self, cache: KVCache, positions: int) -> None:
+        """Make room in a cache, for the thread that has the turn. Raises ContextOverflowError and
+        CacheBudgetError."""
         raise NotImplementedError
 
     def observe(self, observer: Observer) -> None:

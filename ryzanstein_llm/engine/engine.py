@@ -1,7 +1,7 @@
 """Many sequences, one pass over the weights at a time.
 
-Of the threads that wait for tokens, one leads and computes for all of them. When it has what it
-waits for, another one takes over. Results of a sequence are equal bit for bit to those alone.
+Of the threads that wait for tokens, one leads and computes for all. When it has what it waits for,
+another one takes over. Results are equal bit for bit to those of each sequence alone.
 """
 
 from __future__ import annotations
@@ -36,10 +36,8 @@ class Engine(Compute):
     Parameters
     ----------
     graph : CausalLM
-    n_threads : int
-        Number of threads of every parallel region.
-    store : Store
-        Keeps keys and values.
+    n_threads : int, of every parallel region
+    store : Store, which keeps keys and values
     """
 
     def __init__(self, graph: CausalLM, n_threads: int, store: Store) -> None:
@@ -150,7 +148,7 @@ class Engine(Compute):
         """Free all keys and values that only wait to be used again."""
         self.exclusively(self.store.clear)
 
-    def _reserve(self, cache: KVCache, positions: int) -> None:
+    def make_room(self, cache: KVCache, positions: int) -> None:
         self.store.reserve(cache, positions, self._waiting)
 
     # ---- leading ---------------------------------------------------------------------------

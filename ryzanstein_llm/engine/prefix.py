@@ -28,12 +28,15 @@ class _Node:
         The ids whose keys and values are in the block, from its first position on.
     used : int
         When it was last used; larger is later.
+    forked : bool
+        Whether several sequences go on from here.
     """
 
     ids: NDArray[np.int32]
     block: Block | None
     parent: _Node | None
     used: int = 0
+    forked: bool = False
     children: dict[bytes, _Node] = field(default_factory=dict)
 
     @property
@@ -65,10 +68,10 @@ class PrefixIndex:
         """Number of blocks that are kept."""
         return len(self._nodes)
 
-    def fill(self, cache: KVCache, tokens: Sequence[int]) -> int:
+    def fill(self, cache: KVCache, tokens: Sequence[int], *, own: bool = True) -> int:
         """Fill an empty cache with the blocks that are kept for the beginning of `tokens`. Returns
-        the number of positions. Raises `PoolFullError` if a block has to be copied and there is no
-        room."""
+        the number of positions. Unless `own`, the cache shares also a last block that is not full.
+        Raises `PoolFullError` if a block has to be copied and there is no room."""
         ids = np.asarray(tokens, np.int32)
         node, blocks = self._root, list[Block]()
         self._clock += 1
@@ -88,7 +91,10 @@ class PrefixIndex:
         closest, common = self._closest(node, ids[start:])
         if closest is not None:
             closest.used = self._clock
-            cache.use([*blocks, self._own(closest, common)])
+            assert closest.block is not None
+            if not own:
+                closest.block.users += 1
+            cache.use([*blocks, self._own(closest, common) if own else closest.block])
             cache.length = start + common
         return cache.length
 
@@ -121,6 +127,16 @@ class PrefixIndex:
             self._pool.give_back(block)
         self._limit_tails()
 
+    def fork(self, tokens: Sequence[int]) -> None:
+        """The last block of these tokens will be used more than once: from now on, it is copied and
+        neither taken nor forgotten."""
+        ids, node, count = np.asarray(tokens, np.int32), self._root, 0
+        while (child := node.children.get(_part(ids, count).tobytes())) and not child.is_tail:
+            node, count = child, count + 1
+        closest, _ = self._closest(node, ids[count * BLOCK_POSITIONS :])
+        if closest is not None:
+            closest.forked = True
+
     def forget(self, tokens: Sequence[int]) -> None:
         """Free the last block of these tokens if it is not full and nobody uses it."""
         node, ids = self._root, np.asarray(tokens, np.int32)
@@ -135,7 +151,8 @@ class PrefixIndex:
             if child is None:
                 return
             node = child
-        if node.is_tail and node.block is not None and not node.block.users:
+        free = node.block is not None and not node.block.users
+        if node.is_tail and not node.forked and free:
             self._remove(node)
 
     def held(self, tokens: Sequence[int]) -> int:
@@ -165,7 +182,8 @@ class PrefixIndex:
         node."""
         block = node.block
         assert block is not None
-        if node.is_tail and common == len(node.ids) and not block.users and not node.children:
+        whole = node.is_tail and common == len(node.ids)
+        if whole and not (block.users or node.children or node.forked):
             block.users = 1
             self._remove(node)
             return block

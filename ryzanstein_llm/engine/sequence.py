@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..results import Timings
-from ..sampling import Constraint, Sampler
+from ..sampling import Constraint, Logprobs, Sampler
 from .gate import Gate
 from .kv_cache import KVCache
 from .scheduler import Need
@@ -53,6 +53,8 @@ class Sequence:
         The largest number of new tokens.
     eos_ids : collection of int
         Tokens that end it and are not part of it.
+    stop_ids : collection of int
+        More of these, for which the finish reason is "stop".
     listener : Listener or None
     constraint : Constraint or None
         Says which tokens are allowed. Those that it forces are appended without asking the head,
@@ -65,8 +67,8 @@ class Sequence:
     prompt_tokens, reused_tokens : int
         Length of the prompt, and how much of it was in the cache when it began.
     finish_reason : str or None
-        Why it ended: "eos" (also if its constraint allows nothing more), "stop" (the listener said
-        so), "length" or "cancelled"; None before.
+        Why it ended: "eos" (also if its constraint allows nothing more), "stop" (one of `stop_ids`,
+        or the listener said so), "length" or "cancelled"; None before.
     error : Exception or None
         The error that ended it.
     admitted : bool
@@ -82,6 +84,8 @@ class Sequence:
     keep : bool
         Whether its blocks are kept for others when nobody waits for it any more.
     timings : Timings
+    logprobs : list of Logprobs
+        Of the new tokens, if the sampler reports them.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Sequence:
         *,
         max_tokens: int,
         eos_ids: Collection[int] = (),
+        stop_ids: Collection[int] = (),
         listener: Listener | None = None,
         constraint: Constraint | None = None,
         arrival: int = 0,
@@ -105,8 +110,10 @@ class Sequence:
         self.timings = Timings()
         self.admitted = self.choice_unfinished = False
         self._end = len(tokens) + max_tokens
-        self._eos_ids, self._listener, self._constraint = eos_ids, listener, constraint
+        self._eos_ids, self._stop_ids = eos_ids, stop_ids
+        self._listener, self._constraint = listener, constraint
         self._forced: set[int] = set()  # places in `tokens`
+        self.logprobs: list[Logprobs] = []
         self._started: float | None = None
         self.gate = Gate()
         self.keep = True
@@ -172,10 +179,15 @@ class Sequence:
                 return
             self.choice_unfinished = True
             token = self._sampler.choose(candidates, self.new_tokens)
+            logprobs = self._sampler.logprobs(candidates, token)
             self._stop_clock()
             if token in self._eos_ids:
                 self.finish_reason = "eos"
+            elif token in self._stop_ids:
+                self.finish_reason = "stop"
             else:
+                if logprobs is not None:  # replaces what an interrupted choice has left here
+                    self.logprobs[self.new_tokens :] = [logprobs]
                 self._append(token)
                 self._append_forced()
             self.choice_unfinished = False

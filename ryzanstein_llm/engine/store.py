@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -57,6 +58,26 @@ class Store:
         """An empty cache."""
         return KVCache(self.pool, self.context_length)
 
+    def fill(self, cache: KVCache, tokens: list[int]) -> None:
+        """Give an empty cache the blocks that are kept for the beginning of `tokens`."""
+        # no room to copy a block: its positions are computed again
+        with contextlib.suppress(PoolFullError):
+            self._prefixes.fill(cache, tokens)
+
+    def keep(self, cache: KVCache, tokens: list[int]) -> None:
+        """Keep what a cache has of `tokens` for others, also its last block that is not full."""
+        self._prefixes.keep(cache, tokens, tail=True)
+
+    def shared(self, tokens: list[int]) -> KVCache:
+        """A cache with all that is kept for the beginning of `tokens`, to be read only."""
+        cache = self.new_cache()
+        self._prefixes.fill(cache, tokens, own=False)
+        return cache
+
+    def fork(self, tokens: list[int]) -> None:
+        """Several sequences will go on from these tokens."""
+        self._prefixes.fork(tokens)
+
     def refuse(self, positions: int) -> CacheBudgetError:
         """The error for a number of positions that does not fit the budget."""
         blocks = -(-positions // BLOCK_POSITIONS)
@@ -70,12 +91,9 @@ class Store:
         self._admitted[sequence.arrival] = _Admitted(
             weakref.ref(sequence), sequence.cache, sequence.tokens
         )
-        try:
-            found = self._prefixes.fill(sequence.cache, sequence.tokens[:-1])
-        except PoolFullError:  # no room to copy a block: its positions are computed again
-            found = sequence.cache.length
+        self.fill(sequence.cache, sequence.tokens[:-1])
         if not sequence.chosen_tokens:
-            sequence.reused_tokens = min(found, sequence.prompt_tokens)
+            sequence.reused_tokens = min(sequence.cache.length, sequence.prompt_tokens)
         sequence.admitted = True
 
     def share(self, sequence: Sequence) -> None:

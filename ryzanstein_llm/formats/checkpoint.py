@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from .json_file import read_bytes, read_json_object, read_text
 from .locate import WeightFiles
 from .mapped_file import TensorFile, TensorInfo
 from .safetensors_file import SafetensorsFile
+from .samples import digest_of, digest_of_files, sample
 
 __all__ = ["Checkpoint", "Tensor"]
 
@@ -202,14 +201,32 @@ class Checkpoint:
     def digest(self) -> str:
         """A digest that is quick to compute, 32 hexadecimal digits: of the config, and of the
         header, size and modification time of every weight file. The tensor data are not read."""
-        digest = hashlib.blake2b(digest_size=16)
         # that of a GGUF checkpoint, however renamed, follows from its header
         settings = self.config if self.metadata is None else {}
         config = json.dumps(settings, sort_keys=True).encode("ascii")
-        for part in [config, *(part for file in self._open for part in _identity(file))]:
-            digest.update(len(part).to_bytes(8, "little"))
-            digest.update(part)
-        return digest.hexdigest()
+        return digest_of(config, *(part for file in self._open for part in _identity(file)))
+
+    def sampled_digest(self) -> str:
+        """A digest of the content, 32 hexadecimal digits: of the config, and of name, type, shape
+        and some of the bytes of every tensor, in milliseconds if the files are in memory. Copies of
+        the files have the same, and so have the same tensors in other shards.
+
+        Two checkpoints with the same shapes that differ only where no sample is have the same
+        digest. Training changes nearly all bytes of a tensor.
+
+        Raises
+        ------
+        ClosedError
+            After `close()`.
+        """
+        # that of a GGUF checkpoint, however renamed, has its settings in the header
+        headers = [] if self.metadata is None else [file.header for file in self._open]
+        samples = (
+            sample(name, file.infos[stored], file.array(stored))
+            for name, (file, stored) in sorted(self._holders.items())
+        )
+        settings = json.dumps(self.config, sort_keys=True).encode("ascii")
+        return digest_of(settings, *headers, *samples)
 
     def content_digest(self) -> str:
         """A digest of every byte of the weight files, 32 hexadecimal digits. Reads all of them.
@@ -219,13 +236,7 @@ class Checkpoint:
         OSError
             If a file cannot be read.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        for path in self.files:
-            with path.open("rb") as file:
-                digest.update(os.fstat(file.fileno()).st_size.to_bytes(8, "little"))
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        return digest_of_files(self.files)
 
     def is_unchanged(self) -> bool:
         """Whether the weight files still have the size and time that they had when opened."""

@@ -80,6 +80,18 @@ class KVLayout:
         """Bytes of 256 positions in all layers."""
         return self.layers * self.layer_bytes
 
+    def clear_after(self, block: NDArray[np.uint8], positions: int) -> None:
+        """Set everything in a block to zero that does not belong to its first `positions`."""
+        for layer in block.reshape(self.layers, self.layer_bytes):
+            size, heads = self.element_size, self.kv_heads
+            keys = layer[: self.v_offset].reshape(heads * self.head_dim, BLOCK_POSITIONS * size)
+            keys[:, positions * size :] = 0
+            values = layer[self.v_offset : self.k_scale_offset].reshape(heads, -1)
+            values[:, positions * self.head_dim * size :] = 0
+            if self._scale_bytes:
+                scales = layer[self.k_scale_offset :].reshape(2 * heads, 4 * BLOCK_POSITIONS)
+                scales[:, 4 * positions :] = 0
+
     @property
     def bytes_per_position(self) -> int:
         """Bytes a token takes in all layers."""

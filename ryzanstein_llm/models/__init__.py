@@ -10,10 +10,10 @@ import importlib
 
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
-from .base import CausalLM, LoadOptions
+from .base import CausalLM, LoadOptions, refuse_embedding_model
 from .weights import WEIGHT_FORMATS
 
-__all__ = ["WEIGHT_FORMATS", "CausalLM", "LoadOptions", "load_model"]
+__all__ = ["WEIGHT_FORMATS", "CausalLM", "LoadOptions", "load_model", "refuse_embedding_model"]
 
 # model_type -> module, with a function `load`; a dot means a module of this folder
 FAMILIES = {

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UnsupportedModelError
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..interfaces.kv_layout import KVLayout, Segment
 from ..kernels.workspace import Workspace
 from ..packed_cache.weights import PackedWeights
 from .head import Head
 
-__all__ = ["CausalLM", "LoadOptions"]
+__all__ = ["CausalLM", "LoadOptions", "refuse_embedding_model"]
 
 Float32 = NDArray[np.float32]
 
@@ -105,3 +107,11 @@ class CausalLM(Protocol):
         """Final norm and head, for each hidden state (n, hidden) only the logits that its query
         needs. They are equal bit for bit to those of `logits`."""
         ...
+
+
+def refuse_embedding_model(graph: CausalLM, path: Path) -> None:
+    """Raise UnsupportedModelError if the model was not trained to continue texts."""
+    if not graph.generates:
+        raise UnsupportedModelError(
+            f"{path}: this model embeds texts and cannot continue them; use embed()"
+        )

@@ -66,9 +66,7 @@ class CompletionAnswer(Chunks[str, GenerationResult]):
         before = self._prompt if self._echo else ""
         choice = self._choice(before + (result.text or ""), finish_reason(result.finish_reason, []))
         # set by requests that asked for them
-        choice["logprobs"] = completion_logprobs(
-            getattr(result, "logprobs", None), len(self._prompt)
-        )
+        choice["logprobs"] = completion_logprobs(result.logprobs, len(self._prompt))
         return {**self._head, "choices": [choice], "usage": result.usage}
 
     def first(self) -> list[Json]:

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from ..errors import InvalidParameterError, UnsupportedFeatureError
-from ..options import GenerationArguments
 from ..sampling import SamplingParams
 from ..validation import check_bool, check_int
 
@@ -146,7 +145,7 @@ def read_settings(
     if logprobs is not None and stream:
         raise UnsupportedFeatureError("logprobs with stream=True: ask for the whole completion")
     if logprobs is not None:
-        options["logprobs"] = _if_known("logprobs", logprobs)
+        options["logprobs"] = logprobs
     echo = check_bool("echo", given.get("echo", False))
     if echo and logprobs is not None:
         raise UnsupportedFeatureError("logprobs of the prompt (echo=True): leave one of both out")
@@ -199,10 +198,10 @@ def _sampling(given: Mapping[str, Any]) -> SamplingParams:
 def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if given.get("logit_bias"):
-        found["logit_bias"] = _if_known("logit_bias", _logit_bias(given["logit_bias"]))
+        found["logit_bias"] = _logit_bias(given["logit_bias"])
     for name in ("logits_processor", "grammar"):
         if name in given:
-            found[name] = _if_known(name, given[name])
+            found[name] = given[name]
     return found
 
 
@@ -233,13 +232,6 @@ def _logprobs(given: Mapping[str, Any], *, chat: bool) -> int | None:
     if count:
         raise InvalidParameterError("needs logprobs=True", "top_logprobs")
     return None
-
-
-def _if_known(name: str, value: Any) -> Any:
-    """The value, if `generate` has an option of this name."""
-    if name not in GenerationArguments.__annotations__:
-        raise UnsupportedFeatureError(f"{name}: this version cannot do it yet; leave it out")
-    return value
 
 
 def _include_usage(value: Any, *, stream: bool) -> bool:

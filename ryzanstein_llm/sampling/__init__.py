@@ -1,7 +1,19 @@
 """How the next token is chosen."""
 
+from .adjustments import BAN, Adjustments, LogitsProcessor
 from .constraints import Constraint
+from .logprobs import MOST_LOGPROBS, Logprobs, log_probabilities
 from .params import SamplingParams
 from .sampler import Sampler
 
-__all__ = ["Constraint", "Sampler", "SamplingParams"]
+__all__ = [
+    "BAN",
+    "MOST_LOGPROBS",
+    "Adjustments",
+    "Constraint",
+    "LogitsProcessor",
+    "Logprobs",
+    "Sampler",
+    "SamplingParams",
+    "log_probabilities",
+]

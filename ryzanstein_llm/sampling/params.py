@@ -36,7 +36,8 @@ class SamplingParams:
     """How to choose the next token. The default is greedy: the likeliest token, and of equally
     likely ones the lowest id.
 
-    Applied in this order: penalties, temperature, top_k, top_p, min_p, typical_p.
+    Applied in this order: penalties, temperature, top_k, top_p, min_p, typical_p. Before them come
+    the logit_bias and the logits_processor of a request.
 
     Parameters
     ----------

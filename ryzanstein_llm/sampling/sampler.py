@@ -18,7 +18,9 @@ from ..kernels.elementwise import (
     log,
     softmax_weights,
 )
+from .adjustments import Adjustments, places
 from .filters import descending, keep_top_p, keep_typical
+from .logprobs import Logprobs, likeliest
 from .params import GREEDY_BELOW, SamplingParams
 
 __all__ = ["Sampler"]
@@ -33,10 +35,12 @@ class Sampler:
     Parameters
     ----------
     params : SamplingParams
+    adjustments : Adjustments, optional
+        What happens to logits before that.
     """
 
-    def __init__(self, params: SamplingParams) -> None:
-        self._params = params
+    def __init__(self, params: SamplingParams, adjustments: Adjustments | None = None) -> None:
+        self._params, self._adjustments = params, adjustments or Adjustments()
         seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed
         self._seed = seed
         self.forget()
@@ -46,6 +50,7 @@ class Sampler:
         self._seen: set[int] = set()
         self._counts: Counter[int] = Counter()
         self._followed = 0
+        self._tokens: Sequence[int] = ()
         # NumPy keeps the raw stream of PCG64 stable for ever, unlike its distributions.
         self._bits, self._drawn = np.random.PCG64(self._seed), 0
 
@@ -53,8 +58,9 @@ class Sampler:
         """The logits that the choice after `tokens` needs. The first `prompt_tokens` of these are
         the prompt."""
         self._follow(tokens, prompt_tokens)
-        count, margin = self._reach()
-        also = None if count is None else self._changed()
+        self._tokens = tokens
+        count, margin = (None, 0.0) if self._adjustments.needs_all else self._reach()
+        also = None if count is None else self._changed(len(tokens) - prompt_tokens)
         return HeadQuery(count, margin, also)
 
     def choose(self, candidates: Candidates, index: int) -> int:
@@ -71,16 +77,27 @@ class Sampler:
         ------
         FormatError
             If the logits are not finite: the checkpoint's weights overflow.
+        Exception
+            What `Adjustments.apply` raises.
         """
         logits, ids = candidates.logits, candidates.ids
         mode = enter_float_mode()  # the caller's mode may flush or round differently
         try:
-            chosen = self._choose(
-                self._penalized(logits, ids) if self._penalizes else logits, index
-            )
+            if self._adjustments.changes(index):
+                _check_finite(logits.max())
+                logits = self._adjustments.apply(logits, ids, self._tokens, index)
+            if self._penalizes:
+                logits = self._penalized(logits, ids)
+            chosen = self._choose(logits, index)
         finally:
             leave_float_mode(mode)
         return chosen if ids is None else int(ids[chosen])
+
+    def logprobs(self, candidates: Candidates, token: int) -> Logprobs | None:
+        """Log probabilities of `token` and of the likeliest tokens, as the model gives them, before
+        anything changes the logits; None if they are not asked for."""
+        count = self._adjustments.logprobs
+        return None if count is None else likeliest(candidates.logits, token, count)
 
     def _follow(self, tokens: Sequence[int], prompt_tokens: int) -> None:
         """Count the tokens that came since the last call."""
@@ -94,8 +111,8 @@ class Sampler:
         self._followed = len(tokens)
 
     def _reach(self) -> tuple[int | None, float]:
-        """(count, margin) of the query. Both are the same with penalties, because `also` holds
-        all tokens whose logits penalties change."""
+        """(count, margin) of the query. Both are the same with penalties and biases, because `also`
+        holds all tokens whose logits these change."""
         params = self._params
         if params.temperature < GREEDY_BELOW:
             return 1, 0.0
@@ -107,12 +124,13 @@ class Sampler:
             return 1, params.temperature * distance * 1.001 + 0.01
         return None, 0.0
 
-    def _changed(self) -> NDArray[np.int64] | None:
+    def _changed(self, new_tokens: int) -> NDArray[np.int64] | None:
         """Ids whose logits the next choice changes, rising; None if there are none."""
-        changed = self._seen if self._params.repetition_penalty != 1 else self._counts.keys()
-        if not self._penalizes or not changed:
-            return None
-        return np.array(sorted(changed), np.int64)
+        changed = self._adjustments.changed(new_tokens)
+        if self._penalizes:
+            seen = self._seen if self._params.repetition_penalty != 1 else self._counts.keys()
+            changed = np.union1d(changed, np.array(list(seen), np.int64))
+        return changed if len(changed) else None
 
     def _random(self, index: int) -> float:
         """The number in [0, 1) for the choice with this index."""
@@ -140,13 +158,13 @@ class Sampler:
         params = self._params
         logits = logits.copy()
         if params.repetition_penalty != 1 and self._seen:
-            seen = _present(np.array(sorted(self._seen), np.int64), ids)
-            at = _places(seen, ids)
+            at, _ = places(np.array(sorted(self._seen), np.int64), ids)
             penalty, values = np.float32(params.repetition_penalty), logits[at]
             logits[at] = np.where(values > 0, values / penalty, values * penalty)
         if self._counting and self._counts:
-            counted = _present(np.array(sorted(self._counts), np.int64), ids)
-            at = _places(counted, ids)
+            counted = np.array(sorted(self._counts), np.int64)
+            at, known = places(counted, ids)
+            counted = counted[known]
             counts = np.array([self._counts[token] for token in counted.tolist()], np.float32)
             logits[at] -= np.float32(params.presence_penalty)
             logits[at] -= np.float32(params.frequency_penalty) * counts
@@ -155,6 +173,8 @@ class Sampler:
     def _draw(self, logits: Float32, index: int) -> int:
         params = self._params
         ids = descending(logits, params.top_k)
+        if logits[ids[-1]] == -np.inf:  # some are ruled out
+            ids = ids[logits[ids] > -np.inf]
         # the largest is subtracted first, so that a small temperature cannot cause an overflow
         weights, _ = softmax_weights(
             (logits[ids] - logits[ids[0]]) / np.float32(params.temperature)
@@ -168,19 +188,6 @@ class Sampler:
         sums = cumulative_sum(weights)
         point = self._random(index) * float(sums[-1])
         return int(ids[min(int(np.searchsorted(sums, point, side="right")), len(ids) - 1)])
-
-
-def _present(wanted: NDArray[np.int64], ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Those of the ids `wanted` that are in `ids`, which lack some if not all tokens are allowed;
-    None: all are there."""
-    return wanted if ids is None else wanted[np.isin(wanted, ids, assume_unique=True)]
-
-
-def _places(
-    wanted: NDArray[np.int64], ids: NDArray[np.int64] | None
-) -> NDArray[np.int64] | NDArray[np.intp]:
-    """Positions of the ids `wanted` in `ids`, which hold them all; None: in the vocabulary."""
-    return wanted if ids is None else np.searchsorted(ids, wanted)
 
 
 def _check_finite(largest: np.float32) -> None:

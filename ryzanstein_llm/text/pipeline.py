@@ -32,7 +32,7 @@ from typing import Any
 from tokenizers import Tokenizer as RawTokenizer
 from tokenizers.decoders import Decoder
 
-__all__ = ["TextPipeline", "is_byte"]
+__all__ = ["TextPipeline", "is_byte", "token_bytes"]
 
 Spec = Mapping[str, Any]
 
@@ -274,6 +274,18 @@ def _library_decoder(spec: Spec) -> Decoder:
     }
     decoder: Decoder = RawTokenizer.from_str(json.dumps(shell)).decoder
     return decoder
+
+
+def token_bytes(spec: Spec | None, token: str) -> bytes:
+    """The bytes that one token stands for within a text: part of a character, for some."""
+    kinds = {step["type"] for step in _flatten(spec)} if spec is not None else set()
+    if "ByteLevel" in kinds:
+        return _token_bytes(token)
+    byte = _BYTE_TOKEN.fullmatch(token) if "ByteFallback" in kinds else None
+    if byte is not None:
+        return bytes([int(byte[1], 16)])
+    pipeline = TextPipeline(spec, ["a"])  # not the first token, which may lose a space
+    return (pipeline.push(token) + pipeline.flush()).encode("utf-8")
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from ..errors import InvalidParameterError
 from .gguf_tokenizer import build_tokenizer, tokenizer_config
 from .library import LibraryErrors
-from .pipeline import TextPipeline, is_byte
+from .pipeline import TextPipeline, is_byte, token_bytes
 
 if TYPE_CHECKING:
     from ..formats import Checkpoint
@@ -202,6 +202,15 @@ class Tokenizer:
         """The spelling of a token in the file (bytes in the file's own alphabet), or None."""
         token: str | None = self._raw.id_to_token(_check_id(token_id))
         return token
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for within a text, which may be a part of a character; of a
+        special token, its spelling. Empty for an id without a token."""
+        token = self.token(token_id)
+        if token is None or self.is_special(token):
+            return (token or "").encode("utf-8")
+        with self._errors:
+            return token_bytes(self._decoder_spec, token)
 
     def is_special(self, token: str) -> bool:
         """Whether `decode` leaves this token out by default."""

@@ -77,6 +77,10 @@ class Vocabulary:
         checked = check_token_ids("ids", ids, self.size)
         return self._require_tokenizer().decode(checked, skip_special_tokens=skip)
 
+    def token_bytes(self, token_id: int) -> bytes | None:
+        """The bytes that a token stands for within a text; None if there is no tokenizer."""
+        return None if self.tokenizer is None else self.tokenizer.token_bytes(token_id)
+
     def text_stream(self, before: Sequence[int] = ()) -> TextStream | None:
         """A new incremental `detokenize` of what comes after the ids `before`; None if there is no
         tokenizer."""

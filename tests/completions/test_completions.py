@@ -26,7 +26,6 @@ from ryzanstein_llm.errors import (
 )
 from ryzanstein_llm.openai import CompletionStream
 from ryzanstein_llm.openai.answers import ChatCompletionChunks, completion_logprobs
-from ryzanstein_llm.options import GenerationArguments
 
 needs_extra("chat", "jinja2")
 
@@ -328,26 +327,7 @@ def test_log_probabilities_have_the_form_of_text_completions() -> None:
     assert completion_logprobs(None, 10) is None
 
 
-@pytest.mark.parametrize(
-    "options", [{"logprobs": 2}, {"logit_bias": {"5": -100}}, {"logits_processor": print}]
-)
-def test_options_that_generate_does_not_have_are_refused(
-    model: BitNetModel, options: dict[str, Any]
-) -> None:
-    (name,) = options
-    if name in GenerationArguments.__annotations__:
-        pytest.skip(f"generate has {name}")
-    with pytest.raises(UnsupportedFeatureError, match=f"^{name}: this version cannot do it yet"):
-        model.create_completion(ONCE, **options)
-
-
-def if_generate_has(*names: str) -> None:
-    for name in set(names) - set(GenerationArguments.__annotations__):
-        pytest.skip(f"generate does not have {name}")
-
-
 def test_log_probabilities_are_those_of_generate(model: BitNetModel) -> None:
-    if_generate_has("logprobs")
     own: Any = {"max_tokens": 6, "temperature": 0, "logprobs": 2}
     expected: Any = model.generate(ONCE, return_result=True, **own)
     for prompt in (ONCE, model.tokenize(ONCE)):
@@ -367,7 +347,6 @@ def test_log_probabilities_are_those_of_generate(model: BitNetModel) -> None:
 
 
 def test_biases_and_processors_are_passed_on(model: BitNetModel) -> None:
-    if_generate_has("logit_bias", "logits_processor")
 
     def first(**options: Any) -> str:
         text = model.create_completion(ONCE, max_tokens=1, temperature=0, **options)

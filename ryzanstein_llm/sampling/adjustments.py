@@ -1,0 +1,141 @@
+"""What a request does to logits before penalties and temperature: biases, bans, functions of the
+caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidParameterError
+
+__all__ = ["BAN", "Adjustments", "LogitsProcessor", "places"]
+
+BAN = -100.0
+"""A bias that rules a token out."""
+
+Float32 = NDArray[np.float32]
+Ids = NDArray[np.int64]
+LogitsProcessor = Callable[[list[int], Float32], Any]
+
+
+class Adjustments:
+    """Applied in this order: biases are added, processors are called, and tokens are banned, so
+    that a ban holds whatever a processor says.
+
+    Parameters
+    ----------
+    bias : mapping from token id to float
+        BAN or less rules a token out; anything else is added to its logit.
+    min_tokens : int >= 0
+        Until there are so many new tokens, `ends` are banned.
+    ends : collection of int
+    processors : sequence of callable (tokens, logits)
+        Each gets a copy of all tokens so far and the logits, float32 (vocab_size,), which it may
+        change. What it returns takes their place, unless that is None.
+    logprobs : int or None
+        Log probabilities are reported, with so many alternatives.
+    """
+
+    def __init__(
+        self,
+        *,
+        bias: Mapping[int, float] | None = None,
+        min_tokens: int = 0,
+        ends: Collection[int] = (),
+        processors: Sequence[LogitsProcessor] = (),
+        logprobs: int | None = None,
+    ) -> None:
+        given = dict(sorted((bias or {}).items()))
+        banned = {token for token, value in given.items() if value <= BAN}
+        self.logprobs = logprobs
+        self._processors = tuple(processors)
+        self._min_tokens = min_tokens
+        self._biased = _ids(set(given) - banned)
+        self._bias = np.array([given[token] for token in self._biased.tolist()], np.float32)
+        self._banned, self._banned_early = _ids(banned), _ids(banned | set(ends))
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether the logits of the whole vocabulary are needed."""
+        return bool(self._processors) or self.logprobs is not None
+
+    def changes(self, new_tokens: int) -> bool:
+        """Whether it changes anything after so many new tokens."""
+        return bool(len(self._biased) or len(self.banned(new_tokens)) or self._processors)
+
+    def changed(self, new_tokens: int) -> Ids:
+        """Ids whose logits it changes, rising, not counting what processors do."""
+        return np.union1d(self._biased, self.banned(new_tokens))
+
+    def banned(self, new_tokens: int) -> Ids:
+        """Ids that must not come next, rising."""
+        return self._banned_early if new_tokens < self._min_tokens else self._banned
+
+    def apply(
+        self, logits: Float32, ids: Ids | None, tokens: Sequence[int], new_tokens: int
+    ) -> Float32:
+        """The changed logits, a copy. -infinity: the token is ruled out.
+
+        Parameters
+        ----------
+        logits : float32 array of shape (n,)
+        ids : int64 array of shape (n,), rising, or None
+            The tokens that the logits belong to, among them all of `changed`, except those that
+            somebody else has ruled out; None: the whole vocabulary.
+        tokens : sequence of int
+            All tokens so far, of which the last `new_tokens` are new.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a processor returns no logits, or all tokens are ruled out.
+        Exception
+            Whatever a processor raises.
+        """
+        logits = logits.copy()
+        at, known = places(self._biased, ids)
+        logits[at] += self._bias[known]
+        for processor in self._processors:
+            logits = _checked(processor(list(tokens), logits), logits)
+        logits[places(self.banned(new_tokens), ids)[0]] = -np.inf
+        if logits.max() == -np.inf:
+            raise InvalidParameterError(
+                "logit_bias, min_tokens and logits_processor rule out every token that could come "
+                f"next, after {new_tokens} new tokens"
+            )
+        return logits
+
+
+def places(wanted: Ids, ids: Ids | None) -> tuple[NDArray[np.int64] | NDArray[np.intp], Any]:
+    """(positions in `ids` of those `wanted` that are there, which of `wanted` these are). None for
+    `ids`: the whole vocabulary."""
+    if ids is None:
+        return wanted, slice(None)
+    at = np.searchsorted(ids, wanted)
+    known = np.flatnonzero(ids[np.minimum(at, len(ids) - 1)] == wanted)
+    return at[known], known
+
+
+def _ids(tokens: Collection[int]) -> Ids:
+    return np.array(sorted(tokens), np.int64)
+
+
+def _checked(found: Any, given: Float32) -> Float32:
+    """The logits that a processor gave back."""
+    result = given if found is None else np.asarray(found)
+    if result.shape != given.shape or result.dtype.kind != "f":
+        got = f"{result.dtype} of shape {result.shape}" if found is not None else "None"
+        raise InvalidParameterError(
+            f"must return floats of shape {given.shape} or None, not {got}", "logits_processor"
+        )
+    logits = np.array(result, np.float32)  # a copy: the processor may keep what it returned
+    if not logits.max() < np.inf:  # also if one is NaN
+        worst = int(np.argmax(~(logits < np.inf)))
+        raise InvalidParameterError(
+            f"gives token {worst} the logit {logits[worst]}; it may be finite or -infinity",
+            "logits_processor",
+        )
+    return logits

@@ -1,0 +1,170 @@
+"""Scores of continuations: from texts to tokens, and from answers to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..engine.branches import Stem, run_stems
+from ..engine.engine import Engine
+from ..errors import ContextOverflowError, InvalidParameterError
+from ..kernels.elementwise import (
+    cumulative_sum,
+    enter_float_mode,
+    leave_float_mode,
+    softmax_weights,
+)
+from ..text.vocabulary import Prompt, Vocabulary
+from ..validation import check_callable, check_choice, check_token_ids
+from .results import Choice, Score
+
+__all__ = ["choose", "score", "several"]
+
+NORMALIZATIONS = ("none", "tokens", "characters", "bytes")
+
+Progress = Callable[[int, int, str], None]
+
+
+def score(
+    engine: Engine,
+    vocabulary: Vocabulary,
+    prompts: Any,
+    continuations: Any,
+    normalize: str = "none",
+    progress: Progress | None = None,
+    *,
+    name: str = "continuations",
+) -> list[list[Score]]:
+    """The scores of all continuations, for each of `prompts`. See `ScoreSource.score`. `name` is
+    what the caller calls the continuations."""
+    check_choice("normalize", normalize, NORMALIZATIONS)
+    check_callable("progress", progress)
+    options = _listed(continuations, name)
+    if normalize in ("characters", "bytes"):
+        vocabulary.refuse_text(True)
+    stems, places = [], []
+    for prompt in prompts:
+        tokens, found = _tokens(vocabulary, prompt, options, name)
+        stem = Stem(tokens)
+        for ids in found:
+            _refuse_long(engine, len(tokens) + len(ids))
+        places.append([(ids, stem.ask(ids)) for ids in found])
+        stems.append(stem)
+    if stems and options:
+        run_stems(engine, stems, progress)
+    texts = [_text(vocabulary, option) for option in options]
+    return [
+        [
+            _score(text, ids, nodes, normalize)
+            for text, (ids, nodes) in zip(texts, found, strict=True)
+        ]
+        for found in places
+    ]
+
+
+def choose(
+    engine: Engine,
+    vocabulary: Vocabulary,
+    prompts: Any,
+    options: Any,
+    normalize: str = "none",
+    progress: Progress | None = None,
+) -> list[Choice]:
+    """The likeliest option, for each of `prompts`. See `ScoreSource.choose`."""
+    if not _listed(options, "options"):
+        raise InvalidParameterError("must hold at least one option", "options")
+    found = score(engine, vocabulary, prompts, options, normalize, progress, name="options")
+    return [_choice(scores) for scores in found]
+
+
+def several(prompt: Any) -> bool:
+    """Whether this is a list of prompts, and not one prompt as text or ids."""
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not prompt:
+        return False
+    return isinstance(prompt[0], (str, list, tuple, np.ndarray))
+
+
+def _listed(given: Any, name: str) -> list[Any]:
+    if isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Sequence):
+        problem = f"must be a list of str or of token ids, not {given!r}"
+        raise InvalidParameterError(problem, name)
+    return list(given)
+
+
+def _tokens(
+    vocabulary: Vocabulary, prompt: Prompt, options: list[Any], name: str
+) -> tuple[list[int], list[list[int]]]:
+    """(tokens of the prompt, those of each continuation after it).
+
+    As lm-eval does: blanks at the end of the prompt belong to the continuation, both are encoded
+    together, and the tokens after the number of tokens that the prompt has alone are the
+    continuation's.
+    """
+    text = prompt if isinstance(prompt, str) else ""
+    stripped = text.rstrip()
+    blanks = text[len(stripped) :]
+    if blanks and any(not isinstance(option, str) for option in options):
+        stripped, blanks = text, ""  # ids go on from the prompt as it is
+    context = vocabulary.read_prompt(stripped if isinstance(prompt, str) else prompt).first
+    found = []
+    for index, option in enumerate(options):
+        if not isinstance(option, str):
+            ids = check_token_ids(f"{name}[{index}]", option, vocabulary.size, or_text=True)
+        elif stripped:
+            ids = vocabulary.tokenize(stripped + blanks + option)[len(context) :]
+        else:
+            ids = vocabulary.tokenize(blanks + option, add_special_tokens=False)
+        if not ids:
+            problem = f"must have a token after the prompt, but {option!r} has none"
+            raise InvalidParameterError(problem, f"{name}[{index}]")
+        found.append(ids)
+    return context, found
+
+
+def _refuse_long(engine: Engine, tokens: int) -> None:
+    if tokens > engine.context_length:
+        raise ContextOverflowError(tokens, engine.context_length)
+    if tokens > engine.store.capacity:
+        raise engine.store.refuse(tokens)
+
+
+def _text(vocabulary: Vocabulary, option: Any) -> str | None:
+    if isinstance(option, str):
+        return option
+    return None if vocabulary.tokenizer is None else vocabulary.detokenize(option)
+
+
+def _score(text: str | None, ids: list[int], places: list[Any], normalize: str) -> Score:
+    logprobs = [place.logprobs[token] for place, token in zip(places, ids, strict=True)]
+    length = {
+        "none": 1,
+        "tokens": len(ids),
+        "characters": len(text or ""),
+        "bytes": len((text or "").encode("utf-8")),
+    }[normalize]
+    if not length:
+        raise InvalidParameterError(f"{ids} have no text whose length could divide", "normalize")
+    mode = enter_float_mode()  # the caller's mode may round differently
+    try:
+        total = 0.0
+        for logprob in logprobs:
+            total += logprob
+        greedy = all(place.likeliest == token for place, token in zip(places, ids, strict=True))
+        return Score(text, ids, logprobs, total, total / length, greedy)
+    finally:
+        leave_float_mode(mode)
+
+
+def _choice(scores: list[Score]) -> Choice:
+    values = [each.normalized for each in scores]
+    best = max(range(len(values)), key=lambda index: (values[index], -index))
+    mode = enter_float_mode()
+    try:
+        weights, _ = softmax_weights(np.array([v - values[best] for v in values], np.float32))
+        total = float(cumulative_sum(weights)[-1])
+        probabilities = [weight / total for weight in weights.tolist()]
+    finally:
+        leave_float_mode(mode)
+    return Choice(best, scores[best].text, probabilities, scores)

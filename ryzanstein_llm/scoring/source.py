@@ -1,0 +1,119 @@
+"""`score` and `choose` of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, overload
+
+from ..engine.engine import Engine
+from ..text.vocabulary import Prompt, Vocabulary
+from .results import Choice, Score
+from .score import choose, score, several
+
+__all__ = ["ScoreSource"]
+
+Normalize = Literal["none", "tokens", "characters", "bytes"]
+Prompts = Sequence[str] | Sequence[Sequence[int]]
+Progress = Callable[[int, int, str], None]
+
+
+class ScoreSource:
+    """A subclass has the attributes."""
+
+    engine: Engine
+    vocabulary: Vocabulary
+
+    @overload
+    def score(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self,
+        prompt: str | Sequence[int],
+        continuations: Prompts,
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> list[Score]: ...
+    @overload
+    def score(
+        self,
+        prompt: Prompts,
+        continuations: Prompts,
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> list[list[Score]]: ...
+    def score(
+        self,
+        prompt: Prompt | Prompts,
+        continuations: Prompts,
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> list[Score] | list[list[Score]]:
+        """How likely each continuation is after a prompt. For a list of prompts, a list for each.
+
+        A prompt is computed once for all its continuations, what all prompts begin with is computed
+        once for all of them, and several prompts and continuations go through the model together.
+        Scores are equal bit for bit to those alone.
+
+        Parameters
+        ----------
+        prompt : str, sequence of int, or a sequence of these
+            As in `generate`.
+        continuations : sequence of str, or of sequences of int
+            Texts are encoded together with the prompt, and the tokens that come after as many as
+            the prompt has alone are the continuation's. Blanks at the end of the prompt count as
+            the beginning of the continuation. (So does lm-eval; arXiv 2405.14782.) After a prompt
+            of ids or an empty one, texts are encoded alone. Ids are taken as they are.
+        normalize : "none", "tokens", "characters" or "bytes"
+            What `Score.normalized` is divided by: nothing, or the length of the continuation.
+        progress : callable (done, total, what), optional
+            Called as prompts are done.
+
+        Raises
+        ------
+        InvalidParameterError, ContextOverflowError, CacheBudgetError, EmptyPromptError,
+        TokenizerMissingError, SessionBusyError, ClosedError
+        FormatError
+            If logits are not finite.
+        """
+        _ = self.engine.graph  # ClosedError
+        if several(prompt):
+            return score(self.engine, self.vocabulary, prompt, continuations, normalize, progress)
+        found = score(self.engine, self.vocabulary, [prompt], continuations, normalize, progress)
+        return found[0]
+
+    @overload
+    def choose(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self,
+        prompt: str | Sequence[int],
+        options: Prompts,
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> Choice: ...
+    @overload
+    def choose(
+        self,
+        prompt: Prompts,
+        options: Prompts,
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> list[Choice]: ...
+    def choose(
+        self,
+        prompt: Prompt | Prompts,
+        options: Prompts,
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> Choice | list[Choice]:
+        """The likeliest of several options after a prompt. For a list of prompts, one for each.
+
+        Parameters and errors are those of `score`, with `options` for `continuations`, at least
+        one. Options of different lengths are compared more fairly with `normalize`.
+        """
+        _ = self.engine.graph  # ClosedError
+        if several(prompt):
+            return choose(self.engine, self.vocabulary, prompt, options, normalize, progress)
+        return choose(self.engine, self.vocabulary, [prompt], options, normalize, progress)[0]
