@@ -18,7 +18,10 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import errors
+    from .asynchronous.chat_stream import AsyncChatStream
+    from .asynchronous.stream import AsyncTextIterator
     from .chat import ChatDelta, ChatResult, ChatSession, ChatStream
+    from .embedder import Embedder
     from .engine.kv_cache import KVCache
     from .model import BitNetModel, Model, load
     from .perplexity import PerplexityResult
@@ -29,11 +32,14 @@ if TYPE_CHECKING:
     from .text_iterator import TextIterator
 
 __all__ = [
+    "AsyncChatStream",
+    "AsyncTextIterator",
     "BitNetModel",
     "ChatDelta",
     "ChatResult",
     "ChatSession",
     "ChatStream",
+    "Embedder",
     "GenerationResult",
     "KVCache",
     "Model",
@@ -50,11 +56,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncChatStream": ".asynchronous.chat_stream",
+    "AsyncTextIterator": ".asynchronous.stream",
     "BitNetModel": ".model",
     "ChatDelta": ".chat",
     "ChatResult": ".chat",
     "ChatSession": ".chat",
     "ChatStream": ".chat",
+    "Embedder": ".embedder",
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
     "Model": ".model",

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from .engine.engine import Engine
 from .engine.sequence import Sequence
-from .errors import ContextOverflowError
+from .errors import ContextOverflowError, UnsupportedModelError
+from .models import CausalLM
 from .options import GenerationOptions
 from .results import GenerationResult, Timings
 from .sampling import Sampler
 from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
-__all__ = ["Claim", "Generation", "Owner"]
+__all__ = ["Claim", "Generation", "Owner", "refuse_embedding_model"]
+
+
+def refuse_embedding_model(graph: CausalLM, path: Path) -> None:
+    """Raise UnsupportedModelError if the model was not trained to continue texts."""
+    if not graph.generates:
+        raise UnsupportedModelError(
+            f"{path}: this model embeds texts and cannot continue them; use embed()"
+        )
 
 
 class Claim:
@@ -166,6 +176,56 @@ class Generation:
     def next_piece(self) -> str | None:
         """The next piece of text; None after the last."""
         self._go_on(to_end=False)
+        return self.ready_piece()
+
+    # ---- for a thread that waits for several at once: begin, Engine.advance, end -----------
+
+    @property
+    def sequence(self) -> Sequence | None:
+        """Its sequence in the engine; None before it begins."""
+        return self._sequence
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Positions of the engine that it takes: of its prompt, and at most. For a request without
+        owner."""
+        prompt, capacity = len(self._prompt.first), self._engine.store.capacity
+        new = self._options.max_tokens
+        return prompt, capacity if new is None else min(prompt + new, capacity)
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces of its text are there, read or not."""
+        return len(self._listener.text.pieces)
+
+    @property
+    def unread_pieces(self) -> int:
+        """How many of them have not been read."""
+        return self.pieces - self._listener.given
+
+    def begin(self) -> Sequence:
+        """Make its sequence. Raises CacheBudgetError."""
+        if self._sequence is None:
+            self._begin()
+        assert self._sequence is not None
+        return self._sequence
+
+    def end(self) -> Exception | None:
+        """Take the result of its sequence, which has ended. Returns the error that ended it."""
+        try:
+            assert self._sequence is not None
+            self._take_end(self._sequence)
+            self._finish_flushed()
+        except BaseException as error:
+            self.over, self._claim.tokens = True, None
+            self.abandon()
+            if isinstance(error, Exception):
+                return error
+            raise
+        return None
+
+    def ready_piece(self) -> str | None:
+        """The next piece, if it is there."""
         if not self._listener.unread:
             return None
         self._listener.given += 1
@@ -194,11 +254,16 @@ class Generation:
         except BaseException:
             # before any call, because a second Ctrl-C may come with one
             self.over, self._claim.tokens = True, None
-            if self._owner is not None:
-                self._owner.settle(self._claim, None)
-            if self._sequence is not None:
-                self._engine.leave(self._sequence)
+            self.abandon()
             raise
+
+    def abandon(self) -> None:
+        """Give it up, as if the request had not been made."""
+        self.over, self._claim.tokens = True, None
+        if self._owner is not None:
+            self._owner.settle(self._claim, None)
+        if self._sequence is not None:
+            self._engine.leave(self._sequence)
 
     def _advance(self, *, to_end: bool) -> None:
         if not self.started:
@@ -208,16 +273,23 @@ class Generation:
             self._begin()
         assert self._sequence is not None
         if self._flushed:  # the last piece was read
-            reason = "stop" if self._listener.text.stopped else self._sequence.finish_reason
-            self._finish("cancelled" if self.cancelled else reason or "cancelled")
+            self._finish_flushed()
             return
         self._engine.advance(self._sequence, to_end=to_end)
-        if self._sequence.error is not None:
-            raise self._sequence.error
-        if self._sequence.ended:
-            self._sequence.close()
+        self._take_end(self._sequence)
+
+    def _take_end(self, sequence: Sequence) -> None:
+        if sequence.error is not None:
+            raise sequence.error
+        if sequence.ended:
+            sequence.close()
             self._flushed = True
             self._listener.text.flush()
+
+    def _finish_flushed(self) -> None:
+        assert self._sequence is not None
+        reason = "stop" if self._listener.text.stopped else self._sequence.finish_reason
+        self._finish("cancelled" if self.cancelled else reason or "cancelled")
 
     def _begin(self) -> None:
         tokens = self._prompt.after([] if self._owner is None else self._owner.claim(self._claim))

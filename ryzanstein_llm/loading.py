@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FormatError, InvalidParameterError
-from .formats import Checkpoint, open_checkpoint
+from .formats import Checkpoint, EmbeddingSettings, open_checkpoint
 from .models import CausalLM, LoadOptions, load_model
 from .models.gguf_names import translate
 from .packed_cache import load_through_cache
@@ -35,6 +35,7 @@ class LoadedModel:
     generation_config : dict
         The checkpoint's generation_config.json; {} if it has none.
     chat_template : str or None
+    embedding_settings : EmbeddingSettings
     packed_file : Path or None
         The file that packed weights are mapped from.
     """
@@ -44,6 +45,7 @@ class LoadedModel:
     vocabulary: Vocabulary
     generation_config: dict[str, Any]
     chat_template: Any
+    embedding_settings: EmbeddingSettings
     packed_file: Path | None
 
 
@@ -79,6 +81,7 @@ def load_checkpoint(
             Vocabulary(checkpoint.path, size, tokenizer, eos_ids, start_id),
             checkpoint.generation_config,
             checkpoint.chat_template,
+            checkpoint.embedding,
             packed_file,
         )
 

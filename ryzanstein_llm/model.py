@@ -12,14 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .chat import ChatSource
+from .asynchronous import AsyncSource
+from .embedding import EmbeddingSource
 from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
 from .engine.store import Store
 from .errors import ContextOverflowError, InvalidParameterError
 from .facts import ModelFacts, model_facts
-from .generation import Generation
+from .generation import Generation, refuse_embedding_model
+from .hub import HubPath, Repository
 from .interfaces.kv_layout import KV_DTYPES
 from .kernels import cpu
 from .loading import load_checkpoint
@@ -32,9 +34,8 @@ from .session import Session
 from .system.memory import cache_budget
 from .system.threads import choose_threads
 from .text.vocabulary import Prompt
-from .text_source import TextSource
 from .text_table import plural
-from .validation import check_callable, check_choice, check_int, check_token_ids
+from .validation import check_bool, check_callable, check_choice, check_int, check_token_ids
 
 __all__ = ["BitNetModel", "Model", "load"]
 
@@ -43,14 +44,15 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
-class BitNetModel(TextSource, ChatSource, ModelFacts):
+class BitNetModel(AsyncSource, EmbeddingSource, ModelFacts):
     """A ternary language model.
 
     Parameters
     ----------
     path : path, optional
         A `.safetensors` file with config.json (and tokenizer.json) beside it, a checkpoint
-        directory, a `.gguf` file, or None for the built-in demo model. Nothing is downloaded.
+        directory, a `.gguf` file, or None for the built-in demo model. `from_pretrained` opens a
+        repository of the Hugging Face Hub.
     n_threads : int, optional
         Number of threads, obeyed exactly. Default: the current value of `OMP_NUM_THREADS`, else
         the smallest of: CPUs that this process may use, the cgroup quota rounded down, physical
@@ -141,6 +143,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         self.path: Path = loaded.path
         self.generation_config: dict[str, Any] = loaded.generation_config
         self.chat_template, self.packed_file = loaded.chat_template, loaded.packed_file
+        self.embedding_settings = loaded.embedding_settings
         self.threads = threads.for_model(graph.n_parameters)
         self.config = graph.config
         limit = self.config.context_length
@@ -156,11 +159,43 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         count = plural(self.threads.count, "thread")
         log.info("%s: %s, %s, %s", self.path, graph.family, count, cpu.current_tier())
 
+    @classmethod
+    def from_pretrained(
+        cls, repository: str, *, revision: str | None = None, offline: bool = False, **options: Any
+    ) -> BitNetModel:
+        """Open a model of the Hugging Face Hub, after downloading what is not in the cache.
+        Arguments are checked before, and an interrupted download goes on where it ended. Needs
+        huggingface_hub: `pip install "ryzanstein_llm[hub]"`.
+
+        Parameters
+        ----------
+        repository : str
+            `org/name`, or `org/name:file.gguf` if the repository has several models.
+        revision : str, optional
+            A branch, a tag or the hash of a commit. Default: `main`.
+        offline : bool, optional
+            Use the cache alone. The environment variable `HF_HUB_OFFLINE` says so too.
+        **options
+            Those of `BitNetModel`. `progress` gets numbers of bytes while files are downloaded.
+
+        Raises
+        ------
+        HubError
+            Of the class that says what is wrong; see `ryzanstein_llm.errors`.
+        MissingExtraError, and those of `BitNetModel`
+        """
+        path = HubPath(
+            Repository.parse(repository, revision),
+            offline=check_bool("offline", offline),
+            progress=options.get("progress"),
+        )
+        return cls(path, **options)
+
     # ---- text ------------------------------------------------------------------------------
 
     def session(self) -> Session:
         """A new, empty session. It has its own tokens and shares the model's weights."""
-        self._check_open()
+        refuse_embedding_model(self.engine.graph, self.path)
         return Session(self.engine, self.vocabulary)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -245,7 +280,10 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         ------
         InvalidParameterError
             If there is nothing to score.
+        UnsupportedModelError
+            If the model embeds texts and cannot continue them.
         """
+        refuse_embedding_model(self.engine.graph, self.path)
         return perplexity(self.engine, self.vocabulary, text, stride=stride, progress=progress)
 
     def profile(self) -> Profile:
@@ -282,7 +320,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         self, prompt: Prompt, arguments: GenerationArguments, *, needs_text: bool
     ) -> Generation:
         """A new request; prompt and arguments have passed all checks."""
-        self._check_open()
+        refuse_embedding_model(self.engine.graph, self.path)
         options = GenerationOptions.from_arguments(arguments)
         self.vocabulary.refuse_text(needs_text or bool(options.stop))
         ids = self.vocabulary.read_prompt(prompt)

@@ -155,11 +155,11 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "__main__", "cli", "bench", "testing", "progress", "model", "chat", "session", "text_source",
-    "text_iterator", "generation", "perplexity", "facts", "engine", "loading", "profiling",
-    "options", "results", "structured", "text", "sampling", "models", "packed_cache", "formats",
-    "system", "kernels", "notebook", "text_table", "interfaces", "validation", "errors",
-    "_version",
+    "__main__", "cli", "bench", "testing", "progress", "embedder", "model", "hub", "asynchronous",
+    "batch", "chat", "session", "text_source", "text_iterator", "generation", "perplexity",
+    "embedding", "facts", "engine", "loading", "profiling", "options", "results", "structured",
+    "text", "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook",
+    "text_table", "interfaces", "validation", "errors", "_version",
 )  # fmt: skip
 
 
@@ -226,13 +226,16 @@ def lines(path: Path) -> int:
 
 def test_the_top_needs_only_its_dependencies() -> None:
     """PyTorch and transformers are never imported by the library; IPython by what notebooks show,
-    jinja2 by what renders chat templates, llguidance by what knows grammars, all only in the functions that need them."""
+    jinja2 by what renders chat templates, llguidance by what knows grammars, and huggingface_hub by
+    what downloads, only in the functions that need them."""
     allowed = {"numpy", "safetensors", "tokenizers", "ryzanstein_llm"}
     optional = {
         ("notebook.py", "IPython"),
         ("bounded_jinja.py", "jinja2"),
         ("grammars.py", "llguidance"),
         ("line_reader.py", "prompt_toolkit"),
+        ("settings.py", "huggingface_hub"),
+        ("requests.py", "certifi"),
     }
     foreign = {True: set(), False: set()}  # by: is it of the command line?
     for path in PACKAGE.rglob("*.py"):

@@ -61,6 +61,9 @@ GENERATING = [
     ("temperature", np.True_),
     ("top_k", None.__class__),
     ("seed", "x"),
+    ("n", 0),
+    ("n", "2"),
+    ("progress", 5),
     ("temprature", ""),
 ]
 
@@ -69,6 +72,11 @@ GENERATING = [
 def test_generating(demo: BitNetModel, name: str, value: Any) -> None:
     shown = repr(value) if value != "" else ""
     refuses(name, shown, lambda: demo.generate("Once", **{name: value}))
+
+
+@pytest.mark.parametrize("value", ["ignore", 1, True])
+def test_errors_of_a_batch(demo: BitNetModel, value: Any) -> None:
+    refuses("errors", repr(value), lambda: demo.generate(["Once", "The"], errors=value))
 
 
 @pytest.mark.parametrize("ids", [{}, {5: 3}, {5, 3}, frozenset([1]), memoryview(b"ab")])

@@ -29,7 +29,7 @@ from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.models import layers
 from ryzanstein_llm.profiling.costs import projection_multiply_adds
-from ryzanstein_llm.testing import bitnet_tensor_shapes, make_checkpoint, preset_config
+from ryzanstein_llm.testing import make_checkpoint, preset_config, tensor_shapes
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_shares_are_taken_within_a_round() -> None:
 
 def test_bytes_of_a_token_are_counted_from_the_weights(report: bench.BenchReport) -> None:
     config = preset_config("tales-6m")
-    shapes = bitnet_tensor_shapes(config)
+    shapes = tensor_shapes(config)
     products = sum(a * b for name, (a, *rest) in shapes.items() if "proj" in name for b in rest)
     with BitNetModel() as model:
         graph, layout = model.graph, model.new_cache().layout

@@ -16,7 +16,7 @@ from ryzanstein_llm import errors
 from ryzanstein_llm.cli import main, program
 from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 
-COMMANDS = ("generate", "chat", "info", "bench", "cache", "completion")
+COMMANDS = ("generate", "chat", "embed", "info", "bench", "cache", "completion")
 
 
 @pytest.fixture
@@ -206,11 +206,12 @@ class TestRefusals:
             (
                 "",
                 "a command is missing; "
-                "the commands are generate, chat, info, bench, cache, completion",
+                "the commands are generate, chat, embed, info, bench, cache, completion",
             ),
             (
                 "fly",
-                "no command 'fly'; the commands are generate, chat, info, bench, cache, completion",
+                "no command 'fly'; "
+                "the commands are generate, chat, embed, info, bench, cache, completion",
             ),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),

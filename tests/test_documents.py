@@ -27,11 +27,14 @@ from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
 from benchmarks.performance import __main__ as performance_command
 from ryzanstein_llm import (
+    AsyncChatStream,
+    AsyncTextIterator,
     BitNetModel,
     ChatDelta,
     ChatResult,
     ChatSession,
     ChatStream,
+    Embedder,
     GenerationResult,
     KVCache,
     PerplexityResult,
@@ -43,7 +46,9 @@ from ryzanstein_llm import (
     errors,
     testing,
 )
+from ryzanstein_llm.asynchronous import AsyncSource
 from ryzanstein_llm.chat import ChatSource
+from ryzanstein_llm.embedding import EmbeddingSource
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.testing import __main__ as testing_command
 from training import command as training_command
@@ -220,7 +225,9 @@ def test_every_public_name_is_in_the_api_document() -> None:
     for kind in (SamplingParams, GenerationResult, PerplexityResult, ChatResult, ChatDelta):
         names += [field.name for field in dataclasses.fields(kind)]
     chat = (ChatSource, ChatSession, ChatStream)
-    for kind in (BitNetModel, KVCache, Session, TextIterator, *chat):
+    embedding = (EmbeddingSource, Embedder)
+    tasks = (AsyncSource, AsyncTextIterator, AsyncChatStream)
+    for kind in (BitNetModel, KVCache, Session, TextIterator, *chat, *embedding, *tasks):
         names += [name for name in vars(kind) if not name.startswith("_") and name not in INNER]
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
 

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from ryzanstein_llm.errors import InvalidParameterError
 from ryzanstein_llm.formats import Checkpoint, open_checkpoint
 from ryzanstein_llm.testing import (
-    bitnet_tensor_shapes,
     from_bf16_bits,
     make_checkpoint,
     preset_config,
+    tensor_shapes,
     unpack_hf,
 )
 
@@ -37,7 +37,7 @@ def test_a_checkpoint_opens_with_the_safetensors_library(
     tmp_path: Path, form: Any, dtype: Any
 ) -> None:
     path = make_checkpoint(tmp_path / "new" / "model", "tiny", form=form, dtype=dtype)
-    shapes = bitnet_tensor_shapes(preset_config("tiny"), form)
+    shapes = tensor_shapes(preset_config("tiny"), form)
     with safe_open(path / "model.safetensors", framework="numpy") as file:
         assert set(file.keys()) == set(shapes)
         assert file.metadata()["format"] == "pt"
@@ -236,7 +236,7 @@ def test_2b_checkpoint_is_written_whole_in_little_memory(tmp_path: Path) -> None
     with open_checkpoint(tmp_path / "m") as checkpoint:
         assert len(checkpoint.names) == 542
         shapes = {name: checkpoint.info(name).shape for name in checkpoint.names}
-        assert shapes == bitnet_tensor_shapes(preset_config(BITNET_2B), "packed")
+        assert shapes == tensor_shapes(preset_config(BITNET_2B), "packed")
         assert checkpoint.tensor("model.embed_tokens.weight").array.shape == (128256, 2560)
         packed = checkpoint.tensor("model.layers.29.mlp.down_proj.weight").array
         assert int((packed & packed >> 1 & 0x55).max()) == 0  # no code 3

@@ -421,14 +421,14 @@ def test_facts_about_the_vocabulary():
 
 
 def test_a_checkpoint_without_a_tokenizer_has_none(tmp_path):
-    checkpoint = SimpleNamespace(tokenizer_path=None, tokenizer_config={})
+    checkpoint = SimpleNamespace(tokenizer_path=None, tokenizer_config={}, metadata=None)
     assert Tokenizer.from_checkpoint(checkpoint) is None
 
 
 def test_a_checkpoint_hands_over_its_files(tmp_path):
     path = tmp_path / "tokenizer.json"
     build(BYTE_LEVEL)._raw.save(str(path))
-    checkpoint = SimpleNamespace(tokenizer_path=path, tokenizer_config=BOS)
+    checkpoint = SimpleNamespace(tokenizer_path=path, tokenizer_config=BOS, metadata=None)
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
     assert tokenizer.decode(tokenizer.encode("bd")) == "bd"
     assert tokenizer.encode("b")[0] == tokenizer.bos_id

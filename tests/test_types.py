@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 RIGHT = """
+import asyncio
+
 from ryzanstein_llm import BitNetModel, ChatResult, GenerationResult, SamplingParams
 
 model = BitNetModel(n_threads=1)
@@ -30,6 +32,32 @@ for delta in model.chat_stream([{"role": "user", "content": "Hi"}], tools=[{"nam
     print(delta, delta.reasoning.upper(), answer.text.upper())
 with model.chat_session("Be brief.", temperature=0.5).stream("Hi") as stream:
     name: str = stream.result.tool_calls[0]["function"]["name"]
+texts: list[str] = model.generate(["Once", "The king"], max_tokens=5)
+many: list[str] = [text for text in texts]
+texts = model.generate(many, temperature=0.7, progress=lambda done, total, what: None)
+texts = model.generate("Once", n=3, seed=1)
+texts = model.generate([[1, 2], [3]])
+text = model.generate([])
+results: list[GenerationResult] = model.generate(many, return_result=True)
+samples: list[list[str]] = model.generate(many, n=2)
+kept: list[str | Exception] = model.generate(many, errors="return")
+wholes: list[GenerationResult | Exception] = model.generate(
+    many, errors="return", return_result=True
+)
+
+
+async def tasks() -> None:
+    one: str = await model.agenerate("Once", max_tokens=5)
+    all: list[str] = await model.agenerate(many)
+    async with model.astream(one, max_tokens=5) as pieces:
+        async for piece in pieces:
+            print(piece.upper(), pieces.result.text, all)
+    said: ChatResult = await model.achat([{"role": "user", "content": "Hi"}], max_tokens=5)
+    async for delta in model.achat_stream([{"role": "user", "content": said.text}]):
+        print(delta.reasoning.upper())
+
+
+asyncio.run(tasks())
 vocabulary: int = model.vocab_size
 """
 
@@ -43,6 +71,13 @@ WRONG = {
     "a misspelt option of a chat": "model.chat([], max_token=5)",
     "messages that are a number": "model.chat(5)",
     "an answer taken for a text": "model.chat([]).upper()",
+    "texts taken for a text": 'model.generate(["Once", "The king"]).upper()',
+    "an error taken for a text": 'model.generate(many, errors="return")[0].upper()',
+    "a misspelt way to treat errors": 'model.generate(many, errors="ignore")',
+    "a misspelt option of a batch": "model.generate(many, temprature=1)",
+    "a batch for a session": "model.session().generate(many)",
+    "a text that is not awaited": 'model.agenerate("Once").upper()',
+    "a misspelt option of a task": 'model.astream("Once", max_token=1)',
     "a stream without its text": 'model.stream("Once", return_result=True)',
 }
 

@@ -16,11 +16,12 @@ from ryzanstein_llm.bench.machine import machine_card
 from ryzanstein_llm.cli.progress import ProgressBar
 from ryzanstein_llm.errors import RyzansteinError
 from ryzanstein_llm.formats import open_checkpoint
+from ryzanstein_llm.models.gguf_names import translate
 from ryzanstein_llm.testing import PRESETS
 
 from .compare import Case, Peer, measure
 from .engine import Engine
-from .files import Files, prepare_files
+from .files import prepare_files
 from .gguf_file import EMBEDDING_TYPES, TERNARY_TYPES, write_gguf
 from .report import Report
 
@@ -62,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--checkpoint", type=Path, metavar="DIR", help="packed BitNet weights")
     source.add_argument(
         "--preset", choices=PRESETS, default="bitnet-b1.58-2B-4T", help="or random ones"
+    )
+    source.add_argument(
+        "--gguf", type=Path, metavar="FILE", help="or this file, which both engines open"
     )
     compare.add_argument(
         "--directory",
@@ -125,27 +129,18 @@ def _write(options: argparse.Namespace, update: Update) -> str:
 
 def _compare(options: argparse.Namespace, update: Update) -> str:
     with contextlib.ExitStack() as stack:
-        directory = options.directory
-        if directory is None:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        files = prepare_files(
-            directory.resolve(),
-            None if options.checkpoint is None else options.checkpoint.resolve(),
-            options.preset,
-            options.ternary,
-            options.embedding,
-            update,
-        )
-        peers = _start(options, files, stack)
+        start = _start_gguf if options.gguf is not None else _start_checkpoint
+        path, peers = start(options, stack, update)
         comparison = measure(
             peers, _cases(options, peers[0]), options.threads, options.rounds, update
         )
-        with open_checkpoint(files.checkpoint) as checkpoint:
-            shapes = {key: checkpoint.config[key] for key in SHAPES}
+        with open_checkpoint(path) as opened:
+            config = translate(opened).config
+            shapes = {key: config[key] for key in SHAPES}
         report = Report(
             datetime.date.today().isoformat(),
             machine_card(),
-            {"name": files.checkpoint.name, **shapes},
+            {"name": path.name, **shapes},
             {
                 name: getattr(options, name)
                 for name in ("threads", "prefill", "contexts", "tokens", "rounds", "embedding")
@@ -158,27 +153,61 @@ def _compare(options: argparse.Namespace, update: Update) -> str:
     return report.text()
 
 
-def _start(options: argparse.Namespace, files: Files, stack: contextlib.ExitStack) -> list[Peer]:
-    def engine(name: str, python: str, module: str, *arguments: object) -> Engine:
-        command = [python, "-m", f"{__package__}.{module}", *map(str, arguments)]
-        return stack.enter_context(Engine(name, command))
+def _start_gguf(
+    options: argparse.Namespace, stack: contextlib.ExitStack, update: Update
+) -> tuple[Path, list[Peer]]:
+    """Both engines with the same file."""
+    path = options.gguf.resolve()
+    ours = _ours(stack, "ryzanstein_llm", path)
+    theirs = _llama(options, stack, "llama.cpp", path)
+    return path, [Peer(ours, None), Peer(theirs, ours)]
 
-    def ours(name: str, path: Path) -> Engine:
-        return engine(name, sys.executable, "ryzanstein_worker", path)
 
-    peers = [Peer(ours("ryzanstein_llm", files.checkpoint), None)]
+def _start_checkpoint(
+    options: argparse.Namespace, stack: contextlib.ExitStack, update: Update
+) -> tuple[Path, list[Peer]]:
+    """The library with a checkpoint, and the others with files made of its weights."""
+    directory = options.directory
+    if directory is None:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    files = prepare_files(
+        directory.resolve(),
+        None if options.checkpoint is None else options.checkpoint.resolve(),
+        options.preset,
+        options.ternary,
+        options.embedding,
+        update,
+    )
+    peers = [Peer(_ours(stack, "ryzanstein_llm", files.checkpoint), None)]
     if files.gguf:
-        reference = ours("ryzanstein_llm with SiLU", files.silu)
-        longest = max(*options.prefill, max(options.contexts) + options.tokens + 2)
-        length = -(-longest // 256) * 256
+        reference = _ours(stack, "ryzanstein_llm with SiLU", files.silu)
         for kind, path in files.gguf.items():
-            name, context = f"llama.cpp {kind}", ("--context-length", length)
-            found = engine(name, options.llama_python, "llama_worker", path, *context)
-            peers.append(Peer(found, reference))
+            peers.append(Peer(_llama(options, stack, f"llama.cpp {kind}", path), reference))
     if options.transformers:
-        found = engine("transformers bf16", sys.executable, "transformers_worker", files.checkpoint)
+        found = _engine(
+            stack, "transformers bf16", sys.executable, "transformers_worker", files.checkpoint
+        )
         peers.append(Peer(found, peers[0].engine, rounds=1))
-    return peers
+    return files.checkpoint, peers
+
+
+def _engine(
+    stack: contextlib.ExitStack, name: str, python: str, module: str, *arguments: object
+) -> Engine:
+    command = [python, "-m", f"{__package__}.{module}", *map(str, arguments)]
+    return stack.enter_context(Engine(name, command))
+
+
+def _ours(stack: contextlib.ExitStack, name: str, path: Path) -> Engine:
+    return _engine(stack, name, sys.executable, "ryzanstein_worker", path)
+
+
+def _llama(
+    options: argparse.Namespace, stack: contextlib.ExitStack, name: str, path: Path
+) -> Engine:
+    longest = max(*options.prefill, max(options.contexts) + options.tokens + 2)
+    length = ("--context-length", -(-longest // 256) * 256)
+    return _engine(stack, name, options.llama_python, "llama_worker", path, *length)
 
 
 def _cases(options: argparse.Namespace, ours: Peer) -> list[Case]:

@@ -23,7 +23,7 @@ from ryzanstein_llm.errors import InvalidParameterError, UnsupportedModelError
 from ryzanstein_llm.formats import Checkpoint, Tensor, open_checkpoint
 from ryzanstein_llm.models.bitnet import read_bitnet_config
 from ryzanstein_llm.models.config import DecoderConfig
-from ryzanstein_llm.testing import bitnet_tensor_shapes, from_bf16_bits, unpack_hf
+from ryzanstein_llm.testing import from_bf16_bits, tensor_shapes, unpack_hf
 
 from .ggml_blocks import BLOCK, pack_q6_k, pack_tq1_0, pack_tq2_0
 
@@ -194,7 +194,7 @@ def _plans(
     source: Checkpoint, config: DecoderConfig, ternary: str, embedding: str
 ) -> Iterator[_Plan]:
     _check(source, config)
-    shapes = bitnet_tensor_shapes(source.config)
+    shapes = tensor_shapes(source.config)
     embedding_name = "model.embed_tokens.weight"
 
     def norm(name: str, gguf_name: str) -> _Plan:

@@ -120,7 +120,7 @@ typedef struct rz_activations {
                               NULL, and matrices in the tables layout are opened instead */
     int64_t stride;        /* RZ_ACTIVATIONS_STRIDE(columns) */
     int64_t n;
-    int64_t groups;        /* 1, or RZ_GROUPS(columns, RZ_GROUP_COLUMNS(layout)) */
+    int64_t groups; /* 1, or RZ_GROUPS(columns, RZ_GROUP_COLUMNS(layout)) */
 } rz_activations;
 
 /* A multiple of 256, with zeros to where the last tile or line of any layout ends. */

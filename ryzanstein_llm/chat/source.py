@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 from ..engine.engine import Engine
 from ..errors import InvalidParameterError
+from ..generation import refuse_embedding_model
 from ..options import GenerationArguments, GenerationOptions
 from ..sampling import SamplingParams
 from ..text.chat_prompt import ChatPrompt
@@ -175,6 +176,7 @@ class ChatSource:
 
     def _chat_format(self, wanted: str | None, *, tools: bool) -> ChatFormat:
         """The format of a template, compiled when it is first asked for. The last few are kept."""
+        refuse_embedding_model(self.engine.graph, self.path)
         source = choose_template(self.vocabulary, self.chat_template, wanted, tools=tools)
         formats: dict[str, ChatFormat] = self.__dict__.setdefault("_chat_formats", {})
         found = formats.get(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import Any
 
@@ -10,7 +11,14 @@ import click
 
 from .command import Command, exclude, integer, option, spellings, verbose_option
 from .console import write
-from .model import cache_option, format_option, kv_option, path_option
+from .model import (
+    cache_option,
+    format_option,
+    kv_option,
+    model_path,
+    path_option,
+    revision_option,
+)
 from .progress import ProgressBar
 
 __all__ = ["command"]
@@ -32,6 +40,7 @@ one differs, no figures are shown, and the exit code is 1.
     help=HELP,
 )
 @path_option
+@revision_option
 @option(
     "--preset",
     metavar="NAME",
@@ -117,9 +126,12 @@ def command(context: click.Context, /, **given: Any) -> int:
 
     from .. import bench
 
-    with contextlib.closing(ProgressBar(sys.stderr)) as bar:
+    with (
+        contextlib.closing(ProgressBar(sys.stderr)) as bar,
+        model_path(given, bar.update) as path,
+    ):
         report = bench.run(
-            given["path"],
+            None if path is None else os.fspath(path),
             preset=given["preset"],
             sparse_gates=SPARSE_GATES if given["sparse_gates"] else None,
             keep=given["keep"],

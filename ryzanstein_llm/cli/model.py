@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..errors import (
+    HubAccessError,
+    HubConnectionError,
+    HubNotFoundError,
+    InvalidParameterError,
+    MissingExtraError,
+)
 from .command import integer, option, verbose_option
 from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from .. import BitNetModel
 
-__all__ = ["cache_option", "format_option", "kv_option", "model_options", "open_model"]
+__all__ = [
+    "cache_option",
+    "format_option",
+    "kv_option",
+    "model_options",
+    "model_path",
+    "open_model",
+    "path_option",
+    "revision_option",
+]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -29,6 +46,7 @@ def model_options(function: Decorated) -> Decorated:
     for decorate in reversed(
         (
             path_option,
+            revision_option,
             option(
                 "-t",
                 "--threads",
@@ -66,7 +84,15 @@ path_option = option(
     type=click.Path(),
     metavar="PATH",
     section=SECTION,
-    help="a .safetensors file or a checkpoint directory (default: the built-in demo model)",
+    help="a .safetensors or .gguf file, a checkpoint directory, or org/name or org/name:file.gguf "
+    "of the Hugging Face Hub (default: the built-in demo model)",
+)
+
+revision_option = option(
+    "--revision",
+    metavar="REVISION",
+    section=SECTION,
+    help="of a repository: a branch, a tag or a commit (default: main)",
 )
 
 kv_option = option(
@@ -100,9 +126,12 @@ def open_model(given: Mapping[str, Any]) -> Iterator[BitNetModel]:
     the end of the `with` block."""
     import ryzanstein_llm
 
-    with contextlib.closing(ProgressBar(sys.stderr)) as bar:
+    with (
+        contextlib.closing(ProgressBar(sys.stderr)) as bar,
+        model_path(given, bar.update) as path,
+    ):
         model = ryzanstein_llm.BitNetModel(
-            given["path"],
+            path,
             n_threads=given["n_threads"],
             context_length=given["context_length"],
             kv_dtype=given["kv_dtype"],
@@ -112,3 +141,30 @@ def open_model(given: Mapping[str, Any]) -> Iterator[BitNetModel]:
         )
     with model:
         yield model
+
+
+@contextlib.contextmanager
+def model_path(
+    given: Mapping[str, Any], progress: Callable[[int, int, str], None]
+) -> Iterator[str | os.PathLike[str] | None]:
+    """The path that the user gave. If there is nothing, and it is like `org/name`, the path of that
+    repository, which is downloaded when the body of the `with` statement asks for it."""
+    path: str | None = given["path"]
+    if path is None or os.path.lexists(path) or not _is_repository_name(path):
+        if given["revision"] is not None:
+            problem = "is for a repository of the hub, and the model is not one"
+            raise InvalidParameterError(problem, "revision")
+        yield path
+        return
+    from ..hub import HubPath, Repository
+
+    try:
+        yield HubPath(Repository.parse(path, given["revision"]), progress=progress)
+    except (HubAccessError, HubConnectionError, HubNotFoundError, MissingExtraError) as error:
+        raise type(error)(f"{error}; nor is there a file or directory {path!r}") from error
+
+
+def _is_repository_name(path: str) -> bool:
+    from ..hub import is_repository_name
+
+    return is_repository_name(path)

@@ -1,4 +1,4 @@
-"""Where the prompt comes from: the command line, a file, or standard input."""
+"""Where the prompt, or several texts, come from: the command line, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from ..errors import InvalidParameterError
 from .command import spellings
 
-__all__ = ["read_prompt"]
+__all__ = ["read_prompt", "read_texts"]
 
 
 def read_prompt(
@@ -58,6 +58,32 @@ def read_prompt(
         problem = "a prompt is missing, and standard input is empty"
         raise click.UsageError(problem, context)
     return prompt
+
+
+def read_texts(context: click.Context, words: Sequence[str], file: str | None) -> list[str]:
+    """Several texts: the arguments `words`, or each line of the file that `--file` names, or of
+    standard input.
+
+    Raises
+    ------
+    click.UsageError
+        If there are none, or they are given twice.
+    InvalidParameterError
+        If the file cannot be read, or is not UTF-8.
+    """
+    spelling = spellings(context).get("file")
+    if words and spelling is not None:
+        raise click.UsageError(f"TEXT ({words[0]!r}) and {spelling} exclude each other", context)
+    if file is not None and file != "-":
+        return _read_file(file, spelling or "--file").split("\n")
+    if words and list(words) != ["-"]:
+        return list(words)
+    if not words and file is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise click.UsageError("a text is missing: quote it, or use -f or a pipe", context)
+    lines = _read_standard_input(spelling)
+    if not lines:
+        raise click.UsageError("a text is missing, and standard input is empty", context)
+    return lines.split("\n")
 
 
 def _read_file(path: str, spelling: str) -> str:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CancelledError, ClosedError, SessionBusyError
+from ..errors import CacheBudgetError, CancelledError, ClosedError, SessionBusyError
 from ..interfaces.kv_layout import Segment
 from ..kernels.threads import Turn, release_team
 from ..kernels.workspace import Workspace
@@ -152,6 +152,20 @@ class Compute:
             rows = hidden[start : start + HEAD_TOKENS]
             yield self.exclusively(lambda rows=rows: self._logits(rows, cancel))  # type: ignore[misc]
 
+    def extend(
+        self, parts: Sequence[tuple[KVCache, NDArray[np.int64]]], cancel: CancelFlag
+    ) -> list[Float32]:
+        """One pass that computes ids at the end of several caches: `parts` are (cache, ids). Gives
+        the hidden states of each part, float32 (len(ids), hidden_size), and leaves it to the caller
+        to add to the length of its cache. If the budget has no room for all parts, only the first
+        ones are computed, at least one.
+
+        Raises
+        ------
+        ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError, CancelledError
+        """
+        return self.exclusively(lambda: self._extend(parts, cancel))
+
     def _in_whole(self, cache: KVCache, work: Callable[[], Kept]) -> Kept:
         """Call `work` and return its result. After an error or Ctrl-C, the cache is as it was."""
         with cache.claim():
@@ -170,17 +184,28 @@ class Compute:
         hidden: list[Float32] = []
         for start in range(0, len(tokens), PASS_TOKENS):
             part = tokens[start : start + PASS_TOKENS]
-            hidden.append(self.exclusively(lambda part=part: self._extend(cache, part, cancel)))  # type: ignore[misc]
+            hidden += self.extend([(cache, part)], cancel)
             cache.length += len(part)
         return hidden
 
-    def _extend(self, cache: KVCache, tokens: NDArray[np.int64], cancel: CancelFlag) -> Float32:
-        self._reserve(cache, cache.length + len(tokens))
+    def _extend(
+        self, parts: Sequence[tuple[KVCache, NDArray[np.int64]]], cancel: CancelFlag
+    ) -> list[Float32]:
+        segments: list[Segment] = []
+        for cache, tokens in parts:
+            try:
+                self._reserve(cache, cache.length + len(tokens))
+            except CacheBudgetError:
+                if not segments:
+                    raise
+                break
+            segments.append((len(tokens), cache.length, cache.table))
+        together = np.concatenate([tokens for _, tokens in parts[: len(segments)]])
         self._workspace.use_cancel_flag(cancel)
-        segments: list[Segment] = [(len(tokens), cache.length, cache.table)]
-        hidden = self._model.hidden_states(tokens, segments, cache.layout, self._workspace)
+        layout = parts[0][0].layout
+        hidden = self._model.hidden_states(together, segments, layout, self._workspace)
         _refuse_unfinished(cancel)
-        return hidden
+        return np.split(hidden, np.cumsum([rows for rows, _, _ in segments])[:-1])
 
     def _logits(self, hidden: Float32, cancel: CancelFlag) -> Float32:
         self._workspace.use_cancel_flag(cancel)  # another pass had its own meanwhile

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from .sequence import Sequence
 from .store import Store
 
 __all__ = ["Engine"]
+
+Enough = Callable[[], bool]
 
 
 class Engine(Compute):
@@ -74,10 +76,17 @@ class Engine(Compute):
         arrival = next(self._arrivals)
         return Sequence(self.store.new_cache(), tokens, sampler, arrival=arrival, **options)
 
-    def advance(self, *sequences: Sequence, to_end: bool) -> None:
-        """Wait until each of the sequences has ended or, unless `to_end`, its listener has
-        something to read. If this thread has the turn, it computes in that time. If a sequence
-        fails, its `error` is set.
+    def enter(self, sequence: Sequence) -> None:
+        """The thread at the gate of this sequence waits for it from now on. From any thread."""
+        sequence.start_clock()
+        self._waiting[sequence] = None
+
+    def advance(
+        self, *sequences: Sequence, to_end: bool = True, enough: Enough | None = None
+    ) -> None:
+        """Wait until `enough` says so; by default until each of the sequences has ended or, unless
+        `to_end`, its listener has something to read. If this thread has the turn, it computes in
+        that time, and asks after each pass. If a sequence fails, its `error` is set.
 
         Raises
         ------
@@ -88,18 +97,20 @@ class Engine(Compute):
         """
         self._refuse_nesting()
         gate = sequences[0].gate
+        enough = enough or (
+            lambda: all(each.ended or (not to_end and each.unread) for each in sequences)
+        )
         try:
             for sequence in sequences:
                 sequence.gate = gate
-                sequence.start_clock()
-                self._waiting[sequence] = None
-            while not _satisfied(sequences, to_end):
+                self.enter(sequence)
+            while not enough():
                 _ = self.graph  # ClosedError
                 with self._turn as leading:
                     if leading:
-                        self._lead(sequences, to_end)
+                        self._lead(enough)
                 if leading:
-                    if _satisfied(sequences, to_end):
+                    if enough():
                         break
                     self._hand_over()  # another thread needs the turn
                 gate.wait()
@@ -144,10 +155,10 @@ class Engine(Compute):
 
     # ---- leading ---------------------------------------------------------------------------
 
-    def _lead(self, sequences: Iterable[Sequence], to_end: bool) -> None:
-        """Compute for all waiting threads until these sequences have what their thread waits for,
-        or another thread needs the turn; at least one pass, however many visitors there are."""
-        while not _satisfied(sequences, to_end):
+    def _lead(self, enough: Enough) -> None:
+        """Compute for all waiting threads until this thread has enough, or another thread needs the
+        turn; at least one pass, however many visitors there are."""
+        while not enough():
             self._step()
             self._visited = False
             if self._visitors:
@@ -193,6 +204,7 @@ class Engine(Compute):
         `others` are not touched for that."""
         while members:
             shares, without_room = [], []
+            everybody = [*others, *members]
             rows = self._scheduler.plan(self._followers.needs(members))
             for index, sequence in enumerate(members):
                 if rows[index] and self._followers.waits(sequence):
@@ -200,11 +212,8 @@ class Engine(Compute):
                     rows[index] = min(rows[index], sequence.need.rows)
             for sequence, count in zip(members, rows, strict=True):
                 # not `admitted`: its blocks were taken for a sequence that came before
-                if (
-                    count
-                    and sequence.admitted
-                    and self.store.make_room(sequence, count, [*others, *members])
-                ):
+                admitted = count and sequence.admitted
+                if admitted and self.store.make_room(sequence, count, everybody):
                     shares.append((sequence, count))
                 elif count:
                     without_room.append(sequence)
@@ -341,7 +350,3 @@ class Engine(Compute):
         self.store = Store(former.layout, former.context_length, former.pool.budget)
         former.abandon()
         super()._after_fork()
-
-
-def _satisfied(sequences: Iterable[Sequence], to_end: bool) -> bool:
-    return all(each.ended or (not to_end and each.unread) for each in sequences)

@@ -16,6 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import CheckpointNotFoundError, FormatError
+from .embedding_settings import read_embedding_settings
 from .gguf_file import GgufFile
 from .gguf_floats import BLOCK_FLOATS, decode
 from .gguf_parts import check_parts
@@ -60,6 +61,8 @@ class Checkpoint:
     chat_template : str or None
         From `chat_template.jinja`, else from `tokenizer_config.json` (if that has several, the one
         called `default`).
+    embedding : EmbeddingSettings
+        Of files of sentence-transformers beside the weights, and of GGUF metadata.
     files : list[Path]
         The weight files.
     """
@@ -82,6 +85,7 @@ class Checkpoint:
                 self._read_settings(located.directory)
                 for path in located.files:
                     self._add(SafetensorsFile(path))
+            self.embedding = read_embedding_settings(located.directory, self.metadata)
             if located.tensor_files is not None:
                 self._compare_with_index(located)
         except BaseException:

@@ -88,7 +88,7 @@ def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
     if exists:
         raise FormatError(f"{absolute}: neither a file nor a directory")
     raise CheckpointNotFoundError(
-        f"{absolute}: no such file or directory (checkpoints are never downloaded)"
+        f"{absolute}: no such file or directory (nothing is downloaded for a path)"
     )
 
 

@@ -81,8 +81,8 @@ cdef int add_projection(Projections *job, DecoderLayer layer, int which, Ternary
 
 
 cdef int describe_output(Projections *job, Input *source, Added *added, const float *x, int64_t columns, Norm norm,
-                      Norm output_norm, DecoderLayer layer, int which, TernaryMatrix matrix, float[:, ::1] hidden,
-                      float *products) except -1:
+                         Norm output_norm, DecoderLayer layer, int which, TernaryMatrix matrix,
+                         float[:, ::1] hidden, float *products) except -1:
     """The product of o or down. It is added to the residual stream, or, if `products` (n, hidden) is given,
     written there and added by `added`."""
     cdef int64_t n = hidden.shape[0], width = hidden.shape[1]
@@ -101,22 +101,24 @@ cdef bint needs_add_step(DecoderLayer layer, Norm output_norm, int which) noexce
 cdef int describe_qkv(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv) except -1:
     cdef int64_t n = hidden.shape[0], width = qkv.shape[1]
     cdef float *out = &qkv[0, 0]
-    cdef int part, i
-    if layer.q.rows + layer.k.rows + layer.v.rows != width or layer.o.rows != hidden.shape[1]:
+    cdef int64_t q = layer.q.matrix.rows, k = layer.k.matrix.rows
+    cdef int part, last
+    if q + k + layer.v.matrix.rows != width or layer.o.matrix.rows != hidden.shape[1]:
         raise ValueError(f"{layer.matrices} do not fit hidden states of shape {(hidden.shape[0], hidden.shape[1])} "
                          f"and qkv of shape {(qkv.shape[0], width)}")
     job.qkv_parts = 3 if have_own_norms(layer, Q, O) else 1
     for part in range(job.qkv_parts):
         begin_projection(&job.qkv[part], &job.qkv_inputs[part], &hidden[0, 0], n, hidden.shape[1],
                          layer.parts.input_norm, layer, Q + part, RZ_STORE_SET)
-    for i, matrix in enumerate((layer.q, layer.k, layer.v)):
-        add_projection(&job.qkv[i if job.qkv_parts == 3 else 0], layer, Q + i, matrix, out, width)
-        out += (<TernaryMatrix>matrix).matrix.rows
+    last = job.qkv_parts - 1
+    add_projection(&job.qkv[0], layer, Q, layer.q, out, width)
+    add_projection(&job.qkv[last // 2], layer, K, layer.k, out + q, width)
+    add_projection(&job.qkv[last], layer, V, layer.v, out + q + k, width)
     return 0
 
 
 cdef int describe_gate_up(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] gated,
-                      float[:, ::1] up_products) except -1:
+                          float[:, ::1] up_products) except -1:
     cdef int64_t n = hidden.shape[0], columns = hidden.shape[1]
     cdef int part
     job.fused = not needs_activate_step(layer)
@@ -144,17 +146,19 @@ cdef bint needs_activate_step(DecoderLayer layer) noexcept nogil:
 
 
 cdef int describe_layer(LayerJob *job, DecoderLayer layer, float[:, ::1] hidden, float[:, ::1] qkv,
-                    float[:, ::1] attended, float[:, ::1] gated, float[:, ::1] up_products, float[:, ::1] products) except -1:
+                        float[:, ::1] attended, float[:, ::1] gated, float[:, ::1] up_products,
+                        float[:, ::1] products) except -1:
     cdef float *into = &products[0, 0]
     describe_qkv(job, layer, hidden, qkv)
     job.attention_add_step = needs_add_step(layer, layer.parts.attention_output_norm, O)
     describe_output(&job.o, &job.attended, &job.attention_added, &attended[0, 0], attended.shape[1],
-                layer.parts.attention_sub_norm, layer.parts.attention_output_norm, layer, O, layer.o, hidden,
-                into if job.attention_add_step else NULL)
+                    layer.parts.attention_sub_norm, layer.parts.attention_output_norm, layer, O, layer.o, hidden,
+                    into if job.attention_add_step else NULL)
     describe_gate_up(job, layer, hidden, gated, up_products)
     job.ffn_add_step = needs_add_step(layer, layer.parts.ffn_output_norm, DOWN)
-    describe_output(&job.down, &job.ffn_output, &job.ffn_added, &gated[0, 0], gated.shape[1], layer.parts.ffn_sub_norm,
-                layer.parts.ffn_output_norm, layer, DOWN, layer.down, hidden, into if job.ffn_add_step else NULL)
+    describe_output(&job.down, &job.ffn_output, &job.ffn_added, &gated[0, 0], gated.shape[1],
+                    layer.parts.ffn_sub_norm, layer.parts.ffn_output_norm, layer, DOWN, layer.down, hidden,
+                    into if job.ffn_add_step else NULL)
     return 0
 
 

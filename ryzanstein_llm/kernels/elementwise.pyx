@@ -196,6 +196,46 @@ def reciprocal(float x):
     return result
 
 
+def add_rms_norms(float[::1] total, const float[:, ::1] x, const float[::1] weight, float eps):
+    """total += rms_norm(row, weight, eps) for each row of x (n, d) in order, in float32. `total` is float32 (d,)."""
+    cdef int64_t d = total.shape[0], row, i
+    cdef float[::1] normed = np.empty(d, np.float32)
+    if x.shape[1] != d or weight.shape[0] != d:
+        raise ValueError(f"rows of {x.shape[1]} values and {weight.shape[0]} weights do not fit a sum of {d} values")
+    cdef unsigned int mode = rz_float_mode_enter()
+    for row in range(x.shape[0]):
+        kernels().rms_norm(&x[row, 0], &weight[0], eps, d, &normed[0])
+        for i in range(d):
+            total[i] += normed[i]
+    rz_float_mode_leave(mode)
+
+
+def euclidean_length(const float[::1] x):
+    """sqrt(sum of x^2), added in double and in order: float."""
+    cdef double total = 0
+    cdef int64_t i
+    cdef unsigned int mode = rz_float_mode_enter()
+    for i in range(x.shape[0]):
+        total += <double>x[i] * <double>x[i]
+    result = np.sqrt(np.float64(total))
+    rz_float_mode_leave(mode)
+    return float(result)
+
+
+def divided(const float[::1] x, double divisor):
+    """x / divisor, divided in double and rounded once: float32 (n,). `divisor` must not be 0."""
+    result = np.empty(x.shape[0], np.float32)
+    cdef float[::1] out = result
+    cdef int64_t i
+    if divisor == 0:
+        raise ValueError("the divisor is 0")
+    cdef unsigned int mode = rz_float_mode_enter()
+    for i in range(x.shape[0]):
+        out[i] = <float>(<double>x[i] / divisor)
+    rz_float_mode_leave(mode)
+    return result
+
+
 def enter_float_mode():
     """Sets the default floating-point environment in this thread, so that NumPy runs in it. Returns the
     caller's environment, which `leave_float_mode` restores."""

@@ -69,7 +69,8 @@ cdef int request_input(Input *source, TernaryMatrix matrix, bint first) except -
     return 0
 
 
-cdef void quantize_groups(const Input *source, const float *x, int8_t *codes, float *scales, int32_t *sums) noexcept nogil:
+cdef void quantize_groups(const Input *source, const float *x, int8_t *codes, float *scales,
+                          int32_t *sums) noexcept nogil:
     """int8 codes of a token, and a scale and a sum for each group. BY_TOKEN: all scales are that of the token."""
     cdef int64_t group, groups = input_groups(source), wide = source.group_columns, first, i
     cdef int64_t end = source.quantized.stride

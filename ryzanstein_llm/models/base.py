@@ -60,6 +60,9 @@ class CausalLM(Protocol):
     head : Head
     config : the family's config object, with vocab_size, context_length, n_layers, hidden_size
     n_parameters, weight_bytes : int
+    generates : bool
+        Whether it was trained to continue texts. An embedding model was not: it has no output head
+        of its own.
     weight_format : str
         How the ternary weights are kept that are not laid out for skipping.
     """
@@ -67,6 +70,7 @@ class CausalLM(Protocol):
     family: str
     config: Any
     head: Head
+    generates: bool
 
     @property
     def n_parameters(self) -> int: ...

@@ -122,6 +122,7 @@ def read_config(
     norm_eps: float = 1e-6,
     head_dim: int | None = None,
     tied: bool = False,
+    headless: bool = False,
 ) -> DecoderConfig:
     """Read and check config.json. Call `read.refuse_misspelt()` when all of it has been read.
 
@@ -133,6 +134,9 @@ def read_config(
         What the family's class in transformers takes if the key is missing. `head_dim` None:
         hidden_size / num_attention_heads. Without `lm_head.weight` in the file, a head whose key is
         missing is tied.
+    headless : bool
+        Whether the model was trained without an output head, so that config.json may say that the
+        head is not tied, and there is none.
 
     Raises
     ------
@@ -169,7 +173,7 @@ def read_config(
         norm_eps=read.positive("rms_norm_eps", norm_eps, high=1.0),
         rope=read_rope(read, rope_theta, context, "full_attention"),
         activation=ACTIVATIONS[function],
-        tied_head=_tied(read, tied),
+        tied_head=_tied(read, tied, headless),
         attention_bias=read.boolean("attention_bias", False),
         mlp_bias=read.boolean("mlp_bias", False),
         quantization=read_quantization(read),
@@ -186,11 +190,13 @@ def _check_architectures(read: ConfigReader, supported: Sequence[str]) -> None:
         raise read.unsupported("architectures", found, f"supported are {names}")
 
 
-def _tied(read: ConfigReader, default: bool) -> bool:
+def _tied(read: ConfigReader, default: bool, headless: bool) -> bool:
     stored = "lm_head.weight" in read.checkpoint
     if "tie_word_embeddings" not in read:
         return default or not stored
     tied = read.boolean("tie_word_embeddings", default)
+    if headless and not stored:
+        return True
     if not tied and not stored:
         raise read.wrong("tie_word_embeddings", tied, "true, or lm_head.weight must be stored")
     return tied

@@ -42,6 +42,8 @@ class Decoder:
     layers : list of DecoderLayer
     head : Head
     n_parameters : int
+    generates : bool
+        Whether it was trained to continue texts.
     """
 
     def __init__(
@@ -52,8 +54,11 @@ class Decoder:
         layers: list[DecoderLayer],
         head: Head,
         n_parameters: int,
+        *,
+        generates: bool = True,
     ) -> None:
         self.family, self.config, self.n_parameters = family, config, n_parameters
+        self.generates = generates
         self.embedding, self.layers, self.head = embedding, layers, head
         self.score_scale = config.score_scale or inverse_square_root(config.head_dim)
         ropes = [config.rope] if config.window is None else [config.rope, config.window.rope]

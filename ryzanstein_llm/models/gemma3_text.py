@@ -35,12 +35,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
         k_norm="self_attn.k_norm",
         projection_norm="norm" if embeds else None,
     )
-    config = read_gemma_config(checkpoint)
+    config = read_gemma_config(checkpoint, headless=embeds)
     return load_decoder(checkpoint, options, "gemma3_text", config, names, masters=embeds)
 
 
-def read_gemma_config(checkpoint: Checkpoint) -> DecoderConfig:
-    """Read and check config.json.
+def read_gemma_config(checkpoint: Checkpoint, *, headless: bool = False) -> DecoderConfig:
+    """Read and check config.json. `headless` is as in `read_config`.
 
     Raises
     ------
@@ -56,6 +56,7 @@ def read_gemma_config(checkpoint: Checkpoint) -> DecoderConfig:
         context_length=131072,
         head_dim=256,
         tied=True,
+        headless=headless,
     )
     for key in ("final_logit_softcapping", "attn_logit_softcapping"):
         if key in read:

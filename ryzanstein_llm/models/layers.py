@@ -120,13 +120,15 @@ def load_decoder(
         "norm.weight", config.hidden_size, config.norm_offset, config.logits_multiplier
     )
     refuse_unused(checkpoint, loader.used, family)
+    generates = names.projection_norm is None  # only embedding models have these norms
     return Decoder(
         family,
         config,
         _embedding(embedding, config.embedding_multiplier),
         layers,
-        _head(loader, head, final_norm, config.norm_eps, names.projection_norm is None),
+        _head(loader, head, final_norm, config.norm_eps, generates),
         loader.n_parameters,
+        generates=generates,
     )
 
 

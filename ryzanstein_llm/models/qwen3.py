@@ -21,12 +21,16 @@ __all__ = ["load"]
 def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
     """Read the weights of a `qwen3` checkpoint. See `models.load_model`."""
     read = ConfigReader(checkpoint)
+    embeds = has_projection_norms(checkpoint, "norm")
     config = read_config(
-        read, ("Qwen3ForCausalLM", "Qwen3Model"), context_length=32768, head_dim=128
+        read,
+        ("Qwen3ForCausalLM", "Qwen3Model"),
+        context_length=32768,
+        head_dim=128,
+        headless=embeds,
     )
     refuse_window(read, config.context_length)
     read.refuse_misspelt()
-    embeds = has_projection_norms(checkpoint, "norm")
     names = LayerNames(
         q_norm="self_attn.q_norm",
         k_norm="self_attn.k_norm",

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from .bits import from_bf16_bits, pack_hf, to_bf16_bits, unpack_hf
 from .checkpoints import make_checkpoint
-from .presets import PRESETS, bitnet_tensor_shapes, preset_config
+from .presets import PRESETS, preset_config
+from .shapes import tensor_shapes
 from .tokenizer_files import tokenizer_json
 
 __all__ = [
     "PRESETS",
-    "bitnet_tensor_shapes",
     "from_bf16_bits",
     "make_checkpoint",
     "pack_hf",
     "preset_config",
+    "tensor_shapes",
     "to_bf16_bits",
     "tokenizer_json",
     "unpack_hf",

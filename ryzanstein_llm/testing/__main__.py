@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import RyzansteinError
 from . import PRESETS, make_checkpoint
+from .shapes import FORMS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shards=options.shards,
             tokenizer=not options.no_tokenizer,
             sparse_gates=options.sparse_gates,
+            ternary_embedding=options.ternary_embedding,
             progress=_draw if interactive else None,
         )
     except (RyzansteinError, OSError) as error:
@@ -43,12 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser(
         "make-checkpoint",
         help="write a checkpoint with seeded random weights",
-        description="Write a BitNet checkpoint with seeded random weights to DIRECTORY.",
+        description="Write a checkpoint with seeded random weights to DIRECTORY.",
     )
     make.add_argument("directory", metavar="DIRECTORY")
     make.add_argument("--preset", choices=PRESETS, required=True)
     make.add_argument("--seed", type=int, default=0)
-    make.add_argument("--form", choices=["packed", "master"], default="packed")
+    make.add_argument("--form", choices=FORMS, default="packed")
+    make.add_argument("--ternary-embedding", action="store_true")
     make.add_argument(
         "--linear-class", choices=["autobitlinear", "bitlinear", "none"], default="autobitlinear"
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import InvalidParameterError
 from ..validation import check_bool, check_callable, check_choice, check_float, check_int
-from .presets import Form, preset_config, preset_generation_config
+from .presets import preset_config, preset_generation_config
+from .shapes import FORMS, Form
 from .shards import write_shards
 from .tokenizer_files import tokenizer_config_json, tokenizer_json
 from .weights import DType, LinearClass, random_plans
@@ -30,8 +31,9 @@ def make_checkpoint(
     tokenizer: bool = True,
     sparse_gates: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    ternary_embedding: bool = False,
 ) -> Path:
-    """Write a BitNet checkpoint with seeded random weights.
+    """Write a checkpoint with seeded random weights.
 
     The same arguments give the same files under the same version of NumPy.
 
@@ -45,7 +47,9 @@ def make_checkpoint(
     seed
         0 to 2**64 - 1.
     form
-        `"packed"`: uint8 codes with a `weight_scale` per projection; `"master"`: float weights.
+        How projections are stored. `"packed"`: uint8 codes with a `weight_scale`; `"master"`: float
+        weights; `"groups64"` and `"groups128"`: floats that are ternary already, with a scale for
+        each 64 or 128 columns of a row, and without `quantization_config`.
     linear_class
         Its value in `quantization_config`; None leaves the key out. `weight_scale` is the
         multiplier for `"autobitlinear"`, and its reciprocal otherwise.
@@ -63,6 +67,8 @@ def make_checkpoint(
         hundredths.
     progress
         Called as `progress(bytes_done, bytes_total)` while weights are written.
+    ternary_embedding
+        Whether embedding and head are ternary in the same groups, as in Ternary-Bonsai.
 
     Returns
     -------
@@ -82,7 +88,8 @@ def make_checkpoint(
     else:
         config, origin = dict(preset_or_config), "config"
     seed = check_int("seed", seed, 0, (1 << 64) - 1)
-    check_choice("form", form, ("packed", "master"))
+    check_choice("form", form, FORMS)
+    check_bool("ternary_embedding", ternary_embedding)
     if linear_class is not None:
         check_choice("linear_class", linear_class, ("autobitlinear", "bitlinear"))
     check_choice("dtype", dtype, ("BF16", "F16", "F32"))
@@ -93,7 +100,12 @@ def make_checkpoint(
         if sparse_gates == 1:
             raise InvalidParameterError(f"must be below 1, not {sparse_gates!r}", "sparse_gates")
     config["torch_dtype"] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype]
-    config["quantization_config"] = _quantization_config(form, linear_class)
+    config.pop("quantization_config", None)
+    if form in ("packed", "master"):
+        config["quantization_config"] = _quantization_config(form, linear_class)
+        if ternary_embedding:
+            problem = "needs a form of groups: 'groups64' or 'groups128'"
+            raise InvalidParameterError(problem, "ternary_embedding")
     plans = random_plans(
         config,
         seed=seed,
@@ -101,6 +113,7 @@ def make_checkpoint(
         linear_class=linear_class,
         dtype=dtype,
         sparse_gates=sparse_gates,
+        ternary_embedding=ternary_embedding,
     )
     shards = check_int("shards", shards, 1, len(plans))
     texts = {"config.json": config, "generation_config.json": preset_generation_config(config)}

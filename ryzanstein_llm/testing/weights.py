@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..formats.safetensors_writer import TensorPlan
 from .bits import to_bf16_bits
-from .presets import Form, bitnet_tensor_shapes
+from .shapes import Form, tensor_shapes
 
 __all__ = ["DType", "LinearClass", "random_plans"]
 
@@ -48,10 +48,13 @@ def random_plans(
     linear_class: LinearClass | None,
     dtype: DType,
     sparse_gates: float | None = None,
+    ternary_embedding: bool = False,
 ) -> list[TensorPlan]:
     """Plans for all tensors of a checkpoint. Each has a random stream of its own, so a tensor
     depends on the seed, its name and its shape, but not on other tensors."""
-    weights = _RandomWeights(config, seed, form, linear_class, dtype, sparse_gates)
+    weights = _RandomWeights(
+        config, seed, form, linear_class, dtype, sparse_gates, ternary_embedding
+    )
     return [weights.plan(name, shape) for name, shape in weights.shapes.items()]
 
 
@@ -64,24 +67,33 @@ class _RandomWeights:
         linear_class: LinearClass | None,
         dtype: DType,
         sparse_gates: float | None,
+        ternary_embedding: bool,
     ) -> None:
         self.seed = seed
         self.packed = form == "packed"
+        self.group = int(form.removeprefix("groups")) if form.startswith("groups") else 0
+        self.ternary_embedding = ternary_embedding
         self.multiply = linear_class == "autobitlinear"
         self.dtype = dtype
-        self.density = _PACKED_DENSITY if self.packed else _MASTER_DENSITY
+        self.density = _MASTER_DENSITY if form == "master" else _PACKED_DENSITY
         self.sparse_gates = sparse_gates
         self.hidden: int = config["hidden_size"]
         self.layers: int = config["num_hidden_layers"]
-        self.shapes = bitnet_tensor_shapes(config, form)
+        self.shapes = tensor_shapes(config, form)
         self.embedding_rms = 3 / math.sqrt(self.hidden)
         self.embedding_mean = 0.0 if sparse_gates is None else 2 * self.embedding_rms
 
     def plan(self, name: str, shape: tuple[int, ...]) -> TensorPlan:
         if name.endswith("weight_scale"):
             return TensorPlan(name, self.dtype, shape, lambda: [self._weight_scale(name)])
-        if name.endswith("norm.weight"):
+        if name.endswith(".bias"):
+            return TensorPlan(name, self.dtype, shape, lambda: self._normal(name, shape, 0.0, 0.1))
+        if len(shape) == 1:
             return TensorPlan(name, self.dtype, shape, lambda: self._normal(name, shape, 1.0, 0.1))
+        if self.ternary_embedding and name in ("model.embed_tokens.weight", "lm_head.weight"):
+            return TensorPlan(
+                name, self.dtype, shape, lambda: self._grouped(name, shape, self.embedding_rms)
+            )
         if name == "model.embed_tokens.weight":
             mean, deviation = self.embedding_mean, self.embedding_rms
             return TensorPlan(
@@ -93,6 +105,9 @@ class _RandomWeights:
             )
         if self.packed:
             return TensorPlan(name, "U8", shape, lambda: self._packed(name, shape))
+        if self.group:
+            rms = self._absmean(name, shape[1])
+            return TensorPlan(name, self.dtype, shape, lambda: self._grouped(name, shape, rms))
         return TensorPlan(name, self.dtype, shape, lambda: self._master(name, shape))
 
     def _generator(self, name: str) -> np.random.Generator:
@@ -158,6 +173,21 @@ class _RandomWeights:
         generator = self._generator(name)
         for count in _block_sizes(math.prod(shape)):
             yield table[generator.integers(0, 1 << 16, count, np.uint16)]
+
+    def _grouped(self, name: str, shape: tuple[int, ...], scale: float) -> Iterator[NDArray[Any]]:
+        """Weights of -s, 0 and s, where s varies by a quarter from group to group and has no more
+        bits than bfloat16, so that every dtype holds it."""
+        generator = self._generator(name)
+        rows, columns = shape
+        groups = -(-columns // self.group)
+        step = max(1, _BLOCK // columns)
+        for begin in range(0, rows, step):
+            count = min(step, rows - begin)
+            rough = generator.uniform(0.8, 1.25, (count, groups)) * scale
+            bits = to_bf16_bits(rough.astype(np.float32)).astype(np.uint32) << np.uint32(16)
+            scales = np.repeat(bits.view(np.float32), self.group, axis=1)[:, :columns]
+            t = generator.integers(-1, 2, (count, columns), np.int8)
+            yield self._encode(scales * t).reshape(-1)
 
     def _master(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
         deviation = self._absmean(name, shape[1]) / _ABSMEAN

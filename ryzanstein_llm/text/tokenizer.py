@@ -40,6 +40,9 @@ class Tokenizer:
         Number of tokens, including added ones. The model's vocabulary may be larger (padding).
     bos_id, eos_id : int or None
         The ids of the tokens that `tokenizer_config.json` names; None if it names none.
+    adds_eos : bool
+        Whether `tokenizer_config.json` says `add_eos_token`. `encode` leaves that to the file's
+        post-processor, because a prompt goes on; whoever wants whole texts has to look at it.
     config : mapping
         The content of `tokenizer_config.json`; {} if there is none.
     """
@@ -81,6 +84,7 @@ class Tokenizer:
         config = self.config
         self.bos_id = self._named_id(config, "bos_token")
         self.eos_id = self._named_id(config, "eos_token")
+        self.adds_eos = bool(config.get("add_eos_token", False)) and self.eos_id is not None
         self._add_bos = bool(config.get("add_bos_token", False)) and self.bos_id is not None
 
     @classmethod
@@ -96,8 +100,8 @@ class Tokenizer:
             The metadata describe a tokenizer of another kind.
         """
         if checkpoint.metadata is not None:
-            if "tokenizer.ggml.model" not in checkpoint.metadata:
-                return None
+            if checkpoint.metadata.get("tokenizer.ggml.model", "no_vocab") == "no_vocab":
+                return None  # llama.cpp's name for a file without a vocabulary
             return cls.from_gguf(checkpoint.metadata, str(checkpoint.path))
         if checkpoint.tokenizer_path is None:
             return None

@@ -84,7 +84,7 @@ class Vocabulary:
             return None
         return self.tokenizer.stream(before=before, shown=self.shown)
 
-    def read_prompt(self, prompt: Prompt) -> PromptIds:
+    def read_prompt(self, prompt: Prompt, name: str = "prompt") -> PromptIds:
         """The ids of a prompt. Nothing is added to ids. An empty prompt at the start of a sequence,
         or one whose text has no tokens, is the token `start_id`.
 
@@ -93,7 +93,7 @@ class Vocabulary:
         InvalidParameterError, TokenizerMissingError, EmptyPromptError, FormatError
         """
         if not isinstance(prompt, str):
-            first = later = check_token_ids("prompt", prompt, self.size, or_text=True)
+            first = later = check_token_ids(name, prompt, self.size, or_text=True)
         elif prompt:
             first = self.tokenize(prompt)
             later = self.tokenize(prompt, add_special_tokens=False)

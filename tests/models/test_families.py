@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import FamilyReference, family_config, relative_error, write_random_family
+from reference import (
+    FamilyReference,
+    family_config,
+    relative_error,
+    steady_prompts,
+    write_random_family,
+)
 
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import FormatError, UnsupportedModelError
@@ -127,3 +133,18 @@ def test_end_of_text_ids_may_be_a_list(tmp_path: Path) -> None:
     write_random_family(tmp_path, "llama")
     with BitNetModel(tmp_path, n_threads=1) as model:
         assert set(model.eos_ids) >= {1, 2}
+
+
+@pytest.mark.parametrize("skipping", [False, True])
+def test_biases_are_added_where_weights_are_skipped(skipping: bool, tmp_path: Path) -> None:
+    """With squared ReLU, token by token, where skipping has products of its own."""
+    write_random_family(
+        tmp_path, "bitnet", "master", hidden_act="relu2", mlp_bias=True, attention_bias=True
+    )
+    reference = FamilyReference.open(tmp_path)
+    (ids,) = steady_prompts(reference, 1, 9)
+    expected = reference.forward(ids)
+    with BitNetModel(tmp_path, n_threads=1, kv_dtype="float32", skipping=skipping) as model:
+        cache = model.new_cache()
+        found = np.concatenate([model.forward([token], cache) for token in ids])
+    assert np.max(relative_error(found, expected)) < 1e-5

@@ -87,11 +87,11 @@ def test_every_parameter_learns() -> None:
 
 
 def test_tensors_are_named_as_transformers_names_them() -> None:
-    from ryzanstein_llm.testing import bitnet_tensor_shapes
+    from ryzanstein_llm.testing import tensor_shapes
 
     model = BitNet(SHAPE)
     found = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    assert found == bitnet_tensor_shapes(SHAPE.config(0, 1))
+    assert found == tensor_shapes(SHAPE.config(0, 1))
     assert sum(is_projection(name) for name in found) == 7 * SHAPE.layers
 
 

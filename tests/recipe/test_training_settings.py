@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ryzanstein_llm.errors import InvalidParameterError
-from ryzanstein_llm.testing import bitnet_tensor_shapes
+from ryzanstein_llm.testing import tensor_shapes
 from training.schedule import learning_rate, row_parts, weight_decay
 from training.settings import SHAPES, Budget, Settings, Shape
 
@@ -82,7 +82,7 @@ def test_shapes_that_cannot_be_are_refused_by_name(name: str, value: int) -> Non
 
 
 def test_packed_files_of_the_largest_shape_stay_under_8_mb() -> None:
-    shapes = bitnet_tensor_shapes(SHAPES["19m"].config(0, 1), "packed")
+    shapes = tensor_shapes(SHAPES["19m"].config(0, 1), "packed")
     total = 0
     for name, shape in shapes.items():
         elements = shape[0] * (shape[1] if len(shape) > 1 else 1)

@@ -49,7 +49,7 @@ RZ_INLINE void rz_group_panel_tile_(const uint8_t *panel, const float *scales, i
         const int8_t *values = x->codes + t * x->stride + (group + k) * wide;
         __m256i totals[RZ_TOKENS_][2];
         rz_group_panel_sums_(panel + 16 * wide * k, wide / 4, values, x->stride, tokens, totals);
-        RZ_UNROLL
+    RZ_UNROLL
         for (int a = 0; a < tokens; a++)
             RZ_UNROLL
             for (int half = 0; half < 2; half++) {

@@ -45,7 +45,7 @@ RZ_INLINE void rz_group_tile_(const rz_ternary *w, int64_t tile, int wide, const
             __m512i codes[4];
             if (t == 0) RZ_PREFETCH(weights, RZ_PREFETCH_BYTES);
             const __m512i packed = _mm512_load_si512(weights);
-            RZ_UNROLL
+    RZ_UNROLL
             for (int pair = 0; pair < 4; pair++) codes[pair] = _mm512_and_si512(packed, masks[pair]);
             RZ_EACH_TOKEN_(tokens, RZ_ADD_)
         }

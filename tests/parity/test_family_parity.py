@@ -2,7 +2,8 @@
 
 transformers gets the weights that the projections multiply by as plain floats, and its linear
 layers round activations to int8 as BitLinear does. All else is transformers' own: norms, RoPE with
-its scaling, attention with its windows, activations, biases.
+its scaling, attention with its windows, activations, biases. The norm before each projection of an
+embedding model is transformers' RMSNorm too, put in front of the linear layer.
 
 Needs the extra `parity`.
 """
@@ -17,16 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 from extras import needs_extra
-
-needs_extra("parity", "torch", "transformers")
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-from reference import FamilyReference, relative_error, steady_prompts, write_random_family
+from reference import (
+    FamilyReference,
+    read_safetensors,
+    relative_error,
+    steady_prompts,
+    write_random_family,
+)
 from test_families_against_reference import TINY, write_tiny_family
 
 from ryzanstein_llm import BitNetModel
@@ -34,21 +32,34 @@ from ryzanstein_llm.formats import open_checkpoint
 from ryzanstein_llm.models.config_reader import ConfigReader
 from ryzanstein_llm.models.rope import read_rope
 
+needs_extra("parity", "torch", "transformers")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.integrations.bitnet import WeightQuant, unpack_weights
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
 pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-5
-# transformers has no class of its own for these: remote code, or a norm before each projection.
-WITHOUT_CLASS = {name for name in TINY if name.startswith(("1bitllm", "embedding"))}
+# transformers has no class of its own for these
+WITHOUT_CLASS = {name for name in TINY if name.startswith("1bitllm")}
 
 
 class Int8Linear(torch.nn.Module):
-    """A linear layer whose input is rounded to int8 for each token."""
+    """A linear layer whose input is rounded to int8 for each token, after a norm if it has one."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, norm: torch.nn.Module | None
+    ) -> None:
         super().__init__()
-        self.weight, self.bias = torch.nn.Parameter(weight), bias
+        self.weight, self.bias, self.norm = torch.nn.Parameter(weight), bias, norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x if self.norm is None else self.norm(x)
         step = x.abs().amax(-1, keepdim=True).clamp(min=1e-5) / 127
         rounded = (x / step).round().clamp(-128, 127)
         return torch.nn.functional.linear(rounded * step, self.weight, self.bias)
@@ -66,8 +77,9 @@ def transformers_model(directory: Path, reference: FamilyReference) -> Any:
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_config(config).float().eval()
     tensors = reference._tensors
+    added = "" if reference.prefix else "model."
     state = {
-        name: torch.from_numpy(tensor.astype(np.float32))
+        added + name: torch.from_numpy(tensor.astype(np.float32))
         for name, tensor in tensors.items()
         if not name.endswith("_scale") and tensor.dtype != np.uint8
     }
@@ -87,7 +99,11 @@ def transformers_model(directory: Path, reference: FamilyReference) -> Any:
             parent = model.model.layers[index].get_submodule(path.rpartition(".")[0])
             weight = torch.from_numpy(weights[name].astype(np.float32))
             bias = state.get(f"model.layers.{index}.{path}.bias")
-            setattr(parent, path.rpartition(".")[2], Int8Linear(weight, bias))
+            norm = None
+            if (gain := state.get(f"model.layers.{index}.{path}.norm.weight")) is not None:
+                norm = Qwen3RMSNorm(len(gain), eps=raw["rms_norm_eps"])
+                norm.weight = torch.nn.Parameter(gain)
+            setattr(parent, path.rpartition(".")[2], Int8Linear(weight, bias, norm))
     model.tie_weights()
     return model
 
@@ -108,6 +124,54 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
             theirs = model(torch.tensor([ids])).logits[0].numpy()
             assert np.max(relative_error(ours.forward(ids), theirs)) < TOLERANCE
             assert np.max(relative_error(reference.forward(ids), theirs)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_projection_alone_is_that_of_transformers(name: str, tmp_path: Path) -> None:
+    """Packed weights as its BitLinear and AutoBitLinear take them, masters as WeightQuant does."""
+    directory = write_tiny_family(name, tmp_path)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    multiplies = config.get("quantization_config", {}).get("linear_class") == "autobitlinear"
+    tensors = read_safetensors(directory / "model.safetensors")
+    prefix = "model." if "model.norm.weight" in tensors else ""
+    with (
+        BitNetModel(directory, n_threads=1) as model,
+        torch.compiler.set_stance("force_eager"),
+        torch.no_grad(),
+    ):
+        for index, layer in enumerate(model.graph.layers):
+            for projection, path in PATHS.items():
+                at = f"{prefix}layers.{index}.{path}.weight"
+                weight = torch.from_numpy(tensors[at].copy())
+                if weight.dtype == torch.uint8:
+                    scale = torch.from_numpy(tensors[f"{at}_scale"].copy())
+                    unpacked = unpack_weights(weight, dtype=torch.float32)
+                    expected = unpacked * scale if multiplies else unpacked / scale
+                else:
+                    expected = WeightQuant.apply(weight)
+                matrix = getattr(layer, projection)
+                ours = matrix.dense() * np.float32(matrix.scale)
+                np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-6, err_msg=at)
+
+
+@pytest.mark.parametrize("name", ["embedding-0.6b", "embedding-270m"])
+def test_embeddings_are_pooled_hidden_states_of_transformers(name: str, tmp_path: Path) -> None:
+    directory = write_tiny_family(name, tmp_path)
+    reference = FamilyReference.open(directory)
+    prompts = steady_prompts(reference, 2, 9)
+    model = transformers_model(directory, reference).model
+    with torch.no_grad():
+        states = [model(torch.tensor([ids])).last_hidden_state[0] for ids in prompts]
+    pooled = {
+        "mean": [hidden.mean(0) for hidden in states],
+        "cls": [hidden[0] for hidden in states],
+        "last": [hidden[-1] for hidden in states],
+    }
+    with BitNetModel(directory, n_threads=1, kv_dtype="float32") as ours:
+        for pooling, vectors in pooled.items():
+            theirs = torch.nn.functional.normalize(torch.stack(vectors)).numpy()
+            found = ours.embed(prompts, pooling=pooling)
+            assert np.max(relative_error(found, theirs)) < TOLERANCE
 
 
 @pytest.mark.parametrize(

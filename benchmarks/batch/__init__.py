@@ -1,0 +1,1 @@
+"""How much faster many prompts are together than one by one, and how free an event loop stays."""

@@ -1,0 +1,67 @@
+"""A thread that lives as long as there is something to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["BriefThread"]
+
+Made = TypeVar("Made")
+
+
+class BriefThread:
+    """Calls functions for the tasks of an event loop, one after another. Its thread begins with the
+    first, and ends with the last.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._alive = False
+        self._jobs: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+
+    async def call(self, function: Callable[[], Made]) -> Made:
+        """What `function` returns or raises. It is not called if the task is cancelled before."""
+        future: asyncio.Future[Made] = self._loop.create_future()
+        with self._lock:
+            self._jobs.append((function, future))
+            if not self._alive:
+                threading.Thread(target=self._work, name="ryzanstein_llm prepares").start()
+                self._alive = True
+        return await future
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._alive = False
+                    return
+                function, future = self._jobs.popleft()
+            if future.cancelled():
+                continue
+            value, error = None, None
+            try:
+                value = function()
+            except BaseException as problem:
+                error = problem
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+                self._loop.call_soon_threadsafe(_settle, future, value, error)
+            del function, future, value, error
+
+
+def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():  # the task was cancelled
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,195 @@
+"""What the hub refuses, and how that is said."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import socket
+import threading
+
+import pytest
+from files import NAME, demo_files, noise
+from hub_server import Refusal
+
+from ryzanstein_llm import errors
+from ryzanstein_llm.hub import Repository
+from ryzanstein_llm.hub.download import download
+
+
+def fetch(text=NAME, revision=None, **options):
+    return download(Repository.parse(text, revision), **options)
+
+
+def refuse(hub, kind, status, **headers):
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    hub.refuse = lambda request: Refusal(status, named) if request.kind == kind else None
+
+
+def test_a_repository_that_is_not_there(hub):
+    with pytest.raises(errors.HubNotFoundError, match=r"org/missing: not on the hub, or private"):
+        fetch("org/missing")
+
+
+def test_a_revision_that_is_not_there(hub):
+    hub.add(NAME, demo_files())
+    with pytest.raises(errors.HubNotFoundError, match=r"org/name at v9: .* no such revision"):
+        fetch(revision="v9")
+
+
+def test_a_file_that_is_not_there(hub):
+    hub.add(NAME, {"a.gguf": noise(20_000), "b.bin": b"pickle"})
+    with pytest.raises(errors.HubNotFoundError, match=r"no file 'c\.gguf'; it has a\.gguf$"):
+        fetch(f"{NAME}:c.gguf")
+
+
+@pytest.mark.parametrize("kind", ["api", "resolve", "cdn"])
+@pytest.mark.parametrize(
+    ("status", "code", "expected", "said"),
+    [
+        (401, "GatedRepo", errors.HubAccessError, "gated; ask for access on its page"),
+        (403, "GatedRepo", errors.HubAccessError, "gated; ask for access on its page"),
+        (401, "RepoNotFound", errors.HubNotFoundError, "HF_TOKEN"),
+        (401, "", errors.HubAccessError, "status 401"),
+        (403, "", errors.HubAccessError, "status 403"),
+        (404, "EntryNotFound", errors.HubNotFoundError, "no such file"),
+        (404, "", errors.HubNotFoundError, "org/name"),
+        (429, "", errors.HubRateLimitError, "too many requests"),
+        (500, "", errors.HubConnectionError, "status 500"),
+        (504, "", errors.HubConnectionError, "status 504"),
+        (418, "", errors.HubError, "status 418"),
+    ],
+)
+def test_refusals(hub, kind, status, code, expected, said):
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    refuse(hub, kind, status, X_Error_Code=code, X_Error_Message="the hub's own words")
+    with pytest.raises(errors.HubError, match=said) as caught:
+        fetch()
+    assert type(caught.value) is expected
+    assert "org/name" in str(caught.value)
+    assert "the hub's own words" in str(caught.value)
+    assert "hf_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("30", 30), ("", None), ("Wed, 21 Oct", None)])
+def test_too_many_requests_say_when_to_try_again(hub, header, seconds):
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    refuse(hub, "resolve", 429, Retry_After=header)
+    with pytest.raises(errors.HubRateLimitError) as caught:
+        fetch()
+    assert caught.value.retry_after == seconds
+    assert ("in 30 seconds" in str(caught.value)) == (seconds == 30)
+
+
+def test_a_hub_that_recovers(hub):
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    failures = [503, 502]
+    hub.refuse = lambda request: (
+        Refusal(failures.pop()) if request.kind == "cdn" and failures else None
+    )
+    assert fetch().read_bytes() == noise(20_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", "nonsense", '{"sha": "x", "siblings": []}', "[" * 100_000, b"\xff",
+        '{"sha": 5, "siblings": []}', '{"sha": "%s", "siblings": 5}' % ("a" * 40),
+        *(
+            json.dumps({"sha": "a" * 40, "siblings": [{"rfilename": "m.gguf", **entry}]})
+            for entry in (
+                {}, {"size": 5}, {"size": -1, "blobId": "a" * 40}, {"size": 5, "blobId": "../x"},
+                {"size": "5", "blobId": "a" * 40}, {"size": 5, "blobId": None},
+                {"size": 5, "blobId": "a" * 40, "lfs": {"sha256": "../../x", "size": 5}},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_listing_that_is_not_understood(hub, monkeypatch, text):
+    import hub_server
+
+    def say(hub, handler, parts, query):
+        body = text if isinstance(text, bytes) else text.encode()
+        hub_server.send(handler, 200, {}, body)
+
+    monkeypatch.setattr(hub_server, "listing", say)
+    with pytest.raises(errors.HubError, match="not a listing of files"):
+        fetch()
+
+
+def test_a_hub_that_says_nothing(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        with pytest.raises(errors.HubConnectionError, match="timed out"):
+            fetch()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"?!"])
+def test_a_hub_that_hangs_up(hub, monkeypatch, answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        with pytest.raises(errors.HubConnectionError, match="no connection to 127"):
+            fetch()
+        thread.join()
+
+
+def test_a_redirect_to_another_scheme(hub):
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    for place in ("file:///etc/passwd", "ftp://127.0.0.1/x"):
+        refuse(hub, "resolve", 302, Location=place)
+        with pytest.raises(errors.HubError, match=r"org/name.*(not https|status 302)|not https"):
+            fetch()
+
+
+def test_a_redirect_without_end(hub):
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    refuse(hub, "cdn", 302, Location="/cdn/x/m.gguf")
+    with pytest.raises(errors.HubError, match="status 302"):
+        fetch()
+
+
+@pytest.mark.parametrize("endpoint", ["", "huggingface.co", "ftp://huggingface.co"])
+def test_an_address_of_the_hub_that_cannot_be_one(hub, monkeypatch, endpoint):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    with pytest.raises(errors.InvalidParameterError, match="HF_ENDPOINT must begin with https://"):
+        fetch()
+
+
+def test_without_huggingface_hub_the_command_is_named(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(errors.MissingExtraError, match=r'pip install "ryzanstein_llm\[hub\]"'):
+        fetch()
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (errors.HubError("a"), OSError),
+        (errors.HubNotFoundError("a"), FileNotFoundError),
+        (errors.HubAccessError("a"), PermissionError),
+        (errors.HubConnectionError("a"), ConnectionError),
+        (errors.HubRateLimitError("a", 5), OSError),
+        (errors.HubChoiceError("a", ("b", "c")), ValueError),
+        (errors.HubChecksumError("a", "b", "c"), ValueError),
+        (errors.HubSpaceError("a", 2, 1), OSError),
+    ],
+)
+def test_errors_can_be_pickled_and_caught_as_what_they_are(error, builtin):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
+    assert isinstance(error, builtin)
+    assert isinstance(error, errors.HubError)
