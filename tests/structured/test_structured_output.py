@@ -107,7 +107,7 @@ def generate(source: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", [name for name in SCHEMAS if name not in UNSUPPORTED])
 def test_schemas_are_obeyed(model: BitNetModel, name: str) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = needs_extra("parity", "jsonschema")
     schema, complete = SCHEMAS[name], 0
     for seed in SEEDS:
         result = generate(model, schema=schema, seed=seed, **WILD)
