@@ -101,7 +101,12 @@ class TestGenerate:
             "ids": [5, 6],
             "finish_reason": "length",
             "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-            "timings": {"prefill": 0.5, "decode": [0.25], "tokens_per_second": 4.0},
+            "timings": {
+                "prefill": 0.5,
+                "decode": [0.25],
+                "masks": 0.0,
+                "tokens_per_second": 4.0,
+            },
             "seed": 7,
         }
         assert (sampling["temperature"], sampling["top_k"], "seed" in sampling) == (0.5, 0, False)

@@ -245,13 +245,10 @@ class Engine(Compute):
         asking, queries, last, end = [], [], [], 0
         for sequence, rows in shares:
             end += rows
-            if sequence.cache.length + rows == len(sequence.tokens):
-                try:
-                    queries.append(sequence.query())
-                except Exception as error:  # its own: of its constraint
-                    sequence.fail(error)
-                    continue
+            asks = sequence.cache.length + rows == len(sequence.tokens)
+            if asks and (query := sequence.query()) is not None:
                 asking.append(sequence)
+                queries.append(query)
                 last.append(end - 1)
         if not asking:
             answers = []

@@ -159,14 +159,19 @@ class Sequence:
         if self._started is None:
             self._started = time.perf_counter()
 
-    def query(self) -> HeadQuery:
-        """The logits that the choice of its next token needs."""
+    def query(self) -> HeadQuery | None:
+        """The logits that the choice of its next token needs. None if it fails, because of its
+        constraint."""
         with self._lock:
             self.choice_unfinished = True
             query = self._sampler.query(self.tokens, self.prompt_tokens)
             if self._constraint is not None:
                 start = time.perf_counter()
-                query.allowed = self._constraint.allowed()
+                try:
+                    query.allowed = self._constraint.allowed()
+                except Exception as error:
+                    self.fail(error)
+                    return None
                 self.timings.masks += time.perf_counter() - start
             self.choice_unfinished = False
             return query

@@ -96,7 +96,7 @@ def test_a_dataclass_is_read_from_json() -> None:
 
 
 def test_the_schema_of_a_dataclass_accepts_what_it_can_read() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = needs_extra("parity", "jsonschema")
     schema, target = schema_of("schema", Everything)
     assert target is Everything
     validator = jsonschema.Draft202012Validator(schema)
@@ -141,7 +141,7 @@ def test_generation_gives_an_instance(model: BitNetModel) -> None:
 
 
 def test_pydantic(model: BitNetModel) -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = needs_extra("parity", "pydantic")
 
     class Horse(pydantic.BaseModel):  # type: ignore[name-defined, misc]
         legs: Annotated[int, pydantic.Field(ge=0, le=9)]
@@ -163,7 +163,7 @@ def test_pydantic(model: BitNetModel) -> None:
 
 
 def test_what_a_validator_of_pydantic_refuses_is_its_own_error(model: BitNetModel) -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = needs_extra("parity", "pydantic")
 
     class Odd(pydantic.BaseModel):  # type: ignore[name-defined, misc]
         even: Literal[2]

@@ -15,6 +15,7 @@ from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel, SamplingParams
 from ryzanstein_llm.engine.sequence import Sequence
+from ryzanstein_llm.errors import InvalidParameterError
 from ryzanstein_llm.generation import Generation
 from ryzanstein_llm.structured.constraint import GrammarConstraint
 
@@ -106,7 +107,7 @@ def generate(source: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", [name for name in SCHEMAS if name not in UNSUPPORTED])
 def test_schemas_are_obeyed(model: BitNetModel, name: str) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = needs_extra("parity", "jsonschema")
     schema, complete = SCHEMAS[name], 0
     for seed in SEEDS:
         result = generate(model, schema=schema, seed=seed, **WILD)
@@ -436,3 +437,17 @@ def _options(**arguments: Any) -> Any:
     from ryzanstein_llm.options import GenerationOptions
 
     return GenerationOptions.from_arguments({"sampling": SamplingParams(), **arguments})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_list_of_prompts(model: BitNetModel, form: str) -> None:
+    """Each text of a batch is followed by a constraint of its own."""
+    prompts = [TALE, "The king", "But the queen said:", "A very long prompt " * 12]
+    options: dict[str, Any] = {**FORMS[form], **WILD, "seed": 11, "max_tokens": 120}
+    texts = model.generate(prompts, **options)
+    assert texts == [model.generate(prompt, **options) for prompt in prompts]
+
+
+def test_a_form_that_is_not_valid_spoils_no_prompt_of_a_list(model: BitNetModel) -> None:
+    with pytest.raises(InvalidParameterError, match="regex is not valid"):
+        model.generate([TALE, "The king"], regex="(")
