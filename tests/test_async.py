@@ -256,7 +256,7 @@ class TestThreads:
             while threading.active_count() > before:
                 await asyncio.sleep(0.01)
             generation = stream._request.generation  # type: ignore[union-attr]
-            assert generation.unread_pieces >= AHEAD
+            assert generation.unread_pieces >= AHEAD - 1  # one was read meanwhile
             assert generation.new_tokens < 100
             rest = await read(stream)  # it goes on
             expected = model.generate(
