@@ -267,6 +267,25 @@ class TestThreads:
 
         run(work())
 
+    @pytest.mark.parametrize("how", ["cancel", "aclose"])
+    def test_a_stream_that_pauses_can_be_ended(self, model: BitNetModel, how: str) -> None:
+        before = threading.active_count()
+
+        async def work() -> None:
+            stream = model.astream(prompt(5), ignore_eos=True)
+            pieces = [await anext(stream)]
+            while threading.active_count() > before:
+                await asyncio.sleep(0.01)
+            if how == "cancel":
+                stream.cancel()
+                pieces += await read(stream)
+                assert stream.result.text == "".join(pieces)
+            else:
+                await stream.aclose()
+            assert stream.result.finish_reason == "cancelled"
+
+        run(work())
+
     def test_a_dropped_stream_leaves_nothing_without_the_garbage_collector(
         self, model: BitNetModel
     ) -> None:
