@@ -112,7 +112,7 @@ def test_sampling_params_check_themselves(name: str, value: Any) -> None:
         SamplingParams(**{name: value})
 
 
-BAD_IDS = [[-1], [50], [3, 50], [2**70], [1.0], ["a"], [None], [True], [[1, 2]], [b"a"]]
+BAD_IDS = [[-1], [50], [3, 50], [2**70], [1.0], [None], [True], [b"a"]]
 
 
 @pytest.mark.parametrize("ids", BAD_IDS)
@@ -124,6 +124,15 @@ def test_token_ids_out_of_range(model: BitNetModel, ids: list[Any]) -> None:
         model.forward(ids)
     with refuses(InvalidParameterError, position, ids[-1]):
         model.perplexity([1, 2, *ids][-len(ids) :])
+
+
+@pytest.mark.parametrize("ids", [["a"], [[1, 2]]])
+def test_several_prompts_are_no_token_ids(model: BitNetModel, ids: list[Any]) -> None:
+    """`generate` takes them for a batch."""
+    with refuses(InvalidParameterError, "ids[0]", ids[0]):
+        model.forward(ids)
+    with refuses(InvalidParameterError, "[0]", ids[0]):
+        model.perplexity(ids)
 
 
 @pytest.mark.parametrize("ids", [b"abc", bytearray(b"abc"), "abc"])

@@ -352,7 +352,18 @@ def test_several_threads_may_each_have_a_batch(model, alone) -> None:
 
 
 def test_what_counts_as_a_batch() -> None:
-    several = [["a"], ["a", 5], [[1]], [(1, 2), "a"], [np.array([1])], [range(3)], [b"x"], [[]]]
-    single = [[], [1], "abc", (1, 2), np.array([[1, 2]]), [np.int64(3)], range(5), b"abc", {"a": 1}]
+    several = [["a"], ["a", 5], [[1]], [(1, 2), "a"], [np.array([1])], [range(3)], [[]]]
+    single = [
+        [],
+        [1],
+        "abc",
+        (1, 2),
+        np.array([[1, 2]]),
+        [np.int64(3)],
+        range(5),
+        b"abc",
+        [b"x"],
+        {"a": 1},
+    ]
     assert all(map(batch_module.is_batch, several))
     assert not any(map(batch_module.is_batch, single))

@@ -23,6 +23,7 @@ from unittest import mock
 import pytest
 
 import ryzanstein_llm
+from benchmarks.batch import __main__ as batch_command
 from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
 from benchmarks.performance import __main__ as performance_command
@@ -169,6 +170,7 @@ def test_shell_lines_are_accepted() -> None:
         assert understood(arguments), shlex.join(arguments)
     parsers = {
         "python -m ryzanstein_llm.testing": testing_command._parser(),
+        "python -m benchmarks.batch": batch_command._parser(),
         "python -m benchmarks.history": history_command._parser(),
         "python -m benchmarks.peers": peers_command._parser(),
         "python -m benchmarks.performance": performance_command._parser(),

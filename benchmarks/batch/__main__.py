@@ -130,7 +130,7 @@ def latency(model: BitNetModel, count: int, new: int) -> None:
     say(f"  {'worst':8} {max(quiet):8.3f} {max(busy):8.3f} {max(busy) / max(quiet):6.1f} x")
 
 
-def main(arguments: list[str]) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batch", description=__doc__)
     parser.add_argument("--model", help="a checkpoint; default: the demo model")
     parser.add_argument("--threads", type=int)
@@ -138,7 +138,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--new", type=int, default=64, help="new tokens of each prompt")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-latency", action="store_true")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    given = _parser().parse_args(arguments)
     with BitNetModel(given.model, n_threads=given.threads) as model:
         say(f"{model.path.name}, {model.n_threads} threads, {model.info()['tier']}")
         compare(model, given.prompts, given.new, given.rounds)

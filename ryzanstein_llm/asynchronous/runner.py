@@ -52,7 +52,8 @@ class Request:
     @property
     def too_far_ahead(self) -> bool:
         """Whether its reader is so slow that computing more is of no use."""
-        return self.stream and self.generation.unread_pieces >= AHEAD
+        generation = self.generation
+        return self.stream and not generation.cancelled and generation.unread_pieces >= AHEAD
 
 
 class Runner:

@@ -26,7 +26,7 @@ def is_batch(prompt: Any) -> TypeGuard[Sequence[Any]]:
     """Whether it is several prompts: a list or tuple that holds a text or a sequence. An empty one,
     and one of numbers, is one prompt of ids."""
     return isinstance(prompt, (list, tuple)) and any(
-        isinstance(each, (str, bytes, list, tuple, range))
+        isinstance(each, (str, list, tuple, range))
         or (isinstance(each, np.ndarray) and each.ndim > 0)
         for each in prompt
     )
