@@ -92,7 +92,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", metavar="PATH", help="checkpoint (default: the demo model)")
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--texts", type=int, default=200, metavar="N")
