@@ -20,8 +20,9 @@ from statistics import median
 
 import numpy as np
 
-from ryzanstein_llm import BitNetModel, Choice
+from ryzanstein_llm import BitNetModel, Choice, KVCache
 from ryzanstein_llm.engine.compute import PASS_TOKENS, new_cancel_flag
+from ryzanstein_llm.engine.engine import Engine
 
 INSTRUCTION_TOKENS, TEXT_TOKENS, ROUNDS = 300, 60, 5
 ALLOWED = 1.25
@@ -35,15 +36,27 @@ def random_ids(model: BitNetModel, count: int, seed: int) -> list[int]:
     return ids
 
 
+def prepare(engine: Engine, cache: KVCache, before: list[int]) -> None:
+    """Bring the keys and values of `before` into a cache, with room for a text after them."""
+
+    def begin() -> None:
+        engine.store.fill(cache, before)
+        engine.make_room(cache, len(before) + TEXT_TOKENS)
+
+    engine.exclusively(begin)
+    if cache.length < len(before):
+        engine.together([(cache, before[cache.length :])], new_cancel_flag())
+        engine.exclusively(lambda: engine.store.keep(cache, before))
+        engine.exclusively(lambda: engine.make_room(cache, len(before) + TEXT_TOKENS))
+
+
 def texts_alone(model: BitNetModel, before: list[int], texts: list[list[int]]) -> float:
     """Seconds of a pass over the texts, in parts of about 512 rows. What stands before them is in
     the caches already."""
     engine, count, taken = model.engine, -(-PASS_TOKENS // TEXT_TOKENS), 0.0
     caches = [engine.store.new_cache() for _ in texts[:count]]
     for cache in caches:
-        engine.exclusively(lambda cache=cache: engine.make_room(cache, len(before) + TEXT_TOKENS))
-        if before:
-            engine.together([(cache, before)], new_cancel_flag())
+        prepare(engine, cache, before)
     for start in range(0, len(texts), count):
         group = texts[start : start + count]
         for cache in caches:
@@ -59,11 +72,11 @@ def largest_error(
     model: BitNetModel, prompt: list[int], labels: list[list[int]], choice: Choice
 ) -> float:
     """How far the log probabilities are from those of float64 sums."""
-    worst = 0.0
+    cache, worst = model.new_cache(), 0.0
+    first = model.forward(prompt, cache, logits="last")
     for label, found in zip(labels, choice.scores, strict=True):
-        cache = model.new_cache()
-        parts = [prompt, *([token] for token in label[:-1])]
-        rows = [model.forward(part, cache, logits="last") for part in parts]
+        cache.truncate(len(prompt))
+        rows = [first, *(model.forward([token], cache) for token in label[:-1])]
         logits = np.concatenate(rows).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
         expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -79,7 +92,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", metavar="PATH", help="checkpoint (default: the demo model)")
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--texts", type=int, default=200, metavar="N")
