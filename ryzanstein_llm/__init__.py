@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from . import errors
     from .chat import ChatDelta, ChatResult, ChatSession, ChatStream
     from .engine.kv_cache import KVCache
+    from .memory import MemoryEstimate, estimate_memory
     from .model import BitNetModel, Model, load
     from .perplexity import PerplexityResult
     from .results import GenerationResult
@@ -36,6 +37,7 @@ __all__ = [
     "ChatStream",
     "GenerationResult",
     "KVCache",
+    "MemoryEstimate",
     "Model",
     "PerplexityResult",
     "SamplingParams",
@@ -44,6 +46,7 @@ __all__ = [
     "__version__",
     "cpu_info",
     "errors",
+    "estimate_memory",
     "has_avx2",
     "load",
     "num_threads",
@@ -57,12 +60,14 @@ _HOMES = {
     "ChatStream": ".chat",
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
+    "MemoryEstimate": ".memory",
     "Model": ".model",
     "PerplexityResult": ".perplexity",
     "SamplingParams": ".sampling",
     "Session": ".session",
     "TextIterator": ".text_iterator",
     "cpu_info": ".system.machine",
+    "estimate_memory": ".memory",
     "has_avx2": ".system.machine",
     "load": ".model",
     "num_threads": ".system.machine",

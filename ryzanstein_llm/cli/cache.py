@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidParameterError
+from ..text_table import format_bytes
 from .command import Command, option, verbose_option
 from .console import write
-from .info import format_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from ..text_table import WIDTH, fields, format_bytes
 from .command import Command, option
 from .console import write
 from .model import model_options, open_model
 
-__all__ = ["command", "format_bytes"]
+__all__ = ["command"]
 
 
 @click.command(
@@ -106,20 +107,8 @@ def _describe_memory(facts: Mapping[str, Any]) -> dict[str, str]:
 def _print_section(title: str, facts: Mapping[str, str]) -> None:
     import shutil
 
-    from ..text_table import WIDTH, fields
-
     width = min(WIDTH, shutil.get_terminal_size().columns)
     write(f"{title}\n{fields(facts, 15, indent=2, width=width)}")
-
-
-def format_bytes(count: int) -> str:
-    """Decimal units: `5 B`, `1.5 kB`, `3.3 MB`."""
-    size, units = float(count), ["TB", "GB", "MB", "kB", "B"]
-    unit = units.pop()
-    while size >= 999.5 and units:
-        size /= 1000
-        unit = units.pop()
-    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
 
 
 def _words(values: Iterable[object]) -> str:
