@@ -19,6 +19,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import errors
     from .chat import ChatDelta, ChatResult, ChatSession, ChatStream
+    from .conversion import convert
     from .engine.kv_cache import KVCache
     from .memory import MemoryEstimate, estimate_memory
     from .model import BitNetModel, Model, load
@@ -44,6 +45,7 @@ __all__ = [
     "Session",
     "TextIterator",
     "__version__",
+    "convert",
     "cpu_info",
     "errors",
     "estimate_memory",
@@ -66,6 +68,7 @@ _HOMES = {
     "SamplingParams": ".sampling",
     "Session": ".session",
     "TextIterator": ".text_iterator",
+    "convert": ".conversion",
     "cpu_info": ".system.machine",
     "estimate_memory": ".memory",
     "has_avx2": ".system.machine",

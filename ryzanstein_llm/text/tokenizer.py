@@ -96,7 +96,7 @@ class Tokenizer:
             The metadata describe a tokenizer of another kind.
         """
         if checkpoint.metadata is not None:
-            if "tokenizer.ggml.model" not in checkpoint.metadata:
+            if checkpoint.metadata.get("tokenizer.ggml.model", "none") == "none":
                 return None
             return cls.from_gguf(checkpoint.metadata, str(checkpoint.path))
         if checkpoint.tokenizer_path is None:
