@@ -155,7 +155,8 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "__main__", "cli", "bench", "testing", "progress", "conversion", "memory", "model", "chat", "session", "text_source",
+    "__main__", "cli", "bench", "testing", "progress", "conversion",
+    "inspection", "memory", "model", "chat", "session", "text_source",
     "text_iterator", "generation", "perplexity", "facts", "engine", "loading", "profiling",
     "options", "results", "text", "sampling", "models", "packed_cache", "formats", "system",
     "kernels", "notebook", "text_table", "interfaces", "validation", "errors", "_version",

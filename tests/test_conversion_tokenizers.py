@@ -14,7 +14,12 @@ from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import ConversionError, TokenizerMissingError
 from ryzanstein_llm.testing import tokenizer_json
 
-TEXTS = ("Once upon  a time,\n\n in 1984 it's GRÖSSE 12345 <|end_of_text|> \u4f60\u597d \U0001f600", "", " ", "a")
+TEXTS = (
+    "Once upon  a time,\n\n in 1984 it's GRÖSSE 12345 <|end_of_text|> \u4f60\u597d \U0001f600",
+    "",
+    " ",
+    "a",
+)
 SIZES: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
 
 

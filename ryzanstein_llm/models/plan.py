@@ -120,6 +120,8 @@ class DecoderPlan:
     description : Description
     activations : key of ternary_matrix.QUANTIZATIONS
         What becomes of the inputs of projections.
+    absmean : bool
+        Whether the first projection is float masters, which absmean makes ternary.
     group_layout : key of packing.GROUP_LAYOUTS, or None
         The layout of all ternary matrices, if their scales change within rows or activations are
         not quantised for each token. The first projection decides.
@@ -134,6 +136,7 @@ class DecoderPlan:
 
     description: Description
     activations: str
+    absmean: bool
     group_layout: str | None
     embedding: MatrixPlan
     head: MatrixPlan | None
@@ -188,6 +191,8 @@ class _Planner:
             "down": (hidden, ffn),
         }
         self._activations = self._chosen_activations()
+        first = f"{self._prefix}layers.0.{PROJECTIONS['q']}.weight"
+        self._first = self._reader.read(first, *self._shapes["q"])
         self._group_layout = self._chosen_group_layout()
         self._layouts = self._chosen_layouts()
 
@@ -199,6 +204,7 @@ class _Planner:
         return DecoderPlan(
             self._description,
             self._activations,
+            isinstance(self._first, Masters),
             self._group_layout,
             embedding,
             head,
@@ -223,8 +229,7 @@ class _Planner:
         return "none"
 
     def _chosen_group_layout(self) -> str | None:
-        name = f"{self._prefix}layers.0.{PROJECTIONS['q']}.weight"
-        found = self._reader.read(name, *self._shapes["q"])
+        found = self._first
         if isinstance(found, Masters):
             return None
         one_scale = found[0].common_scale(self._options.n_threads) is not None
