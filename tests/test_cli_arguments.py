@@ -210,7 +210,8 @@ class TestRefusals:
             ),
             (
                 "fly",
-                "no command 'fly'; the commands are generate, chat, info, convert, bench, cache, completion",
+                "no command 'fly'; "
+                "the commands are generate, chat, info, convert, bench, cache, completion",
             ),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),

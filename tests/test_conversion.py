@@ -285,7 +285,7 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
 def test_room_is_looked_for_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(DiskSpaceError, match="1.0 kB are free"):
+    with pytest.raises(DiskSpaceError, match=r"1\.0 kB are free"):
         convert(None, tmp_path / "a")
     assert not list(tmp_path.iterdir())
 

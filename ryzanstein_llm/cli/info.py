@@ -27,11 +27,11 @@ it.""",
 @click.argument("checkpoint", metavar="[PATH]", required=False, type=click.Path())
 @option("--json", "as_json", is_flag=True, section="Output", help="one JSON object")
 @model_options
-@click.pass_context
-def command(context: click.Context, checkpoint: str | None, **given: Any) -> int:
+def command(checkpoint: str | None, **given: Any) -> int:
     import ryzanstein_llm
 
     if checkpoint is not None:
+        context = click.get_current_context()
         given_too = spellings(context).keys() & {"path", "n_threads", "no_cache"}
         if given_too:
             wrong = spellings(context)[min(given_too)]
