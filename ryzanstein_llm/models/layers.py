@@ -68,9 +68,9 @@ def _layer(loader: WeightLoader, index: int, plan: LayerPlan) -> DecoderLayer:
     config, names = loader.plan.description.config, loader.plan.description.names
     window = config.window.of_layer(index) if config.window is not None else 0
     parts: dict[str, Any] = {
+        **{part: loader.matrix(matrix) for part, matrix in plan.matrices.items()},
         **dict.fromkeys(ALWAYS),
         **_vectors(loader, plan.norms),
-        **{part: loader.matrix(matrix) for part, matrix in plan.matrices.items()},
     }
     return DecoderLayer(
         **parts,
