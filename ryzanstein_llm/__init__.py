@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from .asynchronous.chat_stream import AsyncChatStream
     from .asynchronous.stream import AsyncTextIterator
     from .chat import ChatDelta, ChatResult, ChatSession, ChatStream
+    from .conversion import convert
     from .embedder import Embedder
     from .engine.kv_cache import KVCache
+    from .memory import MemoryEstimate, estimate_memory
     from .model import BitNetModel, Model, load
     from .perplexity import PerplexityResult
     from .results import GenerationResult, TokenLogprob
@@ -44,6 +46,7 @@ __all__ = [
     "Embedder",
     "GenerationResult",
     "KVCache",
+    "MemoryEstimate",
     "Model",
     "PerplexityResult",
     "SamplingParams",
@@ -52,8 +55,10 @@ __all__ = [
     "TextIterator",
     "TokenLogprob",
     "__version__",
+    "convert",
     "cpu_info",
     "errors",
+    "estimate_memory",
     "has_avx2",
     "load",
     "num_threads",
@@ -71,6 +76,7 @@ _HOMES = {
     "Embedder": ".embedder",
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
+    "MemoryEstimate": ".memory",
     "Model": ".model",
     "PerplexityResult": ".perplexity",
     "SamplingParams": ".sampling",
@@ -78,7 +84,9 @@ _HOMES = {
     "Session": ".session",
     "TextIterator": ".text_iterator",
     "TokenLogprob": ".results",
+    "convert": ".conversion",
     "cpu_info": ".system.machine",
+    "estimate_memory": ".memory",
     "has_avx2": ".system.machine",
     "load": ".model",
     "num_threads": ".system.machine",

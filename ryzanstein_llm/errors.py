@@ -17,6 +17,8 @@ __all__ = [
     "CheckpointNotFoundError",
     "ClosedError",
     "ContextOverflowError",
+    "ConversionError",
+    "DiskSpaceError",
     "EmptyPromptError",
     "FormatError",
     "HubAccessError",
@@ -60,6 +62,14 @@ class FormatError(RyzansteinError, ValueError):
 
 class UnsupportedModelError(RyzansteinError, ValueError):
     """The checkpoint is well formed, but of a kind this version cannot run correctly."""
+
+
+class ConversionError(RyzansteinError, ValueError):
+    """The model cannot be written in the format that was asked for without changing it."""
+
+
+class DiskSpaceError(RyzansteinError, OSError):
+    """There is not enough room on the disk for a file that is to be written."""
 
 
 class UnsupportedIsaError(RyzansteinError, RuntimeError):

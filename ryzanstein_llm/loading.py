@@ -19,7 +19,7 @@ from .text.tokenizer import Tokenizer
 from .text.vocabulary import Vocabulary
 from .validation import check_int
 
-__all__ = ["LoadedModel", "load_checkpoint"]
+__all__ = ["LoadedModel", "load_checkpoint", "special_ids"]
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def load_checkpoint(
             progress,
         )
         size = graph.config.vocab_size
-        eos_ids, start_id = _special_ids(checkpoint, tokenizer, size)
+        eos_ids, start_id = special_ids(checkpoint, tokenizer, size)
         return LoadedModel(
             checkpoint.path,
             graph,
@@ -90,7 +90,7 @@ def load_checkpoint(
         )
 
 
-def _special_ids(
+def special_ids(
     checkpoint: Checkpoint, tokenizer: Tokenizer | None, vocab_size: int
 ) -> tuple[tuple[int, ...], int | None]:
     """(all end-of-text ids, the id that an empty prompt starts from).

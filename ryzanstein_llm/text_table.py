@@ -16,6 +16,7 @@ __all__ = [
     "as_text",
     "beginning",
     "fields",
+    "format_bytes",
     "number",
     "plural",
 ]
@@ -150,3 +151,13 @@ def plural(count: int, noun: str) -> str:
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*table, strict=True)]
+
+
+def format_bytes(count: int) -> str:
+    """Decimal units: `5 B`, `1.5 kB`, `3.3 MB`."""
+    size, units = float(count), ["TB", "GB", "MB", "kB", "B"]
+    unit = units.pop()
+    while size >= 999.5 and units:
+        size /= 1000
+        unit = units.pop()
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"

@@ -27,7 +27,7 @@ from ryzanstein_llm.bench.traffic import (
 from ryzanstein_llm.errors import BenchError, CheckpointNotFoundError, InvalidParameterError
 from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.kernels import cpu
-from ryzanstein_llm.models import layers
+from ryzanstein_llm.models import plan
 from ryzanstein_llm.profiling.costs import projection_multiply_adds
 from ryzanstein_llm.testing import make_checkpoint, preset_config, tensor_shapes
 
@@ -50,7 +50,7 @@ CASES = [
 def skipping() -> bench.BenchReport:
     """The demo model, as if its rows were long enough for skipping."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "SKIPPING_PAYS", 1)
+        patch.setattr(plan, "SKIPPING_PAYS", 1)
         return bench.run(n_threads=[1, 2], contexts=[16, 300], prefill=[8], batches=[1], quick=True)
 
 

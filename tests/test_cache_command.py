@@ -17,9 +17,9 @@ from packed_file import logits, only_file, read_parts
 from small_model import write_small_model
 
 from ryzanstein_llm.cli import main
-from ryzanstein_llm.cli.info import format_bytes
 from ryzanstein_llm.packed_cache import loading
 from ryzanstein_llm.packed_cache.inventory import inventory
+from ryzanstein_llm.text_table import format_bytes
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ import ryzanstein_llm.bench
 import ryzanstein_llm.testing
 from ryzanstein_llm import cli, errors
 from ryzanstein_llm.cli import main, progress
-from ryzanstein_llm.cli.info import format_bytes
+from ryzanstein_llm.text_table import format_bytes
 
 
 @pytest.fixture

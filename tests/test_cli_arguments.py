@@ -16,7 +16,7 @@ from ryzanstein_llm import errors
 from ryzanstein_llm.cli import main, program
 from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 
-COMMANDS = ("generate", "chat", "embed", "info", "bench", "cache", "completion")
+COMMANDS = ("generate", "chat", "embed", "info", "convert", "bench", "cache", "completion")
 
 
 @pytest.fixture
@@ -206,12 +206,12 @@ class TestRefusals:
             (
                 "",
                 "a command is missing; "
-                "the commands are generate, chat, embed, info, bench, cache, completion",
+                "the commands are generate, chat, embed, info, convert, bench, cache, completion",
             ),
             (
                 "fly",
                 "no command 'fly'; "
-                "the commands are generate, chat, embed, info, bench, cache, completion",
+                "the commands are generate, chat, embed, info, convert, bench, cache, completion",
             ),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),
@@ -222,7 +222,7 @@ class TestRefusals:
             ("generate x -x", "no option -x"),
             ("info -p x", "no option -p; did you mean ryzanstein-llm generate -p?"),
             ("--model x", "no option --model; did you mean ryzanstein-llm generate --model?"),
-            ("info x", "unexpected argument 'x'"),
+            ("info x y", "unexpected argument 'y'"),
             ("generate x -n", "-n needs a value"),
             ("generate x --stop --greedy", "--stop needs a value, and --greedy is an option"),
             ("generate x --json=1", "--json takes no value"),

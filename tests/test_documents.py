@@ -202,7 +202,7 @@ def understood(arguments: list[str]) -> bool:
     [
         pytest.param(variables, arguments, id=shlex.join(arguments))
         for variables, arguments in commands(shell_lines(*WITH_EXAMPLES), "ryzanstein-llm")
-        if not {"--model", "-m", "-f"} & set(arguments)
+        if not {"--model", "-m", "-f", "checkpoint"} & set(arguments)
     ],
 )
 def test_shell_lines_run(variables: dict[str, str], arguments: list[str]) -> None:

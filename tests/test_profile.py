@@ -19,7 +19,7 @@ from spoilt import refuses
 from ryzanstein_llm import BitNetModel, bench, cli
 from ryzanstein_llm.bench.cases import FirstToken
 from ryzanstein_llm.errors import ClosedError, InvalidParameterError
-from ryzanstein_llm.models import layers
+from ryzanstein_llm.models import plan
 from ryzanstein_llm.profiling import Limits, Profile
 from ryzanstein_llm.sampling import Sampler, SamplingParams
 
@@ -174,7 +174,7 @@ def test_all_logits_take_the_whole_head(model: BitNetModel) -> None:
 
 
 def test_what_skipping_spares_is_not_counted(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "SKIPPING_PAYS", 1)
+    monkeypatch.setattr(plan, "SKIPPING_PAYS", 1)
     with BitNetModel(small, n_threads=2) as model:
         cache, workspace = model.new_cache(), model.engine._workspace
         model.forward(prompt(20), cache)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ryzanstein_llm.formats import ternary_blocks
+
 __all__ = ["BLOCK", "pack_q6_k", "pack_tq1_0", "pack_tq2_0"]
 
 BLOCK = 256
@@ -20,9 +22,7 @@ Bytes = NDArray[np.uint8]
 
 
 def pack_tq2_0(codes: Codes, scale: float) -> Bytes:
-    """Ternary weights in 2.0625 bits: four to a byte, then the scale of the block.
-
-    Of each half block, byte j holds weights j, 32 + j, 64 + j and 96 + j, lowest bits first.
+    """Ternary weights in 2.0625 bits with one scale for all blocks; see `ternary_blocks`.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def pack_tq2_0(codes: Codes, scale: float) -> Bytes:
     ValueError
         If shape, codes or scale cannot be stored.
     """
-    halves = _ternary_blocks(codes).reshape(len(codes), -1, 2, 4, 32)
-    return _with_scale(_crumbs(halves).reshape(len(codes), -1, 64), scale)
+    blocks = _ternary_blocks(codes).shape[:2]
+    return ternary_blocks.pack_tq2_0(codes, np.full(blocks, _half(scale)))
 
 
 def pack_tq1_0(codes: Codes, scale: float) -> Bytes:
@@ -102,7 +102,7 @@ def pack_q6_k(values: NDArray[np.float32]) -> Bytes:
     nibbles = low[..., :2, :] | low[..., 2:, :] << 4
     parts = [
         nibbles.reshape(rows, -1, 128),
-        _crumbs(q >> np.uint8(4)).reshape(rows, -1, 64),
+        ternary_blocks.crumbs(q >> np.uint8(4)).reshape(rows, -1, 64),
         scales.view(np.uint8),
         unit.view(np.uint8),
     ]
@@ -123,15 +123,6 @@ def _ternary_blocks(codes: Codes) -> Codes:
     return blocks
 
 
-def _crumbs(values: Bytes) -> Bytes:
-    """(..., 4, bytes) of 0..3 → (..., bytes), the first in the lowest bits."""
-    packed: Bytes = values[..., 3, :].copy()
-    for position in (2, 1, 0):
-        packed <<= 2
-        packed |= values[..., position, :]
-    return packed
-
-
 def _base_three(digits: NDArray[np.uint8]) -> Bytes:
     """(rows, blocks, digits, bytes) of 0..2 → (rows, blocks, bytes), first digit highest."""
     number = np.zeros((*digits.shape[:2], digits.shape[3]), np.uint16)
@@ -145,12 +136,17 @@ def _base_three(digits: NDArray[np.uint8]) -> Bytes:
 
 def _with_scale(packed: Bytes, scale: float) -> Bytes:
     """Blocks (rows, blocks, bytes) with a float16 at the end of each, as rows of bytes."""
+    half = np.array([_half(scale)])
+    scales = np.broadcast_to(half.view(np.uint8), (*packed.shape[:2], 2))
+    return np.concatenate([packed, scales], axis=2).reshape(len(packed), -1)
+
+
+def _half(scale: float) -> np.float16:
     with np.errstate(over="ignore"):
         half = np.float16(scale)
     if not np.isfinite(half) or half <= 0:
         raise ValueError(f"a float16 scale above 0 is needed, found {scale!r}")
-    scales = np.broadcast_to(np.array([half]).view(np.uint8), (*packed.shape[:2], 2))
-    return np.concatenate([packed, scales], axis=2).reshape(len(packed), -1)
+    return half
 
 
 def _divide(values: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.float32]:

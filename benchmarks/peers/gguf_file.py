@@ -9,18 +9,19 @@ names change and nothing else. But it always applies SiLU: for a checkpoint with
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ryzanstein_llm.conversion.gguf_names import gguf_name
 from ryzanstein_llm.errors import InvalidParameterError, UnsupportedModelError
-from ryzanstein_llm.formats import Checkpoint, Tensor, open_checkpoint
+from ryzanstein_llm.formats import Checkpoint, Tensor, gguf_writer, open_checkpoint
+from ryzanstein_llm.formats.gguf_writer import GgufTensor
 from ryzanstein_llm.models.bitnet import read_bitnet_config
 from ryzanstein_llm.models.config import DecoderConfig
 from ryzanstein_llm.testing import from_bf16_bits, tensor_shapes, unpack_hf
@@ -30,36 +31,10 @@ from .ggml_blocks import BLOCK, pack_q6_k, pack_tq1_0, pack_tq2_0
 __all__ = ["EMBEDDING_TYPES", "TERNARY_TYPES", "silu_variant", "write_gguf"]
 
 TERNARY_TYPES = {"TQ2_0": pack_tq2_0, "TQ1_0": pack_tq1_0}
+FILE_TYPES = {"TQ2_0": 37, "TQ1_0": 36}  # of general.file_type
 EMBEDDING_TYPES = ("Q6_K", "BF16")  # the head is the embedding: this is what both are read as
 
 ROWS = 4096  # of the embedding, quantised at a time
-
-# Names in a layer: of the checkpoint, of GGUF.
-PROJECTIONS = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-NORMS = {
-    "input_layernorm": "attn_norm",
-    "self_attn.attn_sub_norm": "attn_sub_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.ffn_sub_norm": "ffn_sub_norm",
-}
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A tensor to be written: `data()` gives bytes (rows, bytes a row), or float32 (width,)."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    data: Callable[[], NDArray[Any]]
 
 
 def write_gguf(
@@ -100,70 +75,40 @@ def write_gguf(
     FormatError
         The checkpoint is damaged.
     """
-    from gguf import GGUFWriter
-
     for name, value, allowed in (
         ("ternary", ternary, tuple(TERNARY_TYPES)),
         ("embedding", embedding, EMBEDDING_TYPES),
     ):
         if value not in allowed:
             raise InvalidParameterError(f"{name} must be one of {allowed}, got {value!r}")
-    target = Path(target)
-    partial = target.with_name(target.name + ".partial")
     with open_checkpoint(checkpoint) as source:
         config = read_bitnet_config(source)
-        plans = list(_plans(source, config, ternary, embedding))
-        writer = GGUFWriter(partial, "bitnet")
-        try:
-            _describe_model(writer, config, source.path.name, ternary)
-            for plan in plans:
-                _describe_tensor(writer, plan)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_ti_data_to_file()
-            for done, plan in enumerate(plans, 1):
-                writer.write_tensor_data(plan.data())
-                if progress is not None:
-                    progress(done, len(plans))
-            writer.close()
-            os.replace(partial, target)
-        finally:
-            writer.close()
-            partial.unlink(missing_ok=True)
-    return target
+        metadata = _metadata(config, source.path.name, ternary)
+        tensors = list(_tensors(source, config, ternary, embedding))
+        gguf_writer.write_gguf(Path(target), metadata, tensors, progress)
+    return Path(target)
 
 
-def _describe_model(writer: Any, config: DecoderConfig, name: str, ternary: str) -> None:
-    from gguf import LlamaFileType, RopeScalingType
-
-    writer.add_name(name)
-    writer.add_file_type(LlamaFileType[f"MOSTLY_{ternary}"])
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_context_length(config.context_length)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.n_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.n_heads)
-    writer.add_head_count_kv(config.n_kv_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_scaling_type(RopeScalingType.NONE)
-    writer.add_tokenizer_model("none")
-
-
-def _describe_tensor(writer: Any, plan: _Plan) -> None:
-    from gguf import GGMLQuantizationType
-    from gguf.quants import quant_shape_to_byte_shape
-
-    kind = GGMLQuantizationType[plan.type]
-    shape: tuple[int, ...] = plan.shape
-    dtype: np.dtype[Any] = np.dtype(np.float32)
-    if kind != GGMLQuantizationType.F32:
-        shape, dtype = quant_shape_to_byte_shape(plan.shape, kind), np.dtype(np.uint8)
-    writer.add_tensor_info(plan.name, shape, dtype, dtype.itemsize * math.prod(shape), kind)
+def _metadata(config: DecoderConfig, name: str, ternary: str) -> dict[str, Any]:
+    return {
+        "general.architecture": "bitnet",
+        "general.name": name,
+        "general.file_type": FILE_TYPES[ternary],
+        "bitnet.vocab_size": config.vocab_size,
+        "bitnet.context_length": config.context_length,
+        "bitnet.embedding_length": config.hidden_size,
+        "bitnet.block_count": config.n_layers,
+        "bitnet.feed_forward_length": config.intermediate_size,
+        "bitnet.attention.head_count": config.n_heads,
+        "bitnet.attention.head_count_kv": config.n_kv_heads,
+        "bitnet.attention.key_length": config.head_dim,
+        "bitnet.attention.value_length": config.head_dim,
+        "bitnet.attention.layer_norm_rms_epsilon": config.norm_eps,
+        "bitnet.rope.dimension_count": config.head_dim,
+        "bitnet.rope.freq_base": float(config.rope_theta),
+        "bitnet.rope.scaling.type": "none",
+        "tokenizer.ggml.model": "none",
+    }
 
 
 def silu_variant(checkpoint: str | os.PathLike[str], directory: str | os.PathLike[str]) -> Path:
@@ -190,36 +135,24 @@ def silu_variant(checkpoint: str | os.PathLike[str], directory: str | os.PathLik
     return target
 
 
-def _plans(
+def _tensors(
     source: Checkpoint, config: DecoderConfig, ternary: str, embedding: str
-) -> Iterator[_Plan]:
+) -> Iterator[GgufTensor]:
     _check(source, config)
-    shapes = tensor_shapes(source.config)
-    embedding_name = "model.embed_tokens.weight"
-
-    def norm(name: str, gguf_name: str) -> _Plan:
-        shape = shapes[name]
-        return _Plan(gguf_name, "F32", shape, lambda: _floats(source.tensor(name, shape=shape)))
-
-    yield _Plan(
-        "token_embd.weight",
-        embedding,
-        shapes[embedding_name],
-        lambda: _embedding(source.tensor(embedding_name, shape=shapes[embedding_name]), embedding),
-    )
-    for layer in range(config.n_layers):
-        at, block = f"model.layers.{layer}", f"blk.{layer}"
-        for name, gguf_name in NORMS.items():
-            yield norm(f"{at}.{name}.weight", f"{block}.{gguf_name}.weight")
-        for name, gguf_name in PROJECTIONS.items():
-            prefix = f"{at}.{name}"
-            shape = shapes[f"{prefix}.weight"]
-
-            def projection(prefix: str = prefix, rows: int = shape[0]) -> NDArray[np.uint8]:
-                return _projection(source, prefix, rows, config.scale_divides, ternary)
-
-            yield _Plan(f"{block}.{gguf_name}.weight", ternary, shape, projection)
-    yield norm("model.norm.weight", "output_norm.weight")
+    for name, shape in tensor_shapes(source.config).items():
+        stored = gguf_name(name, "bitnet-b1.58")
+        if stored is None:  # a scale: it is in the blocks
+            continue
+        if name == "model.embed_tokens.weight":
+            kind, read = embedding, partial(_embedding, source, name, shape, embedding)
+        elif len(shape) == 1:
+            kind, read = "F32", partial(_norm, source, name, shape)
+        else:
+            kind, read = ternary, partial(
+                _projection, source, name.removesuffix(".weight"), shape[0],
+                config.quantization.divides, ternary,
+            )  # fmt: skip
+        yield GgufTensor(stored, kind, shape, lambda read=read: [read()])
 
 
 def _check(source: Checkpoint, config: DecoderConfig) -> None:
@@ -253,7 +186,14 @@ def _projection(
     return packed
 
 
-def _embedding(tensor: Tensor, kind: str) -> NDArray[np.uint8]:
+def _norm(source: Checkpoint, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return _floats(source.tensor(name, shape=shape))
+
+
+def _embedding(
+    source: Checkpoint, name: str, shape: tuple[int, ...], kind: str
+) -> NDArray[np.uint8]:
+    tensor = source.tensor(name, shape=shape)
     if kind == "BF16":
         if tensor.dtype != "BF16":
             raise UnsupportedModelError(f"tensor {tensor.name!r} is {tensor.dtype}, not BF16")

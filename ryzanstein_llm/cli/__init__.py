@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import BenchError, RyzansteinError
-from . import bench, cache, chat, completion, embed, generate, info
+from . import bench, cache, chat, completion, convert, embed, generate, info
 from .command import Program
 from .console import PROGRAM, abandon_stdout, say, standard_streams, write
 
@@ -38,7 +38,7 @@ program = Program(
     help="Run ternary (BitNet b1.58) language models on the CPU.",
     commands={
         module.command.name or "": module.command
-        for module in (generate, chat, embed, info, bench, cache, completion)
+        for module in (generate, chat, embed, info, convert, bench, cache, completion)
     },
     params=[
         click.Option(

@@ -11,7 +11,6 @@ import click
 from ..errors import InvalidParameterError
 from .command import Command, option, verbose_option
 from .console import write
-from .info import format_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +116,7 @@ def _clear(directory: Path, names: Sequence[str], yes: bool, as_json: bool) -> i
 def _show(directory: Path, names: Sequence[str], verify: bool = False) -> list[CachedFile]:
     """Print each file as soon as it has been checked. Returns all of them."""
     from ..packed_cache.inventory import inventory
-    from ..text_table import fields
+    from ..text_table import fields, format_bytes
 
     write(f"{directory}\n")
     files = []
@@ -131,7 +130,7 @@ def _show(directory: Path, names: Sequence[str], verify: bool = False) -> list[C
 
 
 def _sum(files: Sequence[CachedFile]) -> str:
-    from ..text_table import plural
+    from ..text_table import format_bytes, plural
 
     return f"{plural(len(files), 'file')}, {format_bytes(sum(file.nbytes for file in files))}"
 

@@ -8,24 +8,36 @@ from typing import Any
 
 import click
 
-from .command import Command, option
+from .command import Command, option, spellings
 from .console import write
 from .model import model_options, open_model
 
-__all__ = ["command", "format_bytes"]
+__all__ = ["command"]
 
 
 @click.command(
     "info",
     cls=Command,
     short_help="describe the CPU, the threads and a model",
-    help="Show CPU features, kernel tier, number of threads and why, model and memory.",
+    help="""Show CPU features, kernel tier, number of threads and why, model and memory.
+
+With PATH, show what the checkpoint there holds and how much memory it needs, without loading
+it.""",
 )
+@click.argument("checkpoint", metavar="[PATH]", required=False, type=click.Path())
 @option("--json", "as_json", is_flag=True, section="Output", help="one JSON object")
 @model_options
-def command(**given: Any) -> int:
+def command(checkpoint: str | None, **given: Any) -> int:
     import ryzanstein_llm
 
+    if checkpoint is not None:
+        context = click.get_current_context()
+        given_too = spellings(context).keys() & {"path", "n_threads", "no_cache"}
+        if given_too:
+            wrong = spellings(context)[min(given_too)]
+            problem = f"{wrong} is for a model that is loaded, and PATH is not"
+            raise click.UsageError(problem, context)
+        return _inspect(checkpoint, given)
     cpu = ryzanstein_llm.cpu_info()
     # The CPU is printed before the model is opened, because it helps if opening fails.
     if not given["as_json"]:
@@ -50,6 +62,60 @@ def command(**given: Any) -> int:
         _print_section("model", _describe_model(facts))
         _print_section("memory", _describe_memory(facts))
     return 0
+
+
+def _inspect(path: str, given: Mapping[str, Any]) -> int:
+    from ..inspection import inspect_checkpoint
+
+    options = {name: given[name] for name in ("context_length", "kv_dtype", "weight_format")}
+    facts = inspect_checkpoint(path, **options)
+    if given["as_json"]:
+        import json
+        from dataclasses import asdict
+
+        found = {**facts, "memory": asdict(facts["memory"])}
+        write(json.dumps(found, default=str) + "\n")
+        return 0
+    _print_section("checkpoint", _describe_checkpoint(facts))
+    _print_section("memory needed", _describe_needed(facts))
+    return 0
+
+
+def _describe_checkpoint(facts: Mapping[str, Any]) -> dict[str, str]:
+    per_group = facts["activations"].removeprefix("group")
+    each = "token" if facts["activations"] == "token" else f"{per_group} columns"
+    return {
+        "path": str(facts["path"]),
+        "family": facts["family"],
+        "parameters": f"{facts['parameters']:,}",
+        "tensors": ", ".join(f"{kind} x {count}" for kind, count in facts["tensors"].items()),
+        "weights": facts["weights"],
+        "activations": f"int8 with a scale for each {each}",
+        "head": "the embedding" if facts["tied_head"] else "a matrix of its own",
+        "context": f"{facts['context_length']:,} tokens",
+        "tokenizer": "yes" if facts["has_tokenizer"] else "no: token ids only",
+        "chat template": "yes" if facts["has_chat_template"] else "no",
+    }
+
+
+def _describe_needed(facts: Mapping[str, Any]) -> dict[str, str]:
+    from ..text_table import format_bytes
+
+    memory, machine = facts["memory"], facts["machine_memory"]
+    mapped = f", {format_bytes(memory.mapped)} of it read when needed" if memory.mapped else ""
+    found = {
+        "weights": format_bytes(memory.weights),
+        "embedding, head": format_bytes(memory.embedding) + mapped,
+        "screen": format_bytes(memory.screen),
+        "KV cache": f"{format_bytes(memory.kv_cache)} when full",
+        "workspace": format_bytes(memory.workspace + memory.tokenizer) + " with the tokenizer",
+        "while loading": format_bytes(memory.peak_while_loading),
+        "total": format_bytes(memory.total),
+    }
+    if machine is not None:
+        enough = "enough" if machine >= memory.needed else "not enough"
+        found["this machine"] = f"{format_bytes(machine)}: {enough}"
+    return found
 
 
 def _describe_cpu(cpu: Mapping[str, Any]) -> dict[str, str]:
@@ -88,6 +154,8 @@ def _describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _describe_memory(facts: Mapping[str, Any]) -> dict[str, str]:
+    from ..text_table import format_bytes
+
     per_token = facts["kv_bytes_per_token"]
     full = format_bytes(per_token * facts["context_length"])
     memory = {
@@ -110,16 +178,6 @@ def _print_section(title: str, facts: Mapping[str, str]) -> None:
 
     width = min(WIDTH, shutil.get_terminal_size().columns)
     write(f"{title}\n{fields(facts, 15, indent=2, width=width)}")
-
-
-def format_bytes(count: int) -> str:
-    """Decimal units: `5 B`, `1.5 kB`, `3.3 MB`."""
-    size, units = float(count), ["TB", "GB", "MB", "kB", "B"]
-    unit = units.pop()
-    while size >= 999.5 and units:
-        size /= 1000
-        unit = units.pop()
-    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
 
 
 def _words(values: Iterable[object]) -> str:

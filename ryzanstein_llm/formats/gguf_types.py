@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["TYPES", "BlockType", "candidates", "settle"]
+__all__ = ["TYPES", "BlockType", "candidates", "settle", "type_named"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,14 @@ def candidates(type_id: int, architecture: str) -> tuple[BlockType, ...]:
     if type_id == 39 and architecture.startswith("bitnet"):
         return found[1:]  # microsoft/BitNet writes no MXFP4
     return found
+
+
+def type_named(name: str) -> tuple[int, BlockType]:
+    """The type of a name, and the id that it has today. Raises KeyError if there is none."""
+    for type_id, (first, *_) in TYPES.items():
+        if first.name == name:
+            return type_id, first
+    raise KeyError(name)
 
 
 def settle(

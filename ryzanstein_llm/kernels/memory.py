@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .packing import aligned_empty
 
-__all__ = ["HUGE_PAGE", "zeros"]
+__all__ = ["HUGE_PAGE", "resident_bytes", "zeros"]
 
 HUGE_PAGE = 2 << 20
 
@@ -40,3 +41,14 @@ def zeros(size: int) -> NDArray[np.uint8]:
     array = np.frombuffer(memory, np.uint8)
     start = -array.ctypes.data % HUGE_PAGE
     return array[start : start + size]
+
+
+def resident_bytes(size: int, root: str = "/") -> int:
+    """Memory that the first `size` bytes of `zeros` take when they have been written: whole pages,
+    of 2 MiB if the system gives them."""
+    page = mmap.PAGESIZE
+    with contextlib.suppress(OSError):
+        policy = Path(root, "sys/kernel/mm/transparent_hugepage/enabled").read_text("ascii")
+        if hasattr(mmap, "MADV_HUGEPAGE") and "[never]" not in policy:
+            page = HUGE_PAGE
+    return -(-size // page) * page

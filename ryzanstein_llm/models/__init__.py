@@ -11,11 +11,22 @@ import importlib
 from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
 from .base import CausalLM, LoadOptions, refuse_embedding_model
-from .weights import WEIGHT_FORMATS
+from .description import Description
+from .layers import load_decoder
+from .plan import WEIGHT_FORMATS, DecoderPlan, plan_decoder
 
-__all__ = ["WEIGHT_FORMATS", "CausalLM", "LoadOptions", "load_model", "refuse_embedding_model"]
+__all__ = [
+    "WEIGHT_FORMATS",
+    "CausalLM",
+    "DecoderPlan",
+    "LoadOptions",
+    "describe_model",
+    "load_model",
+    "plan_model",
+    "refuse_embedding_model",
+]
 
-# model_type -> module, with a function `load`; a dot means a module of this folder
+# model_type -> module, with a function `describe`; a dot means a module of this folder
 FAMILIES = {
     "bitnet": ".bitnet",
     "gemma3_text": ".gemma3_text",
@@ -24,6 +35,33 @@ FAMILIES = {
     "qwen2": ".qwen2",
     "qwen3": ".qwen3",
 }
+
+
+def describe_model(checkpoint: Checkpoint) -> Description:
+    """What a checkpoint says about its model. No tensor data are read.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the family, or something the config asks for, is not supported.
+    FormatError
+        If the config holds impossible values.
+    """
+    model_type = checkpoint.config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: model_type {model_type!r} is not supported; "
+            f"supported: {', '.join(repr(name) for name in FAMILIES)}"
+        )
+    family = importlib.import_module(FAMILIES[model_type], __name__)
+    description: Description = family.describe(checkpoint)
+    return description
+
+
+def plan_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderPlan:
+    """Which tensors `load_model` will read, and in which layouts it will keep them. Errors: as
+    there, as far as they show without reading all weights."""
+    return plan_decoder(checkpoint, options, describe_model(checkpoint))
 
 
 def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
@@ -36,12 +74,4 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
     FormatError
         If the tensors do not fit the config, or hold impossible values.
     """
-    model_type = checkpoint.config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: model_type {model_type!r} is not supported; "
-            f"supported: {', '.join(repr(name) for name in FAMILIES)}"
-        )
-    family = importlib.import_module(FAMILIES[model_type], __name__)
-    model: CausalLM = family.load(checkpoint, options)
-    return model
+    return load_decoder(checkpoint, options, describe_model(checkpoint))

@@ -6,26 +6,63 @@ Matrices that are allocated one by one are too small for 2 MiB pages, or start a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.memory import HUGE_PAGE, zeros
+from ..kernels.memory import HUGE_PAGE, resident_bytes, zeros
 
-__all__ = ["Arena"]
+__all__ = ["Arena", "arena_bytes"]
 
 PIECE = 32 << 20
+
+
+class _Places:
+    """Where arrays lie in pieces: sizes only.
+
+    Attributes
+    ----------
+    piece : int
+        Size of the current piece.
+    used : int
+        Bytes of it that are taken.
+    """
+
+    def __init__(self) -> None:
+        self.piece = self.used = 0
+
+    def begins_piece(self, size: int) -> bool:
+        """Whether an array of so many bytes needs a new piece. If so, it is the first in it."""
+        padded = -(-size // 64) * 64
+        new = padded > self.piece - self.used
+        if new:
+            self.piece, self.used = max(PIECE, -(-padded // HUGE_PAGE) * HUGE_PAGE), 0
+        self.used += padded
+        return new
 
 
 class Arena:
     """Hands out uint8 arrays that keep their memory alive. A single array cannot be freed."""
 
     def __init__(self) -> None:
-        self._free: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._places = _Places()
+        self._memory: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def allocate(self, size: int) -> NDArray[np.uint8]:
         """`size` bytes, 64-byte aligned."""
-        padded = -(-size // 64) * 64
-        if padded > self._free.size:
-            self._free = zeros(max(PIECE, -(-padded // HUGE_PAGE) * HUGE_PAGE))
-        taken, self._free = self._free[:size], self._free[padded:]
-        return taken
+        if self._places.begins_piece(size):
+            self._memory = zeros(self._places.piece)
+        begin = self._places.used - -(-size // 64) * 64
+        return self._memory[begin : begin + size]
+
+
+def arena_bytes(sizes: Iterable[int]) -> int:
+    """Memory that an arena takes for arrays of these sizes when they have been written: what is
+    free at the end of a piece costs nothing, except the rest of a page."""
+    places, total, filled = _Places(), 0, 0
+    for size in sizes:
+        if places.begins_piece(size):
+            total += resident_bytes(filled)
+        filled = places.used
+    return total + resident_bytes(filled)

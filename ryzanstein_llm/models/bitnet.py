@@ -13,13 +13,11 @@ Every float master gets absmean, as in transformers, even if its values are tern
 from __future__ import annotations
 
 from ..formats import Checkpoint
-from .base import LoadOptions
 from .config import DecoderConfig, read_config
 from .config_reader import ConfigReader
-from .decoder import Decoder
-from .layers import LayerNames, load_decoder
+from .description import Description, LayerNames
 
-__all__ = ["load", "read_bitnet_config"]
+__all__ = ["describe", "read_bitnet_config"]
 
 OF_MICROSOFT = LayerNames(
     attention_sub_norm="self_attn.attn_sub_norm", ffn_sub_norm="mlp.ffn_sub_norm"
@@ -29,11 +27,11 @@ OF_1BITLLM = LayerNames(
 )
 
 
-def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
-    """Read the weights of a `bitnet` checkpoint. See `models.load_model`."""
+def describe(checkpoint: Checkpoint) -> Description:
+    """The decoder of a `bitnet` checkpoint. See `models.describe_model`."""
     names = OF_1BITLLM if _is_1bitllm(ConfigReader(checkpoint)) else OF_MICROSOFT
     config = read_bitnet_config(checkpoint)
-    return load_decoder(checkpoint, options, "bitnet", config, names, masters=True)
+    return Description("bitnet", config, names, masters=True)
 
 
 def read_bitnet_config(checkpoint: Checkpoint) -> DecoderConfig:

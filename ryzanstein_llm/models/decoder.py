@@ -19,8 +19,8 @@ from ..kernels.workspace import Workspace
 from .config import DecoderConfig
 from .embedding import FloatEmbedding, TernaryEmbedding
 from .head import Head
+from .plan import format_of
 from .rope import RotaryTable
-from .weights import format_of
 
 __all__ = ["Decoder"]
 

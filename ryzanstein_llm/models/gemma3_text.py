@@ -14,18 +14,16 @@ import numpy as np
 
 from ..formats import Checkpoint
 from ..kernels.elementwise import inverse_square_root
-from .base import LoadOptions
 from .config import DecoderConfig, read_config
 from .config_reader import ConfigReader
-from .decoder import Decoder
-from .layers import LayerNames, has_projection_norms, load_decoder
+from .description import Description, LayerNames, has_projection_norms
 from .window import gemma_window
 
-__all__ = ["load"]
+__all__ = ["describe"]
 
 
-def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
-    """Read the weights of a `gemma3_text` checkpoint. See `models.load_model`."""
+def describe(checkpoint: Checkpoint) -> Description:
+    """The decoder of a `gemma3_text` checkpoint. See `models.describe_model`."""
     embeds = has_projection_norms(checkpoint, "norm")
     names = LayerNames(
         attention_output_norm="post_attention_layernorm",
@@ -36,7 +34,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
         projection_norm="norm" if embeds else None,
     )
     config = read_gemma_config(checkpoint, headless=embeds)
-    return load_decoder(checkpoint, options, "gemma3_text", config, names, masters=embeds)
+    return Description("gemma3_text", config, names, masters=embeds)
 
 
 def read_gemma_config(checkpoint: Checkpoint, *, headless: bool = False) -> DecoderConfig:

@@ -7,24 +7,22 @@ the norms follow.
 from __future__ import annotations
 
 from ..formats import Checkpoint
-from .base import LoadOptions
 from .config import read_config
 from .config_reader import ConfigReader
-from .decoder import Decoder
-from .layers import LayerNames, load_decoder
+from .description import Description, LayerNames
 
-__all__ = ["load"]
+__all__ = ["describe"]
 
 NAMES = LayerNames(
     q_norm="self_attn.query_layernorm", k_norm="self_attn.key_layernorm", rotate_first=True
 )
 
 
-def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
-    """Read the weights of a `hunyuan_v1_dense` checkpoint. See `models.load_model`."""
+def describe(checkpoint: Checkpoint) -> Description:
+    """The decoder of a `hunyuan_v1_dense` checkpoint. See `models.describe_model`."""
     read = ConfigReader(checkpoint)
     config = read_config(read, ("HunYuanDenseV1ForCausalLM",), norm_eps=1e-5)
     if not read.boolean("use_qk_norm", True):
         raise read.unsupported("use_qk_norm", False, "only true is supported")
     read.refuse_misspelt()
-    return load_decoder(checkpoint, options, "hunyuan_v1_dense", config, NAMES)
+    return Description("hunyuan_v1_dense", config, NAMES)

@@ -8,18 +8,16 @@ that are ternary already, or as masters.
 from __future__ import annotations
 
 from ..formats import Checkpoint
-from .base import LoadOptions
 from .config import read_config
 from .config_reader import ConfigReader
-from .decoder import Decoder
-from .layers import LayerNames, load_decoder
+from .description import Description, LayerNames
 
-__all__ = ["load"]
+__all__ = ["describe"]
 
 
-def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
-    """Read the weights of a `llama` checkpoint. See `models.load_model`."""
+def describe(checkpoint: Checkpoint) -> Description:
+    """The decoder of a `llama` checkpoint. See `models.describe_model`."""
     read = ConfigReader(checkpoint)
     config = read_config(read, ("LlamaForCausalLM",))
     read.refuse_misspelt()
-    return load_decoder(checkpoint, options, "llama", config, LayerNames())
+    return Description("llama", config, LayerNames())

@@ -8,18 +8,16 @@ each projection too, and no output head.
 from __future__ import annotations
 
 from ..formats import Checkpoint
-from .base import LoadOptions
 from .config import read_config
 from .config_reader import ConfigReader
-from .decoder import Decoder
-from .layers import LayerNames, has_projection_norms, load_decoder
+from .description import Description, LayerNames, has_projection_norms
 from .window import refuse_window
 
-__all__ = ["load"]
+__all__ = ["describe"]
 
 
-def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
-    """Read the weights of a `qwen3` checkpoint. See `models.load_model`."""
+def describe(checkpoint: Checkpoint) -> Description:
+    """The decoder of a `qwen3` checkpoint. See `models.describe_model`."""
     read = ConfigReader(checkpoint)
     embeds = has_projection_norms(checkpoint, "norm")
     config = read_config(
@@ -36,4 +34,4 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Decoder:
         k_norm="self_attn.k_norm",
         projection_norm="norm" if embeds else None,
     )
-    return load_decoder(checkpoint, options, "qwen3", config, names, masters=embeds)
+    return Description("qwen3", config, names, masters=embeds)

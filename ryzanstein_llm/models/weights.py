@@ -4,210 +4,96 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, InvalidParameterError, UnsupportedModelError
+from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.encodings import Problem
 from ..kernels.head import ScreenedHead
-from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source, whole_layout
+from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source
 from ..kernels.sources import TernarySource
 from ..kernels.ternary_matrix import TernaryMatrix
 from .arena import Arena
 from .base import LoadOptions
+from .plan import DecoderPlan, MatrixPlan, VectorPlan
 from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
-from .quantization import Quantization
 
-__all__ = [
-    "FLOAT_DTYPES",
-    "WEIGHT_FORMATS",
-    "Layouts",
-    "WeightLoader",
-    "format_of",
-    "layouts_of",
-    "refuse_other_head",
-    "refuse_unused",
-]
+__all__ = ["FLOAT_DTYPES", "WeightLoader", "refuse_other_head", "refuse_unused"]
 
 COMPARED = 1 << 20  # weights compared in one go
 
 
-class Layouts(NamedTuple):
-    """The layouts of the kernels (keys of packing.LAYOUTS) that make up a format: for matrices that
-    are always read as a whole, and for those whose rows or columns may be skipped."""
-
-    whole: str
-    rows: str
-    columns: str
-
-
-# How ternary weights can be kept. A table needs all of its rows, so matrices whose rows or columns
-# may be skipped have two bits a weight.
-WEIGHT_FORMATS = {
-    "2bit": Layouts("tiles", "rows", "columns"),
-    "1.6bit": Layouts("trits", "trit_rows", "trit_columns"),
-    "table": Layouts("tables", "rows", "columns"),
-}
-
-# From this hidden size on, weights are read from memory. Smaller ones fit into caches, where fewer
-# bytes gain nothing.
-LARGE = 2048
-
-
-def layouts_of(weight_format: str | None, hidden_size: int) -> Layouts:
-    """The layouts of a key of WEIGHT_FORMATS. None: for a large model the format that the tier in
-    use is fastest with, "2bit" for others."""
-    if weight_format is None:
-        weight_format = _format_of(whole_layout()) if hidden_size >= LARGE else "2bit"
-    return WEIGHT_FORMATS[weight_format]
-
-
-def format_of(matrix: TernaryMatrix) -> str:
-    """The key of WEIGHT_FORMATS of a matrix that is always read as a whole; for one with scales of
-    groups the name of its layout."""
-    return matrix.layout if matrix.layout in GROUP_LAYOUTS else _format_of(matrix.layout)
-
-
-def _format_of(whole: str) -> str:
-    return next(name for name, layouts in WEIGHT_FORMATS.items() if layouts.whole == whole)
-
-
-@dataclass
 class WeightLoader:
-    """Reads tensors of one checkpoint by name, checks them, and counts progress.
-
-    Names are given without "model.", which some checkpoints leave out.
+    """Reads the tensors of a plan from a checkpoint, checks them, and counts progress.
 
     Parameters
     ----------
-    quantization : Quantization
-    masters : bool
-        Whether all float weights of projections are masters, even if they are ternary already.
-    total : int
-        Number of matrices that will be loaded, for progress.
-    layout : key of packing.LAYOUTS
-        The layout of matrices for which no other is given, if they have one scale.
+    checkpoint : Checkpoint
+    options : LoadOptions
+    plan : DecoderPlan
 
     Attributes
     ----------
-    group_layout : key of packing.GROUP_LAYOUTS, or None
-        The layout of all matrices, if their scales change within rows or activations are not
-        quantised for each token. The first projection decides.
-    activations : key of ternary_matrix.QUANTIZATIONS
-        What becomes of the inputs of projections.
+    n_parameters : int
+        Weights that were read so far.
     """
 
-    checkpoint: Checkpoint
-    options: LoadOptions
-    quantization: Quantization
-    masters: bool
-    total: int
-    layout: str
-    done: int = 0
-    n_parameters: int = 0
-
-    def __post_init__(self) -> None:
-        self.arena = Arena()
-        bare = "embed_tokens.weight" in self.checkpoint
-        self._prefix = "" if bare else "model."
-        self._reader = ProjectionReader(self.checkpoint, self.quantization, self.masters)
-        self.group_layout: str | None = None
-        trained = self.quantization.bitnet or self.masters
-        self.activations = "token" if trained else "group"
-        if self.options.activations == "float32":
-            if trained:
-                raise InvalidParameterError(
-                    "'float32' is for models that were trained without quantised activations, and "
-                    f"{self.checkpoint.path} was trained with int8 ones",
-                    "activations",
-                )
-            self.activations = "none"
+    def __init__(self, checkpoint: Checkpoint, options: LoadOptions, plan: DecoderPlan) -> None:
+        self.checkpoint, self.options, self.plan = checkpoint, options, plan
+        self.n_parameters = self._done = 0
+        self._total = sum(matrix.layout is not None for matrix in plan.matrices)
+        self._arena = Arena()
+        description = plan.description
+        self._reader = ProjectionReader(
+            checkpoint, description.config.quantization, description.masters
+        )
+        # None, where a layout follows from the plan
+        self._activations = None if plan.group_layout is None else plan.activations
 
     @property
     def used(self) -> set[str]:
         """The names of all tensors that were read."""
         return self._reader.used
 
-    def choose_layout(self, prefix: str, rows: int, columns: int) -> None:
-        """Sets `group_layout` from the first projection of the model."""
-        found = self._reader.read(f"{self._prefix}{prefix}.weight", rows, columns)
-        if isinstance(found, Masters):
-            return
-        one_scale = found[0].common_scale(self.options.n_threads) is not None
-        if self.activations != "token" or not one_scale:
-            self.group_layout = "groups64" if found[0].group == 64 else "groups128"
-            if self.options.weight_format not in (None, "2bit"):
-                raise UnsupportedModelError(
-                    f"{self.checkpoint.path}: weights with a scale for each group can only be kept "
-                    f"with two bits, not as {self.options.weight_format!r}"
-                )
-
-    def vector(
-        self, name: str, size: int, offset: float = 0.0, multiplier: float = 1.0
-    ) -> NDArray[np.float32]:
-        """A norm's weights or a bias: (stored + offset) * multiplier as float32 (size,)."""
-        name = self._prefix + name
-        values = to_float32(self._take(name, (size,)))
+    def vector(self, plan: VectorPlan) -> NDArray[np.float32]:
+        """A norm's weights or a bias as float32 (size,)."""
+        values = to_float32(self._take(plan.name, (plan.size,)))
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise self._wrong(name, f"element {bad} is {values[bad]}")
-        if offset:
-            values = values + np.float32(offset)
-        return values if multiplier == 1 else values * np.float32(multiplier)
+            raise self._wrong(plan.name, f"element {bad} is {values[bad]}")
+        if plan.offset:
+            values = values + np.float32(plan.offset)
+        return values if plan.multiplier == 1 else values * np.float32(plan.multiplier)
 
-    def dense(self, name: str, rows: int, columns: int) -> Tensor:
-        """A float matrix (rows, columns) in its stored dtype: embedding or head. Block types of
-        GGUF are decoded to F32."""
-        name = name if name.startswith("lm_head.") else self._prefix + name
-        return self._take(name, (rows, columns))
+    def embedding(self, plan: MatrixPlan) -> TernaryMatrix | Tensor:
+        """An embedding or a head: ternary in groups, or floats in their stored dtype. Block types
+        of GGUF are decoded to F32."""
+        if plan.layout is None:
+            return self._take(plan.name, (plan.rows, plan.columns))
+        return self.matrix(plan)
 
-    def ternary_or_dense(self, prefix: str, rows: int, columns: int) -> TernaryMatrix | Tensor:
-        """An embedding or a head: ternary in groups if it is stored so, otherwise floats."""
-        name = prefix if prefix == "lm_head" else self._prefix + prefix
-        if self.activations == "token" or not self._reader.is_ternary(f"{name}.weight"):
-            return self.dense(f"{prefix}.weight", rows, columns)
-        return self._matrix(f"{name}.weight", rows, columns, self.layout)
-
-    def ternary(
-        self, prefix: str, rows: int, columns: int, layout: str | None = None, head_dim: int = 0
-    ) -> TernaryMatrix:
-        """A projection from `prefix.weight`. `layout` is as in `TernaryMatrix`, for matrices with
-        one scale; None: the layout of the loader. `head_dim` is as in `TernarySource`."""
-        name = f"{self._prefix}{prefix}.weight"
-        return self._matrix(
-            name, rows, columns, self.layout if layout is None else layout, head_dim
-        )
-
-    def _matrix(
-        self, name: str, rows: int, columns: int, layout: str, head_dim: int = 0
-    ) -> TernaryMatrix:
-        layout = self.group_layout or layout
-        found = self._reader.read(name, rows, columns, head_dim)
-        self.n_parameters += rows * columns
-        matrix = self._packed_before(name, rows, columns, layout) or self._pack(
-            name, found, rows, columns, layout
-        )
-        self.options.packed.keep(f"{name}:{layout}", matrix.codes)
-        self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
+    def matrix(self, plan: MatrixPlan) -> TernaryMatrix:
+        """A ternary matrix in the layout of its plan."""
+        assert plan.layout is not None
+        name, options = plan.name, self.options
+        found = self._reader.read(name, plan.rows, plan.columns, plan.head_dim)
+        self.n_parameters += plan.rows * plan.columns
+        matrix = self._packed_before(plan) or self._pack(plan, found)
+        options.packed.keep(f"{name}:{plan.layout}", matrix.codes)
+        options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
-        self.done += 1
-        if self.options.progress is not None:
-            self.options.progress(self.done, self.total, "loading weights")
+        self._done += 1
+        if options.progress is not None:
+            options.progress(self._done, self._total, "loading weights")
         return matrix
 
-    def _pack(
-        self,
-        name: str,
-        found: list[TernarySource] | Masters,
-        rows: int,
-        columns: int,
-        layout: str,
-    ) -> TernaryMatrix:
-        threads, allocate = self.options.n_threads, self.arena.allocate
+    def _pack(self, plan: MatrixPlan, found: list[TernarySource] | Masters) -> TernaryMatrix:
+        name, rows, columns, layout = plan.name, plan.rows, plan.columns, plan.layout
+        assert layout is not None
+        threads, allocate = self.options.n_threads, self._arena.allocate
         if isinstance(found, Masters):
             tensor = found.tensor
             array = _in_order(tensor.array, found.head_dim)
@@ -218,7 +104,7 @@ class WeightLoader:
         problem = None
         for source in found:
             scale = 1.0
-            if self.group_layout is None:
+            if self.plan.group_layout is None:
                 common = source.common_scale(threads)
                 if common is None:
                     continue
@@ -227,8 +113,7 @@ class WeightLoader:
                 continue
             codes, problem = pack_source(source, threads, allocate, layout)
             if problem is None:
-                activations = self.activations if self.group_layout is not None else None
-                return TernaryMatrix(codes, rows, columns, scale, layout, activations)
+                return TernaryMatrix(codes, rows, columns, scale, layout, self._activations)
             if problem is not Problem.FLOATS:
                 break
         if problem is None:
@@ -238,26 +123,25 @@ class WeightLoader:
             )
         raise self._wrong(name, problem_text(problem, found[0].encoding))
 
-    def _packed_before(
-        self, name: str, rows: int, columns: int, layout: str
-    ) -> TernaryMatrix | None:
+    def _packed_before(self, plan: MatrixPlan) -> TernaryMatrix | None:
         """The matrix as an earlier load packed and checked it, or None. The data of the tensor are
         not read."""
-        packed = self.options.packed
-        codes, scale = packed.get(f"{name}:{layout}"), packed.get(f"{name}:scale")
-        if codes is None or scale is None:
+        packed, name = self.options.packed, plan.name
+        codes, scale = packed.get(f"{name}:{plan.layout}"), packed.get(f"{name}:scale")
+        if codes is None or scale is None or plan.layout is None:
             return None
         try:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
-            activations = self.activations if self.group_layout is not None else None
-            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout, activations)
+            return TernaryMatrix(
+                codes, plan.rows, plan.columns, float(scale[0]), plan.layout, self._activations
+            )
         except ValueError as error:
-            self.options.packed.refuse(name, error)
+            packed.refuse(name, error)
             return None
 
     def screen(self, head: Tensor) -> ScreenedHead:
-        """The screen of an output head that `dense` returned.
+        """The screen of an output head of floats.
 
         Raises
         ------
@@ -276,7 +160,7 @@ class WeightLoader:
                 self.options.packed.refuse(head.name, error)
         if screen is None:
             screen = ScreenedHead(
-                head.array, head.dtype, self.options.n_threads, self.arena.allocate
+                head.array, head.dtype, self.options.n_threads, self._arena.allocate
             )
         if not screen.finite:
             raise self._wrong(head.name, "a weight is NaN or infinite")

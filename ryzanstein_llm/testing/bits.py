@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidParameterError
+from ..formats.ternary_blocks import pack_hf_codes
 from ..validation import check_int
 
 __all__ = ["from_bf16_bits", "pack_hf", "to_bf16_bits", "unpack_hf"]
@@ -62,12 +63,7 @@ def pack_hf(codes: NDArray[Any]) -> NDArray[np.uint8]:
     if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) <= 3:
         problem = f"must hold 0..3, not {int(codes.min())}..{int(codes.max())}"
         raise InvalidParameterError(problem, "codes")
-    rows, columns = codes.shape
-    packed_rows = -(-rows // 4)
-    padded = np.zeros((4, packed_rows, columns), np.uint8)
-    padded.reshape(4 * packed_rows, columns)[:rows] = codes
-    packed: NDArray[np.uint8] = padded[0] | padded[1] << 2 | padded[2] << 4 | padded[3] << 6
-    return packed
+    return pack_hf_codes(codes.astype(np.uint8))
 
 
 def unpack_hf(packed: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:

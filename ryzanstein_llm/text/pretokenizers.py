@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 
-__all__ = ["PRETOKENIZERS", "Words"]
+__all__ = ["GPT2_PATTERN", "PRETOKENIZERS", "Words"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ _PUNCTUATION_AND_SPACES = rf"{_PUNCTUATION}|\s+(?!\S)|\s+"
 _SLASHED = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}{{1,3}}{_PUNCTUATION_AND_SPACES}"
 _QWEN2 = rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}{_PUNCTUATION_AND_SPACES}"
 _QWEN35 = (
@@ -127,15 +127,15 @@ _SPARK = (
 )
 
 _LLAMA3_WORDS = Words((_LLAMA3,), whole_words=True, add_bos=True)
-_GPT2_WORDS = Words((_GPT2,))
-_DIGITS_WORDS = Words((_DIGITS, _GPT2))
+_GPT2_WORDS = Words((GPT2_PATTERN,))
+_DIGITS_WORDS = Words((_DIGITS, GPT2_PATTERN))
 _QWEN2_WORDS = Words((_QWEN2,))
 _DEEPSEEK3_WORDS = Words((_THREE_DIGITS, _CJK_AND_KANA, _DEEPSEEK3))
 _GPT4O_WORDS = Words((_GPT4O,))
 _BAILING_WORDS = Words((_BAILING,))
 
 PRETOKENIZERS: dict[str, Words] = {
-    "default": Words((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", _ASCII_THREE_DIGITS)),
+    "default": Words((r"[\p{P}\$\+<=>\^~\|]+", GPT2_PATTERN, r"\p{N}+", _ASCII_THREE_DIGITS)),
     # one expression, digits in threes
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "pixtral", "lfm2"), _LLAMA3_WORDS),
     **dict.fromkeys(("falcon3", "falcon_e", "falcon-h1", "midm-2.0"), _LLAMA3_WORDS),
@@ -157,12 +157,12 @@ PRETOKENIZERS: dict[str, Words] = {
     # GPT-2's expression, alone or after digits
     **dict.fromkeys(("gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum"), _GPT2_WORDS),
     **dict.fromkeys(("jais", "trillion", "granite-docling", "exaone4"), _GPT2_WORDS),
-    **dict.fromkeys(("mpt", "olmo"), Words((_GPT2,), nfc=True)),
+    **dict.fromkeys(("mpt", "olmo"), Words((GPT2_PATTERN,), nfc=True)),
     **dict.fromkeys(("smollm", "starcoder", "refact", "codeshell"), _DIGITS_WORDS),
     **dict.fromkeys(("exaone", "minerva-7b", "mellum2"), _DIGITS_WORDS),
-    "command-r": Words((_DIGITS, _GPT2), nfc=True),
+    "command-r": Words((_DIGITS, GPT2_PATTERN), nfc=True),
     # several expressions
-    "falcon": Words((r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, _ASCII_THREE_DIGITS)),
+    "falcon": Words((r"[\p{P}\$\+<=>\^~\|`]+", GPT2_PATTERN, _ASCII_THREE_DIGITS)),
     "minicpm5": Words((_THREE_DIGITS, _MINICPM5), whole_words=True),
     "deepseek-llm": Words(
         (r"[\r\n]", _DEEPSEEK_LETTERS, _DEEPSEEK_PUNCTUATION, r"\s+$", _CJK, r"\p{N}+")

@@ -100,8 +100,9 @@ class Tokenizer:
             The metadata describe a tokenizer of another kind.
         """
         if checkpoint.metadata is not None:
-            if checkpoint.metadata.get("tokenizer.ggml.model", "no_vocab") == "no_vocab":
-                return None  # llama.cpp's name for a file without a vocabulary
+            # llama.cpp has both names for a file without a vocabulary
+            if checkpoint.metadata.get("tokenizer.ggml.model", "none") in ("none", "no_vocab"):
+                return None
             return cls.from_gguf(checkpoint.metadata, str(checkpoint.path))
         if checkpoint.tokenizer_path is None:
             return None

@@ -18,13 +18,13 @@ from ryzanstein_llm.models import FAMILIES
 SOURCE = """
 from ryzanstein_llm.models.config import read_config
 from ryzanstein_llm.models.config_reader import ConfigReader
-from ryzanstein_llm.models.layers import LayerNames, load_decoder
+from ryzanstein_llm.models.description import Description, LayerNames
 
 NAMES = LayerNames(q_norm="self_attn.q_norm", k_norm="self_attn.k_norm")
 
-def load(checkpoint, options):
+def describe(checkpoint):
     config = read_config(ConfigReader(checkpoint), ("ToyForCausalLM",))
-    return load_decoder(checkpoint, options, "toy", config, NAMES)
+    return Description("toy", config, NAMES)
 """
 
 

@@ -1,0 +1,175 @@
+"""`convert`: checks, disk space, and a result that appears when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiskSpaceError, InvalidParameterError
+from ..formats import Checkpoint, open_checkpoint
+from ..formats.new_file import PARTIAL
+from ..loading import special_ids
+from ..models import LoadOptions, plan_model
+from ..models.gguf_names import translate
+from ..system.threads import choose_threads
+from ..text.gguf_tokenizer_writer import tokenizer_metadata
+from ..text.tokenizer import Tokenizer
+from ..text_table import format_bytes
+from ..validation import check_bool, check_callable, check_choice
+from .gguf_target import GGUF_TYPES, GgufTarget
+from .safetensors_target import SafetensorsTarget
+from .source import Source
+
+__all__ = ["TARGETS", "convert"]
+
+TARGETS = ("safetensors", *GGUF_TYPES)
+
+Progress = Callable[[int, int, str], None]
+
+
+def convert(
+    src: str | os.PathLike[str] | None,
+    dst: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    tokenizer: bool = True,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a model in another format. Its logits stay equal bit for bit.
+
+    Parameters
+    ----------
+    src : path or None
+        As `path` of `BitNetModel`.
+    dst : path
+        A folder for "safetensors", a file for the others. It must not exist.
+    to : "safetensors", "tq2_0" or "i2_s", optional
+        "safetensors": a folder as transformers reads it. Models with one scale for each matrix and
+        int8 activations are packed, with `quantization_config`; those with scales for groups become
+        float16, which holds them exactly. "tq2_0" and "i2_s": a GGUF file with ternary weights of
+        this type. Default: for a name that ends in .gguf "i2_s" if each matrix has one scale and
+        activations have one for each token, else "tq2_0"; for other names "safetensors".
+    tokenizer : bool
+        Whether the result has the tokenizer. Without it, it takes and gives ids.
+    n_threads : int, optional
+        Number of threads.
+    progress : callable (done, total, what), optional
+
+    Returns
+    -------
+    Path
+        `dst`.
+
+    Raises
+    ------
+    ConversionError
+        The format cannot hold the model, or its tokenizer, as it is.
+    CheckpointNotFoundError, FormatError, UnsupportedModelError
+        As for `BitNetModel`.
+    InvalidParameterError
+        An argument is out of range, or `dst` exists or is in no folder.
+    DiskSpaceError
+        The disk has not enough room.
+    OSError
+        A file cannot be written.
+    """
+    target = Path(dst)
+    if to is not None:
+        check_choice("to", to, TARGETS)
+    check_bool("tokenizer", tokenizer)
+    check_callable("progress", progress)
+    threads = choose_threads(n_threads).count
+    if os.path.lexists(target):
+        raise InvalidParameterError(f"{target} exists already", "dst")
+    if not target.parent.is_dir():
+        raise InvalidParameterError(f"{target}: there is no folder {target.parent}", "dst")
+    with open_checkpoint(src) as opened:
+        checkpoint = translate(opened)
+        source = Source(checkpoint, threads)
+        if to is None:
+            gguf = "i2_s" if source.one_scale else "tq2_0"
+            to = gguf if target.suffix.lower() == ".gguf" else "safetensors"
+        plan: SafetensorsTarget | GgufTarget
+        if to == "safetensors":
+            plan = SafetensorsTarget(source, tokenizer)
+        else:
+            plan = GgufTarget(source, to, _tokenizer_keys(checkpoint, source, tokenizer))
+        _check_room(target, plan.nbytes)
+
+        def written(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total, "converting weights")
+
+        with _complete(target) as partial:
+            if isinstance(plan, SafetensorsTarget):
+                partial.mkdir()
+            plan.write(partial, written)
+            with open_checkpoint(partial) as result:
+                made = translate(result)
+                source.check_same(plan_model(made, LoadOptions(threads)), target)
+    return target
+
+
+def _tokenizer_keys(checkpoint: Checkpoint, source: Source, wanted: bool) -> dict[str, Any]:
+    """What a GGUF file says about the tokenizer."""
+    found = Tokenizer.from_checkpoint(checkpoint) if wanted else None
+    size = source.plan.description.config.vocab_size
+    eos_ids, _ = special_ids(checkpoint, found, size)
+    if found is None:
+        ends = zip(("eos", "eot", "eom"), eos_ids, strict=False)
+        ids = {f"tokenizer.ggml.{kind}_token_id": number for kind, number in ends}
+        return {"tokenizer.ggml.model": "none", **ids}
+    if checkpoint.metadata is not None:
+        keys = {
+            key: checkpoint.metadata[key]
+            for key in checkpoint.metadata
+            if key.startswith("tokenizer.")
+        }
+        if checkpoint.chat_template is not None:
+            keys["tokenizer.chat_template"] = checkpoint.chat_template
+        return keys
+    assert checkpoint.tokenizer_path is not None
+    spec = json.loads(checkpoint.tokenizer_path.read_text(encoding="utf-8"))
+    own = () if found.eos_id is None else (found.eos_id,)
+    return tokenizer_metadata(
+        found.raw,
+        spec,
+        str(checkpoint.tokenizer_path),
+        size=size,
+        bos_id=found.bos_id,
+        eos_ids=tuple(dict.fromkeys((*own, *eos_ids))),
+        chat_template=checkpoint.chat_template,
+    )
+
+
+def _check_room(target: Path, needed: int) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if free < needed:
+        raise DiskSpaceError(
+            f"{target} takes {format_bytes(needed)}, and {format_bytes(free)} are free on its disk"
+        )
+
+
+@contextlib.contextmanager
+def _complete(target: Path) -> Iterator[Path]:
+    """A name beside `target` for a file or a folder, which gets the name of `target` at the end of
+    the `with` block. An exception, Ctrl-C too, deletes it."""
+    name = f"{target.name}.{secrets.token_hex(4)}{PARTIAL}"
+    partial = target.with_name(name)
+    try:
+        yield partial
+        if os.path.lexists(target):
+            raise InvalidParameterError(f"{target} exists already", "dst")
+        os.rename(partial, target)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
