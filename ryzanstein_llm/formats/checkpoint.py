@@ -21,10 +21,12 @@ from .gguf_floats import BLOCK_FLOATS, decode
 from .gguf_parts import check_parts
 from .json_file import read_bytes, read_json_object, read_text
 from .locate import WeightFiles
-from .mapped_file import TensorFile, TensorInfo
+from .mapped_file import FileStamp, TensorFile, TensorInfo
 from .safetensors_file import SafetensorsFile
 
 __all__ = ["Checkpoint", "Tensor"]
+
+SAMPLES, SAMPLE_BYTES = 8, 64  # of a tensor, evenly spaced from its beginning to its end
 
 log = logging.getLogger(__name__)
 
@@ -195,14 +197,31 @@ class Checkpoint:
         file, stored = self._holder(name)
         file.release(stored)
 
-    def digest(self) -> str:
-        """A digest that is quick to compute, 32 hexadecimal digits: of the config, and of the
-        header, size and modification time of every weight file. The tensor data are not read."""
+    def sampled_digest(self) -> str:
+        """A digest of the content, 32 hexadecimal digits: of the config, and of name, type, shape
+        and some of the bytes of every tensor. It takes milliseconds if the files are in memory.
+        Copies of the files have the same digest, and so have the same tensors in other shards.
+
+        Two checkpoints with the same shapes that differ only where no sample is have the same
+        digest. Training changes nearly all bytes of a tensor.
+
+        Raises
+        ------
+        ClosedError
+            After `close()`.
+        """
         digest = hashlib.blake2b(digest_size=16)
         # that of a GGUF checkpoint, however renamed, follows from its header
         settings = self.config if self.metadata is None else {}
-        config = json.dumps(settings, sort_keys=True).encode("ascii")
-        for part in [config, *(part for file in self._open for part in _identity(file))]:
+        parts = [json.dumps(settings, sort_keys=True).encode("ascii")]
+        if self.metadata is not None:
+            parts += [file.header for file in self._open]
+        sampled = {}
+        for file in self._open:
+            for name, data in file.samples(SAMPLES, SAMPLE_BYTES):
+                info = file.infos[name]
+                sampled[name] = json.dumps([name, info.dtype, info.shape]).encode("ascii") + data
+        for part in [*parts, *(sampled[name] for name in sorted(sampled))]:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
         return digest.hexdigest()
@@ -223,14 +242,17 @@ class Checkpoint:
                     digest.update(block)
         return digest.hexdigest()
 
+    @property
+    def stamps(self) -> list[FileStamp]:
+        """Of the weight files, when they were opened."""
+        return [file.stamp for file in self._open]
+
     def is_unchanged(self) -> bool:
-        """Whether the weight files still have the size and time that they had when opened."""
+        """Whether the weight files have not been written to or replaced since they were opened."""
         try:
-            found = [path.stat() for path in self.files]
+            return self.stamps == [FileStamp.of(path.stat()) for path in self.files]
         except OSError:
             return False
-        now = [(status.st_size, status.st_mtime_ns) for status in found]
-        return now == [(file.size, file.mtime_ns) for file in self._open]
 
     def renamed(
         self, names: Mapping[str, str], config: dict[str, Any], chat_template: str | None
@@ -289,10 +311,6 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self._holders)} tensors)"
-
-
-def _identity(file: TensorFile) -> tuple[bytes, bytes]:
-    return file.header, f"{file.size} {file.mtime_ns}".encode("ascii")
 
 
 def _optional_object(path: Path) -> dict[str, Any]:

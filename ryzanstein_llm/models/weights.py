@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import FormatError, InvalidParameterError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.encodings import Problem
+from ..kernels.group_scales import check_group_scales
 from ..kernels.head import ScreenedHead
 from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source, whole_layout
 from ..kernels.sources import TernarySource
@@ -251,10 +252,11 @@ class WeightLoader:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
             activations = self.activations if self.group_layout is not None else None
-            return TernaryMatrix(codes, rows, columns, float(scale[0]), layout, activations)
+            matrix = TernaryMatrix(codes, rows, columns, float(scale[0]), layout, activations)
+            check_group_scales(matrix)
+            return matrix
         except ValueError as error:
-            self.options.packed.refuse(name, error)
-            return None
+            packed.refuse(name, error)
 
     def screen(self, head: Tensor) -> ScreenedHead:
         """The screen of an output head that `dense` returned.
