@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,10 @@ __all__ = [
     "refuse_other_head",
     "refuse_unused",
 ]
+
+# Float tensors up to this size are copied. Larger ones stay views of the file, which processes share;
+# a view changes if somebody overwrites the file in place, and a read of one that was cut is SIGBUS.
+COPIED_BYTES = 32 << 20
 
 COMPARED = 1 << 20  # weights compared in one go
 
@@ -289,6 +293,9 @@ class WeightLoader:
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         tensor = self.checkpoint.floats(name, shape=shape)
+        if tensor.array.nbytes <= COPIED_BYTES:
+            tensor = replace(tensor, array=tensor.array.copy())
+            tensor.array.flags.writeable = False
         self.used.add(name)
         self.n_parameters += tensor.array.size
         return tensor
