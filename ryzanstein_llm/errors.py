@@ -20,9 +20,11 @@ __all__ = [
     "InvalidParameterError",
     "MissingExtraError",
     "NotebookError",
+    "ResourceLimitError",
     "RyzansteinError",
     "SessionBusyError",
     "TokenizerMissingError",
+    "UnfinishedStreamError",
     "UnsupportedFeatureError",
     "UnsupportedIsaError",
     "UnsupportedModelError",
@@ -35,6 +37,11 @@ class RyzansteinError(Exception):
 
 class CheckpointNotFoundError(RyzansteinError, FileNotFoundError):
     """A file the checkpoint needs does not exist."""
+
+
+class ResourceLimitError(RyzansteinError, OSError):
+    """The system has no more memory, file descriptors or threads for this process. The file that it
+    was needed for may be all right."""
 
 
 class FormatError(RyzansteinError, ValueError):
@@ -153,6 +160,10 @@ class CancelledError(RyzansteinError, RuntimeError):
 
 class ClosedError(RyzansteinError, RuntimeError):
     """The model or session was closed."""
+
+
+class UnfinishedStreamError(RyzansteinError, RuntimeError):
+    """The result of a stream was asked for that has not ended, or that an error ended."""
 
 
 class NotebookError(RyzansteinError, RuntimeError):

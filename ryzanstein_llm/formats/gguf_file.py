@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointNotFoundError, FormatError
+from ..errors import FormatError
 from .dtypes import CARRIERS
 from .gguf_metadata import Cursor, Metadata, read_metadata, shortened
 from .gguf_types import BlockType, candidates, settle
 from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
+from .unreadable import unreadable
 
 __all__ = ["MAGIC", "GgufFile"]
 
@@ -80,6 +81,8 @@ class GgufFile:
         ------
         CheckpointNotFoundError
             The file does not exist or cannot be read.
+        ResourceLimitError
+            There are no more file descriptors, or too little memory.
         FormatError
             It is no GGUF file of a version and byte order that can be read; or a count, a length, a
             type, an offset or a size is not what the format says. The message names the key or
@@ -94,7 +97,7 @@ class GgufFile:
                 self._check_start(file.read(FIXED_BYTES))
                 self._map = MappedFile(path, file.fileno(), self.size)
         except OSError as error:
-            raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
+            raise unreadable(path, error) from error
         try:
             self._read_header()
         except BaseException:

@@ -19,10 +19,11 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from ..errors import CheckpointNotFoundError, FormatError
+from ..errors import FormatError
 from .dtypes import BITS, CARRIERS
 from .json_file import parse_json_object
 from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
+from .unreadable import unreadable
 
 __all__ = ["SafetensorsFile"]
 
@@ -77,6 +78,8 @@ class SafetensorsFile:
         ------
         CheckpointNotFoundError
             The file does not exist or cannot be read.
+        ResourceLimitError
+            There are no more file descriptors, or too little memory.
         FormatError
             A length, the header, an offset or a size is not what the format says.
         """
@@ -90,7 +93,7 @@ class SafetensorsFile:
                 self._data_begin = 8 + len(self.header)
                 self._map = MappedFile(path, file.fileno(), self.size)
         except OSError as error:
-            raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
+            raise unreadable(path, error) from error
         try:
             self._offsets, self.infos = self._read_entries()
             if confirm:
@@ -190,7 +193,13 @@ class SafetensorsFile:
         try:
             with safe_open(self.path, framework="numpy") as other:
                 names = set(other.keys())
+        except MemoryError:
+            raise
         except Exception as error:  # its errors share no base class but Exception
+            try:
+                open(self.path, "rb").close()  # it calls all that FileNotFoundError, without errno
+            except OSError as reason:
+                raise unreadable(self.path, reason) from reason
             raise FormatError(f"{self.path}: refused by safetensors: {error}") from error
         if names != set(self.infos):
             raise FormatError(

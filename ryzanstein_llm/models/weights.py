@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,9 @@ from ..kernels.sources import TernarySource
 from ..kernels.ternary_matrix import TernaryMatrix
 from .arena import Arena
 from .base import LoadOptions
-from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
+from .projections import (
+    FLOAT_DTYPES, Masters, ProjectionReader, detached, problem_text, to_float32,
+)  # fmt: skip
 from .quantization import Quantization
 
 __all__ = [
@@ -33,10 +35,6 @@ __all__ = [
     "refuse_other_head",
     "refuse_unused",
 ]
-
-# Float tensors up to this size are copied. Larger ones stay views of the file, which processes share;
-# a view changes if somebody overwrites the file in place, and a read of one that was cut is SIGBUS.
-COPIED_BYTES = 32 << 20
 
 COMPARED = 1 << 20  # weights compared in one go
 
@@ -292,10 +290,7 @@ class WeightLoader:
         return screen
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        tensor = self.checkpoint.floats(name, shape=shape)
-        if tensor.array.nbytes <= COPIED_BYTES:
-            tensor = replace(tensor, array=tensor.array.copy())
-            tensor.array.flags.writeable = False
+        tensor = detached(self.checkpoint.floats(name, shape=shape))
         self.used.add(name)
         self.n_parameters += tensor.array.size
         return tensor

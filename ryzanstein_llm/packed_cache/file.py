@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class PackedFile:
         digest = hashlib.blake2b(digest_size=16)
         with NewFile(self.path, mode=self._mode()) as file, ThreadPoolExecutor(1) as helper:
             check_own(file.status())  # fails early on file systems without owners
-            content = helper.submit(self.checkpoint.content_digest)
+            content = _begin(helper, self.checkpoint.content_digest)
             file.write(np.frombuffer(encode_header(plans, metadata, PAGE), np.uint8))
 
             def write(block: NDArray[np.uint8]) -> None:
@@ -123,7 +124,7 @@ class PackedFile:
                 file.write(block)
 
             write_data(plans, write)
-            metadata["checkpoint_content"] = content.result()
+            metadata["checkpoint_content"] = content()
             metadata["data_digest"] = digest.hexdigest()
             metadata["checksums"] = json.dumps(
                 {name: checksums(array) for name, array in packed.kept.items()}
@@ -156,6 +157,15 @@ def data_digest(file: SafetensorsFile) -> str:
     for name in file.infos:
         digest.update(file.array(name).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _begin(helper: ThreadPoolExecutor, work: Callable[[], str]) -> Callable[[], str]:
+    """Start the work in another thread; a function that waits for its result. Where the system
+    refuses a thread, the work is done then."""
+    try:
+        return helper.submit(work).result
+    except RuntimeError:  # "can't start new thread"
+        return work
 
 
 def _plan(name: str, array: NDArray[Any]) -> TensorPlan:

@@ -104,12 +104,12 @@ def _write(file: PackedFile, packed: PackedWeights) -> PackedWeights | None:
         return None
     try:
         file.write(packed)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         log.warning(
             "%s: packed weights not kept in %s: %s; the next start will pack them again",
             file.checkpoint.path,
             file.path.parent,
-            error.strerror or error,
+            getattr(error, "strerror", None) or error,
         )
         return None
     log.info("%s: packed weights written to %s", file.checkpoint.path, file.path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer as RawTokenizer
 
 from ..errors import InvalidParameterError
+from ..formats.json_file import read_text
 from .gguf_tokenizer import build_tokenizer, tokenizer_config
 from .library import LibraryErrors
 from .pipeline import TextPipeline, is_byte
@@ -105,9 +106,19 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
-        """Read `tokenizer.json`; `config` is the content of `tokenizer_config.json`."""
+        """Read `tokenizer.json`; `config` is the content of `tokenizer_config.json`.
+
+        Raises
+        ------
+        FormatError
+            The file is not a tokenizer.
+        CheckpointNotFoundError, ResourceLimitError
+            It cannot be read.
+        """
+        # not from_file, which wants a path in UTF-8 and calls every failure the same
+        text = read_text(Path(path))
         with LibraryErrors(str(path)):
-            raw = RawTokenizer.from_file(str(path))
+            raw = RawTokenizer.from_str(text)
         return cls(raw, config, source=str(path))
 
     @classmethod
