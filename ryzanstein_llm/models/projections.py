@@ -176,8 +176,8 @@ def problem_text(problem: Problem, encoding: str) -> str:
 
 
 def detached(tensor: Tensor) -> Tensor:
-    """A copy, if the tensor is small; a large one stays a view of the file, which processes share. A
-    view changes if the file is overwritten in place, and if it is cut, a read is SIGBUS."""
+    """A copy, if the tensor is small; a large one stays a view of the file, which processes share.
+    A view changes if the file is overwritten in place, and if it is cut, a read is SIGBUS."""
     if tensor.array.nbytes > COPIED_BYTES:
         return tensor
     array = tensor.array.copy()

@@ -21,7 +21,12 @@ from ..kernels.ternary_matrix import TernaryMatrix
 from .arena import Arena
 from .base import LoadOptions
 from .projections import (
-    FLOAT_DTYPES, Masters, ProjectionReader, detached, problem_text, to_float32,
+    FLOAT_DTYPES,
+    Masters,
+    ProjectionReader,
+    detached,
+    problem_text,
+    to_float32,
 )  # fmt: skip
 from .quantization import Quantization
 
@@ -181,9 +186,7 @@ class WeightLoader:
         """A projection from `prefix.weight`. `layout` is as in `TernaryMatrix`, for matrices with
         one scale; None: the layout of the loader. `head_dim` is as in `TernarySource`."""
         name = f"{self._prefix}{prefix}.weight"
-        return self._matrix(
-            name, rows, columns, self.layout if layout is None else layout, head_dim
-        )
+        return self._matrix(name, rows, columns, layout or self.layout, head_dim)
 
     def _matrix(
         self, name: str, rows: int, columns: int, layout: str, head_dim: int = 0
