@@ -80,7 +80,8 @@ class ContextOverflowError(RyzansteinError, ValueError):
     Attributes
     ----------
     needed, context_length : int
-        Tokens asked for, and tokens that the context has room for.
+        Tokens asked for, and tokens that the context has room for. If a text is so long that it was
+        refused without counting, `needed` is the least number that it can have.
     """
 
     def __init__(self, needed: int, context_length: int) -> None:

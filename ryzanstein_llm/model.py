@@ -6,6 +6,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,7 +138,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
             activations=activations,
             progress=progress,
         )
-        graph, self.vocabulary = loaded.graph, loaded.vocabulary
+        graph = loaded.graph
         self.path: Path = loaded.path
         self.generation_config: dict[str, Any] = loaded.generation_config
         self.chat_template, self.packed_file = loaded.chat_template, loaded.packed_file
@@ -146,6 +147,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         limit = self.config.context_length
         wanted = limit if context_length is None else context_length
         self.context_length = check_int("context_length", wanted, 1, limit)
+        self.vocabulary = replace(loaded.vocabulary, context_length=self.context_length)
         self._layout = graph.kv_layout(kind)
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
@@ -204,13 +206,13 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         ------
         InvalidParameterError, ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError
         """
-        tokens = check_token_ids("ids", ids, self.vocab_size)
+        cache = self._own_cache(cache)
+        tokens = check_token_ids(
+            "ids", ids, self.vocab_size, most=self.context_length, before=cache.length
+        )
         which = check_choice("logits", logits, ("all", "last"))
         if not tokens:
             raise InvalidParameterError("must hold at least one token", "ids")
-        cache = self._own_cache(cache)
-        if cache.length + len(tokens) > self.context_length:
-            raise ContextOverflowError(cache.length + len(tokens), self.context_length)
         flag = new_cancel_flag()
         if which == "last":
             return self.engine.last_logits(cache, tokens, flag)[None]

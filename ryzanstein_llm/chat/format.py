@@ -82,7 +82,7 @@ class ChatFormat:
         tokenizer = vocabulary.tokenizer
         assert tokenizer is not None
         template = ChatTemplate(source, special_token_texts(tokenizer.config))
-        self.prompts = ChatPrompts(template, tokenizer)
+        self.prompts = ChatPrompts(template, tokenizer, vocabulary.refuse_long)
         self._template = template
         path = vocabulary.path  # of a folder, of its weights, or of one file with all
         self.name = path.parent.name if path.suffix == ".safetensors" else path.name

@@ -6,14 +6,18 @@ Matrices that are allocated one by one are too small for 2 MiB pages, or start a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats import Tensor
 from ..kernels.memory import HUGE_PAGE, zeros
 
-__all__ = ["Arena"]
+__all__ = ["Arena", "detached"]
 
 PIECE = 32 << 20
+COPIED_BYTES = 32 << 20
 
 
 class Arena:
@@ -29,3 +33,13 @@ class Arena:
             self._free = zeros(max(PIECE, -(-padded // HUGE_PAGE) * HUGE_PAGE))
         taken, self._free = self._free[:size], self._free[padded:]
         return taken
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """A copy, if the tensor is small; a large one stays a view of the file, which processes share.
+    A view changes if the file is overwritten in place, and if it is cut, a read is SIGBUS."""
+    if tensor.array.nbytes > COPIED_BYTES:
+        return tensor
+    array = tensor.array.copy()
+    array.flags.writeable = False
+    return replace(tensor, array=array)

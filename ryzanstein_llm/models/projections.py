@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,7 @@ from ..kernels.sources import TernarySource
 from .quantization import Quantization
 from .stored_ternary import GROUPS, sampled_group
 
-__all__ = ["FLOAT_DTYPES", "Masters", "ProjectionReader", "detached", "problem_text", "to_float32"]
-
-COPIED_BYTES = 32 << 20
+__all__ = ["FLOAT_DTYPES", "Masters", "ProjectionReader", "problem_text", "to_float32"]
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 
@@ -173,16 +171,6 @@ def problem_text(problem: Problem, encoding: str) -> str:
         Problem.HALF: "a scale is no fp16 number, so it cannot be kept with its group",
         Problem.BIAS: "a bias is not minus its scale, so the weights are not ternary",
     }[problem]
-
-
-def detached(tensor: Tensor) -> Tensor:
-    """A copy, if the tensor is small; a large one stays a view of the file, which processes share.
-    A view changes if the file is overwritten in place, and if it is cut, a read is SIGBUS."""
-    if tensor.array.nbytes > COPIED_BYTES:
-        return tensor
-    array = tensor.array.copy()
-    array.flags.writeable = False
-    return replace(tensor, array=array)
 
 
 def to_float32(tensor: Tensor) -> NDArray[np.float32]:

@@ -18,16 +18,9 @@ from ..kernels.head import ScreenedHead
 from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source, whole_layout
 from ..kernels.sources import TernarySource
 from ..kernels.ternary_matrix import TernaryMatrix
-from .arena import Arena
+from .arena import Arena, detached
 from .base import LoadOptions
-from .projections import (
-    FLOAT_DTYPES,
-    Masters,
-    ProjectionReader,
-    detached,
-    problem_text,
-    to_float32,
-)  # fmt: skip
+from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
 from .quantization import Quantization
 
 __all__ = [
