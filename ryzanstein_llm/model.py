@@ -142,7 +142,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         self.path: Path = loaded.path
         self.generation_config: dict[str, Any] = loaded.generation_config
         self.chat_template, self.packed_file = loaded.chat_template, loaded.packed_file
-        self.threads = threads.for_model(graph.n_parameters)
+        self.threads = threads.for_model(graph.n_parameters).possible()
         self.config = graph.config
         limit = self.config.context_length
         wanted = limit if context_length is None else context_length
