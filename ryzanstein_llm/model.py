@@ -238,6 +238,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         Parameters
         ----------
         text : str or sequence of int
+            Ids may begin with beginning-of-text, as `tokenize` gives them, or not.
         stride : int, optional
             Start a window every `stride` tokens, and score only tokens that the window before did
             not. A smaller stride is slower and gives each token more context.

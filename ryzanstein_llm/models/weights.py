@@ -22,6 +22,7 @@ from .arena import Arena, detached
 from .base import LoadOptions
 from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
 from .quantization import Quantization
+from .untrained import warn_if_alike, warn_if_zero
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -190,6 +191,7 @@ class WeightLoader:
         matrix = self._packed_before(name, rows, columns, layout) or self._pack(
             name, found, rows, columns, layout
         )
+        warn_if_alike(self.checkpoint, name, matrix.codes)
         self.options.packed.keep(f"{name}:{layout}", matrix.codes)
         self.options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
@@ -249,8 +251,8 @@ class WeightLoader:
         try:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
-            activations = self.activations if self.group_layout is not None else None
-            matrix = TernaryMatrix(codes, rows, columns, float(scale[0]), layout, activations)
+            kind = self.activations if self.group_layout is not None else None
+            matrix = TernaryMatrix(codes, rows, columns, float(scale[0]), layout, kind)
             check_group_scales(matrix)
             return matrix
         except ValueError as error:
@@ -266,18 +268,15 @@ class WeightLoader:
         """
         blocks = self.options.packed.get(f"{head.name}:screen")
         stats = self.options.packed.get(f"{head.name}:screen_stats")
+        stored = (head.array, head.dtype, self.options.n_threads)
         screen = None
         if blocks is not None and stats is not None:
             try:
-                screen = ScreenedHead(
-                    head.array, head.dtype, self.options.n_threads, packed=(blocks, stats)
-                )
+                screen = ScreenedHead(*stored, packed=(blocks, stats))
             except ValueError as error:
                 self.options.packed.refuse(head.name, error)
         if screen is None:
-            screen = ScreenedHead(
-                head.array, head.dtype, self.options.n_threads, self.arena.allocate
-            )
+            screen = ScreenedHead(*stored, self.arena.allocate)
         if not screen.finite:
             raise self._wrong(head.name, "a weight is NaN or infinite")
         self.options.packed.keep(f"{head.name}:screen", screen.blocks)
@@ -287,6 +286,7 @@ class WeightLoader:
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         tensor = detached(self.checkpoint.floats(name, shape=shape))
+        warn_if_zero(self.checkpoint, name, tensor.array)
         self.used.add(name)
         self.n_parameters += tensor.array.size
         return tensor
