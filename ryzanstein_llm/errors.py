@@ -33,10 +33,12 @@ __all__ = [
     "InvalidParameterError",
     "MissingExtraError",
     "NotebookError",
+    "ResourceLimitError",
     "RyzansteinError",
     "SavedSessionError",
     "SessionBusyError",
     "TokenizerMissingError",
+    "UnfinishedStreamError",
     "UnsupportedFeatureError",
     "UnsupportedIsaError",
     "UnsupportedModelError",
@@ -54,6 +56,11 @@ class RyzansteinError(Exception):
 
 class CheckpointNotFoundError(RyzansteinError, FileNotFoundError):
     """A file the checkpoint needs does not exist."""
+
+
+class ResourceLimitError(RyzansteinError, OSError):
+    """The system has no more memory, file descriptors or threads for this process. The file that it
+    was needed for may be all right."""
 
 
 class FormatError(RyzansteinError, ValueError):
@@ -126,7 +133,8 @@ class ContextOverflowError(RyzansteinError, ValueError):
     Attributes
     ----------
     needed, context_length : int
-        Tokens asked for, and tokens that the context has room for.
+        Tokens asked for, and tokens that the context has room for. If a text is so long that it was
+        refused without counting, `needed` is the least number that it can have.
     """
 
     def __init__(self, needed: int, context_length: int) -> None:
@@ -210,6 +218,10 @@ class CancelledError(RyzansteinError, RuntimeError):
 
 class ClosedError(RyzansteinError, RuntimeError):
     """The model or session was closed."""
+
+
+class UnfinishedStreamError(RyzansteinError, RuntimeError):
+    """The result of a stream was asked for that has not ended, or that an error ended."""
 
 
 class NotebookError(RyzansteinError, RuntimeError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FormatError, InvalidParameterError
-from .formats import Checkpoint, EmbeddingSettings, open_checkpoint
+from .formats import Checkpoint, EmbeddingSettings, FileStamp, open_checkpoint
 from .models import CausalLM, LoadOptions, load_model
 from .models.gguf_names import translate
 from .packed_cache import load_through_cache
@@ -38,8 +38,8 @@ class LoadedModel:
     embedding_settings : EmbeddingSettings
     packed_file : Path or None
         The file that packed weights are mapped from.
-    files_digest : str
-        `Checkpoint.digest` of the files that were read.
+    stamps : list of FileStamp
+        Those of the files that were read.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class LoadedModel:
     chat_template: Any
     embedding_settings: EmbeddingSettings
     packed_file: Path | None
-    files_digest: str
+    stamps: list[FileStamp]
 
 
 def load_checkpoint(
@@ -86,7 +86,7 @@ def load_checkpoint(
             checkpoint.chat_template,
             checkpoint.embedding,
             packed_file,
-            opened.digest(),
+            opened.stamps,
         )
 
 

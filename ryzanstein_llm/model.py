@@ -6,6 +6,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,22 +145,23 @@ class BitNetModel(
             activations=activations,
             progress=progress,
         )
-        graph, self.vocabulary = loaded.graph, loaded.vocabulary
+        graph = loaded.graph
         self.path: Path = loaded.path
         self.generation_config: dict[str, Any] = loaded.generation_config
         self.chat_template, self.packed_file = loaded.chat_template, loaded.packed_file
         self.embedding_settings = loaded.embedding_settings
-        self.threads = threads.for_model(graph.n_parameters)
+        self.threads = threads.for_model(graph.n_parameters).possible()
         self.config = graph.config
         limit = self.config.context_length
         wanted = limit if context_length is None else context_length
         self.context_length = check_int("context_length", wanted, 1, limit)
+        self.vocabulary = replace(loaded.vocabulary, context_length=self.context_length)
         self._layout = graph.kv_layout(kind)
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
         self._session_key = SessionKey(
-            self.path, loaded.files_digest, self._layout, activations or "int8"
+            self.path, loaded.stamps, self._layout, activations or "int8"
         )
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
         shape = (self._layout, self.threads, self.context_length)
@@ -232,13 +234,13 @@ class BitNetModel(
         ------
         InvalidParameterError, ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError
         """
-        tokens = check_token_ids("ids", ids, self.vocab_size)
+        cache = self._own_cache(cache)
+        tokens = check_token_ids(
+            "ids", ids, self.vocab_size, most=self.context_length, before=cache.length
+        )
         which = check_choice("logits", logits, ("all", "last"))
         if not tokens:
             raise InvalidParameterError("must hold at least one token", "ids")
-        cache = self._own_cache(cache)
-        if cache.length + len(tokens) > self.context_length:
-            raise ContextOverflowError(cache.length + len(tokens), self.context_length)
         flag = new_cancel_flag()
         if which == "last":
             return self.engine.last_logits(cache, tokens, flag)[None]
@@ -264,6 +266,7 @@ class BitNetModel(
         Parameters
         ----------
         text : str or sequence of int
+            Ids may begin with beginning-of-text, as `tokenize` gives them, or not.
         stride : int, optional
             Start a window every `stride` tokens, and score only tokens that the window before did
             not. A smaller stride is slower and gives each token more context.

@@ -72,6 +72,8 @@ def perplexity(
     if not ids or (vocabulary.start_id is None and len(ids) < 2):
         raise InvalidParameterError(f"has {plural(len(ids), 'token')}, too few to score", "text")
     start = [] if vocabulary.start_id is None else [vocabulary.start_id]
+    if ids[:1] == start and len(ids) > 1:
+        ids = ids[1:]  # each window begins with it anyway
     window = engine.context_length - len(start)
     if engine.context_length < 2:
         problem = f"must be 2 or more for perplexity, not {engine.context_length}"

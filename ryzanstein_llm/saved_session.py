@@ -21,7 +21,7 @@ from ._version import __version__
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
 from .errors import ContextOverflowError, FormatError, InvalidParameterError, SavedSessionError
-from .formats import open_checkpoint
+from .formats import FileStamp, open_checkpoint
 from .formats.new_file import NewFile, remove_leftovers
 from .formats.safetensors_file import SafetensorsFile
 from .formats.safetensors_writer import TensorPlan, encode_header, padded, write_data
@@ -41,15 +41,17 @@ class SessionKey:
     ----------
     path : Path
         The checkpoint. It is opened again when the key is first needed.
-    files_digest : str
-        Its `Checkpoint.digest` when the model was loaded.
+    stamps : list of FileStamp
+        Those of its files when the model was loaded.
     layout : KVLayout
     activations : str
         As in `BitNetModel`.
     """
 
-    def __init__(self, path: Path, files_digest: str, layout: KVLayout, activations: str) -> None:
-        self._path, self._files_digest = path, files_digest
+    def __init__(
+        self, path: Path, stamps: list[FileStamp], layout: KVLayout, activations: str
+    ) -> None:
+        self._path, self._stamps = path, stamps
         self.layout, self._activations = layout, activations
 
     @cached_property
@@ -62,7 +64,7 @@ class SessionKey:
             If the checkpoint is gone, or has changed since the model was loaded.
         """
         with open_checkpoint(self._path) as checkpoint:
-            if checkpoint.digest() != self._files_digest:
+            if checkpoint.stamps != self._stamps:
                 problem = "the checkpoint has changed since the model was loaded; load it again"
                 raise FormatError(f"{self._path}: {problem}")
             digest = checkpoint.sampled_digest()

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from .errors import SessionBusyError
+from .errors import SessionBusyError, UnfinishedStreamError
 from .generation import Generation
 from .notebook import as_html, show_growing
 from .results import GenerationResult
@@ -85,11 +85,11 @@ class TextIterator(Iterator[str]):
 
         Raises
         ------
-        RuntimeError
+        UnfinishedStreamError
             Before the iteration has ended, or if it ended with an exception.
         """
         if self._generation.result is None:
-            raise RuntimeError("the stream has not ended, or it failed")
+            raise UnfinishedStreamError("the stream has not ended, or it failed")
         return self._generation.result
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidParameterError
+from .errors import ContextOverflowError, InvalidParameterError
 
 __all__ = [
     "check_bool",
@@ -84,9 +84,20 @@ def check_token_ids(
     vocab_size: int,
     *,
     or_text: bool = False,
+    most: int | None = None,
+    before: int = 0,
 ) -> list[int]:
     """Token ids as a list of ints in 0..vocab_size-1. With or_text, errors say that a str is
-    accepted too."""
+    accepted too.
+
+    Raises
+    ------
+    InvalidParameterError
+        One of them is not such an integer, or `ids` is something else.
+    ContextOverflowError
+        There are more than `most`, with `before` others that stand before them. No more are looked
+        at.
+    """
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidParameterError(f"must be one-dimensional, not of shape {ids.shape}", name)
     kinds = "str or token ids" if or_text else "token ids"
@@ -94,6 +105,8 @@ def check_token_ids(
     if isinstance(ids, (str, bytes, bytearray, memoryview, Mapping, Set)):
         raise InvalidParameterError(f"must be {kinds}, not {type(ids).__name__}", name)
     try:
+        if most is not None and hasattr(ids, "__len__") and before + len(ids) > most:
+            raise ContextOverflowError(before + len(ids), most)
         # not a list: a range may be longer than memory, and ends at the first id out of range
         values = ids.tolist() if isinstance(ids, np.ndarray) else ids
         iter(values)
@@ -103,7 +116,9 @@ def check_token_ids(
     plain = isinstance(values, list) and set(map(type, values)) == {int}
     if plain and min(values) >= 0 and max(values) < vocab_size:
         return list(values)
-    return [
-        check_int(f"{name}[{index}]", value, 0, vocab_size - 1)
-        for index, value in enumerate(values)
-    ]
+    checked: list[int] = []
+    for index, value in enumerate(values):
+        if most is not None and before + index >= most:  # only now known if ids have no length
+            raise ContextOverflowError(before + index + 1, most)
+        checked.append(check_int(f"{name}[{index}]", value, 0, vocab_size - 1))
+    return checked

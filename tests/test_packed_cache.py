@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +20,12 @@ from small_model import CONFIG, prompt, write_small_model
 
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import InvalidParameterError
-from ryzanstein_llm.formats import new_file
+from ryzanstein_llm.formats import Checkpoint, new_file
+from ryzanstein_llm.kernels.group_scales import check_group_scales, group_scale_bits
+from ryzanstein_llm.kernels.packing import aligned_empty, storage_shape, unpack_scales
+from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
 from ryzanstein_llm.models import weights
-from ryzanstein_llm.packed_cache import cache_directory, loading
+from ryzanstein_llm.packed_cache import cache_directory, checksums, loading
 from ryzanstein_llm.packed_cache import file as packed_file
 from ryzanstein_llm.testing import make_checkpoint
 
@@ -95,21 +99,10 @@ def test_the_second_load_packs_nothing(path: Path, cache: Path, packings: list[i
     assert len(packings) == MATRICES
 
 
-def test_the_second_load_does_not_look_at_the_packed_tensors(path: Path, cache: Path, plain):
-    """Here they are overwritten, with size and time of the file kept."""
+def test_the_second_load_reads_samples_of_the_packed_tensors_only(path, cache, plain, monkeypatch):
     logits(path, cache)
-    weights_path = path / "model.safetensors"
-    times, (header, data) = weights_path.stat(), read_parts(weights_path)
-    data = bytearray(data)
-    for name, entry in header.items():
-        if name != "__metadata__" and entry["dtype"] == "U8":
-            begin, end = entry["data_offsets"]
-            data[begin:end] = bytes(end - begin)
-    raw = weights_path.read_bytes()
-    weights_path.write_bytes(raw[: len(raw) - len(data)] + data)
-    os.utime(weights_path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    monkeypatch.setattr(Checkpoint, "content_digest", lambda self: pytest.fail("reads all bytes"))
     assert np.array_equal(logits(path, cache), plain)
-    assert not np.array_equal(logits(path, False), plain)
 
 
 def test_the_first_load_maps_what_it_has_written(path: Path, cache: Path) -> None:
@@ -263,8 +256,8 @@ def rename(ending: str) -> Callable[[Header], object]:
 STALE = {
     "of another layout": change("layouts", "ternary 0, screen 0"),
     "of another version": change("library", "1.0"),
-    "of another format": change("format", "packed weights 2"),
-    "of another checkpoint": change("checkpoint_digest", 32 * "0"),
+    "of another format": change("format", "packed weights 1"),
+    "of another checkpoint": change("checkpoint_samples", 32 * "0"),
     "without a key": lambda header: header.pop("__metadata__"),
     "with a number for a key": change("library", 2),  # type: ignore[arg-type]
 }
@@ -282,8 +275,6 @@ def test_a_stale_file_is_written_anew(path, cache, plain, packings, spoil, caplo
 
 
 WRONG = {
-    "a matrix missing": rename(".q_proj.weight:tiles"),
-    "a scale missing": rename(".up_proj.weight:scale"),
     "a matrix of another shape": lambda header: first(header, ".weight:tiles")["shape"].reverse(),
     "a matrix of another type": lambda header: first(header, ".weight:tiles").update(dtype="I8"),
     "a matrix of floats": lambda header: first(header, ".weight:tiles").update(dtype="F8_E8M0"),
@@ -292,23 +283,117 @@ WRONG = {
 
 
 @pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
-def test_what_does_not_fit_is_packed_and_the_file_written_anew(
+def test_if_one_array_does_not_fit_nothing_of_the_file_is_used(
     path, cache, plain, packings, spoil
 ) -> None:
     logits(path, cache)
     header, data = read_parts(only_file(cache))
     spoil(header)
     write_parts(only_file(cache), header, data)
+    assert renewed(path, cache, plain, packings) == MATRICES
+
+
+@pytest.mark.parametrize("ending", [".q_proj.weight:tiles", ".up_proj.weight:scale"])
+def test_what_is_missing_is_packed_and_the_file_written_anew(path, cache, plain, packings, ending):
+    logits(path, cache)
+    header, data = read_parts(only_file(cache))
+    rename(ending)(header)
+    write_parts(only_file(cache), header, data)
     assert renewed(path, cache, plain, packings) == 1
 
 
+def test_what_is_written_again_has_been_checked_in_full(path, cache, plain, packings, monkeypatch):
+    """Otherwise damage that no start has seen would get a new digest."""
+    monkeypatch.setattr(checksums, "PIECE", 64)  # so that a matrix has several
+    monkeypatch.setattr(checksums, "_below", lambda count: count - 1)  # not the first one
+    logits(path, cache)
+    header, data = read_parts(only_file(cache))
+    rename(".q_proj.weight:tiles")(header)
+    begin, _ = first(header, "down_proj.weight:tiles")["data_offsets"]
+    write_parts(only_file(cache), header, data[:begin] + bytes(8) + data[begin + 8 :])
+    assert renewed(path, cache, plain, packings) == 1 + MATRICES  # 1: what was missing
+
+
+@pytest.mark.parametrize("ending", [".o_proj.weight:tiles", ":screen", ":screen_stats", ":scale"])
+def test_a_flipped_bit_in_a_piece_that_is_looked_at_is_found(path, cache, plain, packings, ending):
+    """Here arrays are so small that all of their pieces are looked at."""
+    logits(path, cache)
+    header, data = read_parts(only_file(cache))
+    begin, end = first(header, ending)["data_offsets"]
+    middle = (begin + end) // 2
+    flipped = bytes([data[middle] ^ 1])
+    write_parts(only_file(cache), header, data[:middle] + flipped + data[middle + 1 :])
+    assert renewed(path, cache, plain, packings) == MATRICES
+
+
+def test_a_file_without_checksums_is_not_used(path, cache, plain, packings) -> None:
+    logits(path, cache)
+    header, data = read_parts(only_file(cache))
+    del header["__metadata__"]["checksums"]
+    write_parts(only_file(cache), header, data)
+    assert renewed(path, cache, plain, packings) == MATRICES
+
+
+def with_checksums(header: Header, data: bytes, ending: str) -> None:
+    """Make the checksums right again, as if the array had been written so."""
+    name = next(name for name in header if name.endswith(ending))
+    begin, end = header[name]["data_offsets"]
+    written = json.loads(header["__metadata__"]["checksums"])
+    written[name] = checksums.checksums(np.frombuffer(data[begin:end], np.uint8))
+    header["__metadata__"]["checksums"] = json.dumps(written)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, 3e38])
+@pytest.mark.parametrize("row", [0, 1, 2], ids=["scale", "error", "norm"])
+def test_statistics_of_a_screen_that_cannot_be_are_not_taken(
+    path, cache, plain, packings, value, row
+) -> None:
+    logits(path, cache)
+    header, data = read_parts(only_file(cache))
+    begin, end = first(header, ":screen_stats")["data_offsets"]
+    stats = np.frombuffer(data[begin:end], np.float32).reshape(3, -1).copy()
+    stats[row, 7] = value
+    data = data[:begin] + stats.tobytes() + data[end:]
+    with_checksums(header, data, ":screen_stats")
+    write_parts(only_file(cache), header, data)
+    assert renewed(path, cache, plain, packings) == MATRICES
+
+
+@pytest.mark.parametrize("byte", [0, 127, 255])
+def test_a_screen_of_another_head_is_not_taken(path, cache, plain, packings, byte) -> None:
+    logits(path, cache)
+    header, data = read_parts(only_file(cache))
+    begin, end = first(header, ":screen")["data_offsets"]
+    data = data[:begin] + bytes([byte]) * (end - begin) + data[end:]
+    with_checksums(header, data, ":screen")
+    write_parts(only_file(cache), header, data)
+    assert renewed(path, cache, plain, packings) == MATRICES
+
+
+@pytest.mark.parametrize("bits", [0x7C00, 0x7E00, 0xBC00, 0xFC00], ids=["inf", "NaN", "-1", "-inf"])
+@pytest.mark.parametrize("layout", ["groups64", "groups128"])
+def test_scales_of_groups_that_cannot_be_are_refused(layout: str, bits: int) -> None:
+    codes = aligned_empty(int(np.prod(storage_shape(20, 300, layout))))
+    codes[:] = 0x55
+    matrix = TernaryMatrix(codes.reshape(storage_shape(20, 300, layout)), 20, 300, 1.0, layout)
+    scales = group_scale_bits(matrix)
+    scales[:] = 0x3C00
+    check_group_scales(matrix)
+    assert (unpack_scales(matrix.codes, 20, 300, layout) == 1).all()
+    scales[-1, -1, 3] = 0x8000  # -0
+    check_group_scales(matrix)
+    scales[-1, -1, 3] = bits
+    with pytest.raises(ValueError, match="negative, NaN or infinite"):
+        check_group_scales(matrix)
+
+
 @pytest.mark.parametrize("name", [":screen", ":screen_stats"])
-def test_a_screen_that_does_not_fit_is_made_anew(path, cache, plain, packings, name) -> None:
+def test_a_screen_that_does_not_fit_is_not_taken(path, cache, plain, packings, name) -> None:
     logits(path, cache)
     header, data = read_parts(only_file(cache))
     first(header, name)["shape"].append(1)
     write_parts(only_file(cache), header, data)
-    assert renewed(path, cache, plain, packings) == 0
+    assert renewed(path, cache, plain, packings) == MATRICES
     assert len(first(read_parts(only_file(cache))[0], name)["shape"]) == 2
 
 
@@ -317,8 +402,10 @@ def test_an_impossible_scale_is_not_taken(path, cache, plain, packings, scale) -
     logits(path, cache)
     header, data = read_parts(only_file(cache))
     begin, end = first(header, ":scale")["data_offsets"]
-    write_parts(only_file(cache), header, data[:begin] + np.float32(scale).tobytes() + data[end:])
-    assert renewed(path, cache, plain, packings) == 1
+    data = data[:begin] + np.float32(scale).tobytes() + data[end:]
+    with_checksums(header, data, ":scale")
+    write_parts(only_file(cache), header, data)
+    assert renewed(path, cache, plain, packings) == MATRICES
 
 
 def test_tensors_at_odd_addresses_are_not_taken(path, cache, plain, packings) -> None:
@@ -346,10 +433,80 @@ def test_matrices_in_another_layout_are_packed_and_the_file_written_anew(
 # ---- when the checkpoint changes ---------------------------------------------------------------
 
 
-def test_a_touched_checkpoint_is_packed_again(path, cache, plain, packings) -> None:
-    logits(path, cache)
+def in_whole(monkeypatch) -> list[Path]:
+    """A path for each time that all bytes of a checkpoint are read."""
+    read: list[Path] = []
+    real = Checkpoint.content_digest
+    monkeypatch.setattr(
+        Checkpoint, "content_digest", lambda self: read.append(self.path) or real(self)
+    )
+    return read
+
+
+def touch(path: Path) -> None:
     os.utime(path / "model.safetensors", ns=(1, 1))
-    assert renewed(path, cache, plain, packings) == MATRICES
+
+
+def copy(path: Path) -> None:
+    weights_path = path / "model.safetensors"
+    shutil.copy2(weights_path, path / "copy")
+    os.replace(path / "copy", weights_path)
+
+
+@pytest.mark.parametrize("happening", [touch, copy])
+def test_a_checkpoint_that_was_touched_or_copied_is_compared_once(
+    path, cache, plain, packings, monkeypatch, happening
+) -> None:
+    logits(path, cache)
+    packings.clear()
+    happening(path)
+    read = in_whole(monkeypatch)
+    for _ in range(3):
+        assert np.array_equal(logits(path, cache), plain)
+    assert read == [path]
+    assert not packings
+
+
+def test_a_note_of_another_user_or_for_another_file_is_not_believed(path, cache, monkeypatch):
+    logits(path, cache)
+    touch(path)
+    logits(path, cache)
+    (note,) = cache.glob("*.seen")
+    read = in_whole(monkeypatch)
+    for spoil in (lambda: note.chmod(0o666), lambda: note.write_text('["0", "0"]')):
+        spoil()
+        read.clear()
+        logits(path, cache)
+        assert read == [path]
+        note.chmod(0o644)
+
+
+@pytest.mark.parametrize("changed", ["all bytes", "a byte"])
+def test_other_weights_of_the_same_header_size_and_time_are_noticed(
+    path, cache, plain, packings, changed
+) -> None:
+    """As `cp -p`, container layers and reproducible archives make them."""
+    weights_path = path / "model.safetensors"
+    os.utime(weights_path, ns=(1, 1))
+    logits(path, cache)
+    packings.clear()
+    header, data = read_parts(weights_path)
+    spoilt = bytearray(data)
+    begin, end = first(header, "q_proj.weight")["data_offsets"]
+    if changed == "all bytes":
+        spoilt[begin:end] = spoilt[begin:end][::-1]
+    else:
+        middle = next(i for i in range(begin + 1000, end) if data[i] & 3 == 1)
+        spoilt[middle] ^= 1
+    raw = weights_path.read_bytes()
+    (path / "new").write_bytes(raw[: len(raw) - len(data)] + spoilt)
+    os.utime(path / "new", ns=(1, 1))
+    os.replace(path / "new", weights_path)
+    now = logits(path, False)
+    assert not np.array_equal(now, plain)
+    packings.clear()
+    assert np.array_equal(logits(path, cache), now)
+    assert len(packings) == MATRICES
 
 
 def test_a_checkpoint_with_other_weights_takes_the_place_of_the_old(path, cache, tmp_path, plain):
@@ -395,7 +552,10 @@ def test_a_model_keeps_the_file_it_has_mapped(path, cache, plain, tmp_path, happ
         if happening == "deleted":
             only_file(cache).unlink()
         else:
-            os.utime(path / "model.safetensors", ns=(1, 1))
+            os.replace(
+                write_small_model(tmp_path / "other", seed=6) / "model.safetensors",
+                path / "model.safetensors",
+            )
             before = only_file(cache).stat().st_ino
             logits(path, cache)
             assert only_file(cache).stat().st_ino != before

@@ -57,6 +57,14 @@ def test_perplexity_is_that_of_the_models_own_logits(model: BitNetModel) -> None
     assert result.bits_per_byte == pytest.approx(expected.bits_per_byte(text), rel=1e-6)
 
 
+def test_ids_that_begin_with_beginning_of_text_have_it_once(model: BitNetModel) -> None:
+    ids = encode(tale())[:60]
+    expected = model.perplexity(ids)
+    assert model.perplexity([BOS, *ids]) == expected
+    assert model.perplexity([BOS, BOS, *ids]).tokens == len(ids) + 1  # the second is scored
+    assert model.perplexity([BOS]).tokens == 1
+
+
 def test_windows_are_as_long_as_the_context(tmp_path: Path) -> None:
     text = tale()[:1000]
     with BitNetModel(n_threads=1, context_length=32) as short:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import InvalidParameterError
+from ryzanstein_llm.kernels.stack_size import stack_size
+from ryzanstein_llm.kernels.threads import measure_team, possible_team, release_team
 from ryzanstein_llm.system import threads
 from ryzanstein_llm.system.cgroup import cpu_quota
 from ryzanstein_llm.system.threads import MAX_THREADS, WEIGHTS_PER_THREAD, choose_threads
@@ -264,3 +268,71 @@ class TestOversubscription:
     def test_more_threads_than_cores_are_not(self, machine, caplog):
         assert not machine.siblings((0, 4), (1, 5), (2, 6), (3, 7)).choose(8).oversubscribed
         assert caplog.messages == []
+
+
+# ---- where the system refuses threads, and where OpenMP binds them ------------------------------
+
+REFUSED = """
+import logging, resource, sys
+logging.basicConfig(format="%(message)s")
+import ryzanstein_llm
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), -1))  # room for a model, but for no stack
+model = ryzanstein_llm.BitNetModel(n_threads=3)
+print(model.n_threads, model.threads.reason)
+print(model.generate("Once upon a time", max_tokens=4))
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+def test_where_a_thread_is_refused_fewer_compute() -> None:
+    environment = {**os.environ, "OMP_STACKSIZE": "4G"}
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=120,
+    )
+    count, text = done.stdout.split("\n", 1)
+    assert done.returncode == 0
+    assert count == "1 the system refuses more threads"
+    assert text.strip()
+    assert "the system refuses to start more threads" in done.stderr
+
+
+def test_a_team_can_have_the_threads_that_the_system_grants() -> None:
+    for n_threads in (2, 5, 3, 1, 4):
+        assert possible_team(n_threads) == measure_team(n_threads) == n_threads
+        release_team()
+
+
+STACK_SIZES = [
+    (None, 0), ("", 0), ("512", 512 << 10), ("4G", 4 << 30), (" 3 m ", 3 << 20), ("100B", 100),
+    ("7k", 7 << 10), ("-1", 0), ("lots", 0), ("1e3", 0), ("9" * 30, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("setting", "size"), STACK_SIZES)
+def test_stack_sizes_as_openmp_writes_them(setting: str | None, size: int) -> None:
+    assert stack_size(setting) == size
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs an affinity mask")
+@pytest.mark.parametrize(
+    "binding", [{"OMP_PROC_BIND": "true"}, {"OMP_PLACES": "cores"}, {"GOMP_CPU_AFFINITY": "0"}]
+)
+def test_cpus_are_counted_before_openmp_binds_this_thread(binding: dict[str, str]) -> None:
+    code = "from ryzanstein_llm.system.threads import choose_threads as c; print(c().affinity)"
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "OMP_"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment | binding,
+        timeout=120,
+    )
+    assert int(done.stdout) == len(os.sched_getaffinity(0))

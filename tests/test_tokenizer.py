@@ -20,10 +20,10 @@ from tokenizers import Tokenizer as RawTokenizer
 from ryzanstein_llm.errors import FormatError, InvalidParameterError
 from ryzanstein_llm.text import tokenizer as tokenizer_module
 from ryzanstein_llm.text.library import LibraryErrors
-from ryzanstein_llm.text.pipeline import _ALPHABET
+from ryzanstein_llm.text.pipeline import BYTE_ALPHABET
 from ryzanstein_llm.text.tokenizer import Tokenizer
 
-BYTE_CHARACTERS = {byte: character for character, byte in _ALPHABET.items()}
+BYTE_CHARACTERS = {byte: character for character, byte in BYTE_ALPHABET.items()}
 
 REPLACE = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
 REPLACE_REGEX = {"type": "Replace", "pattern": {"Regex": "▁+"}, "content": "_"}

@@ -69,7 +69,7 @@ def prepare_files(
                 progress=lambda done, total: progress(done, total, "writing random weights"),
             )
     with open_checkpoint(checkpoint) as opened:
-        identity = opened.digest()[:16]
+        identity = opened.sampled_digest()[:16]
     files = {}
     for kind in ternary:
         path = directory / f"{identity}-{kind}-{embedding}-v{GGUF_VERSION}.gguf"

@@ -94,7 +94,7 @@ class ChatFormat:
         tokenizer = vocabulary.tokenizer
         assert tokenizer is not None
         template = ChatTemplate(source, special_token_texts(tokenizer.config))
-        self.prompts = ChatPrompts(template, tokenizer)
+        self.prompts = ChatPrompts(template, tokenizer, vocabulary.refuse_long)
         self._template = template
         self.name = checkpoint_name(vocabulary.path)
         self._tags = reasoning_tags(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..errors import UnfinishedStreamError
 from ..text_iterator import TextIterator
 from .request import ChatRequest
 from .result import ChatDelta, ChatResult
@@ -63,11 +64,11 @@ class ChatStream(Iterator[ChatDelta]):
 
         Raises
         ------
-        RuntimeError
+        UnfinishedStreamError
             Before the iteration has ended, or if it ended with an exception.
         """
         if self._result is None:
-            raise RuntimeError("the stream has not ended, or it failed")
+            raise UnfinishedStreamError("the stream has not ended, or it failed")
         return self._result
 
     @property

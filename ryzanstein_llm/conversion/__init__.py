@@ -6,6 +6,6 @@ under its name, and has to be planned like its source.
 
 from __future__ import annotations
 
-from .convert import TARGETS, convert
+from .lossless import TARGETS, convert
 
 __all__ = ["TARGETS", "convert"]

@@ -11,9 +11,16 @@ import os
 from .checkpoint import Checkpoint, Tensor
 from .embedding_settings import EmbeddingSettings
 from .locate import locate
-from .mapped_file import TensorInfo
+from .mapped_file import FileStamp, TensorInfo
 
-__all__ = ["Checkpoint", "EmbeddingSettings", "Tensor", "TensorInfo", "open_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "EmbeddingSettings",
+    "FileStamp",
+    "Tensor",
+    "TensorInfo",
+    "open_checkpoint",
+]
 
 
 def open_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:

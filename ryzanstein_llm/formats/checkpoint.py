@@ -20,9 +20,9 @@ from .gguf_floats import BLOCK_FLOATS, decode
 from .gguf_parts import check_parts
 from .json_file import read_bytes, read_json_object, read_text
 from .locate import WeightFiles
-from .mapped_file import TensorFile, TensorInfo
+from .mapped_file import FileStamp, TensorFile, TensorInfo
 from .safetensors_file import SafetensorsFile
-from .samples import digest_of, digest_of_files, sample
+from .samples import SAMPLE_BYTES, SAMPLES, digest_of, digest_of_files
 
 __all__ = ["Checkpoint", "Tensor"]
 
@@ -198,18 +198,10 @@ class Checkpoint:
         file, stored = self._holder(name)
         file.release(stored)
 
-    def digest(self) -> str:
-        """A digest that is quick to compute, 32 hexadecimal digits: of the config, and of the
-        header, size and modification time of every weight file. The tensor data are not read."""
-        # that of a GGUF checkpoint, however renamed, follows from its header
-        settings = self.config if self.metadata is None else {}
-        config = json.dumps(settings, sort_keys=True).encode("ascii")
-        return digest_of(config, *(part for file in self._open for part in _identity(file)))
-
     def sampled_digest(self) -> str:
         """A digest of the content, 32 hexadecimal digits: of the config, and of name, type, shape
-        and some of the bytes of every tensor, in milliseconds if the files are in memory. Copies of
-        the files have the same, and so have the same tensors in other shards.
+        and some of the bytes of every tensor. It takes milliseconds if the files are in memory.
+        Copies of the files have the same digest, and so have the same tensors in other shards.
 
         Two checkpoints with the same shapes that differ only where no sample is have the same
         digest. Training changes nearly all bytes of a tensor.
@@ -219,14 +211,16 @@ class Checkpoint:
         ClosedError
             After `close()`.
         """
-        # that of a GGUF checkpoint, however renamed, has its settings in the header
+        # that of a GGUF checkpoint, however renamed, follows from its header
+        settings = self.config if self.metadata is None else {}
         headers = [] if self.metadata is None else [file.header for file in self._open]
-        samples = (
-            sample(name, file.infos[stored], file.array(stored))
-            for name, (file, stored) in sorted(self._holders.items())
-        )
-        settings = json.dumps(self.config, sort_keys=True).encode("ascii")
-        return digest_of(settings, *headers, *samples)
+        sampled = {}
+        for file in self._open:
+            for name, data in file.samples(SAMPLES, SAMPLE_BYTES):
+                info = file.infos[name]
+                sampled[name] = json.dumps([name, info.dtype, info.shape]).encode("ascii") + data
+        tensors = (sampled[name] for name in sorted(sampled))
+        return digest_of(json.dumps(settings, sort_keys=True).encode("ascii"), *headers, *tensors)
 
     def content_digest(self) -> str:
         """A digest of every byte of the weight files, 32 hexadecimal digits. Reads all of them.
@@ -238,14 +232,17 @@ class Checkpoint:
         """
         return digest_of_files(self.files)
 
+    @property
+    def stamps(self) -> list[FileStamp]:
+        """Of the weight files, when they were opened."""
+        return [file.stamp for file in self._open]
+
     def is_unchanged(self) -> bool:
-        """Whether the weight files still have the size and time that they had when opened."""
+        """Whether the weight files have not been written to or replaced since they were opened."""
         try:
-            found = [path.stat() for path in self.files]
+            return self.stamps == [FileStamp.of(path.stat()) for path in self.files]
         except OSError:
             return False
-        now = [(status.st_size, status.st_mtime_ns) for status in found]
-        return now == [(file.size, file.mtime_ns) for file in self._open]
 
     def renamed(
         self, names: Mapping[str, str], config: dict[str, Any], chat_template: str | None
@@ -304,10 +301,6 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self._holders)} tensors)"
-
-
-def _identity(file: TensorFile) -> tuple[bytes, bytes]:
-    return file.header, f"{file.size} {file.mtime_ns}".encode("ascii")
 
 
 def _optional_object(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointNotFoundError, FormatError
+from ..errors import FormatError
 from .dtypes import CARRIERS
 from .gguf_metadata import Cursor, Metadata, read_metadata, shortened
 from .gguf_types import BlockType, candidates, settle
-from .mapped_file import MappedFile, TensorInfo
+from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
+from .unreadable import unreadable
 
 __all__ = ["MAGIC", "GgufFile"]
 
@@ -63,8 +64,10 @@ class GgufFile:
     path : Path
     header : bytes
         Everything before the tensor data, as it is in the file.
-    size, mtime_ns : int
-        Size in bytes and modification time in nanoseconds when the file was opened.
+    size : int
+        In bytes.
+    stamp : FileStamp
+        When the file was opened.
     metadata : Metadata
         The key-value pairs, in the order of the file.
     infos : Mapping[str, TensorInfo]
@@ -78,6 +81,8 @@ class GgufFile:
         ------
         CheckpointNotFoundError
             The file does not exist or cannot be read.
+        ResourceLimitError
+            There are no more file descriptors, or too little memory.
         FormatError
             It is no GGUF file of a version and byte order that can be read; or a count, a length, a
             type, an offset or a size is not what the format says. The message names the key or
@@ -88,11 +93,11 @@ class GgufFile:
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())
                 self.size = status.st_size
-                self.mtime_ns = status.st_mtime_ns
+                self.stamp = FileStamp.of(status)
                 self._check_start(file.read(FIXED_BYTES))
                 self._map = MappedFile(path, file.fileno(), self.size)
         except OSError as error:
-            raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
+            raise unreadable(path, error) from error
         try:
             self._read_header()
         except BaseException:
@@ -233,6 +238,10 @@ class GgufFile:
         carrier = CARRIERS.get(info.dtype)
         shape = (info.nbytes,) if carrier is None else info.shape
         return self._map.array(name, *self._offsets[name], carrier or np.dtype("u1"), shape)
+
+    def samples(self, count: int, size: int) -> Iterator[Sample]:
+        """The name of each tensor and some of its bytes; see `MappedFile.samples`."""
+        return self._map.samples(self._offsets, count, size)
 
     def release(self, name: str) -> None:
         """Let the operating system drop the whole pages of `name` from memory (best effort).

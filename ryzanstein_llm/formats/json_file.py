@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointNotFoundError, FormatError
+from ..errors import FormatError
+from .unreadable import unreadable
 
 __all__ = ["MAX_TEXT_BYTES", "parse_json_object", "read_bytes", "read_json_object", "read_text"]
 
@@ -22,6 +23,8 @@ def read_bytes(path: Path, *, limit: int = MAX_TEXT_BYTES) -> bytes:
     ------
     CheckpointNotFoundError
         The file does not exist or cannot be read.
+    ResourceLimitError
+        There are no more file descriptors, or too little memory.
     FormatError
         It holds more than `limit` bytes.
     """
@@ -29,7 +32,7 @@ def read_bytes(path: Path, *, limit: int = MAX_TEXT_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     if len(data) > limit:
         raise FormatError(f"{path}: larger than {limit} bytes, too large for its kind")
     return data

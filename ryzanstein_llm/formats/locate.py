@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..errors import CheckpointNotFoundError, FormatError
 from .gguf_file import MAGIC
 from .json_file import read_json_object
+from .unreadable import unreadable
 
 __all__ = ["DEMO_DIRECTORY", "INDEX_NAME", "SINGLE_NAME", "WeightFiles", "locate"]
 
@@ -111,7 +112,7 @@ def _in_directory(directory: Path) -> WeightFiles:
         found = sorted(p for p in directory.glob("*.safetensors") if p.is_file())
         gguf = sorted(p for p in directory.glob("*.gguf") if p.is_file())
     except OSError as error:
-        raise CheckpointNotFoundError(f"{directory}: {error.strerror or error}") from error
+        raise unreadable(directory, error) from error
     if not found and not gguf:
         raise CheckpointNotFoundError(
             f"{directory}: no .safetensors and no .gguf file in this directory"

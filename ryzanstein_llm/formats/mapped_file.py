@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ClosedError, FormatError
 
-__all__ = ["MappedFile", "TensorFile", "TensorInfo"]
+__all__ = ["FileStamp", "MappedFile", "Sample", "TensorFile", "TensorInfo"]
+
+Sample = tuple[str, bytes]
 
 MADV_POPULATE_READ = 22  # since Linux 5.14; Python's mmap has no name for it
 
@@ -31,12 +34,26 @@ class TensorInfo:
     nbytes: int
 
 
+class FileStamp(NamedTuple):
+    """What changes when a file is replaced or written to. A copy has another inode, and ctime,
+    unlike mtime, cannot be set to what it was."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStamp:
+        """From the result of `os.stat`."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+
+
 class TensorFile(Protocol):
     """A reader, as `Checkpoint` uses it. All data of a tensor are read through the mapping."""
 
     path: Path
-    size: int
-    mtime_ns: int
+    stamp: FileStamp
 
     @property
     def header(self) -> bytes:
@@ -49,6 +66,7 @@ class TensorFile(Protocol):
         ...
 
     def array(self, name: str) -> NDArray[Any]: ...
+    def samples(self, count: int, size: int) -> Iterator[Sample]: ...
     def release(self, name: str) -> None: ...
     def close(self) -> None: ...
 
@@ -114,6 +132,23 @@ class MappedFile:
             view.flags.writeable = False
         return view
 
+    def samples(
+        self, spans: Mapping[str, tuple[int, int]], count: int, size: int
+    ) -> Iterator[Sample]:
+        """For each span (begin, end) its name and `count` pieces of `size` bytes, joined, evenly
+        spaced from its beginning to its end. Neighbouring pages are not read, and none stays
+        mapped."""
+        data = self.bytes()
+        self._advise(getattr(mmap, "MADV_RANDOM", None))
+        try:
+            for name, (begin, end) in spans.items():
+                last = max(0, end - begin - size)
+                starts = [begin + last * index // (count - 1) for index in range(count)]
+                yield name, b"".join(data[start : min(end, start + size)] for start in starts)
+        finally:
+            self._advise(getattr(mmap, "MADV_NORMAL", None))
+            self.release(0, len(data))
+
     def prefer_huge_pages(self) -> None:
         """Ask for pages of 2 MiB for everything that is read from now on (best effort)."""
         if sys.platform == "linux":
@@ -125,8 +160,8 @@ class MappedFile:
             # Not MADV_WILLNEED, which reads ahead in small pieces that cannot be mapped as one.
             self._advise(MADV_POPULATE_READ)
 
-    def _advise(self, advice: int) -> None:
-        if self._map is not None:
+    def _advise(self, advice: int | None) -> None:
+        if self._map is not None and advice is not None:
             with contextlib.suppress(OSError):  # an older kernel
                 self._map.madvise(advice)
 

@@ -12,17 +12,18 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from ..errors import CheckpointNotFoundError, FormatError
+from ..errors import FormatError
 from .dtypes import BITS, CARRIERS
 from .json_file import parse_json_object
-from .mapped_file import MappedFile, TensorInfo
+from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
+from .unreadable import unreadable
 
 __all__ = ["SafetensorsFile"]
 
@@ -51,8 +52,10 @@ class SafetensorsFile:
     path : Path
     header : bytes
         The JSON header, as it is in the file.
-    size, mtime_ns : int
-        Size in bytes and modification time in nanoseconds when the file was opened.
+    size : int
+        In bytes.
+    stamp : FileStamp
+        When the file was opened.
     infos : Mapping[str, TensorInfo]
         By name, in the order of the data.
     metadata : dict[str, str]
@@ -75,6 +78,8 @@ class SafetensorsFile:
         ------
         CheckpointNotFoundError
             The file does not exist or cannot be read.
+        ResourceLimitError
+            There are no more file descriptors, or too little memory.
         FormatError
             A length, the header, an offset or a size is not what the format says.
         """
@@ -83,12 +88,12 @@ class SafetensorsFile:
             with open(path, "rb", opener=opener) as file:
                 status = os.fstat(file.fileno())
                 self.size = status.st_size
-                self.mtime_ns = status.st_mtime_ns
+                self.stamp = FileStamp.of(status)
                 self.header = self._read_header(file.read(8), file.read)
                 self._data_begin = 8 + len(self.header)
                 self._map = MappedFile(path, file.fileno(), self.size)
         except OSError as error:
-            raise CheckpointNotFoundError(f"{path}: {error.strerror or error}") from error
+            raise unreadable(path, error) from error
         try:
             self._offsets, self.infos = self._read_entries()
             if confirm:
@@ -188,7 +193,13 @@ class SafetensorsFile:
         try:
             with safe_open(self.path, framework="numpy") as other:
                 names = set(other.keys())
+        except MemoryError:
+            raise
         except Exception as error:  # its errors share no base class but Exception
+            try:
+                open(self.path, "rb").close()  # it calls all that FileNotFoundError, without errno
+            except OSError as reason:
+                raise unreadable(self.path, reason) from reason
             raise FormatError(f"{self.path}: refused by safetensors: {error}") from error
         if names != set(self.infos):
             raise FormatError(
@@ -213,6 +224,10 @@ class SafetensorsFile:
     def prefault(self) -> None:
         """Read and map the whole file, so that nothing has to wait for it later (best effort)."""
         self._map.prefault()
+
+    def samples(self, count: int, size: int) -> Iterator[Sample]:
+        """The name of each tensor and some of its bytes; see `MappedFile.samples`."""
+        return self._map.samples(self._offsets, count, size)
 
     def release(self, name: str) -> None:
         """Let the operating system drop the whole pages of `name` from memory (best effort).

@@ -1,20 +1,13 @@
-"""Digests of parts, and samples of tensors that stand for them."""
+"""Digests of parts and of files, and how much of a tensor stands for all of it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .mapped_file import TensorInfo
-
-__all__ = ["digest_of", "digest_of_files", "sample"]
+__all__ = ["SAMPLES", "SAMPLE_BYTES", "digest_of", "digest_of_files"]
 
 SAMPLES, SAMPLE_BYTES = 8, 64  # of a tensor, evenly spaced from its beginning to its end
 
@@ -37,12 +30,3 @@ def digest_of_files(paths: Sequence[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def sample(name: str, info: TensorInfo, array: NDArray[Any]) -> bytes:
-    """Name, type, shape and some of the bytes of a tensor."""
-    data = array.reshape(-1).view(np.uint8)
-    last = max(0, data.size - SAMPLE_BYTES)
-    starts = [last * index // (SAMPLES - 1) for index in range(SAMPLES)]
-    parts = [data[start : start + SAMPLE_BYTES].tobytes() for start in starts]
-    return b"".join([json.dumps([name, info.dtype, info.shape]).encode("ascii"), *parts])

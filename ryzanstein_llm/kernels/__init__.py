@@ -14,8 +14,17 @@ from importlib.machinery import EXTENSION_SUFFIXES
 
 SPIN_ROUNDS = "1000"
 
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")
+"""If one of these is set, libgomp binds the thread that loads it to one CPU."""
+
+cpus_before_openmp: frozenset[int] | None = None
+"""CPUs that this thread was allowed before libgomp was loaded, if that may have bound it since."""
+
 
 def _load_openmp() -> None:
+    global cpus_before_openmp
+    if hasattr(os, "sched_getaffinity") and any(os.environ.get(name) for name in BINDING):
+        cpus_before_openmp = frozenset(os.sched_getaffinity(0))
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
         from . import threads
 

@@ -70,7 +70,7 @@ cdef class ScreenedHead:
         if packed is None:
             packed = packing.pack_screen(weights, kind, n_threads, allocate)
         else:
-            check_packed(*packed, *weights.shape)
+            check_packed(*packed, weights, kind)
         self.blocks, self.stats = packed
         self.finite = bool((self.stats[0] >= 0).all())
         self.kind_code = packing.FLOAT_KINDS[kind]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .packing import screen_shapes
+from .packing import pack_screen, screen_shapes
 from .workspace import Workspace
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "merge",
     "screen_buffers",
 ]
+
+COMPARED_BLOCKS = 8  # of 64 rows each, evenly spaced
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -59,15 +61,18 @@ def screen_buffers(workspace: Workspace, n: int, row_tiles: int) -> ScreenBuffer
 
 
 def check_packed(
-    blocks: NDArray[np.uint8], stats: NDArray[np.float32], rows: int, columns: int
+    blocks: NDArray[np.uint8], stats: NDArray[np.float32], weights: NDArray[Any], kind: str
 ) -> None:
-    """Check the screen of a (rows, columns) matrix, as `packing.pack_screen` returns it.
+    """Check the screen of a matrix, as `packing.pack_screen` returns it. Some of its blocks are
+    packed again and compared.
 
     Raises
     ------
     ValueError
-        If a shape, a dtype or the alignment is wrong, or a scale or norm is negative or NaN.
+        If a shape, a dtype or the alignment is wrong; if a scale or norm is negative, NaN or
+        infinite; or if the weights give another screen.
     """
+    rows, columns = weights.shape
     dtypes = (np.uint8, np.float32)
     expected = zip(("blocks", "stats"), dtypes, screen_shapes(rows, columns), strict=True)
     arrays: tuple[NDArray[Any], ...] = (blocks, stats)
@@ -84,10 +89,21 @@ def check_packed(
                 f"{shape}, C-contiguous and 64-byte aligned, not {array.dtype} of shape "
                 f"{array.shape} at address {address:#x}"
             )
-    if not (stats >= 0).all():  # false for NaN, which comparisons of bounds would let through
+    # false for NaN, which comparisons of bounds would let through
+    if not ((stats >= 0).all() and (stats[:, :rows] < np.inf).all()):  # padding has infinite ones
         raise ValueError(
-            f"some scales or norms of a screen of {rows} x {columns} are negative or NaN"
+            f"some scales or norms of a screen of {rows} x {columns} are negative, NaN or infinite"
         )
+    height = stats.shape[1] // len(blocks)
+    for block in sorted({len(blocks) * i // COMPARED_BLOCKS for i in range(COMPARED_BLOCKS)}):
+        begin, end = height * block, height * (block + 1)
+        codes, numbers = pack_screen(weights[begin:end], kind, 1)
+        if not (
+            np.array_equal(codes[0], blocks[block]) and np.array_equal(numbers, stats[:, begin:end])
+        ):
+            raise ValueError(
+                f"the weights from row {begin} of {rows} x {columns} have another screen"
+            )
 
 
 def broadcast(value: Any, n: int, dtype: type[np.generic]) -> NDArray[Any]:

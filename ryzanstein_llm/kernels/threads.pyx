@@ -4,9 +4,16 @@
 libgomp keeps a team of workers for each calling thread. fork does not copy these workers, so the
 first parallel region of a forked child would wait for them for ever.
 """
+import logging
+import os
+
 from libc.stdint cimport int64_t
 from cpython.pythread cimport PyThread_get_thread_ident
 from cython.parallel cimport parallel, prange
+
+from ryzanstein_llm.kernels.stack_size import stack_size
+
+log = logging.getLogger("ryzanstein_llm.kernels.threads")
 
 cdef extern from *:
     """
@@ -23,22 +30,56 @@ cdef extern from *:
     #else
     #define rz_release_team() ((void)0)
     #endif
+    #ifdef _MSC_VER
+    static __declspec(thread) int rz_team_of_this_thread = 1;
+    #else
+    static __thread int rz_team_of_this_thread = 1;
+    #endif
     """
+    int rz_team_of_this_thread  # threads of the team that libgomp keeps for the calling thread
     long long rz_process_id() nogil
     void rz_release_team() nogil
+
+cdef extern from "ryzanstein/spare_threads.h" nogil:
+    int rz_spare_threads(int, size_t)
+
+# Of each worker, as OMP_STACKSIZE said when libgomp was loaded; 0: the default of the system.
+cdef size_t _stack_bytes = stack_size(os.environ.get("OMP_STACKSIZE") or os.environ.get("GOMP_STACKSIZE"))
 
 # The process that first started a team; 0 before that.
 cdef long long _team_process = 0
 
 
 cdef int team_size(int wanted) noexcept nogil:
-    """`wanted`; 1 in a child that was forked after its parent had started a team."""
-    global _team_process
+    """`wanted`; fewer if the system refuses so many threads, with a warning; 1 in a child that was forked after
+    its parent had started a team."""
+    global _team_process, rz_team_of_this_thread
     if wanted <= 1:
         return 1
     if _team_process == 0:
         _team_process = rz_process_id()
-    return wanted if _team_process == rz_process_id() else 1
+    if _team_process != rz_process_id():
+        return 1
+    cdef int more = wanted - rz_team_of_this_thread
+    cdef int spare
+    if more > 0:
+        spare = rz_spare_threads(more, _stack_bytes)
+        if spare < more:
+            # not all, because the rest of the program needs room too
+            wanted = rz_team_of_this_thread + spare // 2
+            with gil:
+                warn_of_refusal(wanted)
+    rz_team_of_this_thread = wanted
+    return wanted
+
+
+cdef void warn_of_refusal(int taken) noexcept:
+    log.warning("the system refuses to start more threads (a limit of processes or memory?); going on with %d", taken)
+
+
+def possible_team(int wanted):
+    """The number of threads, at most `wanted`, that a team of the calling thread can have now."""
+    return team_size(wanted)
 
 
 def is_serial_after_fork():
@@ -48,9 +89,11 @@ def is_serial_after_fork():
 
 def release_team():
     """End the OpenMP workers of the calling thread. Its next parallel region starts new ones."""
+    global rz_team_of_this_thread
     if not is_serial_after_fork():
         with nogil:
             rz_release_team()
+            rz_team_of_this_thread = 1
 
 
 cdef class Turn:

@@ -7,15 +7,18 @@ Matrices that are allocated one by one are too small for 2 MiB pages, or start a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats import Tensor
 from ..kernels.memory import HUGE_PAGE, resident_bytes, zeros
 
-__all__ = ["Arena", "arena_bytes"]
+__all__ = ["Arena", "arena_bytes", "detached"]
 
 PIECE = 32 << 20
+COPIED_BYTES = 32 << 20
 
 
 class _Places:
@@ -66,3 +69,13 @@ def arena_bytes(sizes: Iterable[int]) -> int:
             total += resident_bytes(filled)
         filled = places.used
     return total + resident_bytes(filled)
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """A copy, if the tensor is small; a large one stays a view of the file, which processes share.
+    A view changes if the file is overwritten in place, and if it is cut, a read is SIGBUS."""
+    if tensor.array.nbytes > COPIED_BYTES:
+        return tensor
+    array = tensor.array.copy()
+    array.flags.writeable = False
+    return replace(tensor, array=array)

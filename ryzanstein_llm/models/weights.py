@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from ..errors import FormatError, UnsupportedModelError
 from ..formats import Checkpoint, Tensor
 from ..kernels.encodings import Problem
+from ..kernels.group_scales import check_group_scales
 from ..kernels.head import ScreenedHead
 from ..kernels.packing import GROUP_LAYOUTS, pack_float, pack_source
 from ..kernels.sources import TernarySource
 from ..kernels.ternary_matrix import TernaryMatrix
-from .arena import Arena
+from .arena import Arena, detached
 from .base import LoadOptions
 from .plan import DecoderPlan, MatrixPlan, VectorPlan
 from .projections import FLOAT_DTYPES, Masters, ProjectionReader, problem_text, to_float32
+from .untrained import warn_if_alike, warn_if_zero
 
 __all__ = ["FLOAT_DTYPES", "WeightLoader", "refuse_other_head", "refuse_unused"]
 
@@ -82,6 +84,7 @@ class WeightLoader:
         found = self._reader.read(name, plan.rows, plan.columns, plan.head_dim)
         self.n_parameters += plan.rows * plan.columns
         matrix = self._packed_before(plan) or self._pack(plan, found)
+        warn_if_alike(self.checkpoint, name, matrix.codes)
         options.packed.keep(f"{name}:{plan.layout}", matrix.codes)
         options.packed.keep(f"{name}:scale", np.array([matrix.scale], np.float32))
         self.checkpoint.release(name)
@@ -133,12 +136,13 @@ class WeightLoader:
         try:
             if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < math.inf:
                 raise ValueError(f"a scale cannot be {scale.dtype} {scale}")
-            return TernaryMatrix(
+            matrix = TernaryMatrix(
                 codes, plan.rows, plan.columns, float(scale[0]), plan.layout, self._activations
             )
+            check_group_scales(matrix)
+            return matrix
         except ValueError as error:
             packed.refuse(name, error)
-            return None
 
     def screen(self, head: Tensor) -> ScreenedHead:
         """The screen of an output head of floats.
@@ -150,18 +154,15 @@ class WeightLoader:
         """
         blocks = self.options.packed.get(f"{head.name}:screen")
         stats = self.options.packed.get(f"{head.name}:screen_stats")
+        stored = (head.array, head.dtype, self.options.n_threads)
         screen = None
         if blocks is not None and stats is not None:
             try:
-                screen = ScreenedHead(
-                    head.array, head.dtype, self.options.n_threads, packed=(blocks, stats)
-                )
+                screen = ScreenedHead(*stored, packed=(blocks, stats))
             except ValueError as error:
                 self.options.packed.refuse(head.name, error)
         if screen is None:
-            screen = ScreenedHead(
-                head.array, head.dtype, self.options.n_threads, self._arena.allocate
-            )
+            screen = ScreenedHead(*stored, self._arena.allocate)
         if not screen.finite:
             raise self._wrong(head.name, "a weight is NaN or infinite")
         self.options.packed.keep(f"{head.name}:screen", screen.blocks)
@@ -170,7 +171,8 @@ class WeightLoader:
         return screen
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        tensor = self.checkpoint.floats(name, shape=shape)
+        tensor = detached(self.checkpoint.floats(name, shape=shape))
+        warn_if_zero(self.checkpoint, name, tensor.array)
         self.used.add(name)
         self.n_parameters += tensor.array.size
         return tensor

@@ -2,11 +2,15 @@
 
 Each checkpoint has one file, in the user's cache directory. All processes map the same file, so
 they share one copy in memory. A file that is stale, damaged or owned by another user is not used,
-but written again. If that fails, the model loads without it.
+but written again. If that fails, the model loads without it. If one array of a file is damaged,
+none of it is used.
 
     place.py      where the files are: options, environment, names
     weights.py    PackedWeights: arrays by name, for the loader of a model
     file.py       PackedFile: its key, its checks, and how it is written
+    identity.py   whether a checkpoint is the one that was packed
+    checksums.py  checksums of pieces of arrays
+    ownership.py  whether another user can have written a file
     lock.py       one process packs, and the others wait for its file
     loading.py    loads a model through the cache
     inventory.py  the files of a cache: list, verify, clear

@@ -1,18 +1,20 @@
 """One file of packed weights: its key, its owner, and its digests.
 
 It is a `.safetensors` file whose tensors are 64-byte aligned and whose metadata have the key. Each
-load checks what is quick to check: owner, permissions, header, sizes, key. Digests of all bytes are
-computed when the file is written; `verify` compares them.
+load checks what is quick to check: owner, permissions, header, sizes, key, and checksums of some
+pieces. Digests of all bytes are computed when the file is written; `verify` compares them.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ from ..formats.safetensors_file import SafetensorsFile
 from ..formats.safetensors_writer import TensorPlan, encode_header, padded, write_data
 from ..kernels.head import SCREEN_LAYOUT_VERSION
 from ..kernels.ternary_matrix import TERNARY_LAYOUT_VERSION
+from .checksums import checksums, without_value
+from .identity import is_packed_checkpoint, stamp_text
+from .ownership import check_own, open_own
 from .place import LOCK, cached_path
 from .weights import ALIGNMENT, DTYPES, PackedWeights
 
@@ -43,10 +48,10 @@ def key_of(checkpoint: Checkpoint) -> dict[str, str]:
     """Metadata that must be equal for a file to be used. They include the version of the library,
     because another version may round master weights differently."""
     return {
-        "format": "ryzanstein-llm packed weights 1",
+        "format": "ryzanstein-llm packed weights 2",
         "library": __version__,
         "layouts": f"ternary {TERNARY_LAYOUT_VERSION}, screen {SCREEN_LAYOUT_VERSION}",
-        "checkpoint_digest": checkpoint.digest(),
+        "checkpoint_samples": checkpoint.sampled_digest(),
     }
 
 
@@ -80,6 +85,8 @@ class PackedFile:
             if found != value:
                 log.info("%s: out of date: %s is %r, now %r", self.path, name, found, value)
                 return None
+        if not is_packed_checkpoint(file, self.checkpoint):
+            return None
         file.prefer_huge_pages()  # before the first tensor is read
         return PackedWeights(file)
 
@@ -99,13 +106,17 @@ class PackedFile:
         metadata = {
             **key_of(self.checkpoint),
             "checkpoint": str(self.checkpoint.path),
-            "checkpoint_content": "0" * 32,  # these two are only known at the end
+            "checkpoint_stamp": stamp_text(self.checkpoint),
+            "checkpoint_content": "0" * 32,  # these are only known at the end
             "data_digest": "0" * 32,
         }
+        metadata["checksums"] = json.dumps(
+            {name: without_value(array.nbytes) for name, array in packed.kept.items()}
+        )
         digest = hashlib.blake2b(digest_size=16)
         with NewFile(self.path, mode=self._mode()) as file, ThreadPoolExecutor(1) as helper:
-            _check_own(file.status())  # fails early on file systems without owners
-            content = helper.submit(self.checkpoint.content_digest)
+            check_own(file.status())  # fails early on file systems without owners
+            content = _begin(helper, self.checkpoint.content_digest)
             file.write(np.frombuffer(encode_header(plans, metadata, PAGE), np.uint8))
 
             def write(block: NDArray[np.uint8]) -> None:
@@ -113,8 +124,11 @@ class PackedFile:
                 file.write(block)
 
             write_data(plans, write)
-            metadata["checkpoint_content"] = content.result()
+            metadata["checkpoint_content"] = content()
             metadata["data_digest"] = digest.hexdigest()
+            metadata["checksums"] = json.dumps(
+                {name: checksums(array) for name, array in packed.kept.items()}
+            )
             file.overwrite_start(encode_header(plans, metadata, PAGE))
             if not self.checkpoint.is_unchanged():
                 raise OSError(errno.ESTALE, "changed while it was read", str(self.checkpoint.path))
@@ -134,30 +148,7 @@ def open_trusted(path: Path) -> SafetensorsFile:
         If another user could have written it, if it is a link or not a regular file, or if its
         format is wrong.
     """
-    return SafetensorsFile(path, opener=_open_own, confirm=False)
-
-
-def _open_own(path: str, flags: int) -> int:
-    # Do not follow links, and do not wait for a FIFO.
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags)
-    try:
-        _check_own(os.fstat(descriptor))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check_own(status: os.stat_result) -> None:
-    """Raise OSError unless only this user or root can have written the file."""
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    if hasattr(os, "geteuid"):  # POSIX
-        if status.st_uid not in (os.geteuid(), 0):
-            raise PermissionError(errno.EPERM, f"owned by user {status.st_uid}")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(errno.EPERM, "writable by other users")
+    return SafetensorsFile(path, opener=open_own, confirm=False)
 
 
 def data_digest(file: SafetensorsFile) -> str:
@@ -166,6 +157,15 @@ def data_digest(file: SafetensorsFile) -> str:
     for name in file.infos:
         digest.update(file.array(name).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _begin(helper: ThreadPoolExecutor, work: Callable[[], str]) -> Callable[[], str]:
+    """Start the work in another thread; a function that waits for its result. Where the system
+    refuses a thread, the work is done then."""
+    try:
+        return helper.submit(work).result
+    except RuntimeError:  # "can't start new thread"
+        return work
 
 
 def _plan(name: str, array: NDArray[Any]) -> TensorPlan:

@@ -13,8 +13,9 @@ from ..errors import CheckpointNotFoundError, RyzansteinError
 from ..formats import open_checkpoint
 from ..formats.safetensors_file import SafetensorsFile
 from .file import data_digest, key_of, open_trusted
+from .identity import is_known
 from .lock import exclusive
-from .place import LOCK, SUFFIX, is_cache_name
+from .place import LOCK, SEEN, SUFFIX, is_cache_name
 
 __all__ = ["CachedFile", "clear", "inventory"]
 
@@ -76,7 +77,7 @@ def inventory(
     """
     chosen = set()
     for path in _files(directory):
-        if path.name.endswith(LOCK):
+        if path.name.endswith((LOCK, SEEN)):
             continue
         try:
             nbytes = path.lstat().st_size
@@ -115,7 +116,7 @@ def clear(
     for file in files:
         (deleted if _delete(file.path) else kept).append(file)
     for path in list(_files(directory)):
-        if path.name.endswith(LOCK) and not _owner(path).exists():
+        if path.name.endswith((LOCK, SEEN)) and not _owner(path).exists():
             _delete(path)
     return deleted, kept
 
@@ -126,6 +127,7 @@ def _delete(path: Path) -> bool:
     with exclusive(lock, 0) as held:
         if held:
             path.unlink(missing_ok=True)
+            path.with_name(path.name + SEEN).unlink(missing_ok=True)
             lock.unlink(missing_ok=True)  # while it is held; other processes make a new one
         return held
 
@@ -149,12 +151,14 @@ def _state(file: SafetensorsFile, verify: bool) -> tuple[str, str]:
                 found = file.metadata.get(name)
                 if found != value:
                     return "stale", f"{name} is {found!r}, now {value!r}"
+            known = verify or is_known(file, checkpoint)
+            why = "" if known else "the checkpoint was touched: the next start compares all bytes"
             if verify and file.metadata.get("checkpoint_content") != checkpoint.content_digest():
-                return "stale", "the checkpoint has other weights, though its files seem unchanged"
+                return "stale", "the checkpoint has other weights"
     except CheckpointNotFoundError as error:
         return "orphaned", str(error)
     except RyzansteinError as error:
         return "stale", str(error)
     if verify and file.metadata.get("data_digest") != data_digest(file):
         return "damaged", "its bytes are not those that were written"
-    return "current", ""
+    return "current", why

@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..formats import Checkpoint
 from .file import PackedFile
 from .lock import exclusive
-from .weights import PackedWeights
+from .weights import PackedFileError, PackedWeights
 
 __all__ = ["LEAST_BYTES", "load_through_cache"]
 
@@ -61,8 +61,7 @@ def load_through_cache(
             locked = stack.enter_context(exclusive(file.lock_path, PATIENCE))
             if file.stamp() != stamp:  # another process has written it in the meantime
                 packed = file.open()
-        packed = packed or PackedWeights()
-        graph = load(packed, progress)
+        graph, packed = _load(load, packed or PackedWeights(), progress)
         if packed.complete:
             log.info("%s: packed weights from %s", checkpoint.path, file.path)
         else:
@@ -70,7 +69,7 @@ def load_through_cache(
             mapped = _write(file, packed) if locked else None
             if mapped is None:
                 return graph, None
-            again = load(mapped, None)
+            again, mapped = _load(load, mapped, None)
             if not mapped.complete:
                 return graph, None
             packed.forget()
@@ -81,6 +80,23 @@ def load_through_cache(
     return graph, file.path
 
 
+def _load(
+    load: Callable[[PackedWeights, Progress | None], Graph],
+    packed: PackedWeights,
+    progress: Progress | None,
+) -> tuple[Graph, PackedWeights]:
+    """The model, and where its arrays come from: `packed`, or nothing if its file is refused."""
+    try:
+        graph = load(packed, progress)
+        if packed.missing:  # what was found will be written again, with new digests
+            packed.check_whole()
+        return graph, packed
+    except PackedFileError as error:
+        log.warning("%s", error)
+    empty = PackedWeights()
+    return load(empty, progress), empty
+
+
 def _write(file: PackedFile, packed: PackedWeights) -> PackedWeights | None:
     """Write the packed weights to the file, and open it. None if that is not possible, or if they
     are too small to be worth a file."""
@@ -88,12 +104,12 @@ def _write(file: PackedFile, packed: PackedWeights) -> PackedWeights | None:
         return None
     try:
         file.write(packed)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         log.warning(
             "%s: packed weights not kept in %s: %s; the next start will pack them again",
             file.checkpoint.path,
             file.path.parent,
-            error.strerror or error,
+            getattr(error, "strerror", None) or error,
         )
         return None
     log.info("%s: packed weights written to %s", file.checkpoint.path, file.path)

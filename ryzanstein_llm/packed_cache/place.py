@@ -10,14 +10,17 @@ from pathlib import Path
 
 from ..errors import InvalidParameterError
 
-__all__ = ["LOCK", "SUFFIX", "cache_directory", "cached_path", "is_cache_name"]
+__all__ = ["LOCK", "SEEN", "SUFFIX", "cache_directory", "cached_path", "is_cache_name"]
 
 SUFFIX = ".packed.safetensors"
 LOCK = ".lock"
+SEEN = ".seen"
 FOLDER = "ryzanstein_llm"
 OFF = ("0", "off")
 
-_NAME = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}({re.escape(LOCK)}|\.[0-9a-f]+\.partial)?")
+_NAME = re.compile(
+    rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}(({re.escape(SEEN)})?(\.[0-9a-f]+\.partial)?|{re.escape(LOCK)})"
+)
 
 
 def cache_directory(choice: bool | str | os.PathLike[str] = True) -> Path | None:
@@ -75,5 +78,5 @@ def cached_path(directory: Path, weights: Path) -> Path:
 
 
 def is_cache_name(name: str) -> bool:
-    """Whether a file with this name belongs to the cache, including locks and leftovers."""
+    """Whether a file with this name belongs to the cache, including locks, notes and leftovers."""
     return _NAME.fullmatch(name) is not None

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .. import kernels
 from ..errors import InvalidParameterError
+from ..kernels.threads import possible_team
 from ..validation import check_int
 from .cgroup import cpu_quota
 
@@ -65,6 +67,13 @@ class ThreadChoice:
             return self
         reason = f"enough for a model of {weights / 1e6:.3g} million weights"
         return replace(self, count=useful, reason=reason)
+
+    def possible(self) -> ThreadChoice:
+        """The choice with fewer threads if the system refuses to start so many."""
+        count = possible_team(self.count)
+        if count == self.count:
+            return self
+        return replace(self, count=count, reason="the system refuses more threads")
 
     @property
     def oversubscribed(self) -> bool:
@@ -137,9 +146,12 @@ def _from_environment(requested: str) -> int:
 
 
 def _allowed_cpus() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
+    if not hasattr(os, "sched_getaffinity"):
+        return set(range(os.cpu_count() or 1))
+    allowed = os.sched_getaffinity(0)
+    if kernels.cpus_before_openmp is not None and len(allowed) == 1:
+        return set(kernels.cpus_before_openmp)  # libgomp has bound this thread
+    return allowed
 
 
 def _physical_cores(cpus: Iterable[int], root: str | os.PathLike[str]) -> int:

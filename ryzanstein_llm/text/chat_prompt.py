@@ -17,7 +17,7 @@ what the template or another text puts beside them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +60,11 @@ class ChatPrompt:
 class ChatPrompts:
     """Makes prompts for one template and one tokenizer. Several threads may use it at once.
 
+    Parameters
+    ----------
+    refuse : callable, optional
+        Is called with the text of a prompt before that is tokenised, and may raise.
+
     Attributes
     ----------
     template : ChatTemplate
@@ -69,9 +74,14 @@ class ChatPrompts:
         `<table>` of Gemma, are words.
     """
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        template: ChatTemplate,
+        tokenizer: Tokenizer,
+        refuse: Callable[[str], None] | None = None,
+    ) -> None:
         self.template = template
-        self._tokenizer = tokenizer
+        self._tokenizer, self._refuse = tokenizer, refuse
         added = tokenizer.raw.get_added_tokens_decoder().values()
         special = {each.content for each in added if each.special}
         named = {each.content for each in added if _has_meaning(each.content, template)}
@@ -104,9 +114,10 @@ class ChatPrompts:
             add_generation_prompt=add_generation_prompt,
             **{**self._everywhere.apply(arguments, standins), **kept},
         )
-        return ChatPrompt(
-            standins.restore(marked), marked, self._encode(marked, standins), standins
-        )
+        text = standins.restore(marked)
+        if self._refuse is not None:
+            self._refuse(text)
+        return ChatPrompt(text, marked, self._encode(marked, standins), standins)
 
     def continued(self, prompt: ChatPrompt, marked: str, ids: list[int]) -> ChatPrompt:
         """The same prompt, but with these ids for its beginning, if that is the text `marked`. A

@@ -32,7 +32,7 @@ from typing import Any
 from tokenizers import Tokenizer as RawTokenizer
 from tokenizers.decoders import Decoder
 
-__all__ = ["TextPipeline", "is_byte", "token_bytes"]
+__all__ = ["BYTE_ALPHABET", "TextPipeline", "is_byte", "token_bytes"]
 
 Spec = Mapping[str, Any]
 
@@ -297,11 +297,11 @@ def _byte_alphabet() -> dict[str, int]:
     return alphabet
 
 
-_ALPHABET = _byte_alphabet()
+BYTE_ALPHABET = _byte_alphabet()
 
 
 def _token_bytes(token: str) -> bytes:
     try:
-        return bytes([_ALPHABET[character] for character in token])
+        return bytes([BYTE_ALPHABET[character] for character in token])
     except KeyError:  # an added token such as "two words" is plain text
         return token.encode("utf-8")

@@ -7,14 +7,19 @@ import logging
 import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import Encoding
 from tokenizers import Tokenizer as RawTokenizer
 
 from ..errors import InvalidParameterError
+from ..formats.json_file import read_text
+from .apart import interruptible
 from .gguf_tokenizer import build_tokenizer, tokenizer_config
 from .library import LibraryErrors
+from .longest_token import longest_token
 from .pipeline import TextPipeline, is_byte, token_bytes
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # so many of the last tokens say how a text goes on, or more if they begin within a run of bytes
 _TOKENS_BEFORE = 32
+
+LONG_TEXT = 1 << 16  # characters; a longer text takes a noticeable time
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -110,9 +117,19 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
-        """Read `tokenizer.json`; `config` is the content of `tokenizer_config.json`."""
+        """Read `tokenizer.json`; `config` is the content of `tokenizer_config.json`.
+
+        Raises
+        ------
+        FormatError
+            The file is not a tokenizer.
+        CheckpointNotFoundError, ResourceLimitError
+            It cannot be read.
+        """
+        # not from_file, which wants a path in UTF-8 and calls every failure the same
+        text = read_text(Path(path))
         with LibraryErrors(str(path)):
-            raw = RawTokenizer.from_file(str(path))
+            raw = RawTokenizer.from_str(text)
         return cls(raw, config, source=str(path))
 
     @classmethod
@@ -140,6 +157,20 @@ class Tokenizer:
         FormatError
             The tokenizer contradicts itself.
         """
+        first, later = self._both(text)
+        return self._look_at(first if add_special_tokens else later)
+
+    def encode_prompt(self, text: str) -> tuple[list[int], list[int]]:
+        """What `encode` gives with and without special tokens. The text is tokenised once."""
+        first, later = self._both(text)
+        return self._look_at(first), later
+
+    def _look_at(self, ids: list[int]) -> list[int]:
+        if self.bos_id is not None and ids[:2] == [self.bos_id] * 2:
+            log.warning("the prompt begins with two beginning-of-sequence tokens")
+        return ids
+
+    def _both(self, text: str) -> tuple[list[int], list[int]]:
         if not isinstance(text, str):
             raise InvalidParameterError(f"must be a str, not {type(text).__name__}", "text")
         surrogate = _SURROGATE.search(text)
@@ -150,13 +181,33 @@ class Tokenizer:
                 "text",
             )
         with self._errors:
-            ids: list[int] = self._raw.encode(text, add_special_tokens=add_special_tokens).ids
-        if add_special_tokens and self._add_bos and ids[:1] != [self.bos_id]:
+            encoded = self._encoded(text)
+            later: list[int] = encoded.ids
+            first: list[int] = self._raw.post_process(encoded, add_special_tokens=True).ids
+        if self._add_bos and first[:1] != [self.bos_id]:
             assert self.bos_id is not None
-            ids.insert(0, self.bos_id)
-        if self.bos_id is not None and ids[:2] == [self.bos_id] * 2:
-            log.warning("the prompt begins with two beginning-of-sequence tokens")
-        return ids
+            first.insert(0, self.bos_id)
+        return first, later
+
+    def _encoded(self, text: str) -> Encoding:
+        if len(text) < LONG_TEXT:
+            return self._raw.encode(text, add_special_tokens=False)
+        # unlike `encode`, this releases the GIL, and it keeps no offsets
+        work = partial(self._raw.encode_batch_fast, [text], add_special_tokens=False)
+        found: list[Encoding] = interruptible(work)
+        return found[0]
+
+    def fewest_ids(self, text: str) -> int:
+        """A number of ids that `encode` gives at least. It takes no longer for a longer text."""
+        if len(text) < LONG_TEXT:
+            return 0
+        with self._errors:
+            longest = self._longest
+        return 0 if longest is None else -(-len(text) // longest)
+
+    @cached_property
+    def _longest(self) -> int | None:
+        return longest_token(self._raw)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids`, made by the decoder of the file.

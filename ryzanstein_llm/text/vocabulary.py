@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EmptyPromptError, FormatError, TokenizerMissingError
+from ..errors import (
+    ContextOverflowError,
+    EmptyPromptError,
+    FormatError,
+    TokenizerMissingError,
+)
 from ..validation import check_bool, check_token_ids
 from .tokenizer import TextStream, Tokenizer
 
@@ -51,6 +56,8 @@ class Vocabulary:
         The token that an empty prompt begins with.
     shown : frozenset of str
         Special tokens that are not left out of generated text.
+    context_length : int or None
+        No prompt may have more ids, so work for a longer one is not begun.
     """
 
     path: Path
@@ -59,17 +66,28 @@ class Vocabulary:
     eos_ids: tuple[int, ...]
     start_id: int | None
     shown: frozenset[str] = frozenset()
+    context_length: int | None = None
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """See `BitNetModel.tokenize`."""
         special = check_bool("add_special_tokens", add_special_tokens)
-        ids = self._require_tokenizer().encode(text, add_special_tokens=special)
+        return self._checked(self._require_tokenizer().encode(text, add_special_tokens=special))
+
+    def _checked(self, ids: list[int]) -> list[int]:
         if ids and max(ids) >= self.size:
             raise FormatError(
                 f"{self.path}: tokenizer.json gives id {max(ids)}, but the model has "
                 f"{self.size} tokens"
             )
         return ids
+
+    def refuse_long(self, text: str) -> None:
+        """Raise ContextOverflowError if the length of a text alone shows that it has more tokens
+        than the context."""
+        if self.context_length is not None:
+            fewest = self._require_tokenizer().fewest_ids(text)
+            if fewest > self.context_length:
+                raise ContextOverflowError(fewest, self.context_length)
 
     def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """See `BitNetModel.detokenize`."""
@@ -95,12 +113,16 @@ class Vocabulary:
         Raises
         ------
         InvalidParameterError, TokenizerMissingError, EmptyPromptError, FormatError
+        ContextOverflowError
+            There are more ids than the context has, or a text is so long that this is certain.
         """
         if not isinstance(prompt, str):
-            first = later = check_token_ids(name, prompt, self.size, or_text=True)
+            first = later = check_token_ids(
+                name, prompt, self.size, or_text=True, most=self.context_length
+            )
         elif prompt:
-            first = self.tokenize(prompt)
-            later = self.tokenize(prompt, add_special_tokens=False)
+            self.refuse_long(prompt)
+            first, later = map(self._checked, self._require_tokenizer().encode_prompt(prompt))
         else:
             first = later = []
         if first:

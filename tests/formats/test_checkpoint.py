@@ -172,7 +172,7 @@ def test_a_chat_template_of_another_kind_is_refused(checkpoint_dir: Path, value:
 
 def test_digest_tells_files_apart(checkpoint_dir: Path) -> None:
     def digest() -> str:
-        return open_checkpoint(checkpoint_dir).digest()
+        return open_checkpoint(checkpoint_dir).sampled_digest()
 
     weights = checkpoint_dir / "model.safetensors"
     first = digest()
@@ -184,7 +184,24 @@ def test_digest_tells_files_apart(checkpoint_dir: Path) -> None:
     assert digest() != first
     (checkpoint_dir / "config.json").write_text('{"model_type": "bitnet"}')
     os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1))
+    assert digest() == first  # it is that of the content
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
     assert digest() != first
+
+
+def test_a_checkpoint_is_changed_when_it_is_replaced_or_written_to(checkpoint_dir: Path) -> None:
+    weights = checkpoint_dir / "model.safetensors"
+    with open_checkpoint(checkpoint_dir) as checkpoint:
+        assert checkpoint.is_unchanged()
+        status = weights.stat()
+        weights.write_bytes(weights.read_bytes())
+        os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert not checkpoint.is_unchanged()
+    with open_checkpoint(checkpoint_dir) as checkpoint:
+        weights.unlink()
+        assert not checkpoint.is_unchanged()
 
 
 def test_the_built_in_demo_model() -> None:
