@@ -155,6 +155,7 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
+    "_pyinstaller",
     "__main__", "cli", "bench", "testing", "progress", "model", "chat", "session", "text_source",
     "text_iterator", "generation", "perplexity", "facts", "engine", "loading", "profiling",
     "options", "results", "text", "sampling", "models", "packed_cache", "formats", "system",
@@ -231,6 +232,7 @@ def test_the_top_needs_only_its_dependencies() -> None:
         ("notebook.py", "IPython"),
         ("bounded_jinja.py", "jinja2"),
         ("line_reader.py", "prompt_toolkit"),
+        ("hook-ryzanstein_llm.py", "PyInstaller"),  # which runs it
     }
     foreign = {True: set(), False: set()}  # by: is it of the command line?
     for path in PACKAGE.rglob("*.py"):
