@@ -155,8 +155,8 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "__main__", "cli", "bench", "testing", "progress", "embedder", "conversion", "inspection",
-    "memory", "model", "hub", "openai", "asynchronous", "batch", "chat", "session",
+    "_pyinstaller", "__main__", "cli", "bench", "testing", "progress", "embedder", "conversion",
+    "inspection", "memory", "model", "hub", "openai", "asynchronous", "batch", "chat", "session",
     "saved_session", "text_source", "text_iterator", "generation", "perplexity", "scoring",
     "embedding", "facts", "engine", "loading", "profiling", "options", "results", "structured",
     "text", "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook",
@@ -237,6 +237,7 @@ def test_the_top_needs_only_its_dependencies() -> None:
         ("line_reader.py", "prompt_toolkit"),
         ("settings.py", "huggingface_hub"),
         ("requests.py", "certifi"),
+        ("hook-ryzanstein_llm.py", "PyInstaller"),  # which runs it
     }
     foreign = {True: set(), False: set()}  # by: is it of the command line?
     for path in PACKAGE.rglob("*.py"):

@@ -132,3 +132,19 @@ def test_a_padding_id_that_an_empty_prompt_would_start_from_is_checked(tmp_path:
         file.write_text(json.dumps({"pad_token_id": number}))
         with BitNetModel(tmp_path, n_threads=1) as model:
             assert model.start_id == start
+
+
+@pytest.mark.parametrize("key", ["temperatura", "do_sampel", "Repetition_penalty", "typicalp"])
+def test_a_misspelt_key_is_refused_where_it_would_be_used(key: str) -> None:
+    with pytest.raises(FormatError, match=f"{FILE}: {key}: there is no such key; did you mean"):
+        read({key: 0.6} if key == "do_sampel" else {"do_sample": True, key: 0.6})
+
+
+def test_keys_that_other_programs_know_are_not_taken_for_typing_errors() -> None:
+    others = ["top_h", "encoder_repetition_penalty", "length_penalty", "diversity_penalty"]
+    assert read({"do_sample": True} | dict.fromkeys(others, 1)) == SamplingParams(temperature=1.0)
+
+
+def test_a_misspelt_key_that_nobody_would_use_is_left_alone() -> None:
+    assert read({"temperatura": 0.6}) == SamplingParams()
+    assert read({"do_sample": True, "temperatura": 0.6}, temperature=0.5).temperature == 0.5

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 GREEDY_BELOW = 1e-30
 """Smaller temperatures count as 0, because float32 cannot hold very small ones."""
+
+ALIKE = 0.85
+"""A key this similar (difflib's ratio) to a missing one is taken for a typing error."""
 
 STORED = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 """The parameters that a generation_config.json may hold. All but the last only matter if tokens are
@@ -152,7 +156,8 @@ class SamplingParams:
         Raises
         ------
         FormatError
-            If `config` holds a value outside its range that is used.
+            If `config` holds a value outside its range that is used, or a key that looks like one
+            which is used and missing.
         InvalidParameterError
             If an override is unknown or outside its range.
         """
@@ -162,6 +167,8 @@ class SamplingParams:
         if do_sample is not None and not isinstance(do_sample, bool):
             raise FormatError(f"{source}: do_sample must be true or false, not {do_sample!r}")
         greedy = not do_sample or ("temperature" in given and checked.temperature < GREEDY_BELOW)
+        wanted = ("do_sample", "repetition_penalty") if greedy else ("do_sample", *STORED)
+        _refuse_misspelt(config, [name for name in wanted if name not in given], source)
         stored: dict[str, Any] = {"temperature": 1.0 if do_sample else 0.0}
         for name in STORED:
             value = config.get(name)
@@ -197,3 +204,11 @@ class SamplingParams:
         return replace(
             self, **{name: value for name, value in overrides.items() if value is not None}
         )
+
+
+def _refuse_misspelt(config: Mapping[str, Any], wanted: Sequence[str], source: str) -> None:
+    missing = [name for name in wanted if name not in config]
+    for key in config:
+        close = [] if key in STORED else get_close_matches(str(key).lower(), missing, 1, ALIKE)
+        if close:
+            raise FormatError(f"{source}: {key}: there is no such key; did you mean {close[0]!r}?")
