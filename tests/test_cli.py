@@ -292,11 +292,15 @@ class TestBench:
             "quick": True, "scalar_check": False, "packed_cache": True,
         }  # fmt: skip
 
-    def test_help_names_the_presets(self, capsys):
+    def test_help_names_some_presets_and_a_wrong_name_lists_all(self, capsys):
         assert main(["bench", "--help"]) == 0
         shown = " ".join(capsys.readouterr().out.split())
-        *others, last = ryzanstein_llm.testing.PRESETS
-        assert f"{', '.join(others)} or {last}" in shown
+        named = shown.partition("shapes of this model, such as ")[2].partition(";")[0]
+        presets = ryzanstein_llm.testing.PRESETS
+        assert set(named.replace(" or ", ", ").split(", ")) <= set(presets)
+        assert main(["bench", "--preset", "none"]) == 2
+        error = capsys.readouterr().err
+        assert all(name in error for name in presets)
 
     @pytest.mark.parametrize(
         ("arguments", "named"),

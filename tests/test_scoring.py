@@ -239,13 +239,13 @@ def test_a_prompt_is_computed_once_for_all_its_options(
     small: BitNetModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
-    together = small.engine.together
+    extend = small.engine.extend
 
     def counting(parts: Any, cancel: Any) -> Any:
         rows.append(sum(len(tokens) for _, tokens in parts))
-        return together(parts, cancel)
+        return extend(parts, cancel)
 
-    monkeypatch.setattr(small.engine, "together", counting)
+    monkeypatch.setattr(small.engine, "extend", counting)
     small.engine.clear()
     common = prompt(300)
     small.score([[*common, *prompt(60 + index)] for index in range(3)], [[5, 6], [5, 7], [8, 9]])
@@ -283,16 +283,16 @@ def test_an_interrupt_leaves_everything_usable(
     small: BitNetModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts, options = cases()["within"]
-    fresh, together, calls = small.score(prompts, options), small.engine.together, []
+    fresh, extend, calls = small.score(prompts, options), small.engine.extend, []
 
     def interrupted(parts: Any, cancel: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return together(parts, cancel)
+        return extend(parts, cancel)
 
     with monkeypatch.context() as patched:
-        patched.setattr(small.engine, "together", interrupted)
+        patched.setattr(small.engine, "extend", interrupted)
         small.engine.clear()
         with pytest.raises(KeyboardInterrupt):
             small.score(prompts, options)
@@ -357,7 +357,7 @@ def test_options_of_choose_are_called_so(model: BitNetModel) -> None:
 def test_what_does_not_fit_the_context_is_refused_before_any_work(
     model: BitNetModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.engine, "together", None)
+    monkeypatch.setattr(model.engine, "extend", None)
     with pytest.raises(errors.ContextOverflowError) as caught:
         model.score([[5] * 10, [5] * 510], [[6], [6, 7, 8]])
     assert (caught.value.needed, caught.value.context_length) == (513, 512)

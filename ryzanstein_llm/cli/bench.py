@@ -45,7 +45,8 @@ one differs, no figures are shown, and the exit code is 1.
     "--preset",
     metavar="NAME",
     section="Model",
-    help="random weights in the shapes of this model: bitnet-b1.58-2B-4T, tales-6m or tiny",
+    help="random weights in the shapes of this model, such as bitnet-b1.58-2B-4T, "
+    "Ternary-Bonsai-1.7B or tiny; a wrong name lists all",
 )
 @option(
     "--sparse",
