@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import FormatError, InvalidParameterError
 from .formats import Checkpoint, open_checkpoint
+from .formats.watch import Watch
 from .models import CausalLM, LoadOptions, load_model
 from .models.gguf_names import translate
 from .packed_cache import load_through_cache
@@ -37,6 +38,8 @@ class LoadedModel:
     chat_template : str or None
     packed_file : Path or None
         The file that packed weights are mapped from.
+    watches : list of Watch
+        Of the weight files.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class LoadedModel:
     generation_config: dict[str, Any]
     chat_template: Any
     packed_file: Path | None
+    watches: list[Watch]
 
 
 def load_checkpoint(
@@ -80,6 +84,7 @@ def load_checkpoint(
             checkpoint.generation_config,
             checkpoint.chat_template,
             packed_file,
+            [file.watch() for file in checkpoint.open_files],
         )
 
 

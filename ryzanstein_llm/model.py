@@ -152,6 +152,7 @@ class BitNetModel(TextSource, ChatSource, ModelFacts):
         budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
         store = Store(self._layout, self.context_length, budget)
         self.engine = Engine(graph, self.threads.count, store)
+        self.engine.watches = loaded.watches
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
         shape = (self._layout, self.threads, self.context_length)
         self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
