@@ -14,6 +14,7 @@ __all__ = [
     "CacheBudgetError",
     "CancelledError",
     "ChatTemplateError",
+    "CheckpointChangedError",
     "CheckpointNotFoundError",
     "ClosedError",
     "ContextOverflowError",
@@ -56,6 +57,10 @@ class RyzansteinError(Exception):
 
 class CheckpointNotFoundError(RyzansteinError, FileNotFoundError):
     """A file the checkpoint needs does not exist."""
+
+
+class CheckpointChangedError(RyzansteinError, RuntimeError):
+    """A file that an open model still reads was cut or extended in place."""
 
 
 class ResourceLimitError(RyzansteinError, OSError):

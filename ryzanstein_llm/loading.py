@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import FormatError, InvalidParameterError
 from .formats import Checkpoint, EmbeddingSettings, FileStamp, open_checkpoint
+from .formats.watch import Watch
 from .models import CausalLM, LoadOptions, load_model
 from .models.gguf_names import translate
 from .packed_cache import load_through_cache
@@ -39,7 +40,9 @@ class LoadedModel:
     packed_file : Path or None
         The file that packed weights are mapped from.
     stamps : list of FileStamp
-        Those of the files that were read.
+        Those of the weight files.
+    watches : list of Watch
+        Of the weight files.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class LoadedModel:
     embedding_settings: EmbeddingSettings
     packed_file: Path | None
     stamps: list[FileStamp]
+    watches: list[Watch]
 
 
 def load_checkpoint(
@@ -86,7 +90,8 @@ def load_checkpoint(
             checkpoint.chat_template,
             checkpoint.embedding,
             packed_file,
-            opened.stamps,
+            [file.stamp for file in opened.open_files],
+            [file.watch() for file in checkpoint.open_files],
         )
 
 

@@ -163,6 +163,7 @@ class BitNetModel(
         self._session_key = SessionKey(
             self.path, loaded.stamps, self._layout, activations or "int8"
         )
+        self.engine.watches = loaded.watches
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
         shape = (self._layout, self.threads, self.context_length)
         self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)

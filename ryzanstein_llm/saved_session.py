@@ -64,7 +64,7 @@ class SessionKey:
             If the checkpoint is gone, or has changed since the model was loaded.
         """
         with open_checkpoint(self._path) as checkpoint:
-            if checkpoint.stamps != self._stamps:
+            if [file.stamp for file in checkpoint.open_files] != self._stamps:
                 problem = "the checkpoint has changed since the model was loaded; load it again"
                 raise FormatError(f"{self._path}: {problem}")
             digest = checkpoint.sampled_digest()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ryzanstein_llm import BitNetModel, SamplingParams, bench
-from ryzanstein_llm.errors import InvalidParameterError
+from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 from ryzanstein_llm.profiling import Profile
 from ryzanstein_llm.system.threads import choose_threads
 
@@ -87,11 +87,16 @@ def test_what_has_no_order_is_no_sequence_of_ids(demo: BitNetModel, ids: Any) ->
     refuses("ids", kind, lambda: demo.detokenize(ids))
 
 
-def test_a_range_that_is_longer_than_memory_ends_at_the_first_id_out_of_range(
+def test_a_range_that_is_longer_than_memory_is_counted_and_not_converted(
     demo: BitNetModel,
 ) -> None:
-    refuses("ids[4096]", 4096, lambda: demo.forward(range(10**12)))
-    refuses("prompt[4096]", 4096, lambda: demo.generate(range(10**12), max_tokens=1))
+    for call in (
+        lambda: demo.forward(range(10**12)),
+        lambda: demo.generate(range(10**12), max_tokens=1),
+    ):
+        with pytest.raises(ContextOverflowError) as caught:
+            call()
+        assert caught.value.needed == 10**12
 
 
 def test_other_methods(demo: BitNetModel) -> None:

@@ -7,13 +7,14 @@ import io
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from stand_in_engine import stand_in
 
 import ryzanstein_llm.bench
 from ryzanstein_llm import errors
-from ryzanstein_llm.cli import main, program
+from ryzanstein_llm.cli import main, program, prompt
 from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 
 COMMANDS = ("generate", "chat", "embed", "info", "convert", "bench", "cache", "completion")
@@ -137,6 +138,19 @@ class TestPrompt:
         stdin(b"")
         assert main(["generate", "-"]) == 0
         assert engine.made.prompt == ""
+
+    def test_no_more_is_read_than_any_context_holds(
+        self, engine, stdin, tmp_path, capsys, monkeypatch
+    ):
+        monkeypatch.setattr(prompt, "MAX_PROMPT_BYTES", 10)
+        stdin(b"a" * 11)
+        assert main(["generate"]) == 2
+        assert "standard input has more than 10 bytes" in capsys.readouterr().err
+        if Path("/dev/zero").exists():
+            assert main(["generate", "-f", "/dev/zero"]) == 2
+            assert "-f /dev/zero has more than 10 bytes" in capsys.readouterr().err
+        stdin(b"a" * 10)
+        assert main(["generate"]) == 0
 
     def test_what_is_not_utf8_is_refused(self, engine, stdin, tmp_path, capsys):
         stdin(b"\xff")

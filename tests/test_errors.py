@@ -21,6 +21,9 @@ ARGUMENTS = {
     "CacheBudgetError": (2000, 1000),
     "InvalidParameterError": ("must be 1, not 2", "n"),
     "ChatTemplateError": ("no", "because"),
+    "HubChecksumError": ("a.gguf", "0" * 64, "1" * 64),
+    "HubSpaceError": ("cache", 2000, 1000),
+    "IncompleteOutputError": ("schema", '{"sons":', "length"),
 }
 
 

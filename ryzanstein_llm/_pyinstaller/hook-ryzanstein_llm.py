@@ -7,4 +7,4 @@ from __future__ import annotations
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
 hiddenimports = collect_submodules("ryzanstein_llm")
-datas = collect_data_files("ryzanstein_llm", includes=["demo/*"])
+datas = collect_data_files("ryzanstein_llm", includes=["demo/*"])  # codespell:ignore datas

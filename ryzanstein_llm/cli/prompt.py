@@ -12,6 +12,8 @@ from .command import spellings
 
 __all__ = ["read_prompt", "read_texts"]
 
+MAX_PROMPT_BYTES = 64 << 20
+
 
 def read_prompt(
     context: click.Context, words: Sequence[str], text: str | None, file: str | None
@@ -89,7 +91,7 @@ def read_texts(context: click.Context, words: Sequence[str], file: str | None) -
 def _read_file(path: str, spelling: str) -> str:
     try:
         with open(path, "rb") as file:
-            raw = file.read()
+            raw = file.read(MAX_PROMPT_BYTES + 1)
     except OSError as error:
         raise InvalidParameterError(f"{path}: {error.strerror or error}", spelling) from None
     return _decoded(raw, path, spelling)
@@ -98,12 +100,15 @@ def _read_file(path: str, spelling: str) -> str:
 def _read_standard_input(spelling: str | None = None) -> str:
     if sys.stdin is None:
         raise InvalidParameterError("standard input is closed", spelling)
-    return _decoded(sys.stdin.buffer.read(), "standard input", spelling)
+    return _decoded(sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1), "standard input", spelling)
 
 
 def _decoded(raw: bytes, source: str, spelling: str | None) -> str:
     """Decode UTF-8, whatever the locale, without a byte order mark. CR LF becomes LF. The last
     newline, which editors and `echo` add, is not part of the prompt."""
+    if len(raw) > MAX_PROMPT_BYTES:
+        problem = f"{source} has more than {MAX_PROMPT_BYTES} bytes, too many for any context"
+        raise InvalidParameterError(problem, spelling)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CacheBudgetError, CancelledError, ClosedError, SessionBusyError
+from ..formats.watch import Watch
 from ..interfaces.kv_layout import Segment
 from ..kernels.threads import Turn, release_team
 from ..kernels.workspace import Workspace
@@ -53,7 +54,14 @@ class Compute:
     graph : CausalLM
     n_threads : int
         Number of threads of every parallel region.
+
+    Attributes
+    ----------
+    watches : sequence of Watch
+        Of files that the weights may be views of.
     """
+
+    watches: Sequence[Watch] = ()
 
     def __init__(self, graph: CausalLM, n_threads: int) -> None:
         self._graph: CausalLM | None = graph
@@ -235,7 +243,10 @@ class Compute:
 
     @property
     def _model(self) -> CausalLM:
-        """The graph that passes call: wrapped, if there are observers."""
+        """The graph that passes call: wrapped, if there are observers. Raises ClosedError, and
+        CheckpointChangedError if a file was overwritten that it reads."""
+        for watch in self.watches:
+            watch.check()
         return ObservedGraph(self.graph, self._observers) if self._observers else self.graph
 
     @property

@@ -233,14 +233,14 @@ class Checkpoint:
         return digest_of_files(self.files)
 
     @property
-    def stamps(self) -> list[FileStamp]:
-        """Of the weight files, when they were opened."""
-        return [file.stamp for file in self._open]
+    def open_files(self) -> Sequence[TensorFile]:
+        """The readers of the weight files."""
+        return self._open
 
     def is_unchanged(self) -> bool:
         """Whether the weight files have not been written to or replaced since they were opened."""
         try:
-            return self.stamps == [FileStamp.of(path.stat()) for path in self.files]
+            return all(file.stamp == FileStamp.of(file.path.stat()) for file in self._open)
         except OSError:
             return False
 

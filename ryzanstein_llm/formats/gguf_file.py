@@ -27,6 +27,7 @@ from .gguf_metadata import Cursor, Metadata, read_metadata, shortened
 from .gguf_types import BlockType, candidates, settle
 from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
 from .unreadable import unreadable
+from .watch import Watch
 
 __all__ = ["MAGIC", "GgufFile"]
 
@@ -249,6 +250,10 @@ class GgufFile:
         Views stay valid; their pages are read from the file again.
         """
         self._map.release(*self._offsets[name])
+
+    def watch(self) -> Watch:
+        """Finds out whether the file is overwritten while a view of it exists."""
+        return Watch(self.path, self.stamp, self._map.bytes())
 
     def close(self) -> None:
         """Release the mapping. It goes away with the last array that views it. Metadata stay."""

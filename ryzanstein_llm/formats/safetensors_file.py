@@ -24,6 +24,7 @@ from .dtypes import BITS, CARRIERS
 from .json_file import parse_json_object
 from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
 from .unreadable import unreadable
+from .watch import Watch
 
 __all__ = ["SafetensorsFile"]
 
@@ -235,6 +236,10 @@ class SafetensorsFile:
         Views stay valid; their pages are read from the file again.
         """
         self._map.release(*self._offsets[name])
+
+    def watch(self) -> Watch:
+        """Finds out whether the file is overwritten while a view of it exists."""
+        return Watch(self.path, self.stamp, self._map.bytes())
 
     def close(self) -> None:
         """Release the mapping. It goes away with the last array that views it."""

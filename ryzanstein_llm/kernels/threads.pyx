@@ -60,16 +60,22 @@ cdef int team_size(int wanted) noexcept nogil:
         _team_process = rz_process_id()
     if _team_process != rz_process_id():
         return 1
+    rz_team_of_this_thread = granted(wanted)
+    return rz_team_of_this_thread
+
+
+cdef int granted(int wanted) noexcept nogil:
+    """How many threads a team of the calling thread can have now, at most `wanted`."""
     cdef int more = wanted - rz_team_of_this_thread
     cdef int spare
-    if more > 0:
-        spare = rz_spare_threads(more, _stack_bytes)
-        if spare < more:
-            # not all, because the rest of the program needs room too
-            wanted = rz_team_of_this_thread + spare // 2
-            with gil:
-                warn_of_refusal(wanted)
-    rz_team_of_this_thread = wanted
+    if more <= 0:
+        return wanted
+    spare = rz_spare_threads(more, _stack_bytes)
+    if spare < more:
+        # not all, because the rest of the program needs room too
+        wanted = rz_team_of_this_thread + spare // 2
+        with gil:
+            warn_of_refusal(wanted)
     return wanted
 
 
@@ -78,8 +84,8 @@ cdef void warn_of_refusal(int taken) noexcept:
 
 
 def possible_team(int wanted):
-    """The number of threads, at most `wanted`, that a team of the calling thread can have now."""
-    return team_size(wanted)
+    """The number of threads, at most `wanted`, that the system would start for a team now. Starts none."""
+    return 1 if is_serial_after_fork() else granted(wanted)
 
 
 def is_serial_after_fork():

@@ -29,7 +29,7 @@ MAX_NOTE_BYTES = 1 << 20
 
 def stamp_text(checkpoint: Checkpoint) -> str:
     """The stamps of the weight files, as metadata have them."""
-    return json.dumps(checkpoint.stamps)
+    return json.dumps([file.stamp for file in checkpoint.open_files])
 
 
 def is_known(file: SafetensorsFile, checkpoint: Checkpoint) -> bool:

@@ -344,7 +344,7 @@ def test_a_stored_screen_that_cannot_be_is_refused(rng, stat, value):
     blocks, stats = packing.pack_screen(weights, "F32", 1)
     ScreenedHead(weights, "F32", 1, packed=(blocks, stats))
     stats[stat, 77] = value
-    with pytest.raises(ValueError, match="negative or NaN"):
+    with pytest.raises(ValueError, match="negative, NaN or infinite"):
         ScreenedHead(weights, "F32", 1, packed=(blocks, stats))
 
 
