@@ -4,6 +4,7 @@ no thread outlives its use."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -107,10 +108,28 @@ class TestTexts:
         result = run(model.agenerate(TALE, max_tokens=3, return_result=True))
         assert result.ids == model.generate(TALE, max_tokens=3, return_result=True).ids
 
+    def test_a_cancelled_answer_has_a_result_without_being_read(self, model: BitNetModel) -> None:
+        async def work() -> None:
+            stream = model.achat_stream(
+                [{"role": "user", "content": TALE}],
+                chat_template="{{ messages[0].content }}",
+                ignore_eos=True,
+            )
+            await anext(stream)
+            stream.cancel()
+            for _ in range(1000):
+                await asyncio.sleep(0.01)
+                with contextlib.suppress(errors.UnfinishedStreamError):
+                    assert stream.result.finish_reason == "cancelled"
+                    return
+            raise AssertionError("no result")
+
+        run(work())
+
     def test_a_stream_has_pieces_and_a_result(self, model: BitNetModel) -> None:
         async def work() -> None:
             stream = model.astream(TALE, max_tokens=20)
-            with pytest.raises(RuntimeError, match="has not ended"):
+            with pytest.raises(errors.UnfinishedStreamError, match="has not ended"):
                 _ = stream.result
             pieces = await read(stream)
             assert len(pieces) > 3

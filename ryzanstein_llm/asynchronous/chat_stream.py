@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from ..chat import ChatDelta, ChatResult
 from ..chat.answer import AnswerParser
 from ..chat.request import ChatRequest
+from ..errors import UnfinishedStreamError
 from ..generation import Generation
 from .runner import Runner
 from .stream import AsyncTextIterator
@@ -54,11 +55,14 @@ class AsyncChatStream(AsyncIterator[ChatDelta]):
 
         Raises
         ------
-        RuntimeError
-            Before the iteration has ended, or if it ended with an exception.
+        UnfinishedStreamError
+            Before the answer has ended, or if it ended with an exception.
         """
         if self._result is None:
-            raise RuntimeError("the stream has not ended, or it failed")
+            request = self._request
+            if request is None or request.generation.result is None:
+                raise UnfinishedStreamError("the stream has not ended, or it failed")
+            self._result = request.answer(request.generation.result)
         return self._result
 
     async def __aenter__(self) -> AsyncChatStream:
@@ -73,10 +77,8 @@ class AsyncChatStream(AsyncIterator[ChatDelta]):
         return self._request.generation
 
     def _end(self) -> ChatDelta:
-        """What the parser held back; makes the result."""
+        """What the parser held back."""
         self._flushed = True
         if self._request is None or self._parser is None:  # closed before it began
             return ChatDelta()
-        if self._request.generation.result is not None:
-            self._result = self._request.answer(self._request.generation.result)
         return self._parser.flush()

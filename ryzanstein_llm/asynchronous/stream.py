@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from ..errors import SessionBusyError
+from ..errors import SessionBusyError, UnfinishedStreamError
 from ..generation import Generation
 from ..results import GenerationResult
 from .runner import Request, Runner
@@ -76,12 +76,12 @@ class AsyncTextIterator(AsyncIterator[str]):
 
         Raises
         ------
-        RuntimeError
+        UnfinishedStreamError
             Before the generation has ended, or if it ended with an exception.
         """
         request = self._request
         if request is None or request.generation.result is None:
-            raise RuntimeError("the stream has not ended, or it failed")
+            raise UnfinishedStreamError("the stream has not ended, or it failed")
         return request.generation.result
 
     async def __aenter__(self) -> AsyncTextIterator:

@@ -61,6 +61,10 @@ def choose_template(
     if wanted is not None:
         if not isinstance(wanted, str):
             raise InvalidParameterError(f"must be a str, not {wanted!r}", "chat_template")
+        if wanted not in named and "{" not in wanted:  # it would drop all messages
+            known = f"; the checkpoint has {', '.join(map(repr, named))}" if named else ""
+            problem = f"is neither Jinja text nor the name of a template{known}: {wanted!r}"
+            raise InvalidParameterError(problem, "chat_template")
         return named.get(wanted, wanted)
     if tools and "tool_use" in named:
         return named["tool_use"]

@@ -9,6 +9,7 @@ import click
 
 from .command import Command, integer, option, verbose_option
 from .console import write
+from .model import model_path, revision_option
 from .progress import ProgressBar
 
 __all__ = ["command"]
@@ -36,15 +37,24 @@ is one for bitnet.cpp, with one scale for each matrix.
 )
 @option("--without-tokenizer", is_flag=True, help="leave the tokenizer out: the result takes ids")
 @option("-t", "--threads", "n_threads", type=integer, metavar="N", help="threads to use")
+@revision_option
 @verbose_option
 def command(
-    src: str, dst: str, to: str | None, without_tokenizer: bool, n_threads: int | None
+    src: str,
+    dst: str,
+    to: str | None,
+    without_tokenizer: bool,
+    n_threads: int | None,
+    revision: str | None,
 ) -> int:
     from ..conversion import convert
 
-    with contextlib.closing(ProgressBar(sys.stderr)) as bar:
+    with (
+        contextlib.closing(ProgressBar(sys.stderr)) as bar,
+        model_path({"path": src, "revision": revision}, bar.update) as path,
+    ):
         convert(
-            src,
+            path,
             dst,
             to=to,
             tokenizer=not without_tokenizer,

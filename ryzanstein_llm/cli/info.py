@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +12,8 @@ import click
 
 from .command import Command, option, spellings
 from .console import write
-from .model import model_options, open_model
+from .model import model_options, model_path, open_model
+from .progress import ProgressBar
 
 __all__ = ["command"]
 
@@ -68,7 +71,11 @@ def _inspect(path: str, given: Mapping[str, Any]) -> int:
     from ..inspection import inspect_checkpoint
 
     options = {name: given[name] for name in ("context_length", "kv_dtype", "weight_format")}
-    facts = inspect_checkpoint(path, **options)
+    with (
+        contextlib.closing(ProgressBar(sys.stderr)) as bar,
+        model_path({**given, "path": path}, bar.update) as found_path,
+    ):
+        facts = inspect_checkpoint(found_path, **options)
     if given["as_json"]:
         import json
         from dataclasses import asdict

@@ -48,6 +48,20 @@ def test_info_says_where_the_files_are(hub, cache, capsys):
     assert Path(path).parent == cache / "models--org--name" / "snapshots"
 
 
+def test_info_of_a_repository_loads_nothing(hub, cache, capsys):
+    assert main(["info", "--json", NAME]) == 0
+    path = json.loads(capsys.readouterr().out)["path"]
+    assert Path(path).parent == cache / "models--org--name" / "snapshots"
+
+
+def test_convert(hub, tmp_path, capsys):
+    assert main(["convert", NAME, str(tmp_path / "model.gguf")]) == 0
+    assert main(["generate", "-m", str(tmp_path / "model.gguf"), "Once upon", "-n", "5"]) == 0
+    text = capsys.readouterr().out
+    assert main(["generate", "Once upon", "-n", "5"]) == 0
+    assert text.endswith(capsys.readouterr().out)
+
+
 def test_chat(hub, capsys, monkeypatch):
     import io
 
