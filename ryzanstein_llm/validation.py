@@ -120,5 +120,8 @@ def check_token_ids(
     for index, value in enumerate(values):
         if most is not None and before + index >= most:  # only now known if ids have no length
             raise ContextOverflowError(before + index + 1, most)
+        if or_text and isinstance(value, str):
+            problem = f"must be one text or token ids, but {name}[{index}] is a text: {value!r}"
+            raise InvalidParameterError(problem, name)
         checked.append(check_int(f"{name}[{index}]", value, 0, vocab_size - 1))
     return checked

@@ -167,7 +167,7 @@ class TestPasses:
 WRONG: list[tuple[Any, type[Exception], str]] = [
     (5, errors.InvalidParameterError, r"prompt\[2\] must be str or token ids, not 5"),
     (None, errors.InvalidParameterError, r"prompt\[2\] must be str or token ids, not None"),
-    ([3, "x"], errors.InvalidParameterError, r"prompt\[2\]\[1\] must be an integer, not 'x'"),
+    ([3, "x"], errors.InvalidParameterError, r"prompt\[2\] must be one .*\[1\] is a text: 'x'"),
     ([3, 301], errors.InvalidParameterError, r"prompt\[2\]\[1\] must be in 0..300, not 301"),
     ("\ud800", errors.InvalidParameterError, r"prompt\[2\]: .*Unicode"),
     ([5] * 1281, errors.ContextOverflowError, r"prompt\[2\]: 1281 tokens do not fit"),

@@ -1,6 +1,7 @@
 """JSON schemas of classes, and instances of classes from JSON.
 
-Pydantic is recognised by its methods and never imported. Dataclasses are read here.
+Pydantic is recognised by the attributes of its classes, and imported only for its dataclasses.
+Other dataclasses are read here.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def schema_of(argument: str, value: Any) -> tuple[dict[str, Any], type | None]:
     if isinstance(value, type):
         if _is_pydantic(value):
             try:
-                schema = value.model_json_schema()  # type: ignore[attr-defined]
+                schema = _methods(value).model_json_schema()
             except Exception as error:  # of a package that we do not import
                 problem = f"{value.__name__} has no JSON schema: {error}"
                 raise InvalidParameterError(f"{argument}: {problem}") from error
@@ -72,14 +73,30 @@ def read_instance(target: type, text: str) -> Any:
     """An instance of a class from a JSON text. Pydantic raises its own ValidationError where a
     validator of the class wants more than the schema says."""
     if _is_pydantic(target):
-        return target.model_validate_json(text)  # type: ignore[attr-defined]
+        return _methods(target).model_validate_json(text)
     return _read(target, json.loads(text))
 
 
 def _is_pydantic(value: type) -> bool:
-    return all(
+    return _is_pydantic_dataclass(value) or all(
         callable(getattr(value, name, None))
         for name in ("model_json_schema", "model_validate_json")
+    )
+
+
+def _is_pydantic_dataclass(value: type) -> bool:
+    return dataclasses.is_dataclass(value) and "__pydantic_validator__" in vars(value)
+
+
+def _methods(value: type) -> Any:
+    """What has the methods of a class of Pydantic: its models do, its dataclasses do not."""
+    if not _is_pydantic_dataclass(value):
+        return value
+    from pydantic import TypeAdapter
+
+    adapter = TypeAdapter(value)
+    return types.SimpleNamespace(
+        model_json_schema=adapter.json_schema, model_validate_json=adapter.validate_json
     )
 
 
@@ -103,6 +120,7 @@ def _schema(argument: str, kind: Any, place: str, definitions: dict[str, Any]) -
         return _schema(argument, member, place, definitions)
 
     if origin is typing.Annotated:
+        _refuse_constraints(argument, place, members[1:])
         return schema(members[0])
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [schema(member) for member in members]}
@@ -122,11 +140,26 @@ def _schema(argument: str, kind: Any, place: str, definitions: dict[str, Any]) -
         }  # fmt: skip
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return {"enum": [member.value for member in kind]}
+    if isinstance(kind, type) and _is_pydantic(kind):
+        raise InvalidParameterError(
+            f"{argument}: {place} has the type {kind.__name__}, a class of Pydantic; only other "
+            "classes of Pydantic can hold it"
+        )
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _object(argument, kind, definitions)
     raise InvalidParameterError(
         f"{argument}: {place} has the type {kind!r}, for which there is no JSON here"
     )
+
+
+def _refuse_constraints(argument: str, place: str, metadata: Sequence[Any]) -> None:
+    """Raise InvalidParameterError for what Pydantic would check and a dataclass does not."""
+    for each in metadata:
+        if type(each).__module__.partition(".")[0] in ("annotated_types", "pydantic"):
+            raise InvalidParameterError(
+                f"{argument}: {place} is annotated with {each!r}, which only a class of Pydantic "
+                "checks"
+            )
 
 
 def _object(argument: str, kind: type, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import importlib
 import json
 import typing
 from collections.abc import Iterator
@@ -160,6 +161,39 @@ def test_pydantic(model: BitNetModel) -> None:
         assert isinstance(result.parsed, Rider)
         assert Rider.model_validate_json(result.text) == result.parsed
         assert set(json.loads(result.text)) <= {"brave", "horse", "others", "title"}
+
+
+def test_a_dataclass_of_pydantic_keeps_its_constraints() -> None:
+    pydantic = needs_extra("parity", "pydantic")
+    dataclass = importlib.import_module("pydantic.dataclasses").dataclass
+    legs = Annotated[int, pydantic.Field(ge=0, le=9)]
+    horse = dataclass(type("Horse", (), {"__annotations__": {"legs": legs}}))
+
+    schema, target = schema_of("schema", horse)
+    assert target is horse
+    assert schema["properties"]["legs"].items() >= {"minimum": 0, "maximum": 9}.items()
+    assert schema["additionalProperties"] is False
+    assert read_instance(horse, '{"legs": 4}') == horse(4)
+    with pytest.raises(pydantic.ValidationError):
+        read_instance(horse, '{"legs": 10}')
+
+
+def test_constraints_that_a_dataclass_does_not_check_are_refused() -> None:
+    pydantic = needs_extra("parity", "pydantic")
+    legs = Annotated[int, pydantic.Field(ge=0)]
+    horse = pydantic.create_model("Horse", legs=(legs, ...))
+    bounded = dataclasses.make_dataclass("Bounded", [("legs", list[legs])])  # type: ignore[valid-type]
+    rider = dataclasses.make_dataclass("Rider", [("horse", horse)])
+
+    with pytest.raises(InvalidParameterError, match=r"Bounded\.legs is annotated with .*[gG]e"):
+        schema_of("schema", bounded)
+    with pytest.raises(InvalidParameterError, match=r"Rider\.horse has the type Horse, a class"):
+        schema_of("schema", rider)
+
+
+def test_an_annotation_that_says_nothing_to_pydantic_is_kept() -> None:
+    described = dataclasses.make_dataclass("Described", [("legs", Annotated[int, "how many"])])
+    assert "Described" in schema_of("schema", described)[0]["$defs"]
 
 
 def test_what_a_validator_of_pydantic_refuses_is_its_own_error(model: BitNetModel) -> None:
