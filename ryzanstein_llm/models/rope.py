@@ -156,7 +156,7 @@ def read_rope(
     kind = section.value("rope_type", section.value("type", "default"))
     if kind == "dynamic" and "alpha" in section:
         kind = "ntk_alpha"  # Hunyuan calls it dynamic, but it does not depend on the length
-    if kind not in KEYS:
+    if kind not in tuple(KEYS):  # not looked up: it may be a list, which has no hash
         supported = ", ".join(repr(name) for name in KEYS if name != "ntk_alpha")
         raise section.unsupported("rope_type", kind, f"supported are {supported}")
     for key in section.keys:

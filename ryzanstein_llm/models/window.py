@@ -20,7 +20,8 @@ def refuse_window(read: ConfigReader, context_length: int) -> None:
     """
     read.expect("max_window_layers")
     used = read.boolean("use_sliding_window", False)
-    positions = read.integer("sliding_window", context_length)
+    absent = 4096 if "sliding_window" not in read.keys else context_length  # of transformers
+    positions = read.integer("sliding_window", absent)
     types = _layer_types(read, read.integer("num_hidden_layers"))
     if ("sliding_attention" in types or used) and positions < context_length:
         raise read.unsupported("sliding_window", positions, "sliding windows are not supported")

@@ -48,14 +48,17 @@ def llguidance() -> ModuleType:
 
 def json_grammar(name: str, schema: Mapping[str, Any]) -> str:
     """The grammar of JSON texts that a schema accepts, without white space between their parts."""
+    options = schema.get("x-guidance", {})
+    if isinstance(options, Mapping):  # of anything else llguidance says what is wrong
+        # within the schema, since Python's own code would convert a dict of `defaults`: Ctrl-C
+        # there becomes a ValueError
+        schema = {**schema, "x-guidance": {**JSON_OPTIONS, **options}}
     try:
         written = json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidParameterError(f"is no JSON: {error}", name) from None
     try:
-        grammar: str = llguidance().LLMatcher.grammar_from_json_schema(
-            written, defaults=JSON_OPTIONS
-        )
+        grammar: str = llguidance().LLMatcher.grammar_from_json_schema(written)
     except ValueError as error:
         raise InvalidParameterError(f"is not valid: {error}", name) from None
     return grammar

@@ -59,6 +59,7 @@ def test_a_model_of_plain_floats_is_no_ternary_model(model_type: str, tmp_path: 
         ("bitnet", {"input_bits": 4}, "input_bits"),
         ("bitnet", {"weight_bits": 2}, "weight_bits"),
         ("qwen3", {"use_sliding_window": True, "sliding_window": 64}, "sliding_window"),
+        ("qwen3", {"use_sliding_window": True, "max_position_embeddings": 8192}, "sliding_window"),
         ("qwen2", {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 64},
          "sliding_window"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),

@@ -110,6 +110,7 @@ def test_the_original_context_may_stand_outside_or_be_the_context(tmp_path: Path
     ("scaling", "named"),
     [
         ({"type": "dynamic", "factor": 2.0}, "dynamic"),
+        ({"type": ["yarn"], "factor": 2.0}, "yarn"),
         ({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}, "longrope"),
         ({"type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"type": "linear", "factor": 2.0, "mrope_section": [1, 2]}, "mrope_section"),
