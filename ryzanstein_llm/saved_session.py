@@ -1,8 +1,8 @@
 """Sessions on disk: tokens with their keys and values.
 
 A `.safetensors` file: "tokens", "blocks" with the memory of the engine, and metadata that say what
-they were made with. Keys and values of another version of the library are left out when they are
-read, and computed again, because their bits may differ.
+they were made with. Keys and values of another version of the library, or in another form, are left
+out when they are read, and computed again, because their bits may differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .formats import FileStamp, open_checkpoint
 from .formats.new_file import NewFile, remove_leftovers
 from .formats.safetensors_file import SafetensorsFile
 from .formats.safetensors_writer import TensorPlan, encode_header, padded, write_data
-from .interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
+from .interfaces.kv_layout import BLOCK_FORM, BLOCK_POSITIONS, KVLayout
 from .validation import check_token_ids
 
 __all__ = ["SessionKey", "read_session", "write_session"]
@@ -84,7 +84,7 @@ def write_session(
 ) -> None:
     """Write tokens, and what is kept of their keys and values. See `Session.save`."""
     target = _path(path)
-    metadata = {**key.metadata, "library": __version__}
+    metadata = {**key.metadata, **_form()}
     cache = engine.exclusively(lambda: engine.store.shared(tokens))
     try:
         metadata |= {"positions": str(cache.length), "digest": "0" * 32}
@@ -133,12 +133,19 @@ def read_session(
         tokens = check_token_ids("tokens", file.array("tokens"), vocab_size)
         if len(tokens) > engine.context_length:
             raise ContextOverflowError(len(tokens), engine.context_length)
+        if any(found.get(name) != value for name, value in _form().items()):
+            return tokens
         blocks = _checked_blocks(file, key.layout, len(tokens))
-        if blocks is not None and found.get("library") == __version__:
+        if blocks is not None:
             _restore(engine, tokens, int(found["positions"]), blocks)
         return tokens
     finally:
         file.close()
+
+
+def _form() -> dict[str, str]:
+    """What keys and values must say to be used: who computed them, and what their bytes mean."""
+    return {"library": __version__, "block_form": BLOCK_FORM}
 
 
 def _restore(engine: Engine, tokens: list[int], positions: int, blocks: NDArray[np.uint8]) -> None:

@@ -155,16 +155,37 @@ def test_without_its_keys_and_values_it_computes_them_again(
         assert go_on(model.load_session(tmp_path / "session")).ids == expected
 
 
-def test_another_version_of_the_library_computes_them_again(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["__version__", "BLOCK_FORM"])
+def test_another_version_of_the_library_or_of_its_blocks_computes_them_again(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     with BitNetModel(checkpoint, n_threads=1) as model:
         session = started(model, 300)
         session.save(tmp_path / "session")
         expected = go_on(session).ids
-    monkeypatch.setattr(saved_session, "__version__", "9.9")
+    monkeypatch.setattr(saved_session, name, "9.9")
     with BitNetModel(checkpoint, n_threads=1) as model:
         found = go_on(model.load_session(tmp_path / "session"))
+    assert (found.ids, found.reused_tokens) == (expected, 0)
+
+
+def test_keys_and_values_as_version_2_0_wrote_them_are_computed_again(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """Its int8 blocks may have another size, and its files do not say which form they have."""
+    path = tmp_path / "session"
+    with BitNetModel(checkpoint, n_threads=1, kv_dtype="int8") as model:
+        session = started(model, 300)
+        session.save(path)
+        expected = go_on(session).ids
+    arrays, metadata = load_file(path), metadata_of(path)
+    arrays["blocks"] = np.ascontiguousarray(arrays["blocks"][:, :-64])
+    del metadata["block_form"]
+    save_file(arrays, path, metadata)
+    metadata["digest"] = digest_of(path, metadata["positions"])
+    save_file(arrays, path, metadata)
+    with BitNetModel(checkpoint, n_threads=1, kv_dtype="int8") as model:
+        found = go_on(model.load_session(path))
     assert (found.ids, found.reused_tokens) == (expected, 0)
 
 
@@ -292,8 +313,7 @@ def test_contents_that_contradict_each_other(
 ) -> None:
     """Also if somebody gave such a file the right digest."""
     arrays = load_file(saved)
-    header = saved.read_bytes()
-    metadata = json.loads(header[8 : 8 + struct.unpack("<Q", header[:8])[0]])["__metadata__"]
+    metadata = metadata_of(saved)
     spoilt: list[tuple[dict[str, Any], dict[str, str]]] = [
         ({"tokens": np.array([0, 301])}, {}),
         ({"tokens": np.array([0, -1])}, {}),
@@ -314,6 +334,12 @@ def test_contents_that_contradict_each_other(
         save_file(held, path, told)
         with pytest.raises(errors.RyzansteinError):
             model.load_session(path)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    data = path.read_bytes()
+    found: dict[str, str] = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])["__metadata__"]
+    return found
 
 
 def digest_of(path: Path, positions: str) -> str:

@@ -199,11 +199,21 @@ typedef struct rz_screen_logits {
 /* ---- attention ------------------------------------------------------------
  * The cache is a table of blocks of 256 positions. In a block, for one KV head:
  * K is (head_dim, 256), so that lanes run over positions; V is (256, head_dim).
- * int8 caches have a scale per position. A partial result of one query is
- * head_dim weighted values, then the maximum score, then the sum of weights.
+ * A partial result of one query is head_dim weighted values, then the maximum
+ * score, then the sum of weights.
+ *
+ * int8 caches are panels of 16 lanes with four neighbouring bytes each, as 4-way dot products want them, and have
+ * a scale per position. K is (16 panels of positions, ceil(head_dim / 4), 16, 4), unsigned: code + 128. V is
+ * (ceil(head_dim / 16) panels, 64, 16, 4), signed; the four bytes are neighbouring positions. What is missing of
+ * head_dim is code 0.
+ *
+ * Overflow: codes are in -127..127. A score sums up to 1024 products with codes of a query, at most
+ * 1024 * 127 * 16256 < 2^31; with K as stored it may wrap around, until 128 * sum of the query's codes is
+ * subtracted. A value sums 256 products with weights, at most 256 * 127 * 32767 < 2^31.
  */
 #define RZ_KV_BLOCK 256
 #define RZ_MAX_QUERIES 16
+#define RZ_QUERIES_TOGETHER 4 /* of an int8 cache */
 #define RZ_MAX_HEAD_DIM 1024
 enum rz_kv_kind {
     RZ_KV_F32 = 0,
@@ -213,8 +223,8 @@ enum rz_kv_kind {
 };
 
 typedef struct rz_kv_block {
-    void *k;        /* (head_dim, 256) */
-    void *v;        /* (256, head_dim) */
+    void *k;        /* (head_dim, 256), or panels of int8 */
+    void *v;        /* (256, head_dim), or panels of int8 */
     float *k_scale; /* (256,), int8 only */
     float *v_scale;
 } rz_kv_block;
@@ -337,9 +347,12 @@ typedef struct rz_kernels {
 
     /* One block against n_queries <= 16 queries, query i seeing positions < valid[i] (>= 1) and
      * >= hidden[i] (< valid[i]); hidden may be NULL (all 0). What is hidden has weight +0.
-     * score = (sum over d ascending of q[d]*k[d]) (* k scale) * scale; weights exp(score - max)
-     * summed in sixteen lanes by index; values added in ascending position, each weight
-     * multiplied by the v scale first. partial[i] has head_dim + 2 floats. */
+     * score = (sum over d ascending of q[d]*k[d]) * scale; weights exp(score - max) summed in
+     * sixteen lanes by index; values added in ascending position. partial[i] has head_dim + 2 floats.
+     * int8: with m = max|q[d]|, Q = round_half_even(q * (16256 / m)), all 0 where m <= 2^-100, and
+     * score = float(sum of Q*k) * k scale * ((m / 16256) * scale); weights and their sum as above; then
+     * w = weight * v scale, and W from w in the same way with 32767, so value = float(sum of W*v) * (m / 32767).
+     * Values m / 16256 and m / 32767 are NaN if a q or w is not finite. */
     void (*attend_block[RZ_KV_KINDS])(const float *q, int64_t q_stride, int64_t n_queries,
                                       const int32_t *valid, const int32_t *hidden,
                                       int64_t head_dim, float scale, const rz_kv_block *block,

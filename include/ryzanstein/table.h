@@ -1,7 +1,7 @@
 /* The last include of a tier's C file: every operation of ops/, and its table.
  *
- * Before it come RZ_TIER (the tier's name as a bare word), kernels.h, a simd/, a
- * ternary/, a screen/ and a limits/ file, all inside one target region.
+ * Before it come RZ_TIER (the tier's name as a bare word), kernels.h, a simd/, a ternary/, a
+ * screen/, an attention/ and a limits/ file, all inside one target region.
  */
 #define RZ_NAME(base) RZ_JOIN(base, RZ_TIER)
 
@@ -11,6 +11,7 @@
 
 #include "ryzanstein/ops/activation.h"
 #include "ryzanstein/ops/attention.h"
+#include "ryzanstein/ops/attention_int8.h"
 #include "ryzanstein/ops/dense.h"
 #include "ryzanstein/ops/groups.h"
 #include "ryzanstein/ops/norm.h"

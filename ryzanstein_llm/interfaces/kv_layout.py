@@ -8,10 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_POSITIONS", "KV_DTYPES", "KVLayout", "Segment"]
+__all__ = ["BLOCK_FORM", "BLOCK_POSITIONS", "KV_DTYPES", "KVLayout", "Segment"]
 
 BLOCK_POSITIONS = 256
 """Positions of a block, as attention computes them (RZ_BLOCK_POSITIONS in kernels.h)."""
+
+BLOCK_FORM = "2"
+"""What the bytes of a block mean: another one when places or codes change. Saved sessions say it."""
 
 Segment = tuple[int, int, NDArray[np.uint64]]
 """What a pass computes of one sequence: number of rows, position of the first row, addresses of the
@@ -26,14 +29,19 @@ KV_DTYPES = {
     "int8": "int8",
 }
 _ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
+_PANEL = 16  # lanes of a panel of an int8 block
+_GROUP = 4  # neighbouring bytes of a lane
 
 
 @dataclass(frozen=True)
 class KVLayout:
     """Offsets and sizes in a block, in bytes.
 
-    A block holds, layer after layer: K as (kv_heads, head_dim, 256), V as (kv_heads, 256,
-    head_dim), and for int8 the scales of K, then of V, as float32 (kv_heads, 256).
+    A block holds, layer after layer: K as (kv_heads, head_dim, 256) and V as (kv_heads, 256,
+    head_dim). For int8 these are panels of 16 positions or dimensions, with four neighbouring
+    dimensions or positions in a lane: K is (kv_heads, 16, ceil(head_dim / 4), 16, 4) and V is
+    (kv_heads, ceil(head_dim / 16), 64, 16, 4); then come the scales of K and of V, each float32
+    (kv_heads, 256).
 
     Attributes
     ----------
@@ -52,14 +60,27 @@ class KVLayout:
         return _ELEMENT_SIZES[self.kind]
 
     @cached_property
+    def k_head_bytes(self) -> int:
+        """Bytes of a KV head's keys in a block."""
+        return BLOCK_POSITIONS * self._padded(_GROUP) * self.element_size
+
+    @cached_property
+    def v_head_bytes(self) -> int:
+        """Bytes of a KV head's values in a block."""
+        return BLOCK_POSITIONS * self._padded(_PANEL) * self.element_size
+
+    def _padded(self, multiple: int) -> int:
+        return -(-self.head_dim // multiple) * multiple if self.kind == "int8" else self.head_dim
+
+    @cached_property
     def v_offset(self) -> int:
         """Start of V within a layer."""
-        return self.kv_heads * self.head_dim * BLOCK_POSITIONS * self.element_size
+        return self.kv_heads * self.k_head_bytes
 
     @cached_property
     def k_scale_offset(self) -> int:
         """Start of K's scales within a layer (int8 only)."""
-        return 2 * self.v_offset
+        return self.v_offset + self.kv_heads * self.v_head_bytes
 
     @cached_property
     def v_scale_offset(self) -> int:
@@ -84,13 +105,22 @@ class KVLayout:
         """Set everything in a block to zero that does not belong to its first `positions`."""
         for layer in block.reshape(self.layers, self.layer_bytes):
             size, heads = self.element_size, self.kv_heads
-            keys = layer[: self.v_offset].reshape(heads * self.head_dim, BLOCK_POSITIONS * size)
-            keys[:, positions * size :] = 0
-            values = layer[self.v_offset : self.k_scale_offset].reshape(heads, -1)
-            values[:, positions * self.head_dim * size :] = 0
-            if self._scale_bytes:
-                scales = layer[self.k_scale_offset :].reshape(2 * heads, 4 * BLOCK_POSITIONS)
-                scales[:, 4 * positions :] = 0
+            keys, values = layer[: self.v_offset], layer[self.v_offset : self.k_scale_offset]
+            if self.kind != "int8":
+                keys = keys.reshape(heads * self.head_dim, BLOCK_POSITIONS * size)
+                keys[:, positions * size :] = 0
+                values.reshape(heads, -1)[:, positions * self.head_dim * size :] = 0
+                continue
+            panel, at = divmod(positions, _PANEL)
+            keys = keys.reshape(heads, BLOCK_POSITIONS // _PANEL, -1, _PANEL, _GROUP)
+            keys[:, panel : panel + 1, :, at:] = 0
+            keys[:, panel + 1 :] = 0
+            line, at = divmod(positions, _GROUP)
+            values = values.reshape(-1, BLOCK_POSITIONS // _GROUP, _PANEL, _GROUP)
+            values[:, line : line + 1, :, at:] = 0
+            values[:, line + 1 :] = 0
+            scales = layer[self.k_scale_offset :].reshape(2 * heads, 4 * BLOCK_POSITIONS)
+            scales[:, 4 * positions :] = 0
 
     @property
     def bytes_per_position(self) -> int:

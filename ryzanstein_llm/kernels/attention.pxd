@@ -31,7 +31,8 @@ cdef struct AttentionJob:
     bint rotate_first      # whether RoPE comes before them
     int64_t window         # how many of the last positions a token sees; 0: all
     int kind
-    int64_t element_size
+    int64_t k_head_bytes   # of a KV head in a block
+    int64_t v_head_bytes
     int64_t layer_offset   # where the layer begins in a block, in bytes
     int64_t v_offset       # these three count from the beginning of the layer
     int64_t k_scale_offset

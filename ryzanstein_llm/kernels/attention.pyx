@@ -26,8 +26,8 @@ cdef void locate_block(const AttentionJob *job, const Segment *segment, int64_t 
                        rz_kv_block *result) noexcept nogil:
     cdef uint8_t *base = <uint8_t *><size_t>segment.table[block] + job.layer_offset
     cdef int64_t plane = kv_head * RZ_KV_BLOCK
-    result.k = base + plane * job.head_dim * job.element_size
-    result.v = base + job.v_offset + plane * job.head_dim * job.element_size
+    result.k = base + kv_head * job.k_head_bytes
+    result.v = base + job.v_offset + kv_head * job.v_head_bytes
     result.k_scale = <float *>(base + job.k_scale_offset) + plane
     result.v_scale = <float *>(base + job.v_scale_offset) + plane
 
@@ -216,7 +216,8 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
     job.rotate_first = False
     job.window = 0
     job.kind = KV_KINDS[layout.kind]
-    job.element_size = layout.element_size
+    job.k_head_bytes = layout.k_head_bytes
+    job.v_head_bytes = layout.v_head_bytes
     job.v_offset = layout.v_offset
     job.k_scale_offset = layout.k_scale_offset
     job.v_scale_offset = layout.v_scale_offset

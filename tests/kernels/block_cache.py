@@ -26,7 +26,8 @@ DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": np.uint16, "int8": 
 @dataclass(frozen=True)
 class BlockLayout:
     """Bytes of one block: per layer K (kv_heads, head_dim, 256), V (kv_heads, 256, head_dim),
-    then their scales (kv_heads, 256)."""
+    then their scales (kv_heads, 256). int8: K (kv_heads, 16, head_dim / 4, 16, 4) plus 128, V
+    (kv_heads, head_dim / 16, 64, 16, 4), with head_dim filled up."""
 
     kind: str
     kv_heads: int
@@ -38,12 +39,29 @@ class BlockLayout:
         return int(np.dtype(DTYPES[self.kind]).itemsize)
 
     @property
+    def key_depth(self) -> int:
+        """Dimensions with which a key is stored."""
+        return -(-self.head_dim // 4) * 4 if self.kind == "int8" else self.head_dim
+
+    @property
+    def value_depth(self) -> int:
+        return -(-self.head_dim // 16) * 16 if self.kind == "int8" else self.head_dim
+
+    @property
+    def k_head_bytes(self) -> int:
+        return BLOCK * self.key_depth * self.element_size
+
+    @property
+    def v_head_bytes(self) -> int:
+        return BLOCK * self.value_depth * self.element_size
+
+    @property
     def v_offset(self) -> int:
-        return self.kv_heads * BLOCK * self.head_dim * self.element_size
+        return self.kv_heads * self.k_head_bytes
 
     @property
     def k_scale_offset(self) -> int:
-        return 2 * self.v_offset
+        return self.v_offset + self.kv_heads * self.v_head_bytes
 
     @property
     def v_scale_offset(self) -> int:
@@ -73,8 +91,19 @@ class BlockCache:
         """K and V as stored, (positions, kv_heads, head_dim) in the kind's dtype, and their
         scales (positions, kv_heads)."""
         of, dtype = self.layout, DTYPES[self.layout.kind]
-        k = self._planes(layer, 0, dtype, of.kv_heads, of.head_dim, BLOCK).transpose(0, 3, 1, 2)
-        v = self._planes(layer, of.v_offset, dtype, of.kv_heads, BLOCK, of.head_dim)
+        if of.kind == "int8":
+            k = self._planes(layer, 0, np.uint8, of.kv_heads, 16, of.key_depth // 4, 16, 4)
+            k = k.transpose(0, 2, 4, 1, 3, 5).reshape(-1, BLOCK, of.kv_heads, of.key_depth)
+            k = (k.astype(np.int64) - 128).astype(np.int8)
+            v = self._planes(layer, of.v_offset, dtype, of.kv_heads, of.value_depth // 16, 64, 16, 4)
+            v = v.transpose(0, 1, 3, 5, 2, 4).reshape(-1, of.kv_heads, BLOCK, of.value_depth)
+            for padded in (k.reshape(-1, of.kv_heads, of.key_depth), v.transpose(0, 2, 1, 3)):
+                padding = padded.reshape(-1, of.kv_heads, padded.shape[-1])[:positions, :, of.head_dim :]
+                assert not padding.any()
+            k, v = k[..., : of.head_dim], v[..., : of.head_dim]
+        else:
+            k = self._planes(layer, 0, dtype, of.kv_heads, of.head_dim, BLOCK).transpose(0, 3, 1, 2)
+            v = self._planes(layer, of.v_offset, dtype, of.kv_heads, BLOCK, of.head_dim)
         scales = [
             self._planes(layer, offset, np.float32, of.kv_heads, BLOCK)
             .transpose(0, 2, 1).reshape(-1, of.kv_heads)[:positions]
@@ -113,14 +142,19 @@ def rotated(qkv: Float32, layout: BlockLayout, heads: int, position: int) -> tup
 
 
 def attend(qkv: Float32, sequences: list[tuple[int, int, BlockCache]], heads: int, *,
-           n_threads: int = 1, layer: int = 0, scale: float | None = None) -> Float32:  # fmt: skip
-    """One attention call; `sequences` are (rows, position, cache). qkv is left as it was."""
+           n_threads: int = 1, layer: int = 0, scale: float | None = None,
+           turned: bool = True) -> Float32:  # fmt: skip
+    """One attention call; `sequences` are (rows, position, cache). qkv is left as it was, and with
+    turned=False nothing is rotated."""
     layout = sequences[0][2].layout
     segments = [(rows, position, cache.table) for rows, position, cache in sequences]
     reach = max(rows + position for rows, position, _ in sequences)
+    cosines, sines = rotary(layout.head_dim, reach)
+    if not turned:
+        cosines, sines = np.ones_like(cosines), np.zeros_like(sines)
     out = np.full((len(qkv), heads * layout.head_dim), np.nan, np.float32)
     attention.rope_append_attend(
-        qkv.copy(), segments, layout, layer, heads, rotary(layout.head_dim, reach),
+        qkv.copy(), segments, layout, layer, heads, (cosines, sines),
         layout.head_dim**-0.5 if scale is None else scale, out, Workspace(n_threads),
     )  # fmt: skip
     return out

@@ -81,29 +81,41 @@ def rope(x: Float32, cosine: Float32, sine: Float32) -> Float32:
     return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
+def attention_codes(x: Float32, top: int) -> tuple[npt.NDArray[np.int64], np.float32]:
+    """x as codes of at most `top`, and the value of code 1."""
+    largest = np.max(np.abs(x))
+    factor = F(top) / largest if largest > F(7.8886e-31) else F(0)
+    return np.rint(x * factor).astype(np.int64), largest / F(top)
+
+
 def attend(q: Float32, keys: Float32, values: Float32, scale: float, exp: Exp,
            k_scale: Float32 | None = None, v_scale: Float32 | None = None) -> Float32:  # fmt: skip
     """One query (head_dim,) against all of keys and values (positions, head_dim), by blocks.
 
-    With scales, keys and values hold the int8 codes.
+    With scales, keys and values hold the int8 codes, and products are of integers.
     """
     running: tuple[Float32, np.float32, np.float32] | None = None
     for begin in range(0, len(keys), BLOCK):
         inside = slice(begin, min(begin + BLOCK, len(keys)))
-        score = np.zeros(inside.stop - begin, F)
-        for d in range(q.size):
-            score = score + q[d] * keys[inside, d]
-        if k_scale is not None:
-            score = score * k_scale[inside]
-        score = score * F(scale)
+        if k_scale is None or v_scale is None:
+            score = np.zeros(inside.stop - begin, F)
+            for d in range(q.size):
+                score = score + q[d] * keys[inside, d]
+            score = score * F(scale)
+        else:
+            codes, step = attention_codes(q, 16256)
+            score = (keys[inside].astype(np.int64) @ codes).astype(F)
+            score = score * k_scale[inside] * (step * F(scale))
         maximum = score.max()
         weight = exp(score - maximum)
         total = lane_sum(weight)
-        if v_scale is not None:
-            weight = weight * v_scale[inside]
-        mixed = np.zeros(q.size, F)
-        for position, row in enumerate(values[inside]):
-            mixed = mixed + weight[position] * row
+        if k_scale is None or v_scale is None:
+            mixed = np.zeros(q.size, F)
+            for position, row in enumerate(values[inside]):
+                mixed = mixed + weight[position] * row
+        else:
+            codes, step = attention_codes(weight * v_scale[inside], 32767)
+            mixed = (codes @ values[inside].astype(np.int64)).astype(F) * step
         if running is None:
             running = mixed, maximum, total
             continue

@@ -1,4 +1,4 @@
-/* Attention over one cache block of 256 positions, in the order that kernels.h fixes.
+/* Attention over one cache block of 256 positions of floats, in the order that kernels.h fixes.
  *
  * Both products work on register tiles of RZ_TILE_QUERIES queries x RZ_TILE_VECTORS vectors. For
  * q.k the lanes of a vector are positions: K is stored transposed, so a score needs no sum across
@@ -12,12 +12,11 @@
 
 RZ_INLINE rz_f32x16 rz_load_kv_(const void *base, int64_t index, int kind) {
     if (kind == RZ_KV_F32) return rz_load((const float *)base + index);
-    if (kind == RZ_KV_BF16) return rz_load_bf16((const uint16_t *)base + index);
-    return rz_load_i8((const int8_t *)base + index);
+    return rz_load_bf16((const uint16_t *)base + index);
 }
 RZ_INLINE rz_f32x16 rz_load_kv_n_(const void *base, int64_t index, int64_t n, int kind) {
     if (n >= 16) return rz_load_kv_(base, index, kind);
-    const size_t size = kind == RZ_KV_F32 ? 4 : (kind == RZ_KV_BF16 ? 2 : 1);
+    const size_t size = kind == RZ_KV_F32 ? 4 : 2;
     float lanes[16] = {0};
     memcpy(lanes, (const char *)base + (size_t)index * size, (size_t)n * size);
     return rz_load_kv_(lanes, 0, kind);
@@ -25,7 +24,7 @@ RZ_INLINE rz_f32x16 rz_load_kv_n_(const void *base, int64_t index, int64_t n, in
 /* In rows. A tile reads only part of each row, which no hardware prefetcher predicts. */
 #define RZ_KV_AHEAD 16
 RZ_INLINE void rz_prefetch_kv_(const void *base, int64_t index, int kind) {
-    const int size = kind == RZ_KV_F32 ? 4 : (kind == RZ_KV_BF16 ? 2 : 1);
+    const int size = kind == RZ_KV_F32 ? 4 : 2;
     const char *from = (const char *)base + index * size;
     for (int at = 0; at < RZ_SCORE_POSITIONS * size; at += 64) RZ_PREFETCH(from + at, 0);
 }
@@ -82,14 +81,11 @@ RZ_INLINE rz_f32x16 rz_hide_first_(rz_f32x16 x, int64_t n) {
 /* Turns the scores of one query into softmax weights before the division, zero before `hidden` and from
  * `valid` on.
  * Also returns the maximum of the scores and the sum of the weights. */
-RZ_INLINE void rz_weights_(float *scores, int64_t valid, int64_t hidden, float scale,
-                           const rz_kv_block *block, float *maximum, float *sum, int kind) {
+RZ_INLINE void rz_weights_(float *scores, int64_t valid, int64_t hidden, float scale, float *maximum, float *sum) {
     const rz_f32x16 none = rz_set1(-INFINITY), zero = rz_set1(0.0f), factor = rz_set1(scale);
     rz_f32x16 most = none, total = zero;
     for (int64_t p = 0; p < valid; p += 16) {
-        rz_f32x16 score = rz_load(scores + p);
-        if (kind == RZ_KV_I8) score = rz_mul(score, rz_load(block->k_scale + p));
-        score = rz_keep_first(rz_mul(score, factor), valid - p, none);
+        rz_f32x16 score = rz_keep_first(rz_mul(rz_load(scores + p), factor), valid - p, none);
         if (p < hidden) score = rz_hide_first_(score, hidden - p);
         rz_store(scores + p, score);
         most = rz_max(most, score);
@@ -97,9 +93,8 @@ RZ_INLINE void rz_weights_(float *scores, int64_t valid, int64_t hidden, float s
     *maximum = rz_maximum(most);
     const rz_f32x16 shift = rz_set1(*maximum);
     for (int64_t p = 0; p < valid; p += 16) {
-        rz_f32x16 weight = rz_keep_first(rz_exp(rz_sub(rz_load(scores + p), shift)), valid - p, zero);
+        const rz_f32x16 weight = rz_keep_first(rz_exp(rz_sub(rz_load(scores + p), shift)), valid - p, zero);
         total = rz_add(total, weight);
-        if (kind == RZ_KV_I8) weight = rz_mul(weight, rz_load(block->v_scale + p));
         rz_store(scores + p, weight);
     }
     *sum = rz_sum(total);
@@ -162,7 +157,7 @@ RZ_INLINE void rz_attend_block_(const float *q, int64_t q_stride, int64_t n_quer
     for (int64_t i = 0; i < n_queries; i++) {
         float *result = partial + i * stride;
         memset(result, 0, (size_t)head_dim * sizeof(float));
-        rz_weights_(scores[i], valid[i], hidden ? hidden[i] : 0, scale, block, result + head_dim, result + head_dim + 1, kind);
+        rz_weights_(scores[i], valid[i], hidden ? hidden[i] : 0, scale, result + head_dim, result + head_dim + 1);
     }
     int64_t first = 0;
     for (; first + RZ_TILE_QUERIES <= n_queries; first += RZ_TILE_QUERIES) {
@@ -215,39 +210,16 @@ RZ_INLINE uint16_t rz_to_bf16_(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u); /* NaN */
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
-RZ_INLINE float rz_to_i8_(const float *x, int64_t n, int8_t *codes) {
-    rz_f32x16 most = rz_set1(0.0f), poison = most; /* as in rz_quantize */
-    for (int64_t i = 0; i < n; i += 16) {
-        const rz_f32x16 v = rz_load_n(x + i, n - i);
-        most = rz_max(rz_abs(v), most);
-        poison = rz_add(poison, rz_sub(v, v));
-    }
-    const float m = rz_maximum(most);
-    /* below 2^-100 the reciprocal could overflow, so such a vector is stored as zeros */
-    const rz_f32x16 factor = rz_set1(m > 7.8886e-31f ? 127.0f / m : 0.0f);
-    for (int64_t i = 0; i < n; i += 16) {
-        int8_t rounded[16];
-        rz_store_i8(rounded, rz_mul(rz_load_n(x + i, n - i), factor));
-        memcpy(codes + i, rounded, (size_t)rz_smaller_(n - i, 16));
-    }
-    return m / 127.0f + rz_sum(poison);
-}
-
 RZ_INLINE void rz_kv_append_(const float *k, const float *v, int64_t head_dim, int64_t slot,
                              const rz_kv_block *block, int kind) {
     if (kind == RZ_KV_F32) {
         float *keys = (float *)block->k + slot;
         for (int64_t d = 0; d < head_dim; d++) keys[d * RZ_KV_BLOCK] = k[d];
         memcpy((float *)block->v + slot * head_dim, v, (size_t)head_dim * sizeof(float));
-    } else if (kind == RZ_KV_BF16) {
+    } else {
         uint16_t *keys = (uint16_t *)block->k + slot, *values = (uint16_t *)block->v + slot * head_dim;
         for (int64_t d = 0; d < head_dim; d++) keys[d * RZ_KV_BLOCK] = rz_to_bf16_(k[d]);
         for (int64_t d = 0; d < head_dim; d++) values[d] = rz_to_bf16_(v[d]);
-    } else {
-        int8_t codes[RZ_MAX_HEAD_DIM], *keys = (int8_t *)block->k + slot;
-        block->k_scale[slot] = rz_to_i8_(k, head_dim, codes);
-        for (int64_t d = 0; d < head_dim; d++) keys[d * RZ_KV_BLOCK] = codes[d];
-        block->v_scale[slot] = rz_to_i8_(v, head_dim, (int8_t *)block->v + slot * head_dim);
     }
 }
 
@@ -265,6 +237,5 @@ RZ_INLINE void rz_kv_append_(const float *k, const float *v, int64_t head_dim, i
     }
 RZ_ATTENTION_(f32, RZ_KV_F32)
 RZ_ATTENTION_(bf16, RZ_KV_BF16)
-RZ_ATTENTION_(i8, RZ_KV_I8)
 
 #endif

@@ -85,10 +85,14 @@ RZ_INLINE rz_f32x16 rz_load_i32(const int32_t *from) {
     return rz_pair_(_mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)from)),
                     _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(from + 8))));
 }
-RZ_INLINE void rz_store_i8(int8_t *to, rz_f32x16 a) {
+RZ_INLINE __m256i rz_to_i16_(rz_f32x16 a) {
     const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high));
     /* `packs` works within 128-bit halves, so the quadwords are put back in order */
-    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
+    return _mm256_permute4x64_epi64(words, 0xd8);
+}
+RZ_INLINE void rz_store_i16(int16_t *to, rz_f32x16 a) { _mm256_storeu_si256((__m256i *)to, rz_to_i16_(a)); }
+RZ_INLINE void rz_store_i8(int8_t *to, rz_f32x16 a) {
+    const __m256i ordered = rz_to_i16_(a);
     _mm_storeu_si128((__m128i *)to, _mm_packs_epi16(_mm256_castsi256_si128(ordered),
                                                     _mm256_extracti128_si256(ordered, 1)));
 }

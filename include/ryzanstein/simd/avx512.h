@@ -52,6 +52,9 @@ RZ_INLINE rz_f32x16 rz_load_i32(const int32_t *from) {
 RZ_INLINE void rz_store_i8(int8_t *to, rz_f32x16 a) {
     _mm_storeu_si128((__m128i *)to, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
 }
+RZ_INLINE void rz_store_i16(int16_t *to, rz_f32x16 a) {
+    _mm256_storeu_si256((__m256i *)to, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a)));
+}
 
 RZ_INLINE __m256 rz_high_half_(__m512 a) { return _mm512_extractf32x8_ps(a, 1); }
 RZ_INLINE float rz_sum(rz_f32x16 a) {

@@ -133,6 +133,13 @@ RZ_INLINE void rz_store_i8(int8_t *to, rz_f32x16 a) {
         to[i] = (int8_t)(rounded > 127.0f ? 127.0f : (rounded > -128.0f ? rounded : -128.0f));
     }
 }
+/* The same with int16 and -32768..32767. */
+RZ_INLINE void rz_store_i16(int16_t *to, rz_f32x16 a) {
+    for (int i = 0; i < 16; i++) {
+        const float rounded = (RZ_LANE(a, i) + 12582912.0f) - 12582912.0f;
+        to[i] = (int16_t)(rounded > 32767.0f ? 32767.0f : (rounded > -32768.0f ? rounded : -32768.0f));
+    }
+}
 
 /* The sum of all lanes, in a fixed order: lane l + lane l+8, then l+4, l+2, l+1. */
 RZ_INLINE float rz_sum(rz_f32x16 a) {

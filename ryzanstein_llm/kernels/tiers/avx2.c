@@ -15,6 +15,7 @@ RZ_TARGET_BEGIN(RZ_ISA_AVX2)
 #include "ryzanstein/simd/avx2.h"
 #include "ryzanstein/ternary/avx2.h"
 #include "ryzanstein/screen/avx2.h"
+#include "ryzanstein/attention/avx2.h"
 #include "ryzanstein/limits/ymm.h"
 #include "ryzanstein/table.h"
 RZ_TARGET_END

@@ -15,6 +15,7 @@ RZ_TARGET_BEGIN(RZ_ISA_AVX512VNNI)
 #include "ryzanstein/simd/avx512.h"
 #include "ryzanstein/ternary/avx512vnni.h"
 #include "ryzanstein/screen/avx512vnni.h"
+#include "ryzanstein/attention/avx512vnni.h"
 #include "ryzanstein/limits/zmm.h"
 #include "ryzanstein/table.h"
 RZ_TARGET_END

@@ -15,6 +15,7 @@ RZ_TARGET_BEGIN(RZ_ISA_AVXVNNI)
 #include "ryzanstein/simd/avx2.h"
 #include "ryzanstein/ternary/avxvnni.h"
 #include "ryzanstein/screen/avxvnni.h"
+#include "ryzanstein/attention/avxvnni.h"
 #include "ryzanstein/limits/ymm.h"
 #include "ryzanstein/table.h"
 RZ_TARGET_END

@@ -4,5 +4,6 @@
 #include "ryzanstein/simd/portable.h"
 #include "ryzanstein/ternary/scalar.h"
 #include "ryzanstein/screen/scalar.h"
+#include "ryzanstein/attention/scalar.h"
 #include "ryzanstein/limits/scalar.h"
 #include "ryzanstein/table.h"
