@@ -15,9 +15,9 @@
 
 RZ_INLINE void rz_split_codes_(const int16_t *a, int64_t count, int8_t *high, int8_t *low, int of_keys) {
     for (int64_t i = 0; i < count; i++) {
-        const int part = (a[i] + (of_keys ? 64 : 0)) >> 7;
+        const int16_t part = (int16_t)((int16_t)(a[i] + (of_keys ? 64 : 0)) >> 7);
         high[i] = (int8_t)part;
-        low[i] = (int8_t)(a[i] - 128 * part);
+        low[i] = (int8_t)(a[i] - (part << 7));
     }
 }
 

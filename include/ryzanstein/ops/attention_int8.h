@@ -19,9 +19,9 @@ RZ_APART void rz_value_sums_(int16_t *weights, int64_t queries, const uint8_t *v
 /* The factor that brings |x| <= m to `top`. Below 2^-100 it could overflow, so such a vector counts as zeros. */
 RZ_INLINE float rz_code_factor_(float m, float top) { return m > 7.8886e-31f ? top / m : 0.0f; }
 
-/* codes = round_half_even(x * (16256 / max|x|)), zeros up to `padded`; returns the value of code 1, NaN if x is not
+/* codes = round_half_even(x * (16256 / max|x|)), zeros up to a multiple of 16; returns the value of code 1, NaN if x is not
  * finite. */
-RZ_INLINE float rz_query_codes_(const float *x, int64_t n, int64_t padded, int16_t *codes, int32_t *sum) {
+RZ_INLINE float rz_query_codes_(const float *x, int64_t n, int16_t *codes, int32_t *sum) {
     rz_f32x16 most = rz_set1(0.0f), poison = most; /* as in rz_quantize */
     for (int64_t i = 0; i < n; i += 16) {
         const rz_f32x16 v = rz_load_n(x + i, n - i);
@@ -31,12 +31,8 @@ RZ_INLINE float rz_query_codes_(const float *x, int64_t n, int64_t padded, int16
     const float m = rz_maximum(most);
     const rz_f32x16 factor = rz_set1(rz_code_factor_(m, 16256.0f));
     int32_t total = 0;
-    for (int64_t i = 0; i < padded; i += 16) {
-        int16_t rounded[16];
-        rz_store_i16(rounded, rz_mul(rz_load_n(x + i, n - i), factor));
-        for (int lane = 0; lane < 16; lane++) total += rounded[lane]; /* missing lanes are 0 */
-        memcpy(codes + i, rounded, (size_t)rz_smaller_(padded - i, 16) * sizeof(int16_t));
-    }
+    for (int64_t i = 0; i < n; i += 16) rz_store_i16(codes + i, rz_mul(rz_load_n(x + i, n - i), factor));
+    for (int64_t i = 0; i < n; i++) total += codes[i];
     *sum = total;
     return m / 16256.0f + rz_sum(poison);
 }
@@ -52,7 +48,7 @@ RZ_INLINE float rz_weight_codes_(const int32_t *sums, int32_t offset, int64_t va
         int32_t lanes[16];
         for (int lane = 0; lane < 16; lane++) lanes[lane] = (int32_t)((uint32_t)sums[p + lane] - (uint32_t)offset);
         rz_f32x16 score = rz_mul(rz_mul(rz_load_i32(lanes), rz_load(block->k_scale + p)), factor);
-        score = rz_keep_first(score, valid - p, none);
+        if (valid - p < 16) score = rz_keep_first(score, valid - p, none);
         if (p < hidden) score = rz_hide_first_(score, hidden - p);
         rz_store(scores + p, score);
         most = rz_max(most, score);
@@ -61,9 +57,11 @@ RZ_INLINE float rz_weight_codes_(const int32_t *sums, int32_t offset, int64_t va
     const rz_f32x16 shift = rz_set1(*maximum);
     most = zero;
     for (int64_t p = 0; p < valid; p += 16) {
-        rz_f32x16 weight = rz_keep_first(rz_exp(rz_sub(rz_load(scores + p), shift)), valid - p, zero);
+        rz_f32x16 weight = rz_exp(rz_sub(rz_load(scores + p), shift));
+        if (valid - p < 16) weight = rz_keep_first(weight, valid - p, zero);
         total = rz_add(total, weight);
-        weight = rz_keep_first(rz_mul(weight, rz_load(block->v_scale + p)), valid - p, zero);
+        weight = rz_mul(weight, rz_load(block->v_scale + p));
+        if (valid - p < 16) weight = rz_keep_first(weight, valid - p, zero);
         poison = rz_add(poison, rz_sub(weight, weight));
         most = rz_max(weight, most);
         rz_store(scores + p, weight);
@@ -90,7 +88,7 @@ static void rz_attend_together_(const float *q, int64_t q_stride, int64_t querie
     int64_t positions = 0;
     for (int64_t i = 0; i < queries; i++) {
         if (valid[i] > positions) positions = valid[i];
-        scales[i] = rz_query_codes_(q + i * q_stride, head_dim, 4 * depth, codes[i], offsets + i) * scale;
+        scales[i] = rz_query_codes_(q + i * q_stride, head_dim, codes[i], offsets + i) * scale;
     }
     rz_key_sums_(codes[0], queries, (const uint8_t *)block->k, depth, (positions + 15) / 16, sums);
     positions = (positions + 3) / 4 * 4;
