@@ -1,7 +1,7 @@
 /* Attention over a block of an int8 cache, in integers: queries and softmax weights become 16-bit codes, products
  * and sums are exact, and one multiplication makes floats of them again (kernels.h).
  *
- * Queries go four at a time, so that what they need stays in the first cache, and the block's panels in the second.
+ * Queries go four at a time, so that what they need stays in the first cache, and panels of the block in the second.
  */
 #ifndef RZ_OPS_ATTENTION_INT8_H
 #define RZ_OPS_ATTENTION_INT8_H
