@@ -1,4 +1,5 @@
 """What version 2.0 computed, as digests: of the demo model, of the tiny models, of 2B-4T's shapes.
+With an int8 cache it is what integer attention computed when it came.
 
 `python tests/recorded_bits.py FILE` writes them anew, from whichever version is imported.
 """
