@@ -338,7 +338,9 @@ def test_contents_that_contradict_each_other(
 
 def metadata_of(path: Path) -> dict[str, str]:
     data = path.read_bytes()
-    found: dict[str, str] = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])["__metadata__"]
+    found: dict[str, str] = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])[
+        "__metadata__"
+    ]
     return found
 
 

@@ -95,10 +95,14 @@ class BlockCache:
             k = self._planes(layer, 0, np.uint8, of.kv_heads, 16, of.key_depth // 4, 16, 4)
             k = k.transpose(0, 2, 4, 1, 3, 5).reshape(-1, BLOCK, of.kv_heads, of.key_depth)
             k = (k.astype(np.int64) - 128).astype(np.int8)
-            v = self._planes(layer, of.v_offset, dtype, of.kv_heads, of.value_depth // 16, 64, 16, 4)
+            v = self._planes(
+                layer, of.v_offset, dtype, of.kv_heads, of.value_depth // 16, 64, 16, 4
+            )
             v = v.transpose(0, 1, 3, 5, 2, 4).reshape(-1, of.kv_heads, BLOCK, of.value_depth)
             for padded in (k.reshape(-1, of.kv_heads, of.key_depth), v.transpose(0, 2, 1, 3)):
-                padding = padded.reshape(-1, of.kv_heads, padded.shape[-1])[:positions, :, of.head_dim :]
+                padding = padded.reshape(-1, of.kv_heads, padded.shape[-1])[
+                    :positions, :, of.head_dim :
+                ]
                 assert not padding.any()
             k, v = k[..., : of.head_dim], v[..., : of.head_dim]
         else:

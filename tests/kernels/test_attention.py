@@ -181,7 +181,13 @@ def test_integer_sums_at_their_largest() -> None:
 
 def test_a_query_of_an_int8_cache_that_is_zero_tiny_or_not_finite(rng: np.random.Generator) -> None:
     layout = BlockLayout("int8", kv_heads=1, head_dim=20)
-    for value, finite in ((0.0, True), (1e-38, True), (1e30, True), (np.inf, False), (np.nan, False)):
+    for value, finite in (
+        (0.0, True),
+        (1e-38, True),
+        (1e30, True),
+        (np.inf, False),
+        (np.nan, False),
+    ):
         qkv = random_qkv(rng, 300, layout, 1)
         qkv[-1, :20] *= np.float32(value if finite else 1)
         if not finite:
