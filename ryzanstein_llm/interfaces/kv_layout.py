@@ -14,7 +14,7 @@ BLOCK_POSITIONS = 256
 """Positions of a block, as attention computes them (RZ_BLOCK_POSITIONS in kernels.h)."""
 
 BLOCK_FORM = "2"
-"""What the bytes of a block mean: another one when places or codes change. Saved sessions say it."""
+"""What the bytes of a block mean; another one when that changes. Saved sessions say it."""
 
 Segment = tuple[int, int, NDArray[np.uint64]]
 """What a pass computes of one sequence: number of rows, position of the first row, addresses of the

@@ -196,7 +196,7 @@ def test_a_query_of_an_int8_cache_that_is_zero_tiny_or_not_finite(rng: np.random
         assert np.isfinite(out[:-1]).all()
         assert np.isfinite(out[-1]).all() if finite else np.isnan(out[-1]).all()
         if value <= 1e-38:  # all positions count alike
-            k, v, _, v_scale = (a[:, 0] for a in filled(layout, qkv).stored(300))
+            _, v, _, v_scale = (a[:, 0] for a in filled(layout, qkv).stored(300))
             assert np.allclose(out[-1], np.mean(v * v_scale[:, None], axis=0), atol=1e-4)
 
 

@@ -20,7 +20,7 @@ RZ_INLINE __m256i rz_add_pairs_(__m256i sum, __m256i b, __m256i four) {
 
 /* One panel and `queries` queries, 1 or 2. A sum is two neighbouring lanes until the end. */
 RZ_INLINE void rz_attention_tile_(const int16_t *a, int64_t a_stride, int queries, const uint8_t *panel, int64_t depth,
-                              int32_t *sums, int64_t sums_stride, int of_keys) {
+                                  int32_t *sums, int64_t sums_stride, int of_keys) {
     __m256i totals[2][4];
     RZ_UNROLL
     for (int q = 0; q < queries; q++)

@@ -23,7 +23,7 @@ RZ_INLINE void rz_split_codes_(const int16_t *a, int64_t count, int8_t *high, in
 
 /* `queries` queries and `wide` vectors of lanes, both constant. */
 RZ_INLINE void rz_attention_tile_(int8_t (*planes)[RZ_PLANE_BYTES_], int queries, const uint8_t *panels, int wide,
-                              int64_t panel_bytes, int64_t depth, int32_t *sums, int64_t sums_stride, int of_keys) {
+                                  int64_t panel_bytes, int64_t depth, int32_t *sums, int64_t sums_stride, int of_keys) {
     rz_vector_ totals[2 * RZ_TILE_MANY_][4];
     RZ_UNROLL
     for (int row = 0; row < 2 * queries; row++)

@@ -11,8 +11,8 @@
 #define RZ_ATTENTION_H
 
 RZ_INLINE void rz_attention_sums_(const int16_t *a, int64_t a_stride, int64_t queries, const uint8_t *panels,
-                              int64_t panel_bytes, int64_t depth, int64_t count, int32_t *sums, int64_t sums_stride,
-                              int of_keys) {
+                                  int64_t panel_bytes, int64_t depth, int64_t count, int32_t *sums, int64_t sums_stride,
+                                  int of_keys) {
     for (int64_t p = 0; p < count; p++)
         for (int64_t q = 0; q < queries; q++) {
             uint32_t totals[16] = {0};
