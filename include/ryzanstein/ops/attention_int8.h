@@ -41,8 +41,7 @@ RZ_INLINE float rz_query_codes_(const float *x, int64_t n, int16_t *codes, int32
  * it sees nothing and up to `padded`. Returns the value of code 1. */
 RZ_INLINE float rz_weight_codes_(const int32_t *sums, int32_t offset, int64_t valid, int64_t hidden, int64_t padded,
                                  float scale, const rz_kv_block *block, int16_t *codes, float *maximum, float *sum) {
-    RZ_ALIGNED(64)
-    float scores[RZ_KV_BLOCK];
+    RZ_ALIGNED(64) float scores[RZ_KV_BLOCK];
     const rz_f32x16 none = rz_set1(-INFINITY), zero = rz_set1(0.0f), factor = rz_set1(scale);
     rz_f32x16 most = none, total = zero, poison = zero;
     for (int64_t p = 0; p < valid; p += 16) {
@@ -80,12 +79,9 @@ RZ_INLINE float rz_weight_codes_(const int32_t *sums, int32_t offset, int64_t va
 static void rz_attend_together_(const float *q, int64_t q_stride, int64_t queries, const int32_t *valid,
                                 const int32_t *hidden, int64_t head_dim, float scale, const rz_kv_block *block,
                                 float *partial) {
-    RZ_ALIGNED(64)
-    int16_t codes[RZ_QUERIES_TOGETHER][RZ_MAX_HEAD_DIM];
-    RZ_ALIGNED(64)
-    int16_t weights[RZ_QUERIES_TOGETHER][RZ_KV_BLOCK];
-    RZ_ALIGNED(64)
-    int32_t sums[RZ_QUERIES_TOGETHER * RZ_MAX_HEAD_DIM];
+    RZ_ALIGNED(64) int16_t codes[RZ_QUERIES_TOGETHER][RZ_MAX_HEAD_DIM];
+    RZ_ALIGNED(64) int16_t weights[RZ_QUERIES_TOGETHER][RZ_KV_BLOCK];
+    RZ_ALIGNED(64) int32_t sums[RZ_QUERIES_TOGETHER * RZ_MAX_HEAD_DIM];
     const int64_t depth = (head_dim + 3) / 4;
     int32_t offsets[RZ_QUERIES_TOGETHER];
     float scales[RZ_QUERIES_TOGETHER];
