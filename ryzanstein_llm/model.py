@@ -100,7 +100,8 @@ class BitNetModel(
     InvalidParameterError
         If an argument is out of range.
     UnsupportedIsaError
-        If `RYZANSTEIN_ISA` names a tier that this CPU or build lacks.
+        If `RYZANSTEIN_ISA` names a tier that this CPU or build lacks, or that the operating system
+        does not permit.
 
     Notes
     -----
@@ -136,6 +137,7 @@ class BitNetModel(
         if prefix_cache_bytes is not None:
             check_int("prefix_cache_bytes", prefix_cache_bytes, 1, 1 << 62)
         check_callable("progress", progress)
+        cpu.request_permission()
         loaded = load_checkpoint(
             path,
             cache_directory(packed_cache),

@@ -261,7 +261,7 @@ def test_every_operation_has_a_test_file_of_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(p.name for p in HEADERS.glob("ternary/*.h")))
 def test_every_ternary_header_belongs_to_a_tier(name: str) -> None:
     """test_ternary.py runs under every tier, so a header a tier includes is tested."""
-    users = [*KERNELS.glob("tiers/*.c"), *HEADERS.glob("ternary/*.h")]
+    users = [*KERNELS.glob("tiers/*.c"), *HEADERS.glob("ternary/*.h")]  # test_amx.py: the amx tier
     assert named(users, rf'#include "ryzanstein/ternary/{re.escape(name)}"')
     assert '"tier"' in (KERNEL_TESTS / "test_ternary.py").read_text(encoding="utf-8")
 
