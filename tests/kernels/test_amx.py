@@ -1,9 +1,10 @@
 """The amx tier on CPUs without AMX: its code with tile registers that are emulated in C.
 
-`amx-emulated` is the machine code of the tier but for these, and needs AVX-512; `amx-portable` runs on every CPU.
-The registers are compared with the pseudo code of Intel's manual (Software Developer's Manual, vol. 2: LDTILECFG,
-TILELOADD, TILESTORED, TDPBSUD), and products with NumPy. `RYZANSTEIN_ISA=amx-emulated python -m pytest` runs every other test
-that has the fixture `tier` through it too.
+`amx-emulated` is the machine code of the tier but for these, and needs AVX-512; `amx-portable` runs
+on every CPU. The registers are compared with the pseudo code of Intel's manual (SDM vol. 2:
+LDTILECFG, TILELOADD, TILESTORED, TDPBSUD), and products with NumPy.
+
+`RYZANSTEIN_ISA=amx-emulated python -m pytest` runs all other tests with the fixture `tier` too.
 """
 
 from __future__ import annotations
@@ -341,7 +342,8 @@ def test_the_permission_is_asked_for_when_a_model_opens() -> None:
         "from ryzanstein_llm.kernels import cpu\n"
         "before = cpu.current_tier()\n"
         "model = BitNetModel()\n"
-        "print(before != 'amx-portable', cpu.current_tier(), cpu_info()['tier'], model.info()['tier'])"
+        "tiers = cpu.current_tier(), cpu_info()['tier'], model.info()['tier']\n"
+        "print(before != 'amx-portable', *tiers)"
     )
     assert done.stdout.split() == ["True", *["amx-portable"] * 3], done.stderr
 
@@ -373,7 +375,7 @@ def test_where_it_is_refused_the_next_tier_stays() -> None:
 def test_a_refused_tier_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cpu.current_tier()
     monkeypatch.setattr(cpu, "_request", lambda index: errno.EPERM)
-    with pytest.raises(UnsupportedIsaError, match="does not let this process.*not permitted"):
+    with pytest.raises(UnsupportedIsaError, match=r"does not let this process.*not permitted"):
         cpu.use_tier("amx-portable")
     assert cpu.current_tier() == before
 

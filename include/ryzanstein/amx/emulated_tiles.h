@@ -75,15 +75,17 @@ RZ_APART void rz_tile_store_(int tile, void *to, int64_t stride) {
 
 /* c += a * b, with zeros past the rows and columns of each. */
 RZ_APART void rz_emulated_sums_(rz_emulated_tile_ *c, const rz_emulated_tile_ *a, const rz_emulated_tile_ *b) {
-    RZ_NO_UNROLL
+    int32_t by_column[64][16]; /* b, column 4*k + j of all its weight rows side by side */
+    for (int k = 0; k < b->rows; k++)
+        for (int j = 0; j < 4; j++)
+            for (int n = 0; n < 16; n++) by_column[4 * k + j][n] = b->bytes[k][4 * n + j];
     for (int m = 0; m < c->rows; m++) {
         uint32_t sums[16]; /* these wrap around */
         memcpy(sums, c->bytes[m], 64);
-        RZ_NO_UNROLL
-        for (int k = 0; k < b->rows; k++)
-            for (int n = 0; n < 16; n++)
-                for (int j = 0; j < 4; j++)
-                    sums[n] += (uint32_t)((int8_t)a->bytes[m][4 * k + j] * b->bytes[k][4 * n + j]);
+        for (int column = 0; column < 4 * b->rows; column++) {
+            const int32_t x = (int8_t)a->bytes[m][column];
+            for (int n = 0; n < 16; n++) sums[n] += (uint32_t)(x * by_column[column][n]);
+        }
         memcpy(c->bytes[m], sums, 64);
     }
 }
