@@ -85,7 +85,8 @@ class DiskSpaceError(RyzansteinError, OSError):
 
 
 class UnsupportedIsaError(RyzansteinError, RuntimeError):
-    """`RYZANSTEIN_ISA` names an instruction-set tier that this build or CPU lacks."""
+    """`RYZANSTEIN_ISA` names an instruction-set tier that this build or CPU lacks, or that the
+    operating system does not permit."""
 
 
 class InvalidParameterError(RyzansteinError, ValueError):

@@ -1,6 +1,6 @@
 """This version beside another one that a Python of its own has, in turns, on the same checkpoint:
-prompts, sequences at once, one sequence, and the share of the int8 peak that products reach. Outputs
-are compared in the same run.
+prompts, sequences at once, one sequence, and the share of the int8 peak that products reach. The
+outputs are compared in the same run.
 
     python -m venv before && before/bin/pip install ryzanstein_llm-2.0.0*.whl
     python -m benchmarks.versions big --other before/bin/python --threads 1 2
@@ -10,6 +10,7 @@ are compared in the same run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -61,12 +62,15 @@ class Side:
         except BrokenPipeError:
             line = ""
         if not line:
+            self.close()
             raise RuntimeError(f"the process with {self._process.args!r} has ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
-        self._process.communicate()
+        """Ends the process. May be called again."""
+        with contextlib.suppress(ValueError):  # its pipes are closed already
+            self._process.communicate()
 
 
 def compare(new: Side, old: Side, case: tuple[str, int], rounds: int, first_turn: int) -> str:
@@ -110,15 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, python: str, threads: int) -> None:
     """All cases on so many threads."""
-    new = Side(sys.executable, options.tier, True, options.checkpoint, threads)
-    own = python == sys.executable
-    old = Side(python, options.other_tier, own, options.checkpoint, threads)
-    say(f"{threads} thread{'' if threads == 1 else 's'}: {new.name} | {old.name}")
-    for number, (name, size) in enumerate(CASES):
-        say(compare(new, old, (name, min(size, options.most)), options.rounds, 1000 * number))
-    for side in (new, old):
-        say(products(side, min(512, options.most), options.rounds))
-        side.close()
+    with contextlib.ExitStack() as stack:
+        new = Side(sys.executable, options.tier, True, options.checkpoint, threads)
+        stack.callback(new.close)
+        own = python == sys.executable
+        old = Side(python, options.other_tier, own, options.checkpoint, threads)
+        stack.callback(old.close)
+        say(f"{threads} thread{'' if threads == 1 else 's'}: {new.name} | {old.name}")
+        for number, (name, size) in enumerate(CASES):
+            size = min(size, options.most) if name == "prompt" else size
+            say(compare(new, old, (name, size), options.rounds, 1000 * number))
+        for side in (new, old):
+            say(products(side, min(512, options.most), options.rounds))
 
 
 def say(line: str) -> None:
