@@ -31,7 +31,7 @@ RZ_INLINE void rz_open_codes_to_(const uint8_t *from, int64_t count, uint8_t *to
 }
 
 RZ_APART void rz_open_stacks_(const rz_ternary *w, int64_t tile, int tiles, int64_t column, int64_t columns, uint8_t *to,
-                            int64_t stride) {
+                              int64_t stride) {
     const int64_t first = column / 16, last = (column + columns + 15) / 16;
     for (int i = 0; i < tiles; i++)
         for (int64_t c = first; c < last && c < w->column_tiles; c++) {

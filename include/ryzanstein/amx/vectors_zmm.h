@@ -41,7 +41,7 @@ RZ_INLINE void rz_open_digits_to_(const uint8_t *from, int64_t count, uint8_t *t
     for (; count; count--, from += RZ_TILE_BYTES, to += RZ_TRITS * 64) {
         RZ_PREFETCH(from, RZ_PREFETCH_BYTES);
         __m512i bytes = _mm512_load_si512(from);
-        RZ_UNROLL
+    RZ_UNROLL
         for (int k = 0; k < RZ_TRITS; k++, bytes = rz_next_trits_(bytes))
             _mm512_store_si512(to + 64 * k, _mm512_and_si512(rz_first_trits_(bytes), mask));
     }
