@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import FormatError, InvalidParameterError
 from .formats import Checkpoint, EmbeddingSettings, FileStamp, open_checkpoint
 from .formats.watch import Watch
-from .models import CausalLM, LoadOptions, load_model
+from .models import CausalLM, LoadOptions, prepare_model
 from .models.gguf_names import translate
 from .packed_cache import load_through_cache
 from .text.gguf_tokenizer import end_ids
@@ -72,14 +72,8 @@ def load_checkpoint(
         checkpoint = translate(opened)
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
         options = LoadOptions(n_threads, skipping, weight_format, activations=activations)
-        graph, packed_file = load_through_cache(
-            checkpoint,
-            directory,
-            lambda packed, progress: load_model(
-                checkpoint, replace(options, packed=packed, progress=progress)
-            ),
-            progress,
-        )
+        loader = prepare_model(checkpoint, options)
+        graph, packed_file = load_through_cache(checkpoint, directory, loader, progress)
         size = graph.config.vocab_size
         eos_ids, start_id = special_ids(checkpoint, tokenizer, size)
         return LoadedModel(

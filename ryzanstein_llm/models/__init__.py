@@ -12,17 +12,18 @@ from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
 from .base import CausalLM, LoadOptions, refuse_embedding_model
 from .description import Description
-from .layers import load_decoder
+from .loader import DecoderLoader
 from .plan import WEIGHT_FORMATS, DecoderPlan, plan_decoder
 
 __all__ = [
     "WEIGHT_FORMATS",
     "CausalLM",
+    "DecoderLoader",
     "DecoderPlan",
     "LoadOptions",
     "describe_model",
-    "load_model",
     "plan_model",
+    "prepare_model",
     "refuse_embedding_model",
 ]
 
@@ -59,13 +60,13 @@ def describe_model(checkpoint: Checkpoint) -> Description:
 
 
 def plan_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderPlan:
-    """Which tensors `load_model` will read, and in which layouts it will keep them. Errors: as
-    there, as far as they show without reading all weights."""
+    """Which tensors `prepare_model` will read, and in which layouts they will be kept. Errors: as
+    there, as far as they show without reading more than that decides."""
     return plan_decoder(checkpoint, options, describe_model(checkpoint))
 
 
-def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
-    """The model of a checkpoint, with its weights in the kernels' layouts.
+def prepare_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderLoader:
+    """What loads the model of a checkpoint, with its weights in the kernels' layouts.
 
     Raises
     ------
@@ -74,4 +75,4 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
     FormatError
         If the tensors do not fit the config, or hold impossible values.
     """
-    return load_decoder(checkpoint, options, describe_model(checkpoint))
+    return DecoderLoader(checkpoint, options, describe_model(checkpoint))

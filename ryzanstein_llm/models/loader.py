@@ -1,0 +1,148 @@
+"""Loads a decoder as its plan says: packs its weights, or takes them as they were packed before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError
+from ..formats import Checkpoint, Tensor
+from ..kernels.head import ScreenedHead
+from ..kernels.memory import zeros
+from ..kernels.packing import screen_shapes
+from ..kernels.ternary_matrix import TernaryMatrix
+from ..packed_cache.weights import ArrayPlan, PackedWeights
+from .arena import Arena
+from .base import LoadOptions
+from .decoder import Decoder
+from .description import Description
+from .layers import build_decoder
+from .matrices import Allocate, MatrixPacker
+from .plan import MatrixPlan, plan_decoder
+from .untrained import warn_if_alike
+from .weights import read_floats, read_vector, refuse_other_head, refuse_unused
+
+__all__ = ["DecoderLoader"]
+
+Progress = Callable[[int, int, str], None]
+
+
+class DecoderLoader:
+    """A decoder that is about to be loaded. Everything but the data of ternary matrices has been
+    read and checked, so what is wrong with the rest is said before anything is packed.
+
+    For errors see `models.prepare_model`; those that only packing finds come from `build` and
+    `pack`.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, options: LoadOptions, description: Description
+    ) -> None:
+        self._checkpoint, self._threads = checkpoint, options.n_threads
+        self._plan = plan = plan_decoder(checkpoint, options, description)
+        self._packer = MatrixPacker(checkpoint, plan, options.n_threads)
+        self._ternary = [matrix for matrix in plan.matrices if matrix.layout is not None]
+        for matrix in self._ternary:
+            self._packer.read(matrix)
+        self._vectors = {vector: read_vector(checkpoint, vector) for vector in plan.vectors}
+        floats = [matrix for matrix in plan.matrices if matrix.layout is None]
+        for matrix in floats:
+            checkpoint.info(matrix.name)  # before it is said that others have no place
+        names = {tensor.name for tensor in (*floats, *self._vectors)}
+        refuse_unused(checkpoint, names | self._packer.used, description.family)
+        self._floats = {matrix: read_floats(checkpoint, matrix) for matrix in floats}
+        if plan.head is None and plan.embedding in self._floats and "lm_head.weight" in checkpoint:
+            refuse_other_head(checkpoint, self._floats[plan.embedding])
+
+    @property
+    def arrays(self) -> list[ArrayPlan]:
+        """What `pack` gives: of each ternary matrix codes and scale, and the screen of the head."""
+        found = [array for matrix in self._ternary for array in self._packer.arrays(matrix)]
+        return found + (self._screen_arrays if self._plan.screened else [])
+
+    def pack(
+        self, packed: PackedWeights, progress: Progress | None = None
+    ) -> Iterator[NDArray[Any]]:
+        """The arrays of `arrays`, one after the other. Those that `packed` has are taken from
+        there, after a check of all their bytes. The memory of an array is freed with it.
+
+        Raises
+        ------
+        PackedFileError
+            An array of `packed` is damaged or does not fit.
+        """
+        for done, plan in enumerate(self._ternary, 1):
+            matrix = self._packer.stored(plan, packed, whole=True)
+            matrix = matrix or self._packer.pack(plan, zeros)
+            codes, scale = matrix.codes, np.array([matrix.scale], np.float32)
+            self._packed(plan, done, progress)
+            del matrix  # so that nothing but the receiver has it while the next one is packed
+            yield codes
+            del codes
+            yield scale
+        if self._plan.screened:
+            screen = self._screen(packed, zeros, whole=True)
+            yield screen.blocks
+            yield screen.stats
+
+    def build(
+        self, packed: PackedWeights | None = None, progress: Progress | None = None
+    ) -> Decoder:
+        """The decoder, with arrays of `packed` where it has them, and otherwise packed into memory
+        on huge pages.
+
+        Raises
+        ------
+        PackedFileError
+            An array of `packed` is damaged or does not fit.
+        """
+        packed, allocate = packed or PackedWeights(), Arena().allocate
+        matrices: dict[MatrixPlan, TernaryMatrix | Tensor] = dict(self._floats)
+        for done, plan in enumerate(self._ternary, 1):
+            matrix = self._packer.stored(plan, packed) or self._packer.pack(plan, allocate)
+            warn_if_alike(self._checkpoint, plan.name, matrix.codes)
+            self._packed(plan, done, progress)
+            matrices[plan] = matrix
+        screen = self._screen(packed, allocate) if self._plan.screened else None
+        return build_decoder(self._plan, matrices, self._vectors, screen)
+
+    def _packed(self, plan: MatrixPlan, done: int, progress: Progress | None) -> None:
+        self._checkpoint.release(plan.name)
+        if progress is not None:
+            progress(done, len(self._ternary), "loading weights")
+
+    def _screen(
+        self, packed: PackedWeights, allocate: Allocate, *, whole: bool = False
+    ) -> ScreenedHead:
+        head = self._floats[self._head]
+        blocks, stats = (packed.get(array.name, whole=whole) for array in self._screen_arrays)
+        stored = (head.array, head.dtype, self._threads)
+        screen = None
+        if blocks is not None and stats is not None:
+            try:
+                screen = ScreenedHead(*stored, packed=(blocks, stats))
+            except ValueError as error:
+                packed.refuse(head.name, error)
+        if screen is None:
+            screen = ScreenedHead(*stored, allocate)
+        if not screen.finite:
+            file = self._checkpoint.info(head.name).file
+            raise FormatError(f"{file}: tensor {head.name!r}: a weight is NaN or infinite")
+        self._checkpoint.release(head.name)  # from now on only a few of its rows are read
+        return screen
+
+    @property
+    def _head(self) -> MatrixPlan:
+        return self._plan.head or self._plan.embedding
+
+    @property
+    def _screen_arrays(self) -> list[ArrayPlan]:
+        name = self._head.name
+        blocks, stats = screen_shapes(self._head.rows, self._head.columns)
+        return [
+            ArrayPlan(f"{name}:screen", np.dtype(np.uint8), blocks),
+            ArrayPlan(f"{name}:screen_stats", np.dtype(np.float32), stats),
+        ]
