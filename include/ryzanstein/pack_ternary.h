@@ -82,14 +82,16 @@ RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_te
     return bad;
 }
 
-/* The words of a tile's row are the digits here; no byte of their sum reaches 243. */
+/* The words of a tile's row are the digits here; no byte of their sum reaches 243. Sixteen tiles are a whole
+ * number of calls of the source, and long enough for the loops to vectorise. */
 RZ_INLINE uint32_t rz_pack_trits_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
-    enum { TOGETHER = RZ_SOURCE_CODES / RZ_TRITS_COLUMNS };
+    enum { TOGETHER = 16, COLUMNS = TOGETHER * RZ_TRITS_COLUMNS };
     uint32_t bad = 0;
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
         for (int64_t c = 0; c < w->run_lines; c += TOGETHER) {
-            uint8_t codes[RZ_SOURCE_CODES], bytes[4 * TOGETHER];
-            bad |= rz_source_codes(source, row, RZ_TRITS_COLUMNS * c, codes);
+            uint8_t codes[COLUMNS], bytes[4 * TOGETHER];
+            for (int i = 0; i < COLUMNS; i += RZ_SOURCE_CODES)
+                bad |= rz_source_codes(source, row, RZ_TRITS_COLUMNS * c + i, codes + i);
             for (int i = 0; i < TOGETHER; i++) {
                 uint32_t digits[RZ_TRITS], number = 0;
                 memcpy(digits, codes + RZ_TRITS_COLUMNS * i, RZ_TRITS_COLUMNS);

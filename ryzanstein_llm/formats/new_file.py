@@ -24,6 +24,11 @@ PARTIAL = ".partial"
 # its page cache, and maps each piece with one translation. Smaller writes make small pieces.
 BLOCK_BYTES = 2 << 20
 
+# So much may wait to go to the disk. More often, and the disk works while the rest is computed.
+UNSYNCED_BYTES = 256 << 20
+
+SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # not on macOS and Windows
+
 
 class NewFile:
     """A context manager. The file appears at the end of the `with` block; an exception drops it,
@@ -51,6 +56,7 @@ class NewFile:
         self._descriptor = -1
         self._block = np.empty(BLOCK_BYTES, np.uint8)
         self._filled = 0
+        self._unsynced = 0
         self._using = threading.Lock()  # the descriptor: closed, it may soon be another file's
 
     def __enter__(self) -> NewFile:
@@ -90,7 +96,12 @@ class NewFile:
     def _write_out(self, data: memoryview) -> None:
         while data:  # a write may take only a part; the next one then raises the error
             with self._using:
-                data = data[os.write(self._descriptor, data) :]
+                count = os.write(self._descriptor, data)
+                self._unsynced += count
+                if self._durable and self._unsynced >= UNSYNCED_BYTES:
+                    SYNC_DATA(self._descriptor)
+                    self._unsynced = 0
+            data = data[count:]
 
     def __exit__(
         self,

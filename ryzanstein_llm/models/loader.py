@@ -59,9 +59,10 @@ class DecoderLoader:
 
     @property
     def arrays(self) -> list[ArrayPlan]:
-        """What `pack` gives: of each ternary matrix codes and scale, and the screen of the head."""
-        found = [array for matrix in self._ternary for array in self._packer.arrays(matrix)]
-        return found + (self._screen_arrays if self._plan.screened else [])
+        """What `pack` gives: the screen of the head, and codes and scale of each ternary matrix. The
+        largest ones come first, so that they are written while others are packed."""
+        screen = self._screen_arrays if self._plan.screened else []
+        return screen + [array for matrix in self._ternary for array in self._packer.arrays(matrix)]
 
     def pack(
         self, packed: PackedWeights, progress: Progress | None = None
@@ -74,19 +75,22 @@ class DecoderLoader:
         PackedFileError
             An array of `packed` is damaged or does not fit.
         """
+        if self._plan.screened:
+            screen = self._screen(packed, zeros, whole=True)
+            blocks, stats = screen.blocks, screen.stats
+            del screen  # so that nothing but the receiver has it while the next one is packed
+            yield blocks
+            del blocks
+            yield stats
         for done, plan in enumerate(self._ternary, 1):
             matrix = self._packer.stored(plan, packed, whole=True)
             matrix = matrix or self._packer.pack(plan, zeros)
             codes, scale = matrix.codes, np.array([matrix.scale], np.float32)
             self._packed(plan, done, progress)
-            del matrix  # so that nothing but the receiver has it while the next one is packed
+            del matrix
             yield codes
             del codes
             yield scale
-        if self._plan.screened:
-            screen = self._screen(packed, zeros, whole=True)
-            yield screen.blocks
-            yield screen.stats
 
     def build(
         self, packed: PackedWeights | None = None, progress: Progress | None = None

@@ -69,11 +69,16 @@ RZ_INLINE uint32_t rz_source_tile_words(const rz_ternary_source *source, int64_t
     const int in_order = source->encoding == RZ_ENCODING_Q2_0 || source->encoding == RZ_ENCODING_MLX2;
     if (in_order && row < source->rows && column + RZ_SOURCE_CODES <= source->columns) {
         const int64_t stored = rz_source_row_(source, row);
-        memcpy(words, source->encoding == RZ_ENCODING_Q2_0 ? rz_q2_0_pairs(source, stored, column)
-                                                           : rz_mlx2_pairs(source, stored, column), 16);
-        const uint32_t problems = rz_invalid_pairs_(words);
-        for (int i = 0; i < 4; i++) words[i] = rz_transposed_pairs_(words[i]);
-        return problems;
+        const uint8_t *from = source->encoding == RZ_ENCODING_Q2_0 ? rz_q2_0_pairs(source, stored, column)
+                                                                    : rz_mlx2_pairs(source, stored, column);
+        uint64_t pairs[2], bad = 0;
+        memcpy(pairs, from, 16);
+        for (int i = 0; i < 2; i++) {
+            bad |= pairs[i] & pairs[i] >> 1 & 0x5555555555555555u;
+            pairs[i] = rz_transposed_pairs_(pairs[i]);
+        }
+        memcpy(words, pairs, 16);
+        return bad != 0;
     }
     uint8_t codes[RZ_SOURCE_CODES];
     const uint32_t problems = rz_source_codes(source, row, column, codes);

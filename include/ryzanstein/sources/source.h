@@ -86,20 +86,13 @@ RZ_INLINE uint32_t rz_codes_in_order_(const uint8_t *bytes, uint8_t *codes) {
     return rz_invalid_codes_(codes);
 }
 
-/* Whether 16 bytes of bit pairs have a 3. */
-RZ_INLINE uint32_t rz_invalid_pairs_(const uint32_t *words) {
-    uint32_t bad = 0;
-    for (int i = 0; i < 4; i++) bad |= words[i] & words[i] >> 1 & 0x55555555u;
-    return bad != 0;
-}
-
-/* From 16 codes in their order, lowest bits first, to the word of a tile (kernels.h): pair p of byte b becomes
- * pair b of byte p. Swaps neighbours, then pairs of neighbours. */
-RZ_INLINE uint32_t rz_transposed_pairs_(uint32_t word) {
-    uint32_t changed = (word ^ word >> 6) & 0x00cc00ccu;
-    word ^= changed ^ changed << 6;
-    changed = (word ^ word >> 12) & 0x0000f0f0u;
-    return word ^ changed ^ changed << 12;
+/* From 32 codes in their order, lowest bits first, to the words of two tiles (kernels.h): in each word, pair p of
+ * byte b becomes pair b of byte p. Swaps neighbours, then pairs of neighbours. */
+RZ_INLINE uint64_t rz_transposed_pairs_(uint64_t words) {
+    uint64_t changed = (words ^ words >> 6) & 0x00cc00cc00cc00ccu;
+    words ^= changed ^ changed << 6;
+    changed = (words ^ words >> 12) & 0x0000f0f00000f0f0u;
+    return words ^ changed ^ changed << 12;
 }
 
 /* 64 codes that are in so many bytes, the constant `wide`: each bit pair of them holds neighbours, the first
