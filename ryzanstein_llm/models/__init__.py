@@ -75,4 +75,4 @@ def prepare_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderLoader
     FormatError
         If the tensors do not fit the config, or hold impossible values.
     """
-    return DecoderLoader(checkpoint, options, describe_model(checkpoint))
+    return DecoderLoader(checkpoint, plan_model(checkpoint, options), options.n_threads)

@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 from ..errors import FormatError
 from ..formats import Checkpoint, Tensor
 from ..kernels.head import ScreenedHead
-from ..kernels.memory import zeros
-from ..kernels.packing import screen_shapes
+from ..kernels.memory import HUGE_PAGE, zeros
+from ..kernels.packing import aligned_empty, screen_shapes
 from ..kernels.ternary_matrix import TernaryMatrix
 from ..packed_cache.weights import ArrayPlan, PackedWeights
 from .arena import Arena
-from .base import LoadOptions
 from .decoder import Decoder
-from .description import Description
 from .layers import build_decoder
 from .matrices import Allocate, MatrixPacker
-from .plan import MatrixPlan, plan_decoder
+from .plan import DecoderPlan, MatrixPlan
 from .untrained import warn_if_alike
 from .weights import read_floats, read_vector, refuse_other_head, refuse_unused
 
@@ -34,25 +32,32 @@ class DecoderLoader:
     """A decoder that is about to be loaded. Everything but the data of ternary matrices has been
     read and checked, so what is wrong with the rest is said before anything is packed.
 
-    For errors see `models.prepare_model`; those that only packing finds come from `build` and
-    `pack`.
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    plan : DecoderPlan
+    n_threads : int
+        Number of threads that pack.
+
+    Raises
+    ------
+    FormatError, UnsupportedModelError
+        See `models.prepare_model`. `build` and `pack` raise them too, for what only packing finds.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, options: LoadOptions, description: Description
-    ) -> None:
-        self._checkpoint, self._threads = checkpoint, options.n_threads
-        self._plan = plan = plan_decoder(checkpoint, options, description)
-        self._packer = MatrixPacker(checkpoint, plan, options.n_threads)
+    def __init__(self, checkpoint: Checkpoint, plan: DecoderPlan, n_threads: int) -> None:
+        self._checkpoint, self._plan, self._threads = checkpoint, plan, n_threads
+        self._packer = MatrixPacker(checkpoint, plan, n_threads)
         self._ternary = [matrix for matrix in plan.matrices if matrix.layout is not None]
+        self._vectors = {vector: read_vector(checkpoint, vector) for vector in plan.vectors}
         for matrix in self._ternary:
             self._packer.read(matrix)
-        self._vectors = {vector: read_vector(checkpoint, vector) for vector in plan.vectors}
+            checkpoint.release(matrix.name)  # some rows were looked at, and neighbours of vectors
         floats = [matrix for matrix in plan.matrices if matrix.layout is None]
         for matrix in floats:
             checkpoint.info(matrix.name)  # before it is said that others have no place
         names = {tensor.name for tensor in (*floats, *self._vectors)}
-        refuse_unused(checkpoint, names | self._packer.used, description.family)
+        refuse_unused(checkpoint, names | self._packer.used, plan.description.family)
         self._floats = {matrix: read_floats(checkpoint, matrix) for matrix in floats}
         if plan.head is None and plan.embedding in self._floats and "lm_head.weight" in checkpoint:
             refuse_other_head(checkpoint, self._floats[plan.embedding])
@@ -76,7 +81,7 @@ class DecoderLoader:
             An array of `packed` is damaged or does not fit.
         """
         if self._plan.screened:
-            screen = self._screen(packed, zeros, whole=True)
+            screen = self._screen(packed, _own_memory, whole=True)
             blocks, stats = screen.blocks, screen.stats
             del screen  # so that nothing but the receiver has it while the next one is packed
             yield blocks
@@ -84,7 +89,7 @@ class DecoderLoader:
             yield stats
         for done, plan in enumerate(self._ternary, 1):
             matrix = self._packer.stored(plan, packed, whole=True)
-            matrix = matrix or self._packer.pack(plan, zeros)
+            matrix = matrix or self._packer.pack(plan, _own_memory)
             codes, scale = matrix.codes, np.array([matrix.scale], np.float32)
             self._packed(plan, done, progress)
             del matrix
@@ -150,3 +155,8 @@ class DecoderLoader:
             ArrayPlan(f"{name}:screen", np.dtype(np.uint8), blocks),
             ArrayPlan(f"{name}:screen_stats", np.dtype(np.float32), stats),
         ]
+
+
+def _own_memory(size: int) -> NDArray[np.uint8]:
+    """Memory that goes with its array. A small one would take a whole huge page."""
+    return zeros(size) if size >= HUGE_PAGE else aligned_empty(size)

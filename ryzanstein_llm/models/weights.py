@@ -40,8 +40,10 @@ def read_vector(checkpoint: Checkpoint, plan: VectorPlan) -> NDArray[np.float32]
 
 def read_floats(checkpoint: Checkpoint, plan: MatrixPlan) -> Tensor:
     """An embedding or a head of floats in their stored dtype. Block types of GGUF are decoded to
-    F32."""
-    return _take(checkpoint, plan.name, (plan.rows, plan.columns))
+    F32. Views stay valid; their pages are read when they are needed."""
+    tensor = _take(checkpoint, plan.name, (plan.rows, plan.columns))
+    checkpoint.release(plan.name)
+    return tensor
 
 
 def _take(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -64,7 +66,8 @@ def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:
         np.array_equal(_bits(head, begin, step), _bits(embedding, begin, step))
         for begin in range(0, rows, step)
     )
-    checkpoint.release(head.name)
+    for tensor in (head, embedding):
+        checkpoint.release(tensor.name)
     if not same:
         raise FormatError(
             f"{checkpoint.path}: config.json: tie_word_embeddings is true, but the stored "

@@ -14,7 +14,7 @@ from .file import PackedFile
 from .lock import exclusive
 from .weights import ArrayPlan, PackedFileError, PackedWeights
 
-__all__ = ["LEAST_BYTES", "Loader", "load_through_cache"]
+__all__ = ["LEAST_BYTES", "Loader", "keeps_file", "load_through_cache"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,11 @@ class Loader(Protocol[Built]):
     def build(
         self, packed: PackedWeights | None = None, progress: Progress | None = None
     ) -> Built: ...
+
+
+def keeps_file(directory: Path | None, nbytes: int) -> bool:
+    """Whether so many bytes of packed weights are kept in a file of this directory."""
+    return directory is not None and directory.is_absolute() and nbytes >= LEAST_BYTES
 
 
 def load_through_cache(
@@ -64,9 +69,9 @@ def load_through_cache(
     """
     if directory is not None and not directory.is_absolute():
         log.warning("%s: no home directory to keep packed weights in", checkpoint.path)
-        directory = None
-    if directory is None or sum(array.nbytes for array in loader.arrays) < LEAST_BYTES:
+    if not keeps_file(directory, sum(array.nbytes for array in loader.arrays)):
         return loader.build(progress=progress), None
+    assert directory is not None
     file = PackedFile(checkpoint, directory)
     stamp, packed = file.stamp(), file.open()
     graph, packed = _from_file(file, packed, loader, progress)
