@@ -56,7 +56,7 @@ class DecoderLoader:
         floats = [matrix for matrix in plan.matrices if matrix.layout is None]
         for matrix in floats:
             checkpoint.info(matrix.name)  # before it is said that others have no place
-        names = {tensor.name for tensor in (*floats, *self._vectors)}
+        names = {matrix.name for matrix in floats} | {vector.name for vector in self._vectors}
         refuse_unused(checkpoint, names | self._packer.used, plan.description.family)
         self._floats = {matrix: read_floats(checkpoint, matrix) for matrix in floats}
         if plan.head is None and plan.embedding in self._floats and "lm_head.weight" in checkpoint:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, UnsupportedModelError
+from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
 from ..kernels.encodings import Problem
 from ..kernels.group_scales import check_group_scales

@@ -72,8 +72,8 @@ def inventory(
     names : collection of str
         Only files with one of these names (see `CachedFile.is_called`). Empty: all files.
     verify : bool
-        Read every byte of each file and of its checkpoint, and compare the digests with those in
-        the file. Takes about a second for each gigabyte.
+        Read every byte of each file and of its checkpoint, and compare checksums and digest with
+        those in the file. Takes about a second for each gigabyte.
     """
     chosen = set()
     for path in _files(directory):
