@@ -1,5 +1,5 @@
-"""Weights are packed, written and freed one after the other, in several threads. Without threads the
-result is the same, and what goes wrong in one of them leaves nothing behind."""
+"""Weights are packed, written and freed one after the other, in several threads. Without threads
+the result is the same, and what goes wrong in one of them leaves nothing behind."""
 
 from __future__ import annotations
 
