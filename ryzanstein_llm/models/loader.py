@@ -49,10 +49,11 @@ class DecoderLoader:
         self._checkpoint, self._plan, self._threads = checkpoint, plan, n_threads
         self._packer = MatrixPacker(checkpoint, plan, n_threads)
         self._ternary = [matrix for matrix in plan.matrices if matrix.layout is not None]
-        self._vectors = {vector: read_vector(checkpoint, vector) for vector in plan.vectors}
         for matrix in self._ternary:
             self._packer.read(matrix)
-            checkpoint.release(matrix.name)  # some rows were looked at, and neighbours of vectors
+        self._vectors = {vector: read_vector(checkpoint, vector) for vector in plan.vectors}
+        for matrix in self._ternary:  # some rows were looked at, and neighbours of vectors
+            checkpoint.release(matrix.name)
         floats = [matrix for matrix in plan.matrices if matrix.layout is None]
         for matrix in floats:
             checkpoint.info(matrix.name)  # before it is said that others have no place
@@ -64,8 +65,8 @@ class DecoderLoader:
 
     @property
     def arrays(self) -> list[ArrayPlan]:
-        """What `pack` gives: the screen of the head, and codes and scale of each ternary matrix. The
-        largest ones come first, so that they are written while others are packed."""
+        """What `pack` gives: the screen of the head, and codes and scale of each ternary matrix.
+        The largest ones come first, so that they are written while others are packed."""
         screen = self._screen_arrays if self._plan.screened else []
         return screen + [array for matrix in self._ternary for array in self._packer.arrays(matrix)]
 
