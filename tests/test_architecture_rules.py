@@ -155,12 +155,12 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "_pyinstaller", "__main__", "cli", "bench", "testing", "progress", "embedder", "conversion",
-    "inspection", "memory", "model", "hub", "openai", "asynchronous", "batch", "chat", "session",
-    "saved_session", "text_source", "text_iterator", "generation", "perplexity", "scoring",
-    "embedding", "facts", "engine", "loading", "profiling", "options", "results", "structured",
-    "text", "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook",
-    "text_table", "interfaces", "validation", "errors", "_version",
+    "_pyinstaller", "__main__", "cli", "diagnosis", "bench", "testing", "progress", "embedder",
+    "conversion", "inspection", "memory", "model", "hub", "openai", "asynchronous", "batch",
+    "chat", "session", "saved_session", "text_source", "text_iterator", "generation",
+    "perplexity", "scoring", "embedding", "facts", "engine", "loading", "profiling", "options",
+    "results", "structured", "text", "sampling", "models", "packed_cache", "formats", "system",
+    "kernels", "notebook", "text_table", "interfaces", "validation", "errors", "_version",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
 from .base import CausalLM, LoadOptions, refuse_embedding_model
 from .description import Description
+from .kernel_uses import kernel_uses
 from .layers import load_decoder
 from .plan import WEIGHT_FORMATS, DecoderPlan, plan_decoder
 
@@ -21,6 +22,7 @@ __all__ = [
     "DecoderPlan",
     "LoadOptions",
     "describe_model",
+    "kernel_uses",
     "load_model",
     "plan_model",
     "refuse_embedding_model",
@@ -64,8 +66,11 @@ def plan_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderPlan:
     return plan_decoder(checkpoint, options, describe_model(checkpoint))
 
 
-def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
-    """The model of a checkpoint, with its weights in the kernels' layouts.
+def load_model(
+    checkpoint: Checkpoint, options: LoadOptions, plan: DecoderPlan | None = None
+) -> CausalLM:
+    """The model of a checkpoint, with its weights in the kernels' layouts. `plan` is what
+    `plan_model` made of the same checkpoint and options, if the caller has it already.
 
     Raises
     ------
@@ -74,4 +79,4 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
     FormatError
         If the tensors do not fit the config, or hold impossible values.
     """
-    return load_decoder(checkpoint, options, describe_model(checkpoint))
+    return load_decoder(checkpoint, options, plan or plan_model(checkpoint, options))

@@ -13,10 +13,9 @@ from ..kernels.decoder_layer import DecoderLayer
 from ..kernels.ternary_matrix import TernaryMatrix
 from .base import LoadOptions
 from .decoder import Decoder
-from .description import Description
 from .embedding import FloatEmbedding, TernaryEmbedding
 from .head import FloatHead, Head, TernaryHead
-from .plan import DecoderPlan, LayerPlan, VectorPlan, plan_decoder
+from .plan import DecoderPlan, LayerPlan, VectorPlan
 from .weights import WeightLoader, refuse_other_head, refuse_unused
 
 __all__ = ["load_decoder"]
@@ -25,9 +24,9 @@ ALWAYS = ("input_norm", "attention_sub_norm", "post_attention_norm", "ffn_sub_no
 """Norms that `DecoderLayer` wants to be told about, as None if there is none."""
 
 
-def load_decoder(checkpoint: Checkpoint, options: LoadOptions, description: Description) -> Decoder:
+def load_decoder(checkpoint: Checkpoint, options: LoadOptions, plan: DecoderPlan) -> Decoder:
     """Read the weights of a decoder. For errors see `models.load_model`."""
-    plan = plan_decoder(checkpoint, options, description)
+    description = plan.description
     loader = WeightLoader(checkpoint, options, plan)
     embedding = loader.embedding(plan.embedding)
     head = embedding

@@ -12,7 +12,7 @@ from .arena import arena_bytes
 from .plan import DecoderPlan, MatrixPlan
 from .projections import FLOAT_DTYPES
 
-__all__ = ["WeightMemory", "pass_bytes", "weight_memory"]
+__all__ = ["WeightMemory", "pass_bytes", "private_bytes", "weight_memory"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,29 @@ def weight_memory(plan: DecoderPlan, checkpoint: Checkpoint) -> WeightMemory:
         blocks + stats,
         _peak(plan, checkpoint, floats, packed) + stats + vectors,
     )
+
+
+def private_bytes(plan: DecoderPlan, checkpoint: Checkpoint, *, packed: bool) -> int:
+    """The least memory that loading takes and the system cannot reclaim: without pages of files.
+
+    Parameters
+    ----------
+    packed : bool
+        Whether packed weights are mapped from a file. Otherwise they are packed, and until they are
+        written to a file, nobody can reclaim them.
+    """
+    outside = [plan.embedding] if plan.head is None else [plan.embedding, plan.head]
+    floats = [_floats(matrix, checkpoint) for matrix in outside if matrix.layout is None]
+    total = sum(found.nbytes for found in floats if not found.mapped)
+    total += 4 * sum(vector.size for vector in plan.vectors)
+    total += pass_bytes(plan, 1, 1)
+    if packed:
+        return total
+    sizes = [_storage(matrix) for matrix in plan.matrices if matrix.layout is not None]
+    if plan.screened:
+        shapes = screen_shapes(*_shape(plan.head or plan.embedding))
+        sizes += [math.prod(shapes[0]), 4 * math.prod(shapes[1])]
+    return total + sum(sizes)
 
 
 def _peak(

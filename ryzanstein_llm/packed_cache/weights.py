@@ -96,6 +96,11 @@ class PackedWeights:
         self.kept[name] = array
 
     @property
+    def stored(self) -> bool:
+        """Whether there is a file."""
+        return self._file is not None
+
+    @property
     def complete(self) -> bool:
         """Whether everything that was asked for was found."""
         return self._file is not None and not self.missing
