@@ -152,10 +152,10 @@ def _memory(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _self_test(tests: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for test in tests:
-        if test["tier"] == "scalar":
-            yield "scalar", "portable C, which the others are compared with"
-        elif test["failing"]:
+        if test["failing"]:
             yield test["tier"], f"WRONG RESULTS: {', '.join(test['failing'])}"
+        elif test["tier"] == "scalar":
+            yield "scalar", "portable C, which the others are compared with"
         else:
             milliseconds = f"{1000 * test['seconds']:.0f} ms"
             yield test["tier"], f"equal bits in {test['kernels']} uses of kernels ({milliseconds})"

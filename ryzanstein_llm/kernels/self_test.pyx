@@ -11,12 +11,12 @@ token once, since results must not depend on what else is in a call.
 """
 import numpy as np
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int32_t, int64_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_ACTIVATIONS_STRIDE, RZ_KV_BLOCK, Table, rz_float_mode_enter, rz_float_mode_leave, rz_kv_block)
 
 from ryzanstein_llm.errors import KernelSelfTestError
-from ryzanstein_llm.kernels import cpu, packing, self_test_ternary
+from ryzanstein_llm.kernels import cpu, self_test_ternary
 from ryzanstein_llm.kernels.attention import KV_KINDS
 from ryzanstein_llm.kernels.linear import ACTIVATIONS
 from ryzanstein_llm.kernels.self_test_data import floats, floats_as, kv_arrays, repeated
@@ -79,7 +79,8 @@ def check_dense_matmul(tables, random, use):
     for i, table in enumerate(tables):
         for j, n in enumerate((1, 5)):
             out[i, j] = 0
-            (<Table>table).kernels.dense_matmul[kind](at(w), use.columns, 0, 7, floats_at(x), n, floats_at(out[i, j]), 7)
+            (<Table>table).kernels.dense_matmul[kind](at(w), use.columns, 0, 7, floats_at(x), n,
+                                                      floats_at(out[i, j]), 7)
     return [out]
 
 

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DISTINCT",
+    "Array",
+    "Arrays",
+    "Random",
     "floats",
     "floats_as",
     "kv_arrays",
@@ -30,6 +33,8 @@ VALID = _VALID.astype(np.uint8)
 
 Random = np.random.Generator
 Float32 = NDArray[np.float32]
+Array = NDArray[Any]
+Arrays = list[Array]
 
 
 def floats(random: Random, rows: int, columns: int, span: int = 30) -> Float32:
