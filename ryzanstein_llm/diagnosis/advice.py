@@ -40,12 +40,12 @@ def advise(found: Mapping[str, Any]) -> Iterator[Advice]:
 
 
 def _kernels(tests: list[dict[str, Any]], cpu: Mapping[str, Any]) -> Iterator[Advice]:
-    good = [test["tier"] for test in tests if not test["failing"]]
+    good = next((test["tier"] for test in tests if not test["failing"]), "scalar")
     for test in tests:
         if test["failing"]:
             yield Advice(
                 f"kernels of {test['tier']} give wrong results here: {', '.join(test['failing'])}",
-                f"export RYZANSTEIN_ISA={good[0]}; and report it, with the output of "
+                f"export RYZANSTEIN_ISA={good}; and report it, with the output of "
                 "`ryzanstein-llm doctor --json`",
             )
     best = cpu["available_tiers"][0]

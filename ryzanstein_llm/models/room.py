@@ -54,8 +54,8 @@ def _advice(checkpoint: Checkpoint, plan: DecoderPlan, options: LoadOptions, pac
         raised = f"use {smallest}, or {raised}"
     mapped = format_bytes(private_bytes(plan, checkpoint, packed=True))
     return (
-        f"{raised}, or open it once where there is more memory, with the same packed_cache: packed "
-        f"weights are then mapped from there, and {mapped} are enough"
+        f"{raised}, or open it once where there is more memory, with a packed_cache that this "
+        f"process reads too: its packed weights are then mapped from there, and {mapped} are enough"
     )
 
 
