@@ -20,7 +20,7 @@ from ..text.vocabulary import Prompt, Vocabulary
 from ..validation import check_callable, check_choice, check_token_ids
 from .results import Choice, Score
 
-__all__ = ["choose", "score", "several"]
+__all__ = ["choose", "score", "score_each", "several"]
 
 NORMALIZATIONS = ("none", "tokens", "characters", "bytes")
 
@@ -39,29 +39,67 @@ def score(
 ) -> list[list[Score]]:
     """The scores of all continuations, for each of `prompts`. See `ScoreSource.score`. `name` is
     what the caller calls the continuations."""
+    _check(vocabulary, normalize, progress)
+    options = _listed(continuations, name)
+    asked = [(prompt, options, name) for prompt in prompts]
+    return _scores(engine, vocabulary, asked, normalize, progress)
+
+
+def score_each(
+    engine: Engine,
+    vocabulary: Vocabulary,
+    prompts: Any,
+    continuations: Any,
+    normalize: str = "none",
+    progress: Progress | None = None,
+) -> list[list[Score]]:
+    """The scores of each prompt's own continuations. See `ScoreSource.score_each`."""
+    _check(vocabulary, normalize, progress)
+    listed = [_listed(prompts, "prompts"), _listed(continuations, "continuations")]
+    if len(listed[0]) != len(listed[1]):
+        problem = f"must hold a list for each of {len(listed[0])} prompts, not {len(listed[1])}"
+        raise InvalidParameterError(problem, "continuations")
+    asked = []
+    for index, (prompt, own) in enumerate(zip(*listed, strict=True)):
+        name = f"continuations[{index}]"
+        asked.append((prompt, _listed(own, name), name))
+    return _scores(engine, vocabulary, asked, normalize, progress)
+
+
+Asked = tuple[Any, list[Any], str]
+"""A prompt, its continuations, and what messages call these."""
+
+
+def _check(vocabulary: Vocabulary, normalize: str, progress: Progress | None) -> None:
     check_choice("normalize", normalize, NORMALIZATIONS)
     check_callable("progress", progress)
-    options = _listed(continuations, name)
     if normalize in ("characters", "bytes"):
         vocabulary.refuse_text(True)
+
+
+def _scores(
+    engine: Engine,
+    vocabulary: Vocabulary,
+    asked: Sequence[Asked],
+    normalize: str,
+    progress: Progress | None,
+) -> list[list[Score]]:
     stems, places = [], []
-    for prompt in prompts:
+    texts: list[str | None] = []
+    former: list[Any] | None = None
+    for prompt, options, name in asked:
         tokens, found = _tokens(vocabulary, prompt, options, name)
+        if options is not former:
+            former, texts = options, [_text(vocabulary, option) for option in options]
         stem = Stem(tokens)
         for ids in found:
-            _refuse_long(engine, len(tokens) + len(ids))
-        places.append([(ids, stem.ask(ids)) for ids in found])
-        stems.append(stem)
-    if stems and options:
+            _refuse_long(engine, len(tokens) + len(ids) - 1)  # nothing is computed after the last
+        if found:
+            stems.append(stem)
+        places.append([(text, ids, stem.ask(ids)) for text, ids in zip(texts, found, strict=True)])
+    if stems:
         run_stems(engine, stems, progress)
-    texts = [_text(vocabulary, option) for option in options]
-    return [
-        [
-            _score(text, ids, nodes, normalize)
-            for text, (ids, nodes) in zip(texts, found, strict=True)
-        ]
-        for found in places
-    ]
+    return [[_score(*each, normalize) for each in found] for found in places]
 
 
 def choose(

@@ -8,7 +8,7 @@ from typing import Literal, overload
 from ..engine.engine import Engine
 from ..text.vocabulary import Prompt, Vocabulary
 from .results import Choice, Score
-from .score import choose, score, several
+from .score import choose, score, score_each, several
 
 __all__ = ["ScoreSource"]
 
@@ -81,6 +81,35 @@ class ScoreSource:
             return score(self.engine, self.vocabulary, prompt, continuations, normalize, progress)
         found = score(self.engine, self.vocabulary, [prompt], continuations, normalize, progress)
         return found[0]
+
+    def score_each(
+        self,
+        prompts: Prompts,
+        continuations: Sequence[Prompts],
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> list[list[Score]]:
+        """How likely each continuation is after its own prompt. `score` asks for the same
+        continuations after all prompts, this for others after each.
+
+        Parameters
+        ----------
+        prompts : sequence of str, or of sequences of int
+        continuations : sequence, as long as `prompts`, of what `score` takes
+            Those of the first prompt, those of the second, and so on.
+        normalize, progress
+            See `score`, and there for errors.
+
+        Returns
+        -------
+        list of list of Score
+            For each prompt, one for each of its continuations.
+        """
+        _ = self.engine.graph  # ClosedError
+        return score_each(
+            self.engine, self.vocabulary, prompts, continuations, normalize, progress
+        )
 
     @overload
     def choose(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
