@@ -1,0 +1,401 @@
+"""`RyzansteinLM`: what lm-eval asks of a model. Texts are split, cut and scored as its `hf` model
+does it, so that scores can be compared."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from ..._version import __version__
+from ...errors import InvalidParameterError
+from ...model import BitNetModel
+from ...progress import tqdm_progress
+from ...text_table import beginning
+from ...validation import check_bool, check_callable, check_int
+from .chat import TaskChat
+from .generation_kwargs import MAX_TOKENS, TaskGeneration, cut, read_generation_kwargs
+from .opening import open_pretrained
+
+__all__ = ["RyzansteinLM"]
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 256
+"""Contexts of one call of the library. After each, lm-eval's cache gets the results."""
+
+Progress = Callable[[int, int, str], None]
+Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
+"""A request as lm-eval has it, the tokens of its context, and those of its continuation."""
+
+
+@register_model("ryzanstein")
+class RyzansteinLM(TemplateLM):
+    """A model of this library for lm-evaluation-harness.
+
+    With `kv_dtype="float32"`, scores are those of lm-eval's `hf` model in float32, but for
+    rounding.
+
+    Parameters
+    ----------
+    pretrained : BitNetModel or path, optional
+        An open model, or what `BitNetModel` or `BitNetModel.from_pretrained` opens. Default: the
+        built-in demo model.
+    revision : str, optional
+        Of a repository of the hub.
+    max_length : int, optional
+        Tokens of a context, at most those of the model. Longer ones lose their beginning, and a log
+        message says so.
+    add_bos_token : bool, optional
+        Whether texts begin with the beginning-of-text token. Default: what the tokenizer says. A
+        text that already begins with it gets no second one.
+    prefix_token_id : int, optional
+        The token before a text that has no context. Default: beginning-of-text, or the end-of-text
+        token if the tokenizer has none.
+    chat_template : str, optional
+        Jinja, or the name of one of several templates of the checkpoint.
+    chat_template_args : dict, optional
+        Variables of the template.
+    enable_thinking : bool, optional
+        The variable of this name. With True, tasks that only score texts are refused, and
+        `think_end_token` is needed.
+    think_end_token : str or int, optional
+        Answers begin after the last one of it.
+    seed : int
+        For tasks that sample, if they name none. Repeated samples of a prompt have `seed`,
+        `seed` + 1 and so on.
+    progress : callable (done, total, what), optional
+        Called as requests are done. Default: bars of tqdm, as lm-eval's other models have them.
+    batch_size, max_batch_size
+        Ignored: the library decides what it computes together, and that changes no result.
+    device : "cpu", optional
+    **options
+        Those of `BitNetModel`, such as `n_threads`, `kv_dtype` and `weight_format`.
+
+    Raises
+    ------
+    InvalidParameterError
+    TokenizerMissingError
+        If the checkpoint has no tokenizer.
+    RyzansteinError
+        What opening the model raises.
+    """
+
+    def __init__(
+        self,
+        pretrained: BitNetModel | str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        max_length: int | None = None,
+        add_bos_token: bool | None = None,
+        prefix_token_id: int | None = None,
+        chat_template: str | None = None,
+        chat_template_args: Mapping[str, Any] | None = None,
+        enable_thinking: bool | None = None,
+        think_end_token: str | int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if device not in (None, "cpu"):
+            raise InvalidParameterError(f"must be 'cpu', not {device!r}", "device")
+        check_callable("progress", progress)
+        self._seed = check_int("seed", seed, 0, (1 << 63) - 1)
+        self._add_bos = None if add_bos_token is None else check_bool("add_bos_token", add_bos_token)
+        self._progress = progress
+        self.batch_size = batch_size
+        self._think_end = think_end_token
+        if isinstance(think_end_token, str) and think_end_token.isdigit():
+            self._think_end = int(think_end_token)
+        self._thinks = bool(enable_thinking)
+        if self._thinks and think_end_token is None:
+            raise InvalidParameterError("is needed with enable_thinking", "think_end_token")
+        model = open_pretrained(pretrained, revision, max_length, options)
+        model.vocabulary.refuse_text(True)
+        limit = model.context_length
+        self.model = model
+        self.max_length = limit if max_length is None else check_int("max_length", max_length, 2, limit)
+        if prefix_token_id is not None:
+            check_int("prefix_token_id", prefix_token_id, 0, model.vocab_size - 1)
+        self._prefix = prefix_token_id
+        arguments = dict(chat_template_args or {})
+        if enable_thinking is not None:
+            arguments["enable_thinking"] = enable_thinking
+        self._chat = TaskChat(model, chat_template, arguments)
+
+    # ---- tokens ----------------------------------------------------------------------------
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a text."""
+        tokenizer = self.model.tokenizer
+        assert tokenizer is not None
+        named = [tokenizer.eos_id, *self.model.eos_ids, self.model.start_id]
+        found = next((each for each in named if each is not None), None)
+        if found is None:
+            raise InvalidParameterError(
+                f"{self.model.path}: the checkpoint names no BOS, EOS or padding token for texts "
+                "without a context; pass prefix_token_id"
+            )
+        return found
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token before a text that has no context."""
+        if self._prefix is not None:
+            return self._prefix
+        tokenizer = self.model.tokenizer
+        assert tokenizer is not None
+        return self.eot_token_id if tokenizer.bos_id is None else tokenizer.bos_id
+
+    @property
+    def max_gen_toks(self) -> int:
+        """Tokens that are generated at most if a task does not say it."""
+        return MAX_TOKENS
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **_: Any
+    ) -> list[int]:
+        """The tokens of a text. If `add_special_tokens` is None, with those that the tokenizer
+        adds, unless `add_bos_token` says otherwise or the text begins with the prefix token."""
+        return self._encode(string, add_special_tokens, self.prefix_token_id)
+
+    def tok_decode(self, tokens: Sequence[int] | int, skip_special_tokens: bool = True) -> str:
+        """The text of tokens."""
+        ids = [tokens] if isinstance(tokens, int) else tokens
+        return self.model.detokenize(ids, skip_special_tokens=skip_special_tokens)
+
+    def _encode(self, text: str, add: bool | None, beginning: int | None) -> list[int]:
+        if add is None:
+            first = "" if beginning is None else self.tok_decode(beginning, False)
+            begun = bool(first) and text.startswith(first)
+            add = not begun and self._add_bos is not False
+        return self.model.tokenize(text, add_special_tokens=add)
+
+    # ---- scores ----------------------------------------------------------------------------
+
+    def loglikelihood(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """The log probability of each continuation, and whether greedy decoding gives it. See
+        `TemplateLM.loglikelihood`.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a continuation has no token or more than `max_length`, or with `enable_thinking`.
+        """
+        if self._thinks:
+            problem = "must not be True for tasks that score texts, because they ask for no answer"
+            raise InvalidParameterError(problem, "enable_thinking")
+        for request in requests:
+            context, continuation = request.args[:2]
+            if not context and not continuation:
+                raise self._empty(context, continuation)
+        quiet = disable_tqdm or self._progress is not None
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=quiet)
+        return found
+
+    def loglikelihood_rolling(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[float]:
+        """The log probability of each whole text, in windows of `max_length` tokens."""
+        windows: list[Encoded] = []
+        counts = []
+        for request in requests:
+            pairs = get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            )
+            own = [(None, *make_disjoint_window(pair)) for pair in pairs]
+            windows += own
+            counts.append(len(own))
+        scores = iter(self._loglikelihood_tokens(windows, disable_tqdm))
+        found = []
+        for request, count in zip(requests, counts, strict=True):
+            found.append(sum((next(scores)[0] for _ in range(count)), 0.0))
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, found[-1])
+        return found
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Encoded], disable_tqdm: bool = False, **_: Any
+    ) -> list[tuple[float, bool]]:
+        """What `loglikelihood` gives, for tokens. A context is computed once for all its
+        continuations, and those that begin alike stand together, so that they share it."""
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, (texts, context, continuation) in enumerate(requests):
+            if not continuation:
+                raise self._empty(*(texts or ("", "")))
+            if len(continuation) > self.max_length:
+                problem = f"must have a place for {len(continuation)} tokens of a continuation"
+                raise InvalidParameterError(f"{problem}, but is {self.max_length}", "max_length")
+            excess = len(context) + len(continuation) - (self.max_length + 1)
+            if excess > 0:
+                log.warning("a context loses its first %d tokens to fit max_length", excess)
+            places.setdefault(tuple(context[max(0, excess) :]), []).append(place)
+        found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        contexts = sorted(places)
+        report = self._report(disable_tqdm)
+        for start in range(0, len(contexts), TOGETHER):
+            part = contexts[start : start + TOGETHER]
+            scores = self.model.score_each(
+                [list(context) for context in part],
+                [[requests[place][2] for place in places[context]] for context in part],
+                progress=_part_of(report, start, len(contexts), "scoring"),
+            )
+            for context, own in zip(part, scores, strict=True):
+                for place, score in zip(places[context], own, strict=True):
+                    texts, found[place] = requests[place][0], (score.logprob, score.greedy)
+                    if texts is not None:  # None: a window of a text
+                        self.cache_hook.add_partial("loglikelihood", texts, found[place])
+        return found
+
+    # ---- texts -----------------------------------------------------------------------------
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """The continuation of each context. See `read_generation_kwargs` for the arguments.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is wrong, or leaves no room for a context.
+        """
+        alike: dict[tuple[TaskGeneration, tuple[int, ...]], list[int]] = {}
+        for place, request in enumerate(requests):
+            context, given = request.args
+            asked = read_generation_kwargs(given, self.model, self._seed)
+            alike.setdefault((asked, self._context(context, asked.max_tokens)), []).append(place)
+        groups: dict[tuple[TaskGeneration, int], dict[tuple[int, ...], list[int]]] = {}
+        for (asked, ids), places in alike.items():
+            samples = len(places) if asked.sampled else 1
+            groups.setdefault((asked, samples), {})[ids] = places
+        found = [""] * len(requests)
+        report, done = self._report(disable_tqdm), 0
+        total = sum(samples * len(group) for (_, samples), group in groups.items())
+        for (asked, samples), group in groups.items():
+            contexts = sorted(group)
+            for start in range(0, len(contexts), TOGETHER):
+                part = contexts[start : start + TOGETHER]
+                progress = _part_of(report, done, total, "generating")
+                texts = self._generate(part, asked, samples, progress)
+                for ids, own in zip(part, texts, strict=True):
+                    for index, place in enumerate(group[ids]):
+                        found[place] = own[index % samples]
+                        self.cache_hook.add_partial(
+                            "generate_until", requests[place].args, found[place]
+                        )
+                done += len(part) * samples
+        return found
+
+    def _context(self, text: str, max_tokens: int) -> tuple[int, ...]:
+        """The last tokens of a context, so that `max_tokens` more fit."""
+        room = self.max_length - max_tokens
+        if room < 1:
+            problem = f"must be less than max_length={self.max_length}, not {max_tokens}"
+            raise InvalidParameterError(problem, "max_gen_toks")
+        assert self.model.tokenizer is not None
+        ids = self._encode(text, None, self.model.tokenizer.bos_id)
+        if len(ids) > room:
+            log.warning("a context loses its first %d tokens to fit max_length", len(ids) - room)
+        return tuple(ids[-room:])
+
+    def _generate(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        asked: TaskGeneration,
+        samples: int,
+        progress: Progress | None,
+    ) -> list[list[str]]:
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        until = tuple(dict.fromkeys([*asked.until, *([end] if end else [])]))
+        results = self.model.generate(
+            prompts,
+            n=samples,
+            return_result=True,
+            max_tokens=asked.max_tokens,
+            min_tokens=asked.min_tokens,
+            stop=until,
+            sampling=asked.sampling,
+            progress=progress,
+        )
+        return [[self._answer(each.ids, until) for each in own] for own in results]
+
+    def _answer(self, ids: list[int], until: tuple[str, ...]) -> str:
+        """The text of the tokens, which hold the first stop string too, as lm-eval cuts it."""
+        mark = self._think_end
+        if isinstance(mark, int):
+            last = next((at for at in reversed(range(len(ids))) if ids[at] == mark), -1)
+            return cut(self.tok_decode(ids[last + 1 :]).lstrip(), until)
+        text = self.tok_decode(ids)
+        return cut(text.split(mark)[-1].lstrip() if mark else text, until)
+
+    # ---- chat ------------------------------------------------------------------------------
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as text. Without `add_generation_prompt`, it ends within the last message,
+        for the model to go on."""
+        return self._chat.text(chat_history, add_generation_prompt)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The source of the template, for lm-eval's records.
+
+        Raises
+        ------
+        InvalidParameterError
+            If it is asked for by name, which belongs into the arguments of the model.
+        ChatTemplateError
+        """
+        if isinstance(chat_template, str):
+            problem = f"must be named among the arguments of the model: chat_template={chat_template}"
+            raise InvalidParameterError(problem, "apply_chat_template")
+        return self._chat.source if chat_template else None
+
+    # ---- facts -----------------------------------------------------------------------------
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval's cache of requests calls the tokenizer."""
+        return str(self.model.path).replace("/", "__")
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Facts that lm-eval writes beside its results."""
+        facts = self.model.info()
+        return {
+            "model_path": str(self.model.path),
+            "model_num_parameters": facts["parameters"],
+            "model_dtype": facts["weight_format"],
+            "kv_dtype": facts["kv_dtype"],
+            "max_length": self.max_length,
+            "ryzanstein_llm": __version__,
+        }
+
+    def _report(self, quiet: bool) -> Progress | None:
+        if self._progress is not None or quiet:
+            return self._progress
+        from tqdm import tqdm
+
+        return tqdm_progress(tqdm)
+
+    def _empty(self, context: str, continuation: str) -> InvalidParameterError:
+        problem = f"must have a token after {beginning(context)}, but {continuation!r} has none"
+        return InvalidParameterError(problem, "continuation")
+
+
+def _part_of(report: Progress | None, start: int, total: int, what: str) -> Progress | None:
+    """Progress of a part as progress of the whole."""
+    if report is None:
+        return None
+    return lambda done, _, __: report(start + done, total, what)
