@@ -379,9 +379,7 @@ def test_the_last_token_needs_no_place_in_the_context(model: BitNetModel) -> Non
     """Nothing is computed after it."""
     tokens, option = [5] * 300, prompt(213)
     (found,) = model.score(tokens, [option])
-    np.testing.assert_allclose(
-        found.logprobs, expected(model, tokens, option), atol=2e-6, rtol=0
-    )
+    np.testing.assert_allclose(found.logprobs, expected(model, tokens, option), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

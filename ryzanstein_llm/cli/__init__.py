@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import BenchError, ResourceLimitError, RyzansteinError
-from . import bench, cache, chat, completion, convert, embed, generate, info
+from . import bench, cache, chat, completion, convert, embed, eval, generate, info
 from .command import Program
 from .console import PROGRAM, abandon_stdout, say, standard_streams, write
 
@@ -39,7 +39,7 @@ program = Program(
     help="Run ternary (BitNet b1.58) language models on the CPU.",
     commands={
         module.command.name or "": module.command
-        for module in (generate, chat, embed, info, convert, bench, cache, completion)
+        for module in (generate, chat, embed, eval, info, convert, bench, cache, completion)
     },
     params=[
         click.Option(

@@ -107,9 +107,7 @@ class ScoreSource:
             For each prompt, one for each of its continuations.
         """
         _ = self.engine.graph  # ClosedError
-        return score_each(
-            self.engine, self.vocabulary, prompts, continuations, normalize, progress
-        )
+        return score_each(self.engine, self.vocabulary, prompts, continuations, normalize, progress)
 
     @overload
     def choose(  # type: ignore[overload-overlap]  # a str is a sequence of str, too

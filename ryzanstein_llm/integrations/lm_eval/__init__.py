@@ -17,8 +17,8 @@ except ImportError as error:
         f'evaluation needs lm-eval ({error}): pip install "ryzanstein_llm[eval]"'
     ) from error
 
+from ...evaluation import EvaluationReport
 from .adapter import RyzansteinLM
-from .report import EvaluationReport
-from .task_files import evaluate
+from .task_files import evaluate, load_tasks
 
-__all__ = ["EvaluationReport", "RyzansteinLM", "evaluate"]
+__all__ = ["EvaluationReport", "RyzansteinLM", "evaluate", "load_tasks"]

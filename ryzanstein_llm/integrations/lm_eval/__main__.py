@@ -1,5 +1,5 @@
-"""`python -m ryzanstein_llm.integrations.lm_eval`: the command `lm_eval`, which then knows the model
-`ryzanstein`."""
+"""The command `lm_eval` as `python -m ryzanstein_llm.integrations.lm_eval`, so that it knows the
+model `ryzanstein`."""
 
 from lm_eval.__main__ import cli_evaluate
 

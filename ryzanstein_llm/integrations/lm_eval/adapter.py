@@ -3,9 +3,9 @@ does it, so that scores can be compared."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lm_eval.api.model import TemplateLM
@@ -14,22 +14,24 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from ..._version import __version__
 from ...errors import InvalidParameterError
+from ...evaluation import (
+    MAX_TOKENS,
+    Likelihood,
+    Progress,
+    TaskChat,
+    cut,
+    generate_answers,
+    open_pretrained,
+    read_generation_kwargs,
+    score_pairs,
+)
 from ...model import BitNetModel
 from ...progress import tqdm_progress
 from ...text_table import beginning
 from ...validation import check_bool, check_callable, check_int
-from .chat import TaskChat
-from .generation_kwargs import MAX_TOKENS, TaskGeneration, cut, read_generation_kwargs
-from .opening import open_pretrained
 
 __all__ = ["RyzansteinLM"]
 
-log = logging.getLogger(__name__)
-
-TOGETHER = 256
-"""Contexts of one call of the library. After each, lm-eval's cache gets the results."""
-
-Progress = Callable[[int, int, str], None]
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request as lm-eval has it, the tokens of its context, and those of its continuation."""
 
@@ -71,9 +73,9 @@ class RyzansteinLM(TemplateLM):
         `seed` + 1 and so on.
     progress : callable (done, total, what), optional
         Called as requests are done. Default: bars of tqdm, as lm-eval's other models have them.
-    batch_size, max_batch_size
-        Ignored: the library decides what it computes together, and that changes no result.
-    device : "cpu", optional
+    batch_size, max_batch_size, device
+        Ignored. The library decides what it computes together, which changes no result, and
+        computes on the CPU, while lm-eval's command says "cuda:0" unless told otherwise.
     **options
         Those of `BitNetModel`, such as `n_threads`, `kv_dtype` and `weight_format`.
 
@@ -106,11 +108,11 @@ class RyzansteinLM(TemplateLM):
         **options: Any,
     ) -> None:
         super().__init__()
-        if device not in (None, "cpu"):
-            raise InvalidParameterError(f"must be 'cpu', not {device!r}", "device")
         check_callable("progress", progress)
         self._seed = check_int("seed", seed, 0, (1 << 63) - 1)
-        self._add_bos = None if add_bos_token is None else check_bool("add_bos_token", add_bos_token)
+        self._add_bos = (
+            None if add_bos_token is None else check_bool("add_bos_token", add_bos_token)
+        )
         self._progress = progress
         self.batch_size = batch_size
         self._think_end = think_end_token
@@ -123,7 +125,9 @@ class RyzansteinLM(TemplateLM):
         model.vocabulary.refuse_text(True)
         limit = model.context_length
         self.model = model
-        self.max_length = limit if max_length is None else check_int("max_length", max_length, 2, limit)
+        self.max_length = (
+            limit if max_length is None else check_int("max_length", max_length, 2, limit)
+        )
         if prefix_token_id is not None:
             check_int("prefix_token_id", prefix_token_id, 0, model.vocab_size - 1)
         self._prefix = prefix_token_id
@@ -185,7 +189,7 @@ class RyzansteinLM(TemplateLM):
 
     def loglikelihood(
         self, requests: Sequence[Any], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
+    ) -> list[Likelihood]:
         """The log probability of each continuation, and whether greedy decoding gives it. See
         `TemplateLM.loglikelihood`.
 
@@ -202,7 +206,7 @@ class RyzansteinLM(TemplateLM):
             if not context and not continuation:
                 raise self._empty(context, continuation)
         quiet = disable_tqdm or self._progress is not None
-        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=quiet)
+        found: list[Likelihood] = super().loglikelihood(requests, disable_tqdm=quiet)
         return found
 
     def loglikelihood_rolling(
@@ -230,36 +234,19 @@ class RyzansteinLM(TemplateLM):
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Encoded], disable_tqdm: bool = False, **_: Any
-    ) -> list[tuple[float, bool]]:
-        """What `loglikelihood` gives, for tokens. A context is computed once for all its
-        continuations, and those that begin alike stand together, so that they share it."""
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place, (texts, context, continuation) in enumerate(requests):
+    ) -> list[Likelihood]:
+        """What `loglikelihood` gives, for tokens."""
+        for texts, _context, continuation in requests:
             if not continuation:
                 raise self._empty(*(texts or ("", "")))
-            if len(continuation) > self.max_length:
-                problem = f"must have a place for {len(continuation)} tokens of a continuation"
-                raise InvalidParameterError(f"{problem}, but is {self.max_length}", "max_length")
-            excess = len(context) + len(continuation) - (self.max_length + 1)
-            if excess > 0:
-                log.warning("a context loses its first %d tokens to fit max_length", excess)
-            places.setdefault(tuple(context[max(0, excess) :]), []).append(place)
-        found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        contexts = sorted(places)
-        report = self._report(disable_tqdm)
-        for start in range(0, len(contexts), TOGETHER):
-            part = contexts[start : start + TOGETHER]
-            scores = self.model.score_each(
-                [list(context) for context in part],
-                [[requests[place][2] for place in places[context]] for context in part],
-                progress=_part_of(report, start, len(contexts), "scoring"),
-            )
-            for context, own in zip(part, scores, strict=True):
-                for place, score in zip(places[context], own, strict=True):
-                    texts, found[place] = requests[place][0], (score.logprob, score.greedy)
-                    if texts is not None:  # None: a window of a text
-                        self.cache_hook.add_partial("loglikelihood", texts, found[place])
-        return found
+
+        def keep(place: int, found: Likelihood) -> None:
+            texts = requests[place][0]
+            if texts is not None:  # None: a window of a text
+                self.cache_hook.add_partial("loglikelihood", texts, found)
+
+        pairs = [(context, continuation) for _texts, context, continuation in requests]
+        return score_pairs(self.model, pairs, self.max_length, self._report(disable_tqdm), keep)
 
     # ---- texts -----------------------------------------------------------------------------
 
@@ -271,68 +258,27 @@ class RyzansteinLM(TemplateLM):
         InvalidParameterError
             If an argument is wrong, or leaves no room for a context.
         """
-        alike: dict[tuple[TaskGeneration, tuple[int, ...]], list[int]] = {}
-        for place, request in enumerate(requests):
-            context, given = request.args
-            asked = read_generation_kwargs(given, self.model, self._seed)
-            alike.setdefault((asked, self._context(context, asked.max_tokens)), []).append(place)
-        groups: dict[tuple[TaskGeneration, int], dict[tuple[int, ...], list[int]]] = {}
-        for (asked, ids), places in alike.items():
-            samples = len(places) if asked.sampled else 1
-            groups.setdefault((asked, samples), {})[ids] = places
-        found = [""] * len(requests)
-        report, done = self._report(disable_tqdm), 0
-        total = sum(samples * len(group) for (_, samples), group in groups.items())
-        for (asked, samples), group in groups.items():
-            contexts = sorted(group)
-            for start in range(0, len(contexts), TOGETHER):
-                part = contexts[start : start + TOGETHER]
-                progress = _part_of(report, done, total, "generating")
-                texts = self._generate(part, asked, samples, progress)
-                for ids, own in zip(part, texts, strict=True):
-                    for index, place in enumerate(group[ids]):
-                        found[place] = own[index % samples]
-                        self.cache_hook.add_partial(
-                            "generate_until", requests[place].args, found[place]
-                        )
-                done += len(part) * samples
-        return found
-
-    def _context(self, text: str, max_tokens: int) -> tuple[int, ...]:
-        """The last tokens of a context, so that `max_tokens` more fit."""
-        room = self.max_length - max_tokens
-        if room < 1:
-            problem = f"must be less than max_length={self.max_length}, not {max_tokens}"
-            raise InvalidParameterError(problem, "max_gen_toks")
-        assert self.model.tokenizer is not None
-        ids = self._encode(text, None, self.model.tokenizer.bos_id)
-        if len(ids) > room:
-            log.warning("a context loses its first %d tokens to fit max_length", len(ids) - room)
-        return tuple(ids[-room:])
-
-    def _generate(
-        self,
-        prompts: Sequence[tuple[int, ...]],
-        asked: TaskGeneration,
-        samples: int,
-        progress: Progress | None,
-    ) -> list[list[str]]:
+        tokenizer = self.model.tokenizer
+        assert tokenizer is not None
         end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-        until = tuple(dict.fromkeys([*asked.until, *([end] if end else [])]))
-        results = self.model.generate(
-            prompts,
-            n=samples,
-            return_result=True,
-            max_tokens=asked.max_tokens,
-            min_tokens=asked.min_tokens,
-            stop=until,
-            sampling=asked.sampling,
-            progress=progress,
-        )
-        return [[self._answer(each.ids, until) for each in own] for own in results]
+        asked = []
+        for request in requests:
+            text, given = request.args
+            task = read_generation_kwargs(given, self.model, self._seed)
+            until = dict.fromkeys([*task.until, *([end] if end else [])])
+            ids = self._encode(text, None, tokenizer.bos_id)
+            asked.append((ids, replace(task, until=tuple(until))))
+
+        def keep(place: int, ids: list[int]) -> None:
+            text = self._answer(ids, asked[place][1].until)
+            self.cache_hook.add_partial("generate_until", requests[place].args, text)
+
+        report = self._report(disable_tqdm)
+        found = generate_answers(self.model, asked, self.max_length, report, keep)
+        return [self._answer(ids, task.until) for ids, (_, task) in zip(found, asked, strict=True)]
 
     def _answer(self, ids: list[int], until: tuple[str, ...]) -> str:
-        """The text of the tokens, which hold the first stop string too, as lm-eval cuts it."""
+        """The text of the tokens, cut as lm-eval cuts it."""
         mark = self._think_end
         if isinstance(mark, int):
             last = next((at for at in reversed(range(len(ids))) if ids[at] == mark), -1)
@@ -359,7 +305,9 @@ class RyzansteinLM(TemplateLM):
         ChatTemplateError
         """
         if isinstance(chat_template, str):
-            problem = f"must be named among the arguments of the model: chat_template={chat_template}"
+            problem = (
+                f"must be named among the arguments of the model: chat_template={chat_template}"
+            )
             raise InvalidParameterError(problem, "apply_chat_template")
         return self._chat.source if chat_template else None
 
@@ -392,10 +340,3 @@ class RyzansteinLM(TemplateLM):
     def _empty(self, context: str, continuation: str) -> InvalidParameterError:
         problem = f"must have a token after {beginning(context)}, but {continuation!r} has none"
         return InvalidParameterError(problem, "continuation")
-
-
-def _part_of(report: Progress | None, start: int, total: int, what: str) -> Progress | None:
-    """Progress of a part as progress of the whole."""
-    if report is None:
-        return None
-    return lambda done, _, __: report(start + done, total, what)

@@ -13,11 +13,11 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from ...errors import CheckpointNotFoundError, InvalidParameterError, RyzansteinError, TaskFileError
+from ...evaluation import EvaluationReport
 from ...validation import check_bool, check_int
 from .adapter import RyzansteinLM
-from .report import EvaluationReport
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "load_tasks"]
 
 BUILDERS = ("arrow", "csv", "json", "pandas", "parquet", "text", "xml")
 """What `dataset_path` may name besides a path: readers of files that come with `datasets`."""
@@ -26,9 +26,45 @@ RESAMPLES = 1000
 """For errors of means that have no formula, such as that of a perplexity."""
 
 
+Files = Sequence[str | os.PathLike[str]]
+
+
+def load_tasks(files: Files) -> dict[str, Any]:
+    """The tasks in files of lm-eval, with their data.
+
+    Parameters
+    ----------
+    files : sequence of path
+        YAML, with a `dataset_path` that names a reader such as `json`, or a local path. Relative
+        paths in `data_files` and `data_dir` begin at the file, or if there is nothing, where the
+        program runs.
+
+    Returns
+    -------
+    dict from the name of a task to the task
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        If there is no such file.
+    TaskFileError
+        If a file or its data cannot be read, or if a task would need the hub.
+    """
+    if isinstance(files, (str, bytes, os.PathLike)) or not files:
+        raise InvalidParameterError(f"must be a list of files, not {files!r}", "tasks")
+    manager = TaskManager(include_defaults=False)
+    tasks: dict[str, Any] = {}
+    for file in files:
+        for name, task in _load(manager, Path(file)).items():
+            if name in tasks:
+                raise TaskFileError(f"{file}: there is a task {name!r} in an earlier file, too")
+            tasks[name] = task
+    return tasks
+
+
 def evaluate(
     model: RyzansteinLM,
-    files: Sequence[str | os.PathLike[str]],
+    tasks: Files | Mapping[str, Any],
     *,
     limit: int | None = None,
     num_fewshot: int | None = None,
@@ -39,10 +75,8 @@ def evaluate(
     Parameters
     ----------
     model : RyzansteinLM
-    files : sequence of path
-        Task files of lm-eval (YAML), whose `dataset_path` names a reader such as `json` or a local
-        path. Relative paths in `data_files` and `data_dir` begin at the file, or if there is
-        nothing, where the program runs.
+    tasks : sequence of path, or what `load_tasks` returns
+        Loaded tasks can be run once.
     limit : int >= 1, optional
         Documents of each task.
     num_fewshot : int >= 0, optional
@@ -52,33 +86,23 @@ def evaluate(
 
     Raises
     ------
-    CheckpointNotFoundError
-        If there is no such file.
+    InvalidParameterError
     TaskFileError
-        If a file or its data cannot be read, if a task would need the hub, or if lm-eval cannot run
-        it.
+        If lm-eval cannot run a task.
     RyzansteinError
-        What the model raises.
+        What `load_tasks` and the model raise.
     """
     if limit is not None:
         check_int("limit", limit, 1, 1 << 62)
     if num_fewshot is not None:
         check_int("num_fewshot", num_fewshot, 0, 1 << 20)
     chat = check_bool("apply_chat_template", apply_chat_template)
-    if isinstance(files, (str, bytes, os.PathLike)) or not files:
-        raise InvalidParameterError(f"must be a list of files, not {files!r}", "tasks")
-    manager = TaskManager(include_defaults=False)
-    tasks: dict[str, Any] = {}
-    for file in files:
-        for name, task in _load(manager, Path(file)).items():
-            if name in tasks:
-                raise TaskFileError(f"{file}: there is a task {name!r} in an earlier file, too")
-            tasks[name] = task
+    loaded = tasks if isinstance(tasks, Mapping) else load_tasks(tasks)
     try:
         results = lm_eval.simple_evaluate(
             model=model,
-            tasks=list(tasks.values()),
-            task_manager=manager,
+            tasks=list(loaded.values()),
+            task_manager=TaskManager(include_defaults=False),
             limit=limit,
             num_fewshot=num_fewshot,
             apply_chat_template=chat,
@@ -89,8 +113,7 @@ def evaluate(
     except (RyzansteinError, MemoryError):
         raise
     except Exception as error:  # templates and functions of a task can raise anything
-        names = ", ".join(str(file) for file in files)
-        raise TaskFileError(f"{names}: lm-eval failed: {_message(error)}") from error
+        raise TaskFileError(f"{', '.join(loaded)}: lm-eval failed: {_message(error)}") from error
     assert results is not None  # None is for other processes than the first
     return EvaluationReport(results)
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from ...chat.format import choose_template
-from ...errors import ChatTemplateError
-from ...model import BitNetModel
-from ...text.chat_template import ChatTemplate, special_token_texts
+from ..chat.format import choose_template
+from ..errors import ChatTemplateError
+from ..model import BitNetModel
+from ..text.chat_template import ChatTemplate, special_token_texts
 
 __all__ = ["TaskChat"]
 

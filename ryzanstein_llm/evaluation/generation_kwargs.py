@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import InvalidParameterError
-from ...sampling import SamplingParams
-from ...sampling.params import GREEDY_BELOW, Defaults
-from ...validation import check_bool, check_float, check_int
+from ..errors import InvalidParameterError
+from ..sampling import SamplingParams
+from ..sampling.params import GREEDY_BELOW, Defaults
+from ..validation import check_bool, check_float, check_int
 
 __all__ = ["MAX_TOKENS", "TaskGeneration", "cut", "read_generation_kwargs"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...notebook import as_html
-from ...text_table import WIDTH, Table, as_text, plural
+from ..notebook import as_html
+from ..text_table import WIDTH, Table, as_text, plural
 
 __all__ = ["EvaluationReport"]
 
@@ -58,7 +58,9 @@ class EvaluationReport:
 
     def __repr__(self) -> str:
         found = plural(len(self.results["results"]), "task")
-        values = ", ".join(f"{task} {metric} {value:.4f}" for task, metric, _, value, _ in self.scores())
+        values = ", ".join(
+            f"{task} {metric} {value:.4f}" for task, metric, _, value, _ in self.scores()
+        )
         return f"EvaluationReport({found}: {values})"
 
     def _repr_html_(self) -> str:

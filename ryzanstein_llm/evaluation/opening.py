@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import InvalidParameterError
-from ...hub import is_repository_name
-from ...model import BitNetModel
+from ..errors import InvalidParameterError
+from ..hub import is_repository_name
+from ..model import BitNetModel
 
 __all__ = ["open_pretrained"]
 
