@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -180,9 +181,8 @@ def test_tasks_are_needed_and_a_model_is_named_once(capsys: pytest.CaptureFixtur
         ({"dataset_kwargs": {"data_files": "none.jsonl"}}, "none.jsonl"),
         ({"metric_list": [{"metric": "beauty"}]}, "lm-eval has no metric 'beauty' of its own"),
         ({"output_type": "poem"}, "poem"),
-        ({"task": None}, "lm-eval cannot read it"),
+        ({"task": None}, "'task' or 'group' must be a name"),
         ({"doc_to_text": "{{context"}, "lm-eval"),
-        ({"doc_to_target": "nowhere"}, "lm-eval"),
     ],
 )
 def test_a_wrong_task_is_an_error_with_its_file(
@@ -197,7 +197,12 @@ def test_a_wrong_task_is_an_error_with_its_file(
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("a: [", "cannot read it"), ("[1]", "neither 'task' nor 'group'"), ("", "neither 'task' nor")],
+    [
+        ("a: [", "cannot read it"),
+        ("[1]", "cannot read it"),
+        ("", "cannot read it"),
+        ("a: 1", "name"),
+    ],
 )
 def test_a_file_that_is_no_task_is_an_error(
     lm_eval: Any, tmp_path: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]
@@ -235,6 +240,25 @@ def test_tasks_with_one_name_are_refused(lm_eval: Any, task: Path) -> None:
     for wrong in (str(task), []):
         with pytest.raises(errors.InvalidParameterError, match="tasks must be a list of files"):
             lm_eval.load_tasks(wrong)
+
+
+# ---- API.md --------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_document_prints_what_it_says(
+    lm_eval: Any, model: BitNetModel, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    document = (Path(__file__).parents[2] / "API.md").read_text(encoding="utf-8")
+    section = document.partition("## Evaluation with lm-eval\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.M | re.S)
+    assert [language for language, _ in blocks][:4] == ["yaml", "json", "python", "text"]
+    task, documents, program, printed = (text for _, text in blocks[:4])
+    (tmp_path / "animals.yaml").write_text(task, encoding="utf-8")
+    (tmp_path / "animals.jsonl").write_text(documents, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "API.md", "exec"), {"model": model})
+    assert capsys.readouterr().out == printed
 
 
 # ---- the report ----------------------------------------------------------------------------

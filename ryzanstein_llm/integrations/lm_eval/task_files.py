@@ -124,9 +124,9 @@ def _load(manager: Any, file: Path) -> dict[str, Any]:
         raise CheckpointNotFoundError(f"{file}: no such task file")
     try:
         config = load_yaml(file, resolve_func=True)
-        if not isinstance(config, Mapping) or not ("task" in config or "group" in config):
-            raise TaskFileError(f"{file}: is no task of lm-eval: it has neither 'task' nor 'group'")
-        config = _local(dict(config), file)
+        if not isinstance(config.get("group", config.get("task")), str):
+            raise TaskFileError(f"{file}: is no task of lm-eval: 'task' or 'group' must be a name")
+        config = _local(config, file)
         found: dict[str, Any] = manager.load([config])["tasks"]
         return found
     except (RyzansteinError, MemoryError):
