@@ -212,7 +212,10 @@ def test_log_probabilities_are_the_same_to_six_digits_where_nothing_is_near_a_ti
     model: BitNetModel, theirs: Any
 ) -> None:
     ours = RyzansteinLM(model, progress=lambda *_: None)
-    asked = [(None, ids[:split], ids[split:]) for ids in steady_excerpts() for split in (1, 3, 5)]
+    # each only once, because `hf` confuses the same tokens split at different places
+    excerpts = dict.fromkeys(map(tuple, steady_excerpts()))
+    split = [(list(ids), 1 + index % (len(ids) - 1)) for index, ids in enumerate(excerpts)]
+    asked = [(None, ids[:place], ids[place:]) for ids, place in split]
     expected = theirs._loglikelihood_tokens(asked, disable_tqdm=True)
     for found, wanted in zip(ours._loglikelihood_tokens(asked), expected, strict=True):
         assert found[0] == pytest.approx(wanted[0], abs=1e-4, rel=1e-5)
