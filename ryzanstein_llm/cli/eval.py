@@ -43,7 +43,7 @@ python -m ryzanstein_llm.integrations.lm_eval --model ryzanstein --tasks ...
     type=integer,
     metavar="N",
     section="Tasks",
-    help="examples in front of each question (default: what the task says)",
+    help="examples in front of each question (default: what the task says; a 0 there stays)",
 )
 @option(
     "--apply-chat-template",

@@ -44,14 +44,25 @@ def open_pretrained(
             problem = f"is for a model that is to be opened, and {pretrained!r} is open"
             raise InvalidParameterError(problem, given[0])
         return pretrained
-    chosen = {**options, "context_length": max_length}
+    chosen = {"context_length": max_length, **options}
+    try:
+        return _open(pretrained, revision, chosen)
+    except InvalidParameterError as error:
+        if error.parameter != "context_length" or "context_length" in options:
+            raise
+        raise InvalidParameterError(error.problem, "max_length") from None
+
+
+def _open(
+    pretrained: str | os.PathLike[str] | None, revision: str | None, options: Mapping[str, Any]
+) -> BitNetModel:
     if (
         isinstance(pretrained, str)
         and not os.path.lexists(pretrained)
         and is_repository_name(pretrained)
     ):
-        return BitNetModel.from_pretrained(pretrained, revision=revision, **chosen)
+        return BitNetModel.from_pretrained(pretrained, revision=revision, **options)
     if revision is not None:
         problem = "is for a repository of the hub, and the model is not one"
         raise InvalidParameterError(problem, "revision")
-    return BitNetModel(pretrained, **chosen)
+    return BitNetModel(pretrained, **options)

@@ -106,6 +106,16 @@ def test_the_number_of_documents_and_examples_can_be_chosen(
     assert found["n-shot"]["few"] == 1
 
 
+def test_a_task_without_examples_keeps_them_out(
+    lm_eval: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = write_task(tmp_path, "bare", CHOICES, **CHOICE, fewshot_split="test", num_fewshot=0)
+    assert run("--json", "--num-fewshot", "1", "--tasks", str(task)) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["n-shot"]["bare"] == 0
+    assert "bare: num_fewshot stays 0" in err
+
+
 def test_several_files_are_several_tasks(
     lm_eval: Any, tmp_path: Path, task: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +168,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_without_the_extra_the_command_that_installs_it_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("ryzanstein_llm.integrations")]:
+    for name in [
+        name for name in sys.modules if name.startswith("ryzanstein_llm.integrations.lm_eval")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.delattr("ryzanstein_llm.integrations.lm_eval", raising=False)

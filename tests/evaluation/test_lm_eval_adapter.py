@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from demo_model import BOS, encode, tale
+from embedding_model import write_embedding_model
 from extras import needs_extra
 from reference.ops import log_softmax
 from small_model import write_small_model
@@ -71,7 +72,7 @@ def test_lm_eval_knows_it_by_name_and_makes_it_of_a_text(model: BitNetModel) -> 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"max_length": 513}, "max_length must be in 2..512, not 513"),
+        ({"max_length": 513}, r"max_length must be in 1\.\.512, not 513"),
         ({"prefix_token_id": 4096}, "prefix_token_id must be in"),
         ({"add_bos_token": "yes"}, "add_bos_token must be True or False"),
         ({"enable_thinking": True}, "think_end_token is needed"),
@@ -85,6 +86,20 @@ def test_wrong_arguments_are_named(
 ) -> None:
     with pytest.raises(errors.InvalidParameterError, match=problem):
         RyzansteinLM(model, **arguments)
+
+
+def test_a_context_that_the_model_lacks_is_named_as_it_was_given() -> None:
+    with pytest.raises(errors.InvalidParameterError, match=r"^max_length must be in 1\.\.512"):
+        RyzansteinLM(n_threads=1, max_length=1000)
+    with pytest.raises(errors.InvalidParameterError, match=r"^context_length must be in 1\.\.512"):
+        RyzansteinLM(n_threads=1, context_length=1000)
+    assert RyzansteinLM(n_threads=1, context_length=64).max_length == 64
+
+
+def test_a_model_that_only_embeds_is_refused(tmp_path: Path) -> None:
+    directory = write_embedding_model(tmp_path, max_position_embeddings=32)
+    with pytest.raises(errors.UnsupportedModelError):
+        RyzansteinLM(directory, n_threads=1)
 
 
 def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

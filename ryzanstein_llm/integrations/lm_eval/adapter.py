@@ -26,6 +26,7 @@ from ...evaluation import (
     score_pairs,
 )
 from ...model import BitNetModel
+from ...models import refuse_embedding_model
 from ...progress import tqdm_progress
 from ...text_table import beginning
 from ...validation import check_bool, check_callable, check_int
@@ -84,6 +85,8 @@ class RyzansteinLM(TemplateLM):
     InvalidParameterError
     TokenizerMissingError
         If the checkpoint has no tokenizer.
+    UnsupportedModelError
+        If the model embeds texts and cannot continue them.
     RyzansteinError
         What opening the model raises.
     """
@@ -122,11 +125,12 @@ class RyzansteinLM(TemplateLM):
         if self._thinks and think_end_token is None:
             raise InvalidParameterError("is needed with enable_thinking", "think_end_token")
         model = open_pretrained(pretrained, revision, max_length, options)
+        refuse_embedding_model(model.graph, model.path)
         model.vocabulary.refuse_text(True)
         limit = model.context_length
         self.model = model
         self.max_length = (
-            limit if max_length is None else check_int("max_length", max_length, 2, limit)
+            limit if max_length is None else check_int("max_length", max_length, 1, limit)
         )
         if prefix_token_id is not None:
             check_int("prefix_token_id", prefix_token_id, 0, model.vocab_size - 1)
@@ -178,9 +182,9 @@ class RyzansteinLM(TemplateLM):
         ids = [tokens] if isinstance(tokens, int) else tokens
         return self.model.detokenize(ids, skip_special_tokens=skip_special_tokens)
 
-    def _encode(self, text: str, add: bool | None, beginning: int | None) -> list[int]:
+    def _encode(self, text: str, add: bool | None, first_id: int | None) -> list[int]:
         if add is None:
-            first = "" if beginning is None else self.tok_decode(beginning, False)
+            first = "" if first_id is None else self.tok_decode(first_id, False)
             begun = bool(first) and text.startswith(first)
             add = not begun and self._add_bos is not False
         return self.model.tokenize(text, add_special_tokens=add)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ from ...validation import check_bool, check_int
 from .adapter import RyzansteinLM
 
 __all__ = ["evaluate", "load_tasks"]
+
+log = logging.getLogger(__name__)
 
 BUILDERS = ("arrow", "csv", "json", "pandas", "parquet", "text", "xml")
 """What `dataset_path` may name besides a path: readers of files that come with `datasets`."""
@@ -80,7 +84,7 @@ def evaluate(
     limit : int >= 1, optional
         Documents of each task.
     num_fewshot : int >= 0, optional
-        Examples in front of each question; overrides what the tasks say.
+        Examples in front of each question; overrides what the tasks say, unless they say 0.
     apply_chat_template : bool
         Whether questions become conversations, with the checkpoint's chat template.
 
@@ -98,6 +102,9 @@ def evaluate(
         check_int("num_fewshot", num_fewshot, 0, 1 << 20)
     chat = check_bool("apply_chat_template", apply_chat_template)
     loaded = tasks if isinstance(tasks, Mapping) else load_tasks(tasks)
+    fixed = [name for name, task in loaded.items() if task.get_config("num_fewshot") == 0]
+    if num_fewshot and fixed:  # so does lm-eval
+        log.warning("%s: num_fewshot stays 0, as the task says", ", ".join(fixed))
     try:
         results = lm_eval.simple_evaluate(
             model=model,
@@ -149,7 +156,7 @@ def _local(config: dict[str, Any], file: Path) -> dict[str, Any]:
     dataset = config.get("dataset_path")
     if dataset is not None and dataset not in BUILDERS:
         place = _place(dataset, file)
-        if not os.path.exists(place):
+        if not isinstance(place, str) or not os.path.exists(place):
             raise TaskFileError(
                 f"{file}: dataset_path {dataset!r} is neither a local path nor one of "
                 f"{', '.join(BUILDERS)}; data of the hub are for the command of lm-eval"
@@ -176,8 +183,8 @@ def _place(given: Any, file: Path) -> Any:
         return given
     if "://" in given:
         raise TaskFileError(f"{file}: {given!r} is not on this machine")
-    beside = file.resolve().parent / given
-    return str(beside) if any(beside.parent.glob(beside.name)) else given
+    beside = str(file.resolve().parent / given)
+    return beside if glob.glob(beside, recursive=True) else given
 
 
 def _message(error: Exception) -> str:
