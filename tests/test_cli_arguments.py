@@ -17,7 +17,7 @@ from ryzanstein_llm import errors
 from ryzanstein_llm.cli import main, program, prompt
 from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 
-COMMANDS = ("generate", "chat", "embed", "info", "convert", "bench", "cache", "completion")
+COMMANDS = ("generate", "chat", "embed", "eval", "info", "convert", "bench", "cache", "completion")
 
 
 @pytest.fixture
@@ -220,12 +220,12 @@ class TestRefusals:
             (
                 "",
                 "a command is missing; "
-                "the commands are generate, chat, embed, info, convert, bench, cache, completion",
+                "the commands are generate, chat, embed, eval, info, convert, bench, cache, completion",
             ),
             (
                 "fly",
                 "no command 'fly'; "
-                "the commands are generate, chat, embed, info, convert, bench, cache, completion",
+                "the commands are generate, chat, embed, eval, info, convert, bench, cache, completion",
             ),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),

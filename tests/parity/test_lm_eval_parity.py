@@ -26,7 +26,7 @@ from harness_tasks import write_task
 from ryzanstein_llm import BitNetModel
 
 needs_extra("parity", "torch", "transformers", "accelerate")
-needs_extra("eval", "lm_eval")
+needs_extra("eval", "lm_eval", "datasets")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
