@@ -10,7 +10,7 @@ from ..model import BitNetModel
 from ..text_table import plural
 from .progress import TOGETHER, Progress, part_of
 
-__all__ = ["Likelihood", "score_pairs"]
+__all__ = ["Likelihood", "score_pairs", "warn_of_shortened"]
 
 log = logging.getLogger(__name__)
 
@@ -76,5 +76,5 @@ def score_pairs(
 def warn_of_shortened(count: int, max_length: int) -> None:
     """Log that contexts lost their beginnings."""
     if count:
-        text = "%s cut off at the beginning to fit max_length=%d"
+        text = "%s lost the beginning to fit max_length=%d"
         log.warning(text, plural(count, "context"), max_length)

@@ -69,7 +69,7 @@ def test_prompts_lose_their_beginning_if_the_answer_needs_the_room(
         (found,) = generate_answers(model, [(ids, task)], 10)
     (short,) = generate_answers(model, [(ids[-4:], task)], 512)
     assert found == short
-    assert caplog.messages == ["1 context cut off at the beginning to fit max_length=10"]
+    assert caplog.messages == ["1 context lost the beginning to fit max_length=10"]
     with pytest.raises(
         errors.InvalidParameterError, match=r"max_gen_toks must be less .*=6, not 6"
     ):

@@ -67,7 +67,7 @@ def test_contexts_that_are_cut_are_counted_in_the_log(
         score_pairs(model, some_pairs(model), 300)
         assert not caplog.messages
         score_pairs(model, some_pairs(model), 40)
-    assert caplog.messages == ["1 context cut off at the beginning to fit max_length=40"]
+    assert caplog.messages == ["1 context lost the beginning to fit max_length=40"]
 
 
 def test_a_context_is_computed_once(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> None:
