@@ -220,12 +220,14 @@ class TestRefusals:
             (
                 "",
                 "a command is missing; "
-                "the commands are generate, chat, embed, eval, info, convert, bench, cache, completion",
+                "the commands are generate, chat, embed, eval, info, convert, bench, cache, "
+                "completion",
             ),
             (
                 "fly",
                 "no command 'fly'; "
-                "the commands are generate, chat, embed, eval, info, convert, bench, cache, completion",
+                "the commands are generate, chat, embed, eval, info, convert, bench, cache, "
+                "completion",
             ),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),

@@ -17,7 +17,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
 
 # Words of a line, the last one unfinished, and what is offered for it.
 CASES = [
-    ([""], ["generate", "chat", "embed", "eval", "info", "convert", "bench", "cache", "completion"]),
+    (
+        [""],
+        ["generate", "chat", "embed", "eval", "info", "convert", "bench", "cache", "completion"],
+    ),
     (["gen"], ["generate"]),
     (["generate", "--pr"], ["--prompt", "--profile", "--presence-penalty"]),
     (["generate", "--kv-dtype", ""], ["float32", "bfloat16", "int8"]),
