@@ -242,7 +242,7 @@ def test_a_prompt_is_computed_once_for_all_its_options(
     extend = small.engine.extend
 
     def counting(parts: Any, cancel: Any) -> Any:
-        rows.append(sum(len(tokens) for _, tokens in parts))
+        rows.append(sum(len(tokens) for *_, tokens in parts))
         return extend(parts, cancel)
 
     monkeypatch.setattr(small.engine, "extend", counting)
