@@ -14,7 +14,7 @@ from ..text.chat_prompt import ANSWER_TAGS, ChatPrompt, ChatPrompts
 from ..text.chat_template import ChatTemplate, named_templates, special_token_texts
 from ..text.reasoning import TAGS, ReasoningParser, reasoning_tags
 from ..text.tokenizer import Tokenizer
-from ..text.tool_calls import tool_call_parser
+from ..text.tool_calls import CallsInstead, tool_call_parser, tool_call_tag
 from ..text.vocabulary import Vocabulary
 from .answer import AnswerParser
 from .messages import ROLES
@@ -151,10 +151,18 @@ class ChatFormat:
         """What ends the reasoning that a prompt begins; None if it does not begin any."""
         return self._tags[1] if prompt.marked.rstrip().endswith(self._tags[0]) else None
 
-    def parser(self, prompt: ChatPrompt, *, tools: bool) -> AnswerParser:
-        """A parser for the answer to a prompt."""
+    @property
+    def tool_call_tag(self) -> str | None:
+        """What tool calls begin with; None if some begin without a tag."""
+        return tool_call_tag(self._template.source)
+
+    def parser(self, prompt: ChatPrompt, *, tools: bool, instead: str | None) -> AnswerParser:
+        """A parser for the answer to a prompt, which has tool calls only if it begins with the tag
+        `instead`, unless that is None."""
         opened = self.reasoning_end(prompt) is not None
         calls = tool_call_parser(self._template.source) if tools else None
+        if calls is not None and instead is not None:
+            calls = CallsInstead(calls, instead)
         return AnswerParser(ReasoningParser(self._tags, open=opened), calls, prompt.marked)
 
     def spelled(self, ids: Sequence[int]) -> str:
