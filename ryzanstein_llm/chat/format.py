@@ -21,6 +21,8 @@ from .messages import ROLES
 
 __all__ = ["ChatFormat", "checkpoint_name", "choose_template"]
 
+TEMPLATE_FILES = (".jinja", ".jinja2", ".j2", ".txt", ".json")
+
 PROBE = "zqxjkv"
 """A text that no template contains."""
 
@@ -59,6 +61,9 @@ def choose_template(
     tokenizer = vocabulary.tokenizer
     named = {} if tokenizer is None else named_templates(tokenizer.config)
     if wanted is not None:
+        if isinstance(wanted, Path) or (wanted not in named and _is_path(wanted)):
+            problem = f"must be the text of a template, not its path {str(wanted)!r}; read the file"
+            raise InvalidParameterError(problem, "chat_template")
         if not isinstance(wanted, str):
             raise InvalidParameterError(f"must be a str, not {wanted!r}", "chat_template")
         if wanted not in named and "{" not in wanted:  # it would drop all messages
@@ -198,6 +203,11 @@ class ChatFormat:
         found = sorted((each for each in self.prompts.control if after.startswith(each)), key=len)
         number = tokenizer.token_id(found[-1]) if found else None
         return [] if number is None else [number]
+
+
+def _is_path(wanted: Any) -> bool:
+    """Whether somebody seems to mean the file of a template."""
+    return isinstance(wanted, str) and wanted.endswith(TEMPLATE_FILES) and "{" not in wanted
 
 
 def _part(text: str) -> dict[str, str]:
