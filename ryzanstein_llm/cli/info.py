@@ -45,7 +45,7 @@ def command(checkpoint: str | None, **given: Any) -> int:
     # The CPU is printed before the model is opened, because it helps if opening fails.
     if not given["as_json"]:
         _print_section("CPU", _describe_cpu(cpu))
-    with open_model(given, text=False) as model:
+    with open_model(given) as model:
         facts = model.info()
         if given["as_json"]:
             import json

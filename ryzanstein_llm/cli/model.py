@@ -127,15 +127,9 @@ cache_option = option(
 
 
 @contextlib.contextmanager
-def open_model(given: Mapping[str, Any], *, text: bool = True) -> Iterator[BitNetModel]:
+def open_model(given: Mapping[str, Any]) -> Iterator[BitNetModel]:
     """Open the model that the values of `model_options` name, with a progress bar, and close it at
-    the end of the `with` block.
-
-    Parameters
-    ----------
-    text : bool
-        Whether the command reads or writes text. Then a model without a tokenizer is refused.
-    """
+    the end of the `with` block."""
     import ryzanstein_llm
 
     with (
@@ -152,12 +146,13 @@ def open_model(given: Mapping[str, Any], *, text: bool = True) -> Iterator[BitNe
             progress=bar.update,
         )
     with model:
-        if text and model.vocabulary.tokenizer is None:
+        try:
+            yield model
+        except TokenizerMissingError as error:  # what the library advises is for programs
             raise TokenizerMissingError(
                 f"{model.path}: there is no tokenizer.json, and this command reads and writes "
                 "text; put the model's tokenizer.json beside the weights"
-            )
-        yield model
+            ) from error
 
 
 @contextlib.contextmanager
