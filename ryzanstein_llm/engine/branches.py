@@ -169,9 +169,8 @@ class _Run:
         self._pending = deque(stems)
         self._running: list[_Running] = []
         self._spare: list[KVCache] = []  # of stems that are done, with the trunk at their beginning
-        self._asked: list[
-            tuple[Float32, Node]
-        ] = []  # hidden states whose answers are not there yet
+        # hidden states whose answers are not there yet
+        self._asked: list[tuple[Float32, Node]] = []
         self._cancel = new_cancel_flag()
         # others need room too, and would fail without any
         self._most_blocks = max(1, engine.store.pool.capacity // 2)
