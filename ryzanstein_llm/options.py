@@ -135,7 +135,6 @@ class GenerationOptions:
         if self.output is None:
             return
         given = {
-            "logprobs": self.logprobs is not None,
             "logits_processor": bool(self.logits_processor),
             "min_tokens": bool(self.min_tokens),
         }

@@ -11,6 +11,7 @@ from statistics import median
 
 import numpy as np
 import pytest
+from reference import write_random_family
 
 from ryzanstein_llm import BitNetModel, bench
 from ryzanstein_llm.bench import machine, memory, start
@@ -577,6 +578,13 @@ def test_both_ways_of_starting(tmp_path: Path) -> None:
         size = sum(file.stat().st_size for file in cache.glob("*.packed.safetensors"))
         assert size >= 32 << 20
         assert packing.memory["private"] - mapping.memory["private"] > 0.8 * size
+
+
+def test_a_model_with_scales_of_groups_is_measured_too(tmp_path: Path) -> None:
+    write_random_family(tmp_path, "qwen3", "group64", ternary_embedding=True)
+    report = bench.run(tmp_path, n_threads=1, repetitions=1, prefill=[8], batches=[1], quick=True)
+    assert report.model["weight_format"] == "groups64"
+    assert [len(start.tokens) > 0 for start in report.starts] == [True]
 
 
 def test_a_model_without_packed_weights_on_disk_starts_one_way(report: bench.BenchReport) -> None:

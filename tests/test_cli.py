@@ -16,6 +16,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from small_model import write_small_model
 from stand_in_engine import CPU, stand_in
 
 import ryzanstein_llm
@@ -44,6 +45,31 @@ class TestGenerate:
         assert (model.prompt, model.max_tokens, model.stop) == ("Once", 200, [])
         assert model.given == {"seed": 0}
         assert model.closed
+
+    def test_the_demo_model_has_a_name(self, engine, capsys):
+        assert main(["generate", "Once", "-m", ":demo:"]) == 0
+        assert engine.made.path is None
+        assert main(["generate", "Once", "-m", "./:demo:"]) == 0
+        assert engine.made.path == "./:demo:"
+        assert main(["generate", "Once", "-m", ":demo:", "--revision", "main"]) == 2
+        capsys.readouterr()
+
+    def test_demo_alone_is_a_path(self, engine, capsys, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        assert main(["generate", "Once", "-m", "demo"]) == 2
+        assert "the built-in demo model is :demo:" in capsys.readouterr().err
+        (tmp_path / "demo").mkdir()
+        assert main(["generate", "Once", "-m", "demo"]) == 0
+        assert engine.made.path == "demo"
+
+    def test_a_model_without_a_tokenizer_is_refused(self, capsys, tmp_path):
+        path = str(write_small_model(tmp_path / "model"))
+        for command in ("generate Once", "embed Once", "chat"):
+            assert main([*command.split(), "-m", path]) == 2
+            problem = capsys.readouterr().err
+            assert "there is no tokenizer.json, and this command reads and writes text" in problem
+            assert "generate(" not in problem
+        assert main(["info", "-m", path]) == 0
 
     def test_options_reach_the_engine(self, engine):
         command = (

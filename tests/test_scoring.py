@@ -254,7 +254,7 @@ def test_a_prompt_is_computed_once_for_all_its_options(
     extend = small.engine.extend
 
     def counting(parts: Any, cancel: Any) -> Any:
-        rows.append(sum(len(tokens) for _, tokens in parts))
+        rows.append(sum(len(tokens) for *_, tokens in parts))
         return extend(parts, cancel)
 
     monkeypatch.setattr(small.engine, "extend", counting)
@@ -344,8 +344,10 @@ def test_one_prompt_gives_one_list_and_several_give_several(model: BitNetModel) 
         ((TALE, [[4096]]), "continuations[0][0]", "4096"),
         ((TALE, ["\ud800"]), "text", "\\ud800"),
         ((5, ["a"]), "prompt", "5"),
-        (([TALE, 5], ["a"]), "prompt", "5"),
+        (([TALE, 5], ["a"]), "prompt[1]", "5"),
+        (([TALE, [7, 4096]], ["a"]), "prompt[1][1]", "4096"),
         (([0, 4096], ["a"]), "prompt[1]", "4096"),
+        (([TALE, [7]], ["a", ""]), "continuations[1]", "after prompt[0]"),
     ],
 )
 def test_arguments_that_make_no_sense(
@@ -355,6 +357,20 @@ def test_arguments_that_make_no_sense(
         model.score(*arguments)
     assert caught.value.parameter == name
     assert value in str(caught.value)
+
+
+def test_errors_name_the_prompt_of_a_list(model: BitNetModel) -> None:
+    long = "the fox " * 1000
+    with pytest.raises(errors.ContextOverflowError, match=r"^prompt\[2\]: "):
+        model.choose([TALE, "The king", long], [" a"])
+    with pytest.raises(errors.InvalidParameterError, match=r"^prompt\[1\]: text"):
+        model.choose([TALE, "\ud800"], [" a"])
+    with pytest.raises(errors.InvalidParameterError, match=r"options\[0\] .* after prompt\[1\]"):
+        model.choose([TALE, "The ki"], ["ng"])
+    with pytest.raises(errors.InvalidParameterError, match=r"options\[0\] .* after the prompt"):
+        model.choose("The ki", ["ng"])
+    with pytest.raises(errors.ContextOverflowError, match=r"^\d+ tokens do not fit"):
+        model.choose(long, [" a"])
 
 
 def test_options_of_choose_are_called_so(model: BitNetModel) -> None:

@@ -24,7 +24,11 @@ PATIENCE = 60
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[dict[str, Any]]:
     """What the example defines. It keeps its streams in a list for the tests."""
-    (example,) = [block for block in blocks(ROOT / "API.md") if "import Starlette" in block.text]
+    (example,) = [
+        block
+        for block in blocks(ROOT / "API.md")
+        if "import Starlette" in block.text and "to_thread" in block.text
+    ]
     assert example.marked
     space: dict[str, Any] = {"__name__": "recipe"}
     exec(compile("\n" * example.line + example.text, "API.md", "exec"), space)

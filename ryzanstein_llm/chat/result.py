@@ -78,13 +78,14 @@ class ChatResult:
     @property
     def parsed(self) -> Any:
         """What the answer means, as in `GenerationResult.parsed`. The reasoning is not part of it.
+        None if the model calls tools instead.
 
         Raises
         ------
         IncompleteOutputError
         """
         output, reason = self.generation.output, self.generation.finish_reason
-        return None if output is None else output.read(self.text, reason)
+        return None if output is None or self.tool_calls else output.read(self.text, reason)
 
     @property
     def message(self) -> dict[str, Any]:

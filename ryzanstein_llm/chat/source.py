@@ -80,7 +80,8 @@ class ChatSource:
         MissingExtraError
             If jinja2 is not installed, or llguidance for the form of an answer.
         UnsupportedFeatureError
-            For tools together with the form of an answer.
+            For tools together with the form of an answer, where the model writes calls without a
+            tag, so that they could not be told from an answer.
         ContextOverflowError, CacheBudgetError, TokenizerMissingError, ClosedError
         """
         return self._ask(

@@ -7,6 +7,9 @@ import time
 from collections.abc import Collection
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..results import Timings
 from ..sampling import Constraint, Logprobs, Sampler
@@ -58,7 +61,7 @@ class Sequence:
     listener : Listener or None
     constraint : Constraint or None
         Says which tokens are allowed. Those that it forces are appended without asking the head,
-        and go through the model together with the next one.
+        and go through the model together with the next one, unless log probabilities are reported.
     arrival : int
         Sequences with smaller numbers came before.
 
@@ -113,6 +116,7 @@ class Sequence:
         self._eos_ids, self._stop_ids = eos_ids, stop_ids
         self._listener, self._constraint = listener, constraint
         self._forced: set[int] = set()  # places in `tokens`
+        self._allowed: NDArray[np.bool_] | None = None  # if the query asks for others, too
         self.logprobs: list[Logprobs] = []
         self._started: float | None = None
         self.gate = Gate()
@@ -168,10 +172,14 @@ class Sequence:
             if self._constraint is not None:
                 start = time.perf_counter()
                 try:
-                    query.allowed = self._constraint.allowed()
+                    allowed = self._constraint.allowed()
                 except Exception as error:
                     self.fail(error)
                     return None
+                if self._sampler.reports:  # log probabilities count what is not allowed, too
+                    self._allowed = allowed
+                else:
+                    query.allowed = allowed
                 self.timings.masks += time.perf_counter() - start
             self.choice_unfinished = False
             return query
@@ -183,7 +191,7 @@ class Sequence:
             if self._closed:
                 return
             self.choice_unfinished = True
-            token = self._sampler.choose(candidates, self.new_tokens)
+            token = self._sampler.choose(self._only_allowed(candidates), self.new_tokens)
             logprobs = self._sampler.logprobs(candidates, token)
             self._stop_clock()
             if token in self._eos_ids:
@@ -229,6 +237,12 @@ class Sequence:
             ended = self._listener.replace_tokens(self.tokens[self.prompt_tokens :])
         self._end_if(ended)
 
+    def _only_allowed(self, candidates: Candidates) -> Candidates:
+        if self._allowed is None:
+            return candidates
+        ids = np.flatnonzero(self._allowed)
+        return Candidates(ids, candidates.logits[ids])
+
     def _append(self, token: int) -> None:
         # before the listener: a reader of its text must find the token here
         self.tokens.append(token)
@@ -247,7 +261,7 @@ class Sequence:
             self._append(token)
 
     def _forced_token(self) -> int | None:
-        if self._constraint is None:
+        if self._constraint is None or self._sampler.reports:
             return None
         start = time.perf_counter()
         self._constraint.follow(self.tokens, self.prompt_tokens)

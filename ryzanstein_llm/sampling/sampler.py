@@ -45,6 +45,11 @@ class Sampler:
         self._seed = seed
         self.forget()
 
+    @property
+    def reports(self) -> bool:
+        """Whether log probabilities of tokens are asked for. All logits are needed for them."""
+        return self._adjustments.logprobs is not None
+
     def forget(self) -> None:
         """Forget all tokens. The next `query` counts them again."""
         self._seen: set[int] = set()

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engine.branches import Stem, run_stems
 from ..engine.engine import Engine
-from ..errors import ContextOverflowError, InvalidParameterError
+from ..errors import ContextOverflowError, InvalidParameterError, RyzansteinError
 from ..kernels.elementwise import (
     cumulative_sum,
     enter_float_mode,
@@ -35,13 +35,18 @@ def score(
     normalize: str = "none",
     progress: Progress | None = None,
     *,
+    many: bool,
     name: str = "continuations",
 ) -> list[list[Score]]:
-    """The scores of all continuations, for each of `prompts`. See `ScoreSource.score`. `name` is
-    what the caller calls the continuations."""
+    """The scores of all continuations, for each of `prompts`. See `ScoreSource.score`. Errors name
+    the index of a prompt if the caller gave `many`, and `name` is what the caller calls the
+    continuations."""
     _check(vocabulary, normalize, progress)
     options = _listed(continuations, name)
-    asked = [(prompt, options, name) for prompt in prompts]
+    asked = [
+        (prompt, f"prompt[{index}]" if many else "prompt", options, name)
+        for index, prompt in enumerate(prompts)
+    ]
     return _scores(engine, vocabulary, asked, normalize, progress)
 
 
@@ -62,12 +67,12 @@ def score_each(
     asked = []
     for index, (prompt, own) in enumerate(zip(*listed, strict=True)):
         name = f"continuations[{index}]"
-        asked.append((prompt, _listed(own, name), name))
+        asked.append((prompt, f"prompts[{index}]", _listed(own, name), name))
     return _scores(engine, vocabulary, asked, normalize, progress)
 
 
-Asked = tuple[Any, list[Any], str]
-"""A prompt, its continuations, and what messages call these."""
+Asked = tuple[Any, str, list[Any], str]
+"""A prompt, what messages call it, its continuations, and what messages call these."""
 
 
 def _check(vocabulary: Vocabulary, normalize: str, progress: Progress | None) -> None:
@@ -87,13 +92,18 @@ def _scores(
     stems, places = [], []
     texts: list[str | None] = []
     former: list[Any] | None = None
-    for prompt, options, name in asked:
-        tokens, found = _tokens(vocabulary, prompt, options, name)
+    for prompt, place, options, name in asked:
+        try:
+            tokens, found = _tokens(vocabulary, prompt, options, place, name)
+            for ids in found:  # nothing is computed after the last token
+                _refuse_long(engine, len(tokens) + len(ids) - 1)
+        except RyzansteinError as error:
+            if place != "prompt" and not str(error).startswith((place, name)):
+                error = error.about(place)
+            raise error
         if options is not former:
             former, texts = options, [_text(vocabulary, option) for option in options]
         stem = Stem(tokens)
-        for ids in found:
-            _refuse_long(engine, len(tokens) + len(ids) - 1)  # nothing is computed after the last
         if found:
             stems.append(stem)
         places.append([(text, ids, stem.ask(ids)) for text, ids in zip(texts, found, strict=True)])
@@ -109,11 +119,14 @@ def choose(
     options: Any,
     normalize: str = "none",
     progress: Progress | None = None,
+    *,
+    many: bool,
 ) -> list[Choice]:
     """The likeliest option, for each of `prompts`. See `ScoreSource.choose`."""
     if not _listed(options, "options"):
         raise InvalidParameterError("must hold at least one option", "options")
-    found = score(engine, vocabulary, prompts, options, normalize, progress, name="options")
+    given = (engine, vocabulary, prompts, options, normalize, progress)
+    found = score(*given, many=many, name="options")
     return [_choice(scores) for scores in found]
 
 
@@ -132,9 +145,10 @@ def _listed(given: Any, name: str) -> list[Any]:
 
 
 def _tokens(
-    vocabulary: Vocabulary, prompt: Prompt, options: list[Any], name: str
+    vocabulary: Vocabulary, prompt: Prompt, options: list[Any], place: str, name: str
 ) -> tuple[list[int], list[list[int]]]:
-    """(tokens of the prompt, those of each continuation after it).
+    """(tokens of the prompt, those of each continuation after it). Errors call the prompt `place`,
+    and the continuations `name`.
 
     As lm-eval does: blanks at the end of the prompt belong to the continuation, both are encoded
     together, and the tokens after the number of tokens that the prompt has alone are the
@@ -145,8 +159,9 @@ def _tokens(
     blanks = text[len(stripped) :]
     if blanks and any(not isinstance(option, str) for option in options):
         stripped, blanks = text, ""  # ids go on from the prompt as it is
-    context = vocabulary.read_prompt(stripped if isinstance(prompt, str) else prompt).first
+    context = vocabulary.read_prompt(stripped if isinstance(prompt, str) else prompt, place).first
     found = []
+    where = "the prompt" if place == "prompt" else place
     for index, option in enumerate(options):
         if not isinstance(option, str):
             ids = check_token_ids(f"{name}[{index}]", option, vocabulary.size, or_text=True)
@@ -155,7 +170,7 @@ def _tokens(
         else:
             ids = vocabulary.tokenize(blanks + option, add_special_tokens=False)
         if not ids:
-            problem = f"must have a token after the prompt, but {option!r} has none"
+            problem = f"must have a token after {where}, but {option!r} has none"
             raise InvalidParameterError(problem, f"{name}[{index}]")
         found.append(ids)
     return context, found

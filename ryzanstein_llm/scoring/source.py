@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from ..engine.engine import Engine
 from ..text.vocabulary import Prompt, Vocabulary
@@ -77,10 +77,11 @@ class ScoreSource:
             If logits are not finite.
         """
         _ = self.engine.graph  # ClosedError
-        if several(prompt):
-            return score(self.engine, self.vocabulary, prompt, continuations, normalize, progress)
-        found = score(self.engine, self.vocabulary, [prompt], continuations, normalize, progress)
-        return found[0]
+        many = several(prompt)
+        prompts: Any = prompt if many else [prompt]
+        given = (self.engine, self.vocabulary, prompts, continuations, normalize, progress)
+        found = score(*given, many=many)
+        return found if many else found[0]
 
     def score_each(
         self,
@@ -141,6 +142,8 @@ class ScoreSource:
         one. Options of different lengths are compared more fairly with `normalize`.
         """
         _ = self.engine.graph  # ClosedError
-        if several(prompt):
-            return choose(self.engine, self.vocabulary, prompt, options, normalize, progress)
-        return choose(self.engine, self.vocabulary, [prompt], options, normalize, progress)[0]
+        many = several(prompt)
+        prompts: Any = prompt if many else [prompt]
+        given = (self.engine, self.vocabulary, prompts, options, normalize, progress)
+        found = choose(*given, many=many)
+        return found if many else found[0]
