@@ -10,34 +10,19 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs the extra `test`")
 
-from test_documents import ROOT, blocks
-from test_web_recipe import TALE, Client
+from test_web_recipe import TALE, Client, kept_streams, run_recipe
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[dict[str, Any]]:
     """What the example defines."""
-    (example,) = [
-        block
-        for block in blocks(ROOT / "API.md")
-        if "import Starlette" in block.text and "astream" in block.text
-    ]
-    assert example.marked
-    space: dict[str, Any] = {"__name__": "recipe"}
-    exec(compile("\n" * example.line + example.text, "API.md", "exec"), space)
-    with space["model"]:
-        yield space
+    yield from run_recipe("astream")
 
 
 @pytest.fixture
 def streams(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Those that requests of this test have begun."""
-    made: list[Any] = []
-    astream = recipe["model"].astream
-    monkeypatch.setattr(
-        recipe["model"], "astream", lambda *a, **k: made.append(astream(*a, **k)) or made[-1]
-    )
-    return made
+    return kept_streams(recipe, "astream", monkeypatch)
 
 
 def test_clients_get_their_texts(recipe: dict[str, Any], streams: list[Any]) -> None:
