@@ -299,6 +299,7 @@ class Generation:
             stop_ids=stop_ids,
             listener=self._listener,
             constraint=self._constraint,
+            most_guesses=self._engine.most_guesses(options.prompt_lookup_num_tokens),
         )
         self._claim.tokens = tokens
         if self.cancelled:  # in the meantime, by another thread
@@ -325,6 +326,8 @@ class Generation:
             timings=sequence.timings,
             logprobs=None if self._options.logprobs is None else self._logprobs(len(ids)),
             forced_tokens=sequence.forced_tokens,
+            drafted_tokens=sequence.drafted_tokens,
+            accepted_tokens=sequence.accepted_tokens,
             output=self._options.output,
         )
         self._engine.leave(sequence)

@@ -16,6 +16,8 @@ from .validation import check_bool, check_float, check_int, check_token_ids
 __all__ = ["GenerationArguments", "GenerationOptions"]
 
 
+MOST_GUESSES = 64
+
 Bias = Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
 
 
@@ -38,6 +40,12 @@ class GenerationArguments(TypedDict, total=False):
         Changes the logits, float32 (vocab_size,), before the choice; see `Adjustments`.
     logprobs : int in 0..20
         Report the log probability of each token, and of so many of the likeliest.
+    prompt_lookup_num_tokens : int in 0..64, or None
+        Guess at most so many tokens at a time, from what followed the last three tokens earlier in
+        the prompt or the text, and compute them in one pass. The text is the same, and comes sooner
+        where it repeats something. Only guesses that pay are computed. 0: none. None: 15 for models
+        of 50 million weights and more, and 0 for smaller ones, whose passes are so short that
+        looking for guesses takes some percent of them.
     sampling : SamplingParams
         How to choose tokens. The arguments after the next four are its fields, and override them.
     schema : dict, class of Pydantic, or dataclass
@@ -58,6 +66,7 @@ class GenerationArguments(TypedDict, total=False):
     logit_bias: Bias | None
     logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
     logprobs: int | None
+    prompt_lookup_num_tokens: int | None
     sampling: SamplingParams | None
     schema: Mapping[str, Any] | type | None
     regex: str | None
@@ -88,6 +97,7 @@ class GenerationOptions:
     logit_bias : mapping from int or str to float
     logits_processor : tuple of callable
     logprobs : int in 0..20, or None
+    prompt_lookup_num_tokens : int in 0..64, or None
     sampling : SamplingParams
     output : OutputFormat or None
         The form that `schema`, `regex`, `choices` or `grammar` asks for.
@@ -106,6 +116,7 @@ class GenerationOptions:
     logit_bias: Bias = field(default_factory=dict)
     logits_processor: tuple[LogitsProcessor, ...] = ()
     logprobs: int | None = None
+    prompt_lookup_num_tokens: int | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     output: OutputFormat | None = None
 
@@ -121,6 +132,9 @@ class GenerationOptions:
         StopStrings(stops)  # raises unless each is a non-empty str
         object.__setattr__(self, "stop", tuple(stops))
         self._check_adjustments()
+        if self.prompt_lookup_num_tokens is not None:
+            name = "prompt_lookup_num_tokens"
+            object.__setattr__(self, name, check_int(name, getattr(self, name), 0, MOST_GUESSES))
         if not isinstance(self.sampling, SamplingParams):
             raise InvalidParameterError(
                 f"must be SamplingParams, not {self.sampling!r}", "sampling"

@@ -88,6 +88,15 @@ class TestGenerate:
         assert engine.made.given["seed"] == int(number)
         assert capsys.readouterr().err == ""
 
+    def test_guesses_are_an_option(self, engine, capsys):
+        assert main(["generate", "Once"]) == 0
+        assert engine.made.guesses is None
+        assert main(["generate", "Once", "--prompt-lookup-num-tokens", "7"]) == 0
+        assert engine.made.guesses == 7
+        capsys.readouterr()
+        assert main(["generate", "Once", "--prompt-lookup-num-tokens", "65"]) == 2
+        assert "--prompt-lookup-num-tokens must be in 0..64" in capsys.readouterr().err
+
     def test_json_is_one_object_with_all_that_happened(self, engine, capsys):
         assert main(["generate", "Once", "--json", "-m", "dir", "-s", "7", "--temp", "0.5"]) == 0
         out, err = capsys.readouterr()
@@ -107,6 +116,8 @@ class TestGenerate:
                 "masks": 0.0,
                 "tokens_per_second": 4.0,
             },
+            "drafted_tokens": 0,
+            "accepted_tokens": 0,
             "seed": 7,
         }
         assert (sampling["temperature"], sampling["top_k"], "seed" in sampling) == (0.5, 0, False)

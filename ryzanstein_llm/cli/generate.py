@@ -66,6 +66,14 @@ EPILOG = "llama.cpp's --n-predict, --ctx-size, --temp and --repeat-penalty work 
     help="end before TEXT; may be given several times",
 )
 @option(
+    "--prompt-lookup-num-tokens",
+    type=integer,
+    metavar="N",
+    section="Output",
+    help="guess at most N tokens at a time from the text before, which changes only the time "
+    "(default: 15 for large models); 0: none",
+)
+@option(
     "--json",
     "as_json",
     is_flag=True,
@@ -87,11 +95,18 @@ def command(context: click.Context, /, **given: Any) -> int:
     stop = list(given["stop"])
     options = sampling_fields(given)
     max_tokens = _check(given["max_tokens"], stop, options)
+    guesses = _guesses(given["prompt_lookup_num_tokens"])
     with open_model(given) as model:
         from ..sampling import SamplingParams
 
         sampling = SamplingParams.from_checkpoint(model, **options)
-        stream = model.stream(prompt, max_tokens=max_tokens, sampling=sampling, stop=stop)
+        stream = model.stream(
+            prompt,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            stop=stop,
+            prompt_lookup_num_tokens=guesses,
+        )
         with contextlib.ExitStack() as stack:
             profile = stack.enter_context(model.profile()) if given["profile"] else None
             pieces = stack.enter_context(contextlib.closing(stream))
@@ -126,6 +141,12 @@ def _check(max_tokens: int, stop: list[str], options: Mapping[str, Any]) -> int 
     return None if max_tokens == UNLIMITED else max_tokens
 
 
+def _guesses(wanted: int | None) -> int | None:
+    from ..options import GenerationOptions
+
+    return GenerationOptions(prompt_lookup_num_tokens=wanted).prompt_lookup_num_tokens
+
+
 def _print(prompt: str, first: str, pieces: Iterator[str]) -> None:
     last = first
     write(prompt + first)
@@ -156,6 +177,8 @@ def _facts(
         "ids": result.ids,
         "finish_reason": result.finish_reason,
         "usage": result.usage,
+        "drafted_tokens": result.drafted_tokens,
+        "accepted_tokens": result.accepted_tokens,
         "timings": asdict(timings) | {"tokens_per_second": timings.tokens_per_second},
         "seed": chosen.pop("seed"),
         "sampling": chosen,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
+from collections.abc import Sequence as Items
 from typing import Protocol
 
 from ..interfaces.head_query import Candidates, HeadQuery
+from ..interfaces.kv_layout import BLOCK_POSITIONS
 from ..results import Timings
 from ..sampling import Constraint, Logprobs, Sampler
 from .gate import Gate
 from .kv_cache import KVCache
+from .prompt_lookup import NO_DRAFT, Draft, PromptLookup
 from .scheduler import Need
 
 __all__ = ["Listener", "Sequence"]
@@ -59,6 +62,9 @@ class Sequence:
     constraint : Constraint or None
         Says which tokens are allowed. Those that it forces are appended without asking the head,
         and go through the model together with the next one.
+    most_guesses : int >= 0
+        The largest number of tokens that are guessed at a time (`PromptLookup`). With a constraint,
+        none are.
     arrival : int
         Sequences with smaller numbers came before.
 
@@ -66,6 +72,10 @@ class Sequence:
     ----------
     prompt_tokens, reused_tokens : int
         Length of the prompt, and how much of it was in the cache when it began.
+    guesses : bool
+        Whether it may guess tokens.
+    drafted_tokens, accepted_tokens : int
+        How many guesses went through the model, and how many were right.
     finish_reason : str or None
         Why it ended: "eos" (also if its constraint allows nothing more), "stop" (one of `stop_ids`,
         or the listener said so), "length" or "cancelled"; None before.
@@ -99,11 +109,16 @@ class Sequence:
         stop_ids: Collection[int] = (),
         listener: Listener | None = None,
         constraint: Constraint | None = None,
+        most_guesses: int = 0,
         arrival: int = 0,
     ) -> None:
         self.cache, self.tokens, self._sampler = cache, tokens, sampler
         self.arrival = arrival
         self.prompt_tokens, self.reused_tokens = len(tokens), 0
+        self.drafted_tokens = self.accepted_tokens = 0
+        guesses = most_guesses and constraint is None
+        self._lookup = PromptLookup(most_guesses) if guesses else None
+        self.guesses = bool(guesses)
         self.cancelled = False
         self.finish_reason: str | None = None if max_tokens > 0 else "length"
         self.error: Exception | None = None
@@ -159,12 +174,20 @@ class Sequence:
         if self._started is None:
             self._started = time.perf_counter()
 
-    def query(self) -> HeadQuery | None:
-        """The logits that the choice of its next token needs. None if it fails, because of its
-        constraint."""
+    def draft(self) -> Draft:
+        """Guesses of what comes after its tokens: no more than it may have, and only those whose
+        keys and values fit the blocks that its last token needs."""
+        if self._lookup is None:
+            return NO_DRAFT
+        room = min(self._end - len(self.tokens) - 1, -len(self.tokens) % BLOCK_POSITIONS)
+        return self._lookup.draft(self.tokens, room)
+
+    def query(self, draft: Items[int] = ()) -> HeadQuery | None:
+        """The logits that the choice of its next token needs, and the choices after each guess.
+        None if it fails, because of its constraint."""
         with self._lock:
             self.choice_unfinished = True
-            query = self._sampler.query(self.tokens, self.prompt_tokens)
+            query = self._sampler.query(self.tokens, self.prompt_tokens, draft)
             if self._constraint is not None:
                 start = time.perf_counter()
                 try:
@@ -176,13 +199,14 @@ class Sequence:
             self.choice_unfinished = False
             return query
 
-    def choose(self, candidates: Candidates) -> None:
-        """Choose its next token from the answer to `query`, unless it was closed. Raises
-        FormatError if the logits are not finite, and what the listener raises."""
+    def choose(self, candidates: Candidates) -> bool:
+        """Choose its next token from the answer to `query`, unless it was closed. Returns whether a
+        token was appended. Raises FormatError if the logits are not finite, and what the listener
+        raises."""
         with self._lock:
             if self._closed:
-                return
-            self.choice_unfinished = True
+                return False
+            self.choice_unfinished, appended = True, False
             token = self._sampler.choose(candidates, self.new_tokens)
             logprobs = self._sampler.logprobs(candidates, token)
             self._stop_clock()
@@ -195,7 +219,9 @@ class Sequence:
                     self.logprobs[self.new_tokens :] = [logprobs]
                 self._append(token)
                 self._append_forced()
+                appended = True
             self.choice_unfinished = False
+            return appended
 
     def recover(self) -> None:
         """After a thread was interrupted in `query` or `choose`: give sampler, listener and
