@@ -105,6 +105,8 @@ class GenerationResult:
     drafted_tokens, accepted_tokens : int
         How many tokens were guessed and computed ahead (`prompt_lookup_num_tokens`), and how many
         of these were right. Wrong ones are no part of the continuation.
+    dropped_tokens : int
+        How many tokens were left out or dropped because of `overflow`.
     output : OutputFormat or None
         The form that was asked for.
     """
@@ -119,6 +121,7 @@ class GenerationResult:
     forced_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    dropped_tokens: int = 0
     output: OutputFormat | None = None
 
     @property
@@ -156,6 +159,8 @@ class GenerationResult:
         if self.timings.decode:
             first, rate = 1e3 * self.timings.prefill, self.timings.tokens_per_second
             facts["time"] = f"{number(first)} ms to the first token, then {number(rate)} tokens/s"
+        if self.dropped_tokens:
+            facts["dropped"] = f"{plural(self.dropped_tokens, 'token')} did not fit the context"
         if self.drafted_tokens:
             facts["guesses"] = f"{self.accepted_tokens:,} of {self.drafted_tokens:,} were right"
         return as_html("GenerationResult", str(self.ids) if self.text is None else self.text, facts)

@@ -54,7 +54,7 @@ def guess(monkeypatch: pytest.MonkeyPatch) -> Callable[[Guess], None]:
 
     def use(function: Guess) -> None:
         def draft(self: PromptLookup, tokens: list[int], most: int) -> Draft:
-            found = function(list(tokens), min(most, self._most))
+            found = function(list(tokens), min(most, self.most))
             return Draft(found, [0.5] * len(found))
 
         monkeypatch.setattr(PromptLookup, "draft", draft)

@@ -199,6 +199,8 @@ class Engine(Compute):
                 sequence.end_cancelled()
             elif sequence.choice_unfinished:
                 sequence.recover()
+            if sequence.full and not sequence.ended:
+                self.store.shift(sequence)
             if sequence.ended:
                 sequence.gate.open()
             else:

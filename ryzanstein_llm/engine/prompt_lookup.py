@@ -73,7 +73,7 @@ class PromptLookup:
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._places: dict[int, int] = {}  # where the last occurrence of an n-gram ends
         self._ngram = 0  # the last tokens, as one number
         self._followed = 0
@@ -91,7 +91,7 @@ class PromptLookup:
             return NO_DRAFT
         chances: list[float] = []
         chance = 1.0
-        for ahead in range(min(most, self._most)):
+        for ahead in range(min(most, self.most)):
             chance *= self._rates[min(self._match + ahead, LONGEST)]
             if chance < LEAST_CHANCE:
                 break

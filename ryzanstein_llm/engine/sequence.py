@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Collection
 from collections.abc import Sequence as Items
-from typing import Protocol
 
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..interfaces.kv_layout import BLOCK_POSITIONS
@@ -14,31 +13,17 @@ from ..results import Timings
 from ..sampling import Constraint, Logprobs, Sampler
 from .gate import Gate
 from .kv_cache import KVCache
+from .listener import Listener
 from .prompt_lookup import NO_DRAFT, Draft, PromptLookup
 from .scheduler import Need
 
-__all__ = ["Listener", "Sequence"]
+__all__ = ["Sequence", "without_older_half"]
 
 
-class Listener(Protocol):
-    """Is told each token, in the thread that computed it.
-
-    Attributes
-    ----------
-    unread : bool
-        Whether there is something to read before the end.
-    """
-
-    @property
-    def unread(self) -> bool: ...
-
-    def add_token(self, token: int) -> bool:
-        """Take the token that was chosen. Returns whether the sequence ends with it."""
-        ...
-
-    def replace_tokens(self, tokens: list[int]) -> bool:
-        """Replace all tokens by these. Returns whether the sequence ends with the last one."""
-        ...
+def without_older_half(tokens: list[int], kept: int) -> list[int]:
+    """Tokens without the older half of those after the first `kept`; of an odd number, one less
+    than half."""
+    return [*tokens[:kept], *tokens[kept + (len(tokens) - kept) // 2 :]]
 
 
 class Sequence:
@@ -54,6 +39,10 @@ class Sequence:
         The prompt, at least one token. The sequence keeps this list, and appends new tokens to it.
     max_tokens : int >= 0
         The largest number of new tokens.
+    context : int or None
+        If it has so many tokens and is not at its end, it is `full`, and goes on after `shift`.
+    kept : int >= 0
+        Tokens at its beginning that `shift` does not drop.
     eos_ids : collection of int
         Tokens that end it and are not part of it.
     stop_ids : collection of int
@@ -74,6 +63,10 @@ class Sequence:
         Length of the prompt, and how much of it was in the cache when it began.
     guesses : bool
         Whether it may guess tokens.
+    full : bool
+        Whether the next token can only be chosen after `shift`.
+    dropped_tokens : int
+        How many tokens `shift` has dropped.
     drafted_tokens, accepted_tokens : int
         How many guesses went through the model, and how many were right.
     finish_reason : str or None
@@ -105,6 +98,8 @@ class Sequence:
         sampler: Sampler,
         *,
         max_tokens: int,
+        context: int | None = None,
+        kept: int = 0,
         eos_ids: Collection[int] = (),
         stop_ids: Collection[int] = (),
         listener: Listener | None = None,
@@ -124,7 +119,12 @@ class Sequence:
         self.error: Exception | None = None
         self.timings = Timings()
         self.admitted = self.choice_unfinished = False
-        self._end = len(tokens) + max_tokens
+        self._most, self._context, self._kept = max_tokens, context, kept
+        self._begin = len(tokens)  # the place of the first new token that is still there
+        self._dropped: list[int] = []  # new tokens that are not there any more
+        self.dropped_tokens = 0
+        self.full = False
+        self._end = self._limit(len(tokens), max_tokens)
         self._eos_ids, self._stop_ids = eos_ids, stop_ids
         self._listener, self._constraint = listener, constraint
         self._forced: set[int] = set()  # places in `tokens`
@@ -140,7 +140,12 @@ class Sequence:
     @property
     def new_tokens(self) -> int:
         """Number of tokens generated so far."""
-        return len(self.tokens) - self.prompt_tokens
+        return len(self._dropped) + len(self.tokens) - self._begin
+
+    @property
+    def new_ids(self) -> list[int]:
+        """The tokens generated so far, also those that `shift` has dropped."""
+        return [*self._dropped, *self.tokens[self._begin :]]
 
     @property
     def forced_tokens(self) -> int:
@@ -187,7 +192,7 @@ class Sequence:
         None if it fails, because of its constraint."""
         with self._lock:
             self.choice_unfinished = True
-            query = self._sampler.query(self.tokens, self.prompt_tokens, draft)
+            query = self._sampler.query(self.tokens, self._begin, draft)
             if self._constraint is not None:
                 start = time.perf_counter()
                 try:
@@ -252,7 +257,7 @@ class Sequence:
             self._constraint.forget()
         ended = False
         if self._listener is not None:
-            ended = self._listener.replace_tokens(self.tokens[self.prompt_tokens :])
+            ended = self._listener.replace_tokens(self.new_ids)
         self._end_if(ended)
 
     def _append(self, token: int) -> None:
@@ -299,7 +304,31 @@ class Sequence:
         elif self._form_complete():
             self.finish_reason = "eos"
         elif len(self.tokens) >= self._end:
-            self.finish_reason = "length"
+            self.full = self.new_tokens < self._most
+            self.finish_reason = None if self.full else "length"
+
+    def _limit(self, length: int, new: int) -> int:
+        """The length at which it ends or is full."""
+        return length + new if self._context is None else min(length + new, self._context)
+
+    def shift(self) -> None:
+        """Go on without the older half of the tokens. Those that are left are computed again, as a
+        prompt would be; its cache must be empty. Tokens that are gone count for no penalty."""
+        with self._lock:
+            if self._closed:
+                return
+            tokens = without_older_half(self.tokens, self._kept)
+            count = len(self.tokens) - len(tokens)
+            dropped = self._dropped + self.tokens[self._begin : self._kept + count]
+            begin = max(self._kept, self._begin - count)
+            end = self._limit(len(tokens), self._most - self.new_tokens)
+            lookup = self._lookup and PromptLookup(self._lookup.most)
+            self._sampler.forget()
+            # with no call between, so that Ctrl-C comes before or after all of them
+            self.tokens[:] = tokens
+            self._dropped, self._begin, self._end, self._lookup = dropped, begin, end, lookup
+            self.dropped_tokens += count
+            self.full = False
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
