@@ -198,7 +198,7 @@ class Session(TextSource):
         claim = self._claims.get("running")
         if claim is None:
             return None
-        generation = claim.generation()
+        generation: Generation | None = claim.generation()
         if generation is None:
             self.settle(claim, claim.tokens)
         elif generation.over:  # it was interrupted while it gave the tokens back

@@ -67,9 +67,9 @@ class FakeModel:
     def __exit__(self, *_):
         self.closed = True
 
-    def stream(self, prompt, *, max_tokens, sampling, stop, prompt_lookup_num_tokens=None):
+    def stream(self, prompt, *, max_tokens, sampling, stop, **options):
         self.prompt, self.max_tokens, self.sampling, self.stop = prompt, max_tokens, sampling, stop
-        self.guesses = prompt_lookup_num_tokens
+        self.options = options
         return FakeStream(self.pieces)
 
     def info(self):

@@ -157,8 +157,9 @@ def test_kernels_know_neither_models_nor_files() -> None:
 FLOORS = (
     "_pyinstaller", "__main__", "cli", "bench", "testing", "progress", "embedder", "conversion",
     "inspection", "memory", "model", "hub", "openai", "asynchronous", "batch", "chat", "session",
-    "saved_session", "text_source", "text_iterator", "generation", "overflow", "claim", "perplexity", "scoring",
-    "embedding", "facts", "engine", "loading", "profiling", "options", "results", "structured",
+    "saved_session", "text_source", "text_iterator", "generation", "overflow", "claim",
+    "perplexity", "scoring", "embedding", "facts", "engine", "loading", "profiling", "options",
+    "results", "structured",
     "text", "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook",
     "text_table", "interfaces", "validation", "errors", "_version",
 )  # fmt: skip

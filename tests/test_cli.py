@@ -90,12 +90,21 @@ class TestGenerate:
 
     def test_guesses_are_an_option(self, engine, capsys):
         assert main(["generate", "Once"]) == 0
-        assert engine.made.guesses is None
+        assert engine.made.options["prompt_lookup_num_tokens"] is None
         assert main(["generate", "Once", "--prompt-lookup-num-tokens", "7"]) == 0
-        assert engine.made.guesses == 7
+        assert engine.made.options["prompt_lookup_num_tokens"] == 7
         capsys.readouterr()
         assert main(["generate", "Once", "--prompt-lookup-num-tokens", "65"]) == 2
         assert "--prompt-lookup-num-tokens must be in 0..64" in capsys.readouterr().err
+
+    def test_what_happens_at_the_end_of_the_context_is_an_option(self, engine, capsys):
+        assert main(["generate", "Once"]) == 0
+        assert engine.made.options["overflow"] is None
+        assert main(["generate", "Once", "--overflow", "shift"]) == 0
+        assert engine.made.options["overflow"] == "shift"
+        capsys.readouterr()
+        assert main(["generate", "Once", "--overflow", "cut"]) == 2
+        assert "--overflow must be one of 'error', 'truncate', 'shift'" in capsys.readouterr().err
 
     def test_json_is_one_object_with_all_that_happened(self, engine, capsys):
         assert main(["generate", "Once", "--json", "-m", "dir", "-s", "7", "--temp", "0.5"]) == 0
@@ -118,6 +127,7 @@ class TestGenerate:
             },
             "drafted_tokens": 0,
             "accepted_tokens": 0,
+            "dropped_tokens": 0,
             "seed": 7,
         }
         assert (sampling["temperature"], sampling["top_k"], "seed" in sampling) == (0.5, 0, False)

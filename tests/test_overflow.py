@@ -4,6 +4,7 @@ on without the older half."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -276,10 +277,8 @@ class TestShift:
 
         monkeypatch.setattr(Sampler, "choose", interrupted)
         while not sequence.ended:
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 model.engine.advance(sequence)
-            except KeyboardInterrupt:
-                pass
         assert sequence.new_ids == expected
 
     def test_a_context_without_room_is_an_error(self, path):
