@@ -158,6 +158,7 @@ FLOORS = (
     "_pyinstaller", "__main__", "cli", "integrations", "evaluation", "bench", "testing", "progress",
     "embedder", "conversion", "inspection", "memory", "model", "hub", "openai", "asynchronous",
     "batch", "chat", "session", "saved_session", "text_source", "text_iterator", "generation",
+    "overflow", "claim",
     "perplexity", "scoring", "embedding", "facts", "engine", "loading", "profiling", "options",
     "results", "structured",
     "text", "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook",

@@ -53,7 +53,7 @@ def counted(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> list[list[in
     compute = model.engine._compute
 
     def counting(shares: Any) -> Any:
-        passes.append([rows for _, rows in shares])
+        passes.append([share.rows for share in shares])
         return compute(shares)
 
     monkeypatch.setattr(model.engine, "_compute", counting)
