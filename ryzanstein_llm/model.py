@@ -19,7 +19,7 @@ from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
 from .engine.store import Store
-from .errors import ContextOverflowError, InvalidParameterError
+from .errors import InvalidParameterError
 from .facts import ModelFacts, model_facts
 from .generation import Generation
 from .hub import HubSource
@@ -29,6 +29,7 @@ from .loading import load_checkpoint
 from .models import WEIGHT_FORMATS, refuse_embedding_model
 from .openai import CompletionSource
 from .options import GenerationArguments, GenerationOptions
+from .overflow import fitted
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
@@ -324,9 +325,8 @@ class BitNetModel(
         refuse_embedding_model(self.engine.graph, self.path)
         options = GenerationOptions.from_arguments(arguments)
         self.vocabulary.refuse_text(needs_text or bool(options.stop))
-        ids = self.vocabulary.read_prompt(prompt)
-        if len(ids.first) > self.context_length:
-            raise ContextOverflowError(len(ids.first), self.context_length)
+        ids = self.vocabulary.read_prompt(prompt, any_length=options.overflow != "error")
+        fitted(ids.first, options, self.engine, self.vocabulary.start_id)
         return Generation(self.engine, self.vocabulary, ids, options)
 
     def _own_cache(self, cache: KVCache | None) -> KVCache:

@@ -21,6 +21,7 @@ COMMANDS = (
     "generate",
     "chat",
     "embed",
+    "eval",
     "info",
     "doctor",
     "convert",

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import BenchError, KernelSelfTestError, ResourceLimitError, RyzansteinError
-from . import bench, cache, chat, completion, convert, doctor, embed, generate, info
+from . import bench, cache, chat, completion, convert, doctor, embed, eval, generate, info
 from .command import Program
 from .console import PROGRAM, abandon_stdout, say, standard_streams, write
 
@@ -39,7 +39,7 @@ program = Program(
     help="Run ternary (BitNet b1.58) language models on the CPU.",
     commands={
         module.command.name or "": module.command
-        for module in (generate, chat, embed, info, doctor, convert, bench, cache, completion)
+        for module in (generate, chat, embed, eval, info, doctor, convert, bench, cache, completion)
     },
     params=[
         click.Option(

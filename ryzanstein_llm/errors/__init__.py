@@ -52,6 +52,7 @@ __all__ = [
     "RyzansteinError",
     "SavedSessionError",
     "SessionBusyError",
+    "TaskFileError",
     "TokenizerMissingError",
     "UnfinishedStreamError",
     "UnsupportedFeatureError",
@@ -293,3 +294,7 @@ class NotebookError(RyzansteinError, RuntimeError):
 
 class BenchError(RyzansteinError, RuntimeError):
     """The outputs of a benchmark differ where they must be equal, so its times mean nothing."""
+
+
+class TaskFileError(RyzansteinError, ValueError):
+    """A task file of lm-eval, or its data, cannot be read or run, or would need the hub."""
