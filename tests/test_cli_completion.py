@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
 CASES = [
     (
         [""],
-        "generate chat embed eval info doctor convert bench cache completion".split(),
+        ["generate", "chat", "embed", "eval", "info", "doctor", "convert", "bench", "cache", "completion"],
     ),
     (["gen"], ["generate"]),
     (["generate", "--pre"], ["--presence-penalty"]),
