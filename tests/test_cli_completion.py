@@ -19,7 +19,18 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
 CASES = [
     (
         [""],
-        ["generate", "chat", "embed", "eval", "info", "doctor", "convert", "bench", "cache", "completion"],
+        [
+            "generate",
+            "chat",
+            "embed",
+            "eval",
+            "info",
+            "doctor",
+            "convert",
+            "bench",
+            "cache",
+            "completion",
+        ],
     ),
     (["gen"], ["generate"]),
     (["generate", "--pre"], ["--presence-penalty"]),
