@@ -12,6 +12,7 @@ from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
 from .base import CausalLM, LoadOptions, refuse_embedding_model
 from .description import Description
+from .kernel_uses import kernel_uses
 from .loader import DecoderLoader
 from .plan import WEIGHT_FORMATS, DecoderPlan, plan_decoder
 
@@ -22,6 +23,7 @@ __all__ = [
     "DecoderPlan",
     "LoadOptions",
     "describe_model",
+    "kernel_uses",
     "plan_model",
     "prepare_model",
     "refuse_embedding_model",
@@ -65,8 +67,11 @@ def plan_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderPlan:
     return plan_decoder(checkpoint, options, describe_model(checkpoint))
 
 
-def prepare_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderLoader:
-    """What loads the model of a checkpoint, with its weights in the kernels' layouts.
+def prepare_model(
+    checkpoint: Checkpoint, options: LoadOptions, plan: DecoderPlan | None = None
+) -> DecoderLoader:
+    """What loads the model of a checkpoint, with its weights in the kernels' layouts. `plan` is what
+    `plan_model` made of the same checkpoint and options, if the caller has it already.
 
     Raises
     ------
@@ -75,4 +80,4 @@ def prepare_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderLoader
     FormatError
         If the tensors do not fit the config, or hold impossible values.
     """
-    return DecoderLoader(checkpoint, plan_model(checkpoint, options), options.n_threads)
+    return DecoderLoader(checkpoint, plan or plan_model(checkpoint, options), options)

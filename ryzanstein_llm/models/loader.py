@@ -16,10 +16,12 @@ from ..kernels.packing import aligned_empty, screen_shapes
 from ..kernels.ternary_matrix import TernaryMatrix
 from ..packed_cache.weights import ArrayPlan, PackedWeights
 from .arena import Arena
+from .base import LoadOptions
 from .decoder import Decoder
 from .layers import build_decoder
 from .matrices import Allocate, MatrixPacker
 from .plan import DecoderPlan, MatrixPlan
+from .room import refuse_too_large
 from .untrained import warn_if_alike
 from .weights import read_floats, read_vector, refuse_other_head, refuse_unused
 
@@ -36,8 +38,7 @@ class DecoderLoader:
     ----------
     checkpoint : Checkpoint
     plan : DecoderPlan
-    n_threads : int
-        Number of threads that pack.
+    options : LoadOptions
 
     Raises
     ------
@@ -45,9 +46,9 @@ class DecoderLoader:
         See `models.prepare_model`. `build` and `pack` raise them too, for what only packing finds.
     """
 
-    def __init__(self, checkpoint: Checkpoint, plan: DecoderPlan, n_threads: int) -> None:
-        self._checkpoint, self._plan, self._threads = checkpoint, plan, n_threads
-        self._packer = MatrixPacker(checkpoint, plan, n_threads)
+    def __init__(self, checkpoint: Checkpoint, plan: DecoderPlan, options: LoadOptions) -> None:
+        self._checkpoint, self._plan, self._options = checkpoint, plan, options
+        self._packer = MatrixPacker(checkpoint, plan, options.n_threads)
         self._ternary = [matrix for matrix in plan.matrices if matrix.layout is not None]
         for matrix in self._ternary:
             self._packer.read(matrix)
@@ -108,8 +109,12 @@ class DecoderLoader:
         ------
         PackedFileError
             An array of `packed` is damaged or does not fit.
+        MemoryLimitError
+            Weights that have to be packed into memory do not fit there.
         """
         packed, allocate = packed or PackedWeights(), Arena().allocate
+        if not packed.has_all(self.arrays):
+            refuse_too_large(self._checkpoint, self._plan, self._options, mapped=False)
         matrices: dict[MatrixPlan, TernaryMatrix | Tensor] = dict(self._floats)
         for done, plan in enumerate(self._ternary, 1):
             matrix = self._packer.stored(plan, packed) or self._packer.pack(plan, allocate)
@@ -129,7 +134,7 @@ class DecoderLoader:
     ) -> ScreenedHead:
         head = self._floats[self._head]
         blocks, stats = (packed.get(array.name, whole=whole) for array in self._screen_arrays)
-        stored = (head.array, head.dtype, self._threads)
+        stored = (head.array, head.dtype, self._options.n_threads)
         screen = None
         if blocks is not None and stats is not None:
             try:

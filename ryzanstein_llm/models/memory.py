@@ -14,7 +14,7 @@ from .arena import arena_bytes
 from .plan import DecoderPlan, MatrixPlan
 from .projections import FLOAT_DTYPES
 
-__all__ = ["WeightMemory", "pass_bytes", "weight_memory"]
+__all__ = ["WeightMemory", "packed_bytes", "pass_bytes", "private_bytes", "weight_memory"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,31 @@ def weight_memory(
         blocks + stats,
         peak(plan, checkpoint, floats, packed) + stats + vectors,
     )
+
+
+def packed_bytes(plan: DecoderPlan) -> int:
+    """Bytes of everything that is packed: ternary matrices, and the screen of the head."""
+    total = sum(_storage(matrix) for matrix in plan.matrices if matrix.layout is not None)
+    if plan.screened:
+        blocks, stats = screen_shapes(*_shape(plan.head or plan.embedding))
+        total += math.prod(blocks) + 4 * math.prod(stats)
+    return total
+
+
+def private_bytes(plan: DecoderPlan, checkpoint: Checkpoint, *, mapped: bool) -> int:
+    """The least memory that loading takes and the system cannot reclaim: without pages of files.
+
+    Parameters
+    ----------
+    mapped : bool
+        Whether packed weights are mapped from a file. Otherwise they stay in memory.
+    """
+    outside = [plan.embedding] if plan.head is None else [plan.embedding, plan.head]
+    floats = [_floats(matrix, checkpoint) for matrix in outside if matrix.layout is None]
+    total = sum(found.nbytes for found in floats if not found.mapped)
+    total += 4 * sum(vector.size for vector in plan.vectors)
+    total += pass_bytes(plan, 1, 1)
+    return total if mapped else total + packed_bytes(plan)
 
 
 Floats = Mapping[MatrixPlan, "_Floats"]

@@ -20,12 +20,13 @@ none of it is used.
 from __future__ import annotations
 
 from .file import BYTES_AHEAD
-from .loading import keeps_file, load_through_cache
+from .loading import LEAST_BYTES, keeps_file, load_through_cache
 from .place import cache_directory
 from .weights import PackedWeights
 
 __all__ = [
     "BYTES_AHEAD",
+    "LEAST_BYTES",
     "PackedWeights",
     "cache_directory",
     "keeps_file",
