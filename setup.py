@@ -161,6 +161,8 @@ setup(
             extension("head"),
             extension("elementwise"),
             extension("limits"),
+            extension("self_test_ternary"),
+            extension("self_test"),
         ],
         compiler_directives={"language_level": "3"},
     ),

@@ -155,6 +155,45 @@ def test_a_key_of_the_quantisation_that_looks_like_a_missing_one_is_refused(
         BitNetModel(write_spoilt(tmp_path, {"quantization_config": quantization}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attention_multiplier", 0.0156),
+        ("embedding_multiplier", 12),
+        ("residual_multiplier", 0.22),
+        ("logits_scaling", 8),
+        ("logit_scale", 0.0625),
+        ("final_logit_softcapping", 30.0),
+        ("partial_rotary_factor", 0.5),
+        ("no_rope_layers", [1, 1, 0]),
+        ("use_parallel_residual", True),
+        ("num_local_experts", 8),
+    ],
+)
+def test_keys_with_which_other_families_change_the_graph_are_refused(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    with refuses(UnsupportedModelError, "config.json", key, value):
+        BitNetModel(write_spoilt(tmp_path, {key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("embedding_multiplier", 1.0),
+        ("logits_scaling", 1),
+        ("attn_logit_softcapping", None),
+        ("partial_rotary_factor", 1.0),
+        ("no_rope_layers", []),
+        ("num_local_experts", 0),
+    ],
+)
+def test_keys_of_other_families_may_have_values_that_change_nothing(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    BitNetModel(write_spoilt(tmp_path, {key: value}), n_threads=1).close()
+
+
 def test_keys_that_other_programs_wrote_are_no_misspellings(tmp_path: Path) -> None:
     others = {
         "attention_dropout": 0.0, "auto_map": {}, "initializer_range": 0.02, "use_cache": True,

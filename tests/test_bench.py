@@ -11,6 +11,7 @@ from statistics import median
 
 import numpy as np
 import pytest
+from reference import write_random_family
 
 from ryzanstein_llm import BitNetModel, bench
 from ryzanstein_llm.bench import machine, memory, start
@@ -282,7 +283,10 @@ def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatc
     class Wrong(MeasuredEngine):
         def _compute(self, shares):
             found, shift = super()._compute(shares), int(self._workspace.n_threads == 1)
-            return {one: Candidates(each.ids + shift, each.logits) for one, each in found.items()}
+            return [
+                (share, [Candidates(each.ids + shift, each.logits) for each in answers])
+                for share, answers in found
+            ]
 
     monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     with pytest.raises(BenchError, match=r"output differs.*tokens"):
@@ -295,7 +299,10 @@ def test_a_batch_must_give_the_tokens_of_one_sequence(monkeypatch: pytest.Monkey
     class Wrong(MeasuredEngine):
         def _compute(self, shares):
             found, shift = super()._compute(shares), int(len(shares) > 1)
-            return {one: Candidates(each.ids + shift, each.logits) for one, each in found.items()}
+            return [
+                (share, [Candidates(each.ids + shift, each.logits) for each in answers])
+                for share, answers in found
+            ]
 
     monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     with pytest.raises(BenchError, match=r"sequence 0, token 0: .* in 2 sequences"):
@@ -577,6 +584,13 @@ def test_both_ways_of_starting(tmp_path: Path) -> None:
         size = sum(file.stat().st_size for file in cache.glob("*.packed.safetensors"))
         assert size >= 32 << 20
         assert packing.memory["private"] - mapping.memory["private"] > 0.8 * size
+
+
+def test_a_model_with_scales_of_groups_is_measured_too(tmp_path: Path) -> None:
+    write_random_family(tmp_path, "qwen3", "group64", ternary_embedding=True)
+    report = bench.run(tmp_path, n_threads=1, repetitions=1, prefill=[8], batches=[1], quick=True)
+    assert report.model["weight_format"] == "groups64"
+    assert [len(start.tokens) > 0 for start in report.starts] == [True]
 
 
 def test_a_model_without_packed_weights_on_disk_starts_one_way(report: bench.BenchReport) -> None:

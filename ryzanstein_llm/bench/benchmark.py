@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import BenchError, InvalidParameterError
 from ..kernels import cpu
 from ..model import BitNetModel
+from ..models import WEIGHT_FORMATS
 from ..profiling.costs import projection_multiply_adds
 from ..testing import make_checkpoint, preset_config
 from ..validation import check_callable
@@ -195,6 +196,8 @@ def _measure(
     graph = model.graph
     engines = {s.threads: MeasuredEngine(model.engine, s.threads) for s in plan.settings}
     cases = _cases(model, plan, dense)
+    # scales of groups have a layout of their own, and leave no choice
+    weight_format = graph.weight_format if graph.weight_format in WEIGHT_FORMATS else None
     # both ways of starting, if there are two
     caches = [None] if model.packed_file is None else [None, model.packed_file.parent]
     total = len(cases) * len(plan.settings) * (plan.repetitions + 1)
@@ -218,7 +221,7 @@ def _measure(
                 path,
                 plan.fastest,
                 model.kv_dtype,
-                model.graph.weight_format,
+                weight_format,
                 plan.start_tokens,
                 cache,
             )

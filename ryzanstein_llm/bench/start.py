@@ -70,7 +70,7 @@ def measure_start(
     path: Path | None,
     setting: Setting,
     kv_dtype: str,
-    weight_format: str,
+    weight_format: str | None,
     tokens: int,
     packed_cache: Path | None = None,
 ) -> Start:
@@ -118,7 +118,7 @@ def _in_fresh_process(
     path: str | None,
     n_threads: int,
     kv_dtype: str,
-    weight_format: str,
+    weight_format: str | None,
     tokens: int,
     packed_cache: str | bool,
     result: str,

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..errors import CheckpointNotFoundError, FormatError
 from .gguf_file import MAGIC
 from .json_file import read_json_object
+from .other_formats import name_other_format
 from .unreadable import unreadable
 
 __all__ = ["DEMO_DIRECTORY", "INDEX_NAME", "SINGLE_NAME", "WeightFiles", "locate"]
@@ -83,8 +84,14 @@ def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
     if is_file:
         if absolute.name.endswith(".index.json"):
             return _from_index(absolute, absolute)
-        if absolute.name.endswith(".gguf") or _is_gguf(absolute):
+        start = _start(absolute)
+        if absolute.name.endswith(".gguf") or start.startswith(MAGIC):
             return _gguf_files(absolute, absolute)
+        # a safetensors file has the size of its header there, and then the header, which is JSON
+        if start and start[8:9] != b"{" and not absolute.name.endswith(".safetensors"):
+            kind = name_other_format(start)
+            but = "" if kind is None else f" but {kind}"
+            raise FormatError(f"{absolute}: not a safetensors or GGUF file{but}")
         return _single_file(absolute)
     if exists:
         raise FormatError(f"{absolute}: neither a file nor a directory")
@@ -134,12 +141,13 @@ def _in_directory(directory: Path) -> WeightFiles:
     return WeightFiles(directory, directory, located.files)
 
 
-def _is_gguf(path: Path) -> bool:
+def _start(path: Path) -> bytes:
+    """The first bytes of a file; none if it cannot be read, which whoever opens it reports."""
     try:
         with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:  # whoever opens it reports that
-        return False
+            return file.read(16)
+    except OSError:
+        return b""
 
 
 def _gguf_files(path: Path, file: Path) -> WeightFiles:

@@ -121,3 +121,6 @@ cdef extern from "ryzanstein/float_mode.h" nogil:
     void rz_float_mode_leave(unsigned int saved)
 
 cdef const rz_kernels *kernels() noexcept nogil
+
+cdef class Table:
+    cdef const rz_kernels *kernels

@@ -50,6 +50,36 @@ cdef const rz_kernels *kernels() noexcept nogil:
     return _current
 
 
+cdef class Table:
+    """The kernels of one tier, for the self-test.
+
+    Parameters
+    ----------
+    tier : str, optional
+        One of `available_tiers()`. Default: the tier in use.
+    """
+
+    def __cinit__(self, tier=None):
+        self.kernels = _current
+        if tier is not None:
+            self.kernels = rz_tier_kernels([rz_tier_name(i).decode() for i in range(rz_tier_count())].index(tier))
+
+    @property
+    def address(self):
+        """Where it is in memory, `TABLE_BYTES` bytes."""
+        return <size_t>self.kernels
+
+
+TABLE_BYTES = sizeof(rz_kernels)
+
+
+def use_table(size_t address):
+    """Read the table at this address from now on. Only for tests, which put a broken kernel, or one that counts its
+    calls, into a copy of a tier's table."""
+    global _current
+    _current = <const rz_kernels *>address
+
+
 def features():
     """Names of the SIMD features that the CPU and the operating system both offer, as a tuple of str."""
     cdef uint32_t bits = rz_features()

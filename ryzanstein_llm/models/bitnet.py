@@ -55,7 +55,7 @@ def read_bitnet_config(checkpoint: Checkpoint) -> DecoderConfig:
             rope_theta=500000.0,
             norm_eps=1e-5,
         )
-    read.refuse_misspelt()
+    read.refuse_unread()
     return config
 
 

@@ -124,7 +124,7 @@ def read_config(
     tied: bool = False,
     headless: bool = False,
 ) -> DecoderConfig:
-    """Read and check config.json. Call `read.refuse_misspelt()` when all of it has been read.
+    """Read and check config.json. Call `read.refuse_unread()` when all of it has been read.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Typed access to what config.json says. What is misspelt or contradicts itself is an error."""
+"""Typed access to what config.json says. What is misspelt or asks for another graph is an error."""
 
 from __future__ import annotations
 
@@ -23,6 +23,34 @@ HARMLESS = frozenset(
         "input_bits", "hidden_dropout", "org_vocab_size", "cla_share_factor",
     }
 )  # fmt: skip
+
+# Keys with which other families change what a graph computes -> values that change nothing. A file
+# may have them although its model_type names a family that does not read them.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    # factors: Granite, Cohere, Gemma
+    "embedding_multiplier": (1,),
+    "residual_multiplier": (1,),
+    "attention_multiplier": (),
+    "logits_scaling": (1,),
+    "logit_scale": (1,),
+    "query_pre_attn_scalar": (),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+    "clip_qkv": (0,),
+    # heads and positions: StableLM, Phi, GPT-NeoX, SmolLM3, Llama 4, Qwen3-Next
+    "partial_rotary_factor": (1,),
+    "rotary_pct": (1,),
+    "no_rope_layers": ([],),
+    "alibi": (False,),
+    "use_parallel_residual": (False,),
+    "qk_layernorm": (False,),
+    "attn_output_gate": (False,),
+    # experts: Mixtral, Qwen, DeepSeek
+    "num_experts": (0, 1),
+    "num_local_experts": (0, 1),
+    "n_routed_experts": (0, 1),
+    "num_nextn_predict_layers": (0,),
+}
 
 
 class ConfigReader:
@@ -118,19 +146,26 @@ class ConfigReader:
             self._sections[key] = ConfigReader(self.checkpoint, value, within)
         return self._sections[key]
 
-    def refuse_misspelt(self) -> None:
-        """Refuse unknown keys that look like a key which was asked for and is missing. Call it when
-        everything has been read.
+    def refuse_unread(self) -> None:
+        """Refuse keys that nothing has read and that may change results: those of other graphs
+        (`NEUTRAL`), and unknown ones that look like a key which was asked for and is missing. Call
+        it when everything has been read.
 
         Raises
         ------
+        UnsupportedModelError
+            A key of another graph. The message names the key and its value.
         FormatError
-            It names the key and the one that was probably meant.
+            A key that looks misspelt. The message names it and the one that was probably meant.
         """
         known = self._asked | ({*KNOWN_ELSEWHERE} if not self._within else set())
         missing = {key.lower(): key for key in known if self._values.get(key) is None}
-        for key in self._values:
+        for key, value in self._values.items():
             if key in known or key in HARMLESS:
+                continue
+            if key in NEUTRAL:
+                if value is not None and value not in NEUTRAL[key]:
+                    raise self.unsupported(key, value, "this family computes nothing of the kind")
                 continue
             close = difflib.get_close_matches(str(key).lower(), missing, 1, ALIKE)
             if close:
@@ -139,4 +174,4 @@ class ConfigReader:
                     f"{missing[close[0]]!r}?"
                 )
         for section in self._sections.values():
-            section.refuse_misspelt()
+            section.refuse_unread()

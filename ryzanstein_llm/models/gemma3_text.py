@@ -66,7 +66,7 @@ def read_gemma_config(checkpoint: Checkpoint, *, headless: bool = False) -> Deco
     if offset not in (0, 1):
         raise read.wrong("norm_offset", offset, "0 or 1")
     scale = read.positive("query_pre_attn_scalar", 256)
-    read.refuse_misspelt()
+    read.refuse_unread()
     return replace(
         config,
         score_scale=inverse_square_root(scale),

@@ -24,5 +24,5 @@ def describe(checkpoint: Checkpoint) -> Description:
     config = read_config(read, ("HunYuanDenseV1ForCausalLM",), norm_eps=1e-5)
     if not read.boolean("use_qk_norm", True):
         raise read.unsupported("use_qk_norm", False, "only true is supported")
-    read.refuse_misspelt()
+    read.refuse_unread()
     return Description("hunyuan_v1_dense", config, NAMES)

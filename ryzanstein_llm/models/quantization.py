@@ -57,7 +57,7 @@ def read_quantization(read: ConfigReader) -> Quantization:
         return Quantization()
     section.expect("quant_method", "linear_class", "quantization_mode", "modules_to_not_convert")
     section.expect("use_rms_norm", "rms_norm_eps")
-    section.refuse_misspelt()
+    section.refuse_unread()
     method = section.value("quant_method")
     if method is None:
         raise section.wrong("quant_method", method, "there; 'bitnet' is supported")

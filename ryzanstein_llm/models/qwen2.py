@@ -16,5 +16,5 @@ def describe(checkpoint: Checkpoint) -> Description:
     read = ConfigReader(checkpoint)
     config = read_config(read, ("Qwen2ForCausalLM",), context_length=32768)
     refuse_window(read, config.context_length)
-    read.refuse_misspelt()
+    read.refuse_unread()
     return Description("qwen2", config, LayerNames(biases=("q", "k", "v")))

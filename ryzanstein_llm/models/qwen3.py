@@ -28,7 +28,7 @@ def describe(checkpoint: Checkpoint) -> Description:
         headless=embeds,
     )
     refuse_window(read, config.context_length)
-    read.refuse_misspelt()
+    read.refuse_unread()
     names = LayerNames(
         q_norm="self_attn.q_norm",
         k_norm="self_attn.k_norm",

@@ -152,7 +152,7 @@ def read_rope(
     """
     section = _section(read, layer_type)
     section.expect(*ALL_KEYS)
-    section.refuse_misspelt()
+    section.refuse_unread()
     kind = section.value("rope_type", section.value("type", "default"))
     if kind == "dynamic" and "alpha" in section:
         kind = "ntk_alpha"  # Hunyuan calls it dynamic, but it does not depend on the length

@@ -68,7 +68,8 @@ class Adjustments:
 
     def changed(self, new_tokens: int) -> Ids:
         """Ids whose logits it changes, rising, not counting what processors do."""
-        return np.union1d(self._biased, self.banned(new_tokens))
+        banned = self.banned(new_tokens)
+        return np.union1d(self._biased, banned) if len(self._biased) else banned
 
     def banned(self, new_tokens: int) -> Ids:
         """Ids that must not come next, rising."""

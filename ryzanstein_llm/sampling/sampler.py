@@ -45,22 +45,31 @@ class Sampler:
         self._seed = seed
         self.forget()
 
+    @property
+    def reports(self) -> bool:
+        """Whether log probabilities of tokens are asked for. All logits are needed for them."""
+        return self._adjustments.logprobs is not None
+
     def forget(self) -> None:
         """Forget all tokens. The next `query` counts them again."""
         self._seen: set[int] = set()
         self._counts: Counter[int] = Counter()
         self._followed = 0
         self._tokens: Sequence[int] = ()
+        self._prompt_tokens = 0
         # NumPy keeps the raw stream of PCG64 stable for ever, unlike its distributions.
         self._bits, self._drawn = np.random.PCG64(self._seed), 0
 
-    def query(self, tokens: Sequence[int], prompt_tokens: int) -> HeadQuery:
+    def query(
+        self, tokens: Sequence[int], prompt_tokens: int, draft: Sequence[int] = ()
+    ) -> HeadQuery:
         """The logits that the choice after `tokens` needs. The first `prompt_tokens` of these are
-        the prompt."""
+        the prompt. The same query serves the choices after each token of `draft`, if all before it
+        are chosen and appended to `tokens`: no choice is worse for more candidates."""
         self._follow(tokens, prompt_tokens)
-        self._tokens = tokens
+        self._tokens, self._prompt_tokens = tokens, prompt_tokens
         count, margin = (None, 0.0) if self._adjustments.needs_all else self._reach()
-        also = None if count is None else self._changed(len(tokens) - prompt_tokens)
+        also = None if count is None else self._changed(len(tokens) - prompt_tokens, draft)
         return HeadQuery(count, margin, also)
 
     def choose(self, candidates: Candidates, index: int) -> int:
@@ -81,6 +90,7 @@ class Sampler:
             What `Adjustments.apply` raises.
         """
         logits, ids = candidates.logits, candidates.ids
+        self._follow(self._tokens, self._prompt_tokens)  # more of the draft may have been chosen
         mode = enter_float_mode()  # the caller's mode may flush or round differently
         try:
             if self._adjustments.changes(index):
@@ -124,12 +134,13 @@ class Sampler:
             return 1, params.temperature * distance * 1.001 + 0.01
         return None, 0.0
 
-    def _changed(self, new_tokens: int) -> NDArray[np.int64] | None:
-        """Ids whose logits the next choice changes, rising; None if there are none."""
+    def _changed(self, new_tokens: int, draft: Sequence[int]) -> NDArray[np.int64] | None:
+        """Ids whose logits the next choice changes, or one after a part of the draft, rising; None
+        if there are none."""
         changed = self._adjustments.changed(new_tokens)
         if self._penalizes:
             seen = self._seen if self._params.repetition_penalty != 1 else self._counts.keys()
-            changed = np.union1d(changed, np.array(list(seen), np.int64))
+            changed = np.union1d(changed, np.array([*seen, *draft], np.int64))
         return changed if len(changed) else None
 
     def _random(self, index: int) -> float:

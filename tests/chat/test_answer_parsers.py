@@ -10,7 +10,12 @@ import pytest
 from ryzanstein_llm.chat.answer import AnswerParser
 from ryzanstein_llm.text.held_back import undecided
 from ryzanstein_llm.text.reasoning import ReasoningParser, reasoning_tags
-from ryzanstein_llm.text.tool_calls import ToolCallText, tool_call_parser
+from ryzanstein_llm.text.tool_calls import (
+    CallsInstead,
+    ToolCallText,
+    tool_call_parser,
+    tool_call_tag,
+)
 
 QWEN, LLAMA, MISTRAL = "<tool_call>", "<|python_tag|>", "[TOOL_CALLS]"
 
@@ -178,3 +183,31 @@ def test_undecided_is_the_longest_beginning_of_a_tag() -> None:
     assert undecided("<<", ["<<<"]) == 2
     assert undecided("<a>", ["<a>"]) == 0
     assert undecided("", ["<a>"]) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("template", "text", "expected"),
+    [
+        (QWEN, '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>', ["", [CALL]]),
+        (QWEN, 'x<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>', ...),
+        (QWEN, "<tool_", ...),
+        (QWEN, "<tool_x>", ...),
+        (QWEN, "", ...),
+        (MISTRAL, '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]', ["", [CALL]]),
+        (MISTRAL, '{"a": "[TOOL_CALLS]"}', ...),
+    ],
+)
+def test_calls_instead_of_a_text(template: str, text: str, expected: Any, seed: int) -> None:
+    """With a form, a text has calls only if it begins with their tag; `...`: all of it is text."""
+    tag = tool_call_tag(template)
+    assert tag is not None
+    parser = CallsInstead(tool_call_parser(template), tag)
+    found = [each for piece in cuts(text, seed) for each in parser.push(piece)] + parser.flush()
+    texts = "".join(each for each in found if isinstance(each, str))
+    calls = [each for each in found if not isinstance(each, str)]
+    assert [texts, calls] == ([text, []] if expected is ... else expected)
+
+
+def test_calls_of_llama_need_no_tag() -> None:
+    assert tool_call_tag(LLAMA) is None

@@ -52,6 +52,18 @@ def test_a_model_of_plain_floats_is_no_ternary_model(model_type: str, tmp_path: 
         BitNetModel(tmp_path)
 
 
+def test_factors_of_minicpm_do_nothing_in_a_llama_model_as_in_transformers_and_a_warning_names_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_random_family(tmp_path / "plain", "llama", "tensor")
+    write_random_family(tmp_path / "kept", "llama", "tensor", scale_emb=12, scale_depth=1.4)
+    with BitNetModel(tmp_path / "plain", n_threads=1) as plain:
+        assert not caplog.records
+        with BitNetModel(tmp_path / "kept", n_threads=1) as kept:
+            assert (kept.forward([1, 2, 3]) == plain.forward([1, 2, 3])).all()
+    assert ["scale_emb 12" in caplog.text, "scale_depth 1.4" in caplog.text] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("model_type", "changes", "named"),
     [
