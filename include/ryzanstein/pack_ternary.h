@@ -85,7 +85,8 @@ RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_te
 /* The words of a tile's row are the digits here; no byte of their sum reaches 243. Sixteen tiles are a whole
  * number of calls of the source, and long enough for the loops to vectorise. */
 RZ_INLINE uint32_t rz_pack_trits_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
-    enum { TOGETHER = 16, COLUMNS = TOGETHER * RZ_TRITS_COLUMNS };
+    enum { TOGETHER = 16,
+           COLUMNS = TOGETHER * RZ_TRITS_COLUMNS };
     uint32_t bad = 0;
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
         for (int64_t c = 0; c < w->run_lines; c += TOGETHER) {

@@ -70,8 +70,8 @@ def plan_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderPlan:
 def prepare_model(
     checkpoint: Checkpoint, options: LoadOptions, plan: DecoderPlan | None = None
 ) -> DecoderLoader:
-    """What loads the model of a checkpoint, with its weights in the kernels' layouts. `plan` is what
-    `plan_model` made of the same checkpoint and options, if the caller has it already.
+    """What loads the model of a checkpoint, with its weights in the kernels' layouts. `plan` is
+    what `plan_model` made of the same checkpoint and options, if the caller has it already.
 
     Raises
     ------

@@ -70,7 +70,7 @@ RZ_INLINE uint32_t rz_source_tile_words(const rz_ternary_source *source, int64_t
     if (in_order && row < source->rows && column + RZ_SOURCE_CODES <= source->columns) {
         const int64_t stored = rz_source_row_(source, row);
         const uint8_t *from = source->encoding == RZ_ENCODING_Q2_0 ? rz_q2_0_pairs(source, stored, column)
-                                                                    : rz_mlx2_pairs(source, stored, column);
+                                                                   : rz_mlx2_pairs(source, stored, column);
         uint64_t pairs[2], bad = 0;
         memcpy(pairs, from, 16);
         for (int i = 0; i < 2; i++) {
