@@ -157,6 +157,7 @@ setup(
             extension("decoder"),
             extension("head_rows"),
             extension("head"),
+            extension("head_rest"),
             extension("elementwise"),
             extension("limits"),
         ],

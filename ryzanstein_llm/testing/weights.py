@@ -16,8 +16,8 @@ nearly normal with a standard deviation of 3.4, and the best is 3.84 deviations 
 keeps 11 tokens (median; 90 %: 51). The even columns of all embeddings have a constant added, so all
 hidden states have it too, and a 32nd of the rows, the common tokens, have a little more of it:
 among themselves common tokens have the logits of the demo model, and the other tokens are less
-likely by as much as Zipf's law makes rare words rarer than common ones. The final norm is negative
-in odd columns, so that a token whose own row is in the hidden state is no likelier than the others.
+likely by as much as rare words are rarer than common ones. The final norm is negative in odd
+columns, so that a token whose own row is in the hidden state is no likelier than the others.
 """
 
 from __future__ import annotations
@@ -101,11 +101,13 @@ class _RandomWeights:
         self.embedding_mean = 0.0 if sparse_gates is None else 2 * self.embedding_rms
         vocabulary: int = config["vocab_size"]
         self.common = max(1, vocabulary // _COMMON) if peaked else 0
-        self.even_mean = 3 * self.embedding_rms if peaked else 0.0
+        self.even_mean = self.embedding_rms if peaked else 0.0
         self.common_mean = 0.0
-        if peaked:  # times even_mean, in half of the columns, this raises logits by the rarity
-            rarity = _rarity(self.common, vocabulary)
-            self.common_mean = 2 * rarity / self.hidden / self.even_mean
+        if peaked:
+            # a common token has both constants in half of the columns, and so has the hidden state
+            # that comes from it: c (e + c) hidden / 2 is the rarity
+            rarity, half = _rarity(self.common, vocabulary), self.even_mean / 2
+            self.common_mean = math.sqrt(half**2 + 2 * rarity / self.hidden) - half
 
     def plan(self, name: str, shape: tuple[int, ...]) -> TensorPlan:
         if name.endswith("weight_scale"):
@@ -242,11 +244,13 @@ class _RandomWeights:
 
 
 def _rarity(common: int, vocabulary: int) -> float:
-    """By how much the log probability of the common tokens is above that of the others on average
-    if frequencies follow Zipf's law, 1 / rank (Zipf 1949, Human Behavior and the Principle of Least
-    Effort)."""
-    shares = np.cumsum(1 / np.arange(1, vocabulary + 1))
-    often, rarely = shares[common - 1], shares[-1] - shares[common - 1]
+    """The logarithm of how many times as often as the others the common tokens occur on average.
+
+    Frequencies fall as 1 / rank among common words and as 1 / rank^2 among rare ones (Ferrer i
+    Cancho and Sole 2001, Two regimes in the frequency of words).
+    """
+    often = math.fsum(1 / rank for rank in range(1, common + 1))
+    rarely = math.fsum(common / rank**2 for rank in range(common + 1, vocabulary + 1))
     return math.log(often / common * (vocabulary - common) / rarely)
 
 
