@@ -235,7 +235,8 @@ class Engine(Compute):
             segments.append((rows, start, sequence.cache.table))
         self._workspace.use_cancel_flag(self._cancel)
         long = len(ids) > SHARED_ROWS and not self._letting_in
-        hidden = self._model.hidden_states(
+        model = self._model  # asked for once: it looks at files
+        hidden = model.hidden_states(
             np.asarray(ids, np.int64),
             segments,
             self.store.layout,
@@ -254,7 +255,7 @@ class Engine(Compute):
             answers = []
         else:
             chosen = hidden if len(last) == len(hidden) else hidden[last]
-            answers = self._model.candidates(chosen, queries, self._workspace)
+            answers = model.candidates(chosen, queries, self._workspace)
         if self._cancel[0]:
             raise CancelledError("the pass was cancelled")
         return dict(zip(asking, answers, strict=True))

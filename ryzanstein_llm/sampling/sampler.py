@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +24,7 @@ from .draw import Outcome, draw_among
 from .filters import descending, keep_top_p, keep_typical
 from .logprobs import Logprobs, likeliest
 from .params import GREEDY_BELOW, SamplingParams
+from .seen import Seen
 
 __all__ = ["Sampler"]
 
@@ -57,8 +57,7 @@ class Sampler:
 
     def forget(self) -> None:
         """Forget all tokens. The next `query` counts them again."""
-        self._seen: set[int] = set()
-        self._counts: Counter[int] = Counter()
+        self._seen, self._written = Seen(), Seen()  # all tokens, and those after the prompt
         self._followed = 0
         self._tokens: Sequence[int] = ()
         self._prompt_tokens = 0
@@ -154,11 +153,10 @@ class Sampler:
         """Count the tokens that came since the last call."""
         if not self._penalizes:
             return
-        for index in range(self._followed, len(tokens)):
-            token = tokens[index]
-            self._seen.add(token)
-            if index >= prompt_tokens:
-                self._counts[token] += 1
+        if self._followed < len(tokens):
+            self._seen.add(tokens[self._followed :])
+        if max(self._followed, prompt_tokens) < len(tokens):
+            self._written.add(tokens[max(self._followed, prompt_tokens) :])
         self._followed = len(tokens)
 
     def _reach(self) -> tuple[int | None, float]:
@@ -179,8 +177,8 @@ class Sampler:
         """Ids whose logits the next choice changes, rising; None if there are none."""
         changed = self._adjustments.changed(new_tokens)
         if self._penalizes:
-            seen = self._seen if self._params.repetition_penalty != 1 else self._counts.keys()
-            changed = np.union1d(changed, np.array(list(seen), np.int64))
+            seen = self._seen if self._params.repetition_penalty != 1 else self._written
+            changed = np.union1d(changed, seen.ids) if len(changed) else seen.ids
         return changed if len(changed) else None
 
     def _random(self, index: int) -> float:
@@ -202,10 +200,9 @@ class Sampler:
         return self._penalized(logits, ids) if self._penalizes else logits
 
     def _choose(self, logits: Float32, index: int) -> int:
-        _check_finite(logits.max())  # NaN, if there is one
-        if self._params.temperature < GREEDY_BELOW:
-            return int(np.argmax(logits))  # the first of equals
-        return self._draw(logits, index)
+        best = int(logits.argmax())  # the first of equals, or of NaN
+        _check_finite(logits[best])
+        return best if self._params.temperature < GREEDY_BELOW else self._draw(logits, index)
 
     @property
     def _penalizes(self) -> bool:
@@ -218,17 +215,14 @@ class Sampler:
     def _penalized(self, logits: Float32, ids: NDArray[np.int64] | None) -> Float32:
         params = self._params
         logits = logits.copy()
-        if params.repetition_penalty != 1 and self._seen:
-            at, _ = places(np.array(sorted(self._seen), np.int64), ids)
+        if params.repetition_penalty != 1 and len(self._seen.ids):
+            at, _ = places(self._seen.ids, ids)
             penalty, values = np.float32(params.repetition_penalty), logits[at]
             logits[at] = np.where(values > 0, values / penalty, values * penalty)
-        if self._counting and self._counts:
-            counted = np.array(sorted(self._counts), np.int64)
-            at, known = places(counted, ids)
-            counted = counted[known]
-            counts = np.array([self._counts[token] for token in counted.tolist()], np.float32)
+        if self._counting and len(self._written.ids):
+            at, known = places(self._written.ids, ids)
             logits[at] -= np.float32(params.presence_penalty)
-            logits[at] -= np.float32(params.frequency_penalty) * counts
+            logits[at] -= np.float32(params.frequency_penalty) * self._written.counts[known]
         return logits
 
     @property
