@@ -126,43 +126,52 @@ cdef class HeadRest:
         return ids, logits
 
 
-cdef int32_t step_of(const Rest *job, float upper) noexcept nogil:
+cdef inline int32_t step_of(float reference, float scale, float upper) noexcept nogil:
     """The step of a row with this upper bound; 0 for NaN. It does not fall as the bound falls."""
-    cdef float below
-    if not upper < job.reference:
-        return 0
-    below = (job.reference - upper) * job.scale
-    return 1 + <int32_t>below if below < LAST - 1 else LAST
+    cdef float below = (reference - upper) * scale
+    cdef float most = below if below < LAST - 1 else LAST - 1
+    cdef int32_t steps = <int32_t>(most if most > 0 else 0)
+    return 1 + steps if upper < reference else 0
 
 
-cdef float upper_bound(const Rest *job, int64_t row) noexcept nogil:
-    """As ScreenedHead.bounds has it."""
-    return (job.logits[16 * (row // 16 * job.n + job.token) + row % 16]
-            + (job.errors[row] * job.size + job.norms[row] * job.remainder))
+cdef void steps_of_tile(const Rest *job, int64_t tile, int32_t *steps) noexcept nogil:
+    """The steps of 16 rows, in a loop that the compiler vectorises. Bounds are those of ScreenedHead.bounds; past
+    the end they are infinite."""
+    cdef const float *logits = job.logits + 16 * (tile * job.n + job.token)
+    cdef const float *errors = job.errors + 16 * tile
+    cdef const float *norms = job.norms + 16 * tile
+    cdef float size = job.size, remainder = job.remainder, reference = job.reference, scale = job.scale
+    cdef int i
+    for i in range(16):
+        steps[i] = step_of(reference, scale, logits[i] + (errors[i] * size + norms[i] * remainder))
 
 
 cdef void count_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Rest *job = <const Rest *>data
     cdef int32_t *counts = job.counts + task * (LAST + 1)
-    cdef int64_t row
-    for row in range(16 * COUNT_TILES * task, min(16 * COUNT_TILES * (task + 1), job.rows)):
-        if job.excluded == NULL or not job.excluded[row]:
-            counts[step_of(job, upper_bound(job, row))] += 1
+    cdef const uint8_t *excluded = job.excluded
+    cdef int64_t tile, row
+    cdef int32_t steps[16]
+    for tile in range(COUNT_TILES * task, min(COUNT_TILES * (task + 1), job.row_tiles)):
+        steps_of_tile(job, tile, steps)
+        for row in range(min(<int64_t>16, job.rows - 16 * tile)):
+            if excluded == NULL or not excluded[16 * tile + row]:
+                counts[steps[row]] += 1
 
 
 cdef void score_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Rest *job = <const Rest *>data
+    cdef const uint8_t *excluded = job.excluded
     cdef int64_t tile, row, at = 16 * SCORE_TILES * task
-    cdef int32_t count = 0, place
+    cdef int32_t count = 0
+    cdef int32_t steps[16]
     for tile in range(SCORE_TILES * task, min(SCORE_TILES * (task + 1), job.row_tiles)):
-        if step_of(job, job.most_upper[tile]) > job.last:
+        if step_of(job.reference, job.scale, job.most_upper[tile]) > job.last:
             continue
-        for row in range(16 * tile, min(16 * tile + 16, job.rows)):
-            if job.excluded != NULL and job.excluded[row]:
-                continue
-            place = step_of(job, upper_bound(job, row))
-            if job.first <= place <= job.last:
-                job.found[at + count] = <int32_t>row
+        steps_of_tile(job, tile, steps)
+        for row in range(min(<int64_t>16, job.rows - 16 * tile)):
+            if job.first <= steps[row] <= job.last and (excluded == NULL or not excluded[16 * tile + row]):
+                job.found[at + count] = <int32_t>(16 * tile + row)
                 count += 1
     kernels().dense_rows[job.kind](job.matrix, job.columns, job.found + at, count, job.x, job.found_logits + at)
     job.found_counts[task] = count
