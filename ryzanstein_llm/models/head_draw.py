@@ -16,10 +16,6 @@ __all__ = ["enough_to_draw"]
 ATTEMPTS = 6
 """How often the draw is asked, at most. Each time more logits are known."""
 
-FIRST_REST = 4.0
-"""A draw is not asked before the rest weighs at most so much, where the likeliest token weighs
-about 1. It is hardly ever certain before, and rarely needs less than a quarter of that."""
-
 ROUNDINGS = 1.001
 """More than what exp in float32, the bounds of steps and sums can lose. Of a sum: relative."""
 
@@ -58,11 +54,7 @@ def enough_to_draw(
     logs = np.where(tails > 0, log(np.maximum(tails, 1e-300)), -np.inf)
     logs += reference / draw.temperature
     known = np.cumsum(counts)
-    ids, logits, at = found.ids, found.logits, int(np.searchsorted(-tails, -FIRST_REST))
-    if known[at] > most:
-        return None
-    if at:
-        ids, logits = merge((ids, logits), *rest.rows(1, at))
+    ids, logits, at = found.ids, found.logits, 0
     for _ in range(ATTEMPTS):
         # a row of the next step is less than this, with room for the roundings of its bound
         floor = reference - at * draw.temperature / STEPS_PER_UNIT

@@ -154,9 +154,7 @@ class _RandomWeights:
             values += np.float32(mean)
             yield self._encode(values)
 
-    def _tokens(
-        self, name: str, shape: tuple[int, ...], mean: float
-    ) -> Iterator[NDArray[Any]]:
+    def _tokens(self, name: str, shape: tuple[int, ...], mean: float) -> Iterator[NDArray[Any]]:
         """One row for each token, the common ones first."""
         generator = self._generator(name)
         left = self.common * shape[1]  # numbers of common tokens
