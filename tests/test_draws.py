@@ -1,4 +1,4 @@
-"""A draw from the largest weights gives what a draw from all of them gives, or says that it cannot tell."""
+"""A draw from the largest weights gives what a draw from all gives, or says that it cannot tell."""
 
 from __future__ import annotations
 

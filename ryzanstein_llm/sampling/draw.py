@@ -18,7 +18,8 @@ ALMOST_ONE = 1 - 1e-6
 """A random number above this might be rounded to 1 times the sum."""
 
 PATIENCE = 4
-"""The rest should be so many times smaller than what is known if it is not clear how small it has to be."""
+"""So many times smaller than what is known the rest should be if it is not clear how small it has
+to be."""
 
 
 class Outcome(NamedTuple):
