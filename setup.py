@@ -159,6 +159,7 @@ setup(
             extension("decoder"),
             extension("head_rows"),
             extension("head"),
+            extension("head_rest"),
             extension("elementwise"),
             extension("limits"),
             extension("self_test_ternary"),

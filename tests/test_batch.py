@@ -206,7 +206,7 @@ class TestErrors:
         choose = Sampler.choose
 
         def failing(self: Sampler, candidates: Any, index: int) -> int:
-            if index == 2 and 77 in self._seen:
+            if index == 2 and 77 in self._seen.ids:
                 raise errors.FormatError("the logits are not finite")
             return choose(self, candidates, index)
 

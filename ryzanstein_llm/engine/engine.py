@@ -250,14 +250,15 @@ class Engine(Compute):
             segments.append((rows, start, sequence.cache.table))
         self._workspace.use_cancel_flag(self._cancel)
         long = len(ids) > SHARED_ROWS and not self._letting_in
-        hidden = self._model.hidden_states(
+        model = self._model  # asked for once: it looks at files
+        hidden = model.hidden_states(
             np.asarray(ids, np.int64),
             segments,
             self.store.layout,
             self._workspace,
             self._let_in if long else None,
         )
-        answers = ask(shares, hidden, self._model.candidates, self._workspace)
+        answers = ask(shares, hidden, model.candidates, self._workspace)
         if self._cancel[0]:
             raise CancelledError("the pass was cancelled")
         return answers

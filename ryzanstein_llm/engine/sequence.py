@@ -200,7 +200,7 @@ class Sequence:
         None if it fails, because of its constraint."""
         with self._lock:
             self.choice_unfinished = True
-            query = self._sampler.query(self.tokens, self._begin, draft)
+            query = self._sampler.query(self.tokens, self._begin, draft, self.new_tokens)
             if self._constraint is not None:
                 try:
                     allowed = self._constraint.allowed()
