@@ -124,6 +124,23 @@ class TestQueries:
         assert query.draw.largest_rest(candidates) == np.inf
         assert sampler.choose(candidates, 0) == 70
 
+    @pytest.mark.parametrize("index", range(40))
+    def test_a_draw_counts_tokens_that_are_not_there_any_more(self, index):
+        """The number that is drawn is the one for the index, not for the number of tokens."""
+        params = SamplingParams(temperature=1.0, seed=1)
+        drawing, plain = Sampler(params), Sampler(params)
+        query = drawing.query([1, 1, 1], 1, (), index)
+        some = Candidates(np.arange(3), np.array([1, 1.1, 0.9], np.float32), 0.5, -60.0)
+        assert query.draw is not None
+        assert query.draw.largest_rest(some) == np.inf
+        every = Candidates(None, np.array([1, 1.1, 0.9, -60, -60], np.float32))
+        assert drawing.choose(some, index) == plain.choose(every, index)
+
+    def test_where_tokens_are_guessed_there_is_no_draw(self):
+        """Its answer would hold for one place."""
+        query = Sampler(SamplingParams(temperature=1.0)).query([1], 1, [2, 3])
+        assert (query.draw, query.count) == (None, None)
+
     def test_logits_that_are_not_finite_need_no_more(self):
         sampler = Sampler(SamplingParams(temperature=1.0, seed=1))
         query = sampler.query([1], 1)
