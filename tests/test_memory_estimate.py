@@ -55,7 +55,7 @@ def read_embedding(model):
 
 with BitNetModel(n_threads=1) as model:
     model.generate("Once", max_tokens=3)
-    model.generate([5], max_tokens=3, temperature=1.0, return_result=True)
+    model.generate([5], max_tokens=3, logprobs=1, return_result=True)
     read_embedding(model)
 del model
 gc.collect()
@@ -67,7 +67,7 @@ loaded = status()
 forget_peak()
 read_embedding(model)
 ids = [7919 * i % model.vocab_size for i in range(model.context_length - 1)]
-model.generate(ids, max_tokens=1, temperature=1.0, ignore_eos=True, return_result=True)
+model.generate(ids, max_tokens=1, logprobs=1, ignore_eos=True, return_result=True)
 used = status()
 print(json.dumps({
     "loading": loaded["VmHWM"] - before["VmRSS"],
