@@ -39,8 +39,9 @@ def refuse_large_multiples(name: str, schema: Mapping[str, Any]) -> None:
         worst = values[states.index(max(states))]
         also = "" if len(values) == 1 else f" and {len(values) - 1} others"
         raise InvalidParameterError(
-            f'has "multipleOf": {worst!r:.40}{also}, which would take too long: their digits without '
-            f"zeros at the end, and their least common multiple, may be {MOST_STATES:,} at most",
+            f'has "multipleOf": {worst!r:.40}{also}, which would take too long: without zeros at '
+            "the end, their digits and their least common multiple may be "
+            f"{MOST_STATES:,} at most",
             name,
         )
 
@@ -55,7 +56,9 @@ def _digits(value: int | float) -> int:
 def _multiples(part: Any) -> Iterator[int | float]:
     for node in _nodes(part):
         value = node.get("multipleOf")
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             yield value
 
 

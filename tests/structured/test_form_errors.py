@@ -100,7 +100,7 @@ def test_wrong_arguments(model: BitNetModel, options: dict[str, Any], problem: s
 def test_multiples_that_would_take_gigabytes_are_refused(
     model: BitNetModel, schema: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidParameterError, match='schema has "multipleOf": .* too long'):
+    with pytest.raises(InvalidParameterError, match=r'schema has "multipleOf": .* too long'):
         model.generate(TALE, schema=schema)
 
 
