@@ -96,7 +96,7 @@ def hub_listing(folder: Path) -> Ready:
 @target
 def hub_file(folder: Path) -> Ready:
     """The bytes of a file, of which the first four are there already."""
-    transfer.PAUSE = 0.0
+    transfer.PAUSE, transfer.PATIENCE = 0.0, 2
     settings = _settings(folder)
     content = b"12345678"
     checksum = "ef797c8118f02dfb649607dd5d3f8c7623048c9c063d532cc95c5ed7a898a64f"
