@@ -105,7 +105,7 @@ def check_activate_gated(tables, random, use):
 
 def activated(tables, random, use, gated):
     cdef int which = ACTIVATIONS[use.which]
-    cdef int64_t n = 3 * min(use.columns, 333)
+    cdef int64_t n = 3 * max(2, min(use.columns, 333))
     x = floats(random, 3, n // 3, 7).reshape(-1)
     x[:5] = (0.0, -0.0, np.inf, -np.inf, 3.4e38)
     up, out = floats(random, 1, n), np.empty((2, n), np.float32)

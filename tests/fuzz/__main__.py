@@ -20,6 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import click
+
 from .state import State
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -63,7 +65,7 @@ def _show(name: str, data: bytes) -> int:
     from .target import TARGETS
 
     with tempfile.TemporaryDirectory() as scratch:
-        print(check(TARGETS[name](Path(scratch)).read, data))
+        click.echo(check(TARGETS[name](Path(scratch)).read, data))
     return 0
 
 
@@ -86,8 +88,8 @@ class _Fuzzing:
                     if self._total < self._wanted:
                         self._turn(name)
         except KeyboardInterrupt:
-            print("interrupted; the next call goes on")
-        print(self._table())
+            click.echo("interrupted; the next call goes on")
+        click.echo(self._table())
         if summary is not None:
             summary.write_text(json.dumps(self._summary(), indent=1) + "\n")
         return 1 if self._findings() else 0
@@ -121,10 +123,9 @@ class _Fuzzing:
                 self._path.write_text(json.dumps(self._counts, indent=1))
         self._judge(child.returncode, state, folder)
         found = len(self._findings(name))
-        print(
+        click.echo(
             f"{self._total:>10,}  {name:<20} {state.executions:>8,} inputs in "
             f"{time.monotonic() - begin:4.0f} s" + (f", {found} findings" if found else ""),
-            flush=True,
         )
 
     def _judge(self, code: int, state: State, folder: Path) -> None:
@@ -163,7 +164,10 @@ class _Fuzzing:
         }
 
     def _table(self) -> str:
-        lines = ["| Reader | Inputs | Accepted | Errors | Corpus | Findings |", "|---|--:|--:|--:|--:|--:|"]
+        lines = [
+            "| Reader | Inputs | Accepted | Errors | Corpus | Findings |",
+            "|---|--:|--:|--:|--:|--:|",
+        ]
         summary = self._summary()
         for name, each in summary["targets"].items():
             accepted = each["outcomes"].get("accepted", 0)

@@ -11,13 +11,13 @@ from types import FrameType
 
 from ryzanstein_llm.errors import RyzansteinError
 
-__all__ = ["Finding", "check"]
+__all__ = ["FindingError", "check"]
 
 SECONDS = 5.0  # of CPU for one input
 MEMORY = 512 << 10  # KiB that one input may add to the peak
 
 
-class Finding(Exception):
+class FindingError(Exception):
     """An input that does what none may do. `__cause__` is the exception, if there was one."""
 
 
@@ -35,7 +35,7 @@ def check(read: Callable[[bytes], object], data: bytes) -> str:
 
     Raises
     ------
-    Finding
+    FindingError
     """
     former = signal.signal(signal.SIGVTALRM, _stop)
     peak, begin = _peak(), time.process_time()
@@ -47,19 +47,19 @@ def check(read: Callable[[bytes], object], data: bytes) -> str:
         outcome = type(error).__name__
         _check_pickled(error)
     except _HangError as error:
-        raise Finding(f"takes more than {2 * SECONDS} seconds of CPU") from error
+        raise FindingError(f"takes more than {2 * SECONDS} seconds of CPU") from error
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of Rust is no Exception
-        raise Finding(f"raises {type(error).__name__}: {str(error)[:300]}") from error
+        raise FindingError(f"raises {type(error).__name__}: {str(error)[:300]}") from error
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, former)
     used = time.process_time() - begin
     if used > SECONDS:
-        raise Finding(f"takes {used:.1f} seconds of CPU")
+        raise FindingError(f"takes {used:.1f} seconds of CPU")
     if _peak() - peak > MEMORY:
-        raise Finding(f"takes {(_peak() - peak) >> 10} MiB of memory")
+        raise FindingError(f"takes {(_peak() - peak) >> 10} MiB of memory")
     return outcome
 
 
@@ -67,9 +67,9 @@ def _check_pickled(error: RyzansteinError) -> None:
     try:
         copied = pickle.loads(pickle.dumps(error))
     except Exception as problem:
-        raise Finding(f"{type(error).__name__} cannot be pickled") from problem
+        raise FindingError(f"{type(error).__name__} cannot be pickled") from problem
     if type(copied) is not type(error) or str(copied) != str(error):
-        raise Finding(f"{error!r} becomes {copied!r} when it is pickled")
+        raise FindingError(f"{error!r} becomes {copied!r} when it is pickled")
 
 
 def _peak() -> int:

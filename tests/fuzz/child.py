@@ -1,6 +1,6 @@
 """The process that runs one target for a while. `__main__` starts it, and sees what became of it.
 
-    python -m tests.fuzz.child TARGET FOLDER SEED EXECUTIONS SECONDS
+python -m tests.fuzz.child TARGET FOLDER SEED EXECUTIONS SECONDS
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Run:
     """
 
     def __init__(self, ready: Ready, folder: Path, executions: int, seconds: float) -> None:
-        from .check import Finding, check
+        from .check import FindingError, check
 
-        self._check, self._finding = check, Finding
+        self._check, self._finding = check, FindingError
         self._ready, self._folder = ready, folder
         self._state = State(folder)
         self._left, self._end = executions, time.monotonic() + seconds

@@ -34,9 +34,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def small_model(
-    folder: Path, config: dict[str, Any] | None = None, **options: Any
-) -> Path:
+def small_model(folder: Path, config: dict[str, Any] | None = None, **options: Any) -> Path:
     """A random model of one layer. `config` changes keys of CONFIG; None removes one."""
     keys = {**CONFIG, **(config or {})}
     keys = {key: value for key, value in keys.items() if value is not None}

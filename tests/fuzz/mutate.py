@@ -90,7 +90,9 @@ def _replacement(value: Any, random: Random) -> Any:
         return random.choice((value + 1, value - 1, -value, value * 2, value // 3, value * 1000))
     if isinstance(value, str) and kind < 0.3:
         at = random.randrange(len(value) + 1)
-        return value[:at] + random.choice(("", "0", "\n", "\\", "[", "$", "{", "é")) + value[at + 1 :]
+        return (
+            value[:at] + random.choice(("", "0", "\n", "\\", "[", "$", "{", "é")) + value[at + 1 :]
+        )
     if kind < 0.45:
         return [value] * random.randrange(5)
     if kind < 0.5:
@@ -98,9 +100,7 @@ def _replacement(value: Any, random: Random) -> Any:
     return copy.deepcopy(random.choice(VALUES))
 
 
-def _in_bytes(
-    data: bytes, random: Random, seeds: Sequence[bytes], words: Sequence[bytes]
-) -> bytes:
+def _in_bytes(data: bytes, random: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> bytes:
     # headers are short and decide more
     at = random.randrange(min(len(data), random.choice((64, 4096, MOST_BYTES))) + 1)
     size = min(1 << random.randrange(8), len(data) - at)

@@ -11,14 +11,14 @@ from random import Random
 import pytest
 from extras import needs_extra
 
-needs_extra("chat", "jinja2")
-needs_extra("structured", "llguidance")
-needs_extra("hub", "huggingface_hub")
-
 from . import targets
 from .check import check
 from .mutate import mutate
 from .target import TARGETS
+
+needs_extra("chat", "jinja2")
+needs_extra("structured", "llguidance")
+needs_extra("hub", "huggingface_hub")
 
 assert targets
 INPUTS = 300

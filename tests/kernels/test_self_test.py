@@ -37,8 +37,11 @@ def kinds_of(name: str) -> dict[str, int]:
     return next(kinds for begin, kinds in KINDS.items() if name.startswith(begin))
 
 
-def uses_of(name: str, which: str) -> list[KernelUse]:
-    """Uses of a kernel at two small widths, the second with a rest in every layout."""
+WIDTHS = ((64, 100), (330, 37))  # the second with a rest in every layout
+
+
+def uses_of(name: str, which: str, widths: tuple[tuple[int, int], ...] = WIDTHS) -> list[KernelUse]:
+    """Uses of a kernel at some widths: columns and rows."""
     layouts = {
         "ternary_matmul": LAYOUTS,
         "ternary_rows": ("rows", "trit_rows"),
@@ -50,7 +53,7 @@ def uses_of(name: str, which: str) -> list[KernelUse]:
     return [
         KernelUse(name, kind, columns, rows)
         for kind in layouts.get(name, (which,))
-        for columns, rows in ((64, 100), (330, 37))
+        for columns, rows in widths
     ]
 
 
@@ -110,6 +113,12 @@ BREAKABLE = [
     if name not in UNCHECKED
     for which, index in kinds_of(name).items()
 ]
+
+
+@pytest.mark.parametrize(("name", "which", "index"), BREAKABLE)
+def test_the_narrowest_models(name: str, which: str, index: int) -> None:
+    widths = tuple((columns, rows) for columns in (1, 2, 3, 4, 5, 7, 16) for rows in (1, 5))
+    assert failing_kernels(uses_of(name, which, widths)) == []
 
 
 def test_every_kernel_of_the_table_has_a_check() -> None:

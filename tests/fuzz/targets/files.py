@@ -76,7 +76,9 @@ def _ternary_gguf(encoding: str) -> bytes:
         return Stored(name, 0, (width,), random.normal(1, 0.2, width).astype("<f4").tobytes())
 
     tensors = [
-        Stored("token_embd.weight", 1, (32, 256), random.normal(0, 1, 8192).astype("<f2").tobytes()),
+        Stored(
+            "token_embd.weight", 1, (32, 256), random.normal(0, 1, 8192).astype("<f2").tobytes()
+        ),
         norm("output_norm.weight", 256),
         *(norm(f"blk.0.{name}.weight", width) for name, width in NORMS.items()),
     ]

@@ -63,9 +63,11 @@ HTTP_WORDS = [
     b"Transfer-Encoding: chunked\r\n", b"Location: http://other.invalid/\r\n", b"Location: http://[\r\n",
     b"Location: http://a:b/\r\n", b"HTTP/1.1 302 Found\r\n", b"HTTP/1.1 206 OK\r\n", b"\r\n\r\n",
     b"HTTP/1.1 404 No\r\n", b"HTTP/1.1 429 Slow\r\nRetry-After: 9", b"X-Error-Code: GatedRepo\r\n",
-    b"Content-Range: bytes 2-9/8\r\n", b"X-Linked-Etag: \"a\"\r\n", b"ETag: W/\"b\"\r\n", b"9" * 5000,
+    b"Content-Range: bytes 2-9/8\r\n", b"X-Linked-Etag: \"a\"\r\n", b"ETag: W/\"b\"\r\n",
+    b"9" * 5000,
     b"HTTP/1.1 416 Range\r\n", b"HTTP/1.1 503 Down\r\n", b"Content-Length: 99999999999\r\n", b"\0",
-    b"Location: file:///etc/passwd\r\n", b"Location: https://x.invalid/\r\n", b"5\r\nhello\r\n0\r\n",
+    b"Location: file:///etc/passwd\r\n", b"Location: https://x.invalid/\r\n",
+    b"5\r\nhello\r\n0\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n", b"Retry-After: ", b"Content-Encoding: gzip\r\n",
 ]  # fmt: skip
 

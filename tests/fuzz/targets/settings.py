@@ -144,7 +144,6 @@ def tokenizer(folder: Path) -> Ready:
         use(found)
         tokenizer_metadata(
             found.raw,
-            json.loads(data.decode("utf-8-sig")),
             str(file),
             size=found.vocab_size,
             bos_id=None,

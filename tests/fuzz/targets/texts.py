@@ -101,9 +101,9 @@ def chat_request(folder: Path) -> Ready:
             return
         if not isinstance(found, dict) or "self" in found:
             return
-        if found.get("max_tokens") not in (0, 1, 2):
-            if isinstance(found.get("max_tokens"), (int, type(None))):
-                found["max_tokens"] = 2  # otherwise much time for nothing new
+        most = found.get("max_tokens")
+        if isinstance(most, (int, type(None))) and most not in (0, 1, 2):
+            found["max_tokens"] = 2  # otherwise much time for nothing new
         if "prompt" in found:
             answer = model.create_completion(**found)
         elif "messages" in found:
@@ -135,8 +135,8 @@ def answer(folder: Path) -> Ready:
     it can be sent as UTF-8."""
     forms = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
     seeds = [
-        '<think>\nhm\n</think>\n\nok <tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>',
-        '[TOOL_CALLS][{"name": "f", "arguments": {"a": "\\u00e9"}}, {"name": "g", "arguments": {}}]',
+        '<think>\nhm\n</think>\n\nok <tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>',
+        '[TOOL_CALLS][{"name": "f", "arguments": {"a": "\\u00e9"}}, {"name": "g"}]',
         '[TOOL_CALLS]f[ARGS]{"a": "]"}[TOOL_CALLS]g{"b": 2}',
         '<|python_tag|>{"name": "f", "parameters": {"a": [1.5e3, null]}}; {"name": "g"}',
         '{"name": "f", "parameters": "{\\"a\\": 1}"}',
