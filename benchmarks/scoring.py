@@ -45,7 +45,8 @@ def prepare(engine: Engine, cache: KVCache, before: list[int]) -> None:
 
     engine.exclusively(begin)
     if cache.length < len(before):
-        engine.together([(cache, before[cache.length :])], new_cancel_flag())
+        ids = np.array(before[cache.length :], np.int64)
+        engine.extend([(cache, cache.length, ids)], new_cancel_flag())
         engine.exclusively(lambda: engine.store.keep(cache, before))
         engine.exclusively(lambda: engine.make_room(cache, len(before) + TEXT_TOKENS))
 
@@ -61,8 +62,11 @@ def texts_alone(model: BitNetModel, before: list[int], texts: list[list[int]]) -
         group = texts[start : start + count]
         for cache in caches:
             cache.length = len(before)
-        parts = list(zip(caches, group, strict=False))
-        taken += seconds(lambda parts=parts: engine.together(parts, new_cancel_flag()))
+        parts = [
+            (cache, len(before), np.array(text, np.int64))
+            for cache, text in zip(caches, group, strict=False)
+        ]
+        taken += seconds(lambda parts=parts: engine.extend(parts, new_cancel_flag()))
     for cache in caches:
         engine.exclusively(lambda cache=cache: cache.free_from(0))
     return taken

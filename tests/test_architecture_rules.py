@@ -155,12 +155,13 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "_pyinstaller", "__main__", "cli", "bench", "testing", "progress", "embedder", "conversion",
-    "inspection", "memory", "model", "hub", "openai", "asynchronous", "batch", "chat", "session",
-    "saved_session", "text_source", "text_iterator", "generation", "perplexity", "scoring",
-    "embedding", "facts", "engine", "loading", "profiling", "options", "results", "structured",
-    "text", "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook",
-    "text_table", "interfaces", "validation", "errors", "_version",
+    "_pyinstaller", "__main__", "cli", "diagnosis", "integrations", "evaluation", "bench",
+    "testing", "progress", "embedder", "conversion", "inspection", "memory", "model", "hub",
+    "openai", "asynchronous", "batch", "chat", "session", "saved_session", "text_source",
+    "text_iterator", "generation", "overflow", "claim", "perplexity", "scoring", "embedding",
+    "facts", "engine", "loading", "profiling", "options", "results", "structured", "text",
+    "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook", "text_table",
+    "interfaces", "validation", "errors", "_version",
 )  # fmt: skip
 
 
@@ -228,7 +229,7 @@ def lines(path: Path) -> int:
 def test_the_top_needs_only_its_dependencies() -> None:
     """PyTorch and transformers are never imported by the library; IPython by what notebooks show,
     jinja2 by what renders chat templates, llguidance by what knows grammars, and huggingface_hub by
-    what downloads, only in the functions that need them."""
+    what downloads, only in the functions that need them; lm-eval by its integration alone."""
     allowed = {"numpy", "safetensors", "tokenizers", "ryzanstein_llm"}
     optional = {
         ("notebook.py", "IPython"),
@@ -238,6 +239,11 @@ def test_the_top_needs_only_its_dependencies() -> None:
         ("settings.py", "huggingface_hub"),
         ("requests.py", "certifi"),
         ("schemas.py", "pydantic"),  # for its own dataclasses
+        ("__init__.py", "lm_eval"),  # of integrations/lm_eval, and there alone
+        ("__main__.py", "lm_eval"),
+        ("adapter.py", "lm_eval"),
+        ("adapter.py", "tqdm"),
+        ("task_files.py", "lm_eval"),
         ("hook-ryzanstein_llm.py", "PyInstaller"),  # which runs it
     }
     foreign = {True: set(), False: set()}  # by: is it of the command line?
@@ -249,6 +255,8 @@ def test_the_top_needs_only_its_dependencies() -> None:
     assert foreign[True] - set(sys.stdlib_module_names) <= {"click", "ryzanstein_llm"}
     assert not named([PACKAGE / "notebook.py"], r"^(from|import) IPython")
     assert not named([*PACKAGE.rglob("*.py")], r"^(from|import) [\w.]*bounded_jinja")
+    outside = [p for p in PACKAGE.rglob("*.py") if "integrations" not in p.parts]
+    assert not named(outside, r"^\s*(from|import) (lm_eval|tqdm)|^(from|import) .*integrations")
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in HEADERS.glob("ops/*.h")))
@@ -261,7 +269,7 @@ def test_every_operation_has_a_test_file_of_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(p.name for p in HEADERS.glob("ternary/*.h")))
 def test_every_ternary_header_belongs_to_a_tier(name: str) -> None:
     """test_ternary.py runs under every tier, so a header a tier includes is tested."""
-    users = [*KERNELS.glob("tiers/*.c"), *HEADERS.glob("ternary/*.h")]
+    users = [*KERNELS.glob("tiers/*.c"), *HEADERS.glob("ternary/*.h")]  # test_amx.py: the amx tier
     assert named(users, rf'#include "ryzanstein/ternary/{re.escape(name)}"')
     assert '"tier"' in (KERNEL_TESTS / "test_ternary.py").read_text(encoding="utf-8")
 

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -56,6 +57,45 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(work, PATIENCE))
+
+
+@pytest.mark.parametrize("kind", ["text", "chat"])
+def test_a_stream_shows_its_state(model: BitNetModel, kind: str) -> None:
+    def stream(**options: Any) -> Any:
+        if kind == "text":
+            return model.astream(TALE, **options)
+        pytest.importorskip("jinja2", reason="extra chat")
+        return model.achat_stream(TALK, chat_template=TURNS, **options)
+
+    name = "AsyncTextIterator" if kind == "text" else "AsyncChatStream"
+
+    async def states() -> None:
+        whole = stream(max_tokens=4, temperature=0, ignore_eos=True)
+        assert repr(whole) == f"{name}(not started)"
+        async for _ in whole:
+            assert re.fullmatch(
+                rf"{name}\((running|finished 'length') with \d tokens?\)", repr(whole)
+            )
+        assert repr(whole) == f"{name}(finished 'length' with 4 tokens)"
+        assert "finished" in whole._repr_html_()
+
+        left = stream(max_tokens=4)
+        left.cancel()
+        assert repr(left) == f"{name}(cancelled before it began)"
+
+        async with stream(max_tokens=None, ignore_eos=True) as early:
+            await anext(getattr(early, "_pieces", early))  # an answer may begin with blanks
+        assert re.fullmatch(rf"{name}\(cancelled with \d+ tokens?\)", repr(early))
+
+        failing = model.astream([10**9]) if kind == "text" else stream(logits_processor=fail)
+        with pytest.raises((errors.InvalidParameterError, ZeroDivisionError)):
+            await anext(failing)
+        assert repr(failing) in (f"{name}(not started)", f"{name}(failed)")
+
+    def fail(tokens: list[int], logits: Any) -> None:
+        raise ZeroDivisionError
+
+    run(states())
 
 
 async def read(stream: Any) -> list[Any]:

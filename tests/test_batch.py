@@ -53,7 +53,7 @@ def counted(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> list[list[in
     compute = model.engine._compute
 
     def counting(shares: Any) -> Any:
-        passes.append([rows for _, rows in shares])
+        passes.append([share.rows for share in shares])
         return compute(shares)
 
     monkeypatch.setattr(model.engine, "_compute", counting)
@@ -206,7 +206,7 @@ class TestErrors:
         choose = Sampler.choose
 
         def failing(self: Sampler, candidates: Any, index: int) -> int:
-            if index == 2 and 77 in self._seen:
+            if index == 2 and 77 in self._seen.ids:
                 raise errors.FormatError("the logits are not finite")
             return choose(self, candidates, index)
 
@@ -367,3 +367,17 @@ def test_what_counts_as_a_batch() -> None:
     ]
     assert all(map(batch_module.is_batch, several))
     assert not any(map(batch_module.is_batch, single))
+
+
+def test_an_iterator_is_one_prompt_of_ids(model: BitNetModel) -> None:
+    """As a list of them would be; it is never a batch."""
+    ids = model.tokenize("The king")
+    for given in (iter(ids), (each for each in ids), tuple(ids), range(5, 8)):
+        expected = ids if not isinstance(given, range) else list(given)
+        assert model.generate(given, max_tokens=3) == model.generate(expected, max_tokens=3)  # type: ignore[call-overload]
+    empty = model.generate([], max_tokens=3)
+    assert model.generate(iter([]), max_tokens=3) == empty  # type: ignore[call-overload]
+    assert model.generate((each for each in []), max_tokens=3) == empty  # type: ignore[call-overload]
+    assert model.generate(iter([]), n=2, max_tokens=3) == [empty, empty]  # type: ignore[call-overload]
+    with pytest.raises(errors.InvalidParameterError, match="one text or token ids, but prompt"):
+        model.generate(iter(["The king", "The fox"]), max_tokens=3)  # type: ignore[call-overload]

@@ -16,6 +16,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from small_model import write_small_model
 from stand_in_engine import CPU, stand_in
 
 import ryzanstein_llm
@@ -44,6 +45,31 @@ class TestGenerate:
         assert (model.prompt, model.max_tokens, model.stop) == ("Once", 200, [])
         assert model.given == {"seed": 0}
         assert model.closed
+
+    def test_the_demo_model_has_a_name(self, engine, capsys):
+        assert main(["generate", "Once", "-m", ":demo:"]) == 0
+        assert engine.made.path is None
+        assert main(["generate", "Once", "-m", "./:demo:"]) == 0
+        assert engine.made.path == "./:demo:"
+        assert main(["generate", "Once", "-m", ":demo:", "--revision", "main"]) == 2
+        capsys.readouterr()
+
+    def test_demo_alone_is_a_path(self, engine, capsys, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        assert main(["generate", "Once", "-m", "demo"]) == 2
+        assert "the built-in demo model is :demo:" in capsys.readouterr().err
+        (tmp_path / "demo").mkdir()
+        assert main(["generate", "Once", "-m", "demo"]) == 0
+        assert engine.made.path == "demo"
+
+    def test_a_model_without_a_tokenizer_is_refused(self, capsys, tmp_path):
+        path = str(write_small_model(tmp_path / "model"))
+        for command in ("generate Once", "embed Once", "chat"):
+            assert main([*command.split(), "-m", path]) == 2
+            problem = capsys.readouterr().err
+            assert "there is no tokenizer.json, and this command reads and writes text" in problem
+            assert "generate(" not in problem
+        assert main(["info", "-m", path]) == 0
 
     def test_options_reach_the_engine(self, engine):
         command = (
@@ -88,6 +114,24 @@ class TestGenerate:
         assert engine.made.given["seed"] == int(number)
         assert capsys.readouterr().err == ""
 
+    def test_guesses_are_an_option(self, engine, capsys):
+        assert main(["generate", "Once"]) == 0
+        assert engine.made.options["prompt_lookup_num_tokens"] is None
+        assert main(["generate", "Once", "--prompt-lookup-num-tokens", "7"]) == 0
+        assert engine.made.options["prompt_lookup_num_tokens"] == 7
+        capsys.readouterr()
+        assert main(["generate", "Once", "--prompt-lookup-num-tokens", "65"]) == 2
+        assert "--prompt-lookup-num-tokens must be in 0..64" in capsys.readouterr().err
+
+    def test_what_happens_at_the_end_of_the_context_is_an_option(self, engine, capsys):
+        assert main(["generate", "Once"]) == 0
+        assert engine.made.options["overflow"] is None
+        assert main(["generate", "Once", "--overflow", "shift"]) == 0
+        assert engine.made.options["overflow"] == "shift"
+        capsys.readouterr()
+        assert main(["generate", "Once", "--overflow", "cut"]) == 2
+        assert "--overflow must be one of 'error', 'truncate', 'shift'" in capsys.readouterr().err
+
     def test_json_is_one_object_with_all_that_happened(self, engine, capsys):
         assert main(["generate", "Once", "--json", "-m", "dir", "-s", "7", "--temp", "0.5"]) == 0
         out, err = capsys.readouterr()
@@ -107,6 +151,9 @@ class TestGenerate:
                 "masks": 0.0,
                 "tokens_per_second": 4.0,
             },
+            "drafted_tokens": 0,
+            "accepted_tokens": 0,
+            "dropped_tokens": 0,
             "seed": 7,
         }
         assert (sampling["temperature"], sampling["top_k"], "seed" in sampling) == (0.5, 0, False)
@@ -214,7 +261,9 @@ class TestInfo:
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
     def test_prints_the_memory_of_this_process(self, engine, capsys):
         main(["info"])
-        assert "MB resident" in capsys.readouterr().out
+        assert re.search(
+            r"process +[0-9.]+ [MG]B resident, [0-9.]+ [MG]B peak\n", capsys.readouterr().out
+        )
 
     def test_the_cpu_is_printed_even_if_the_model_does_not_open(self, engine, monkeypatch, capsys):
         def broken(*_, **__):

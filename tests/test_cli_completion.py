@@ -17,9 +17,24 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
 
 # Words of a line, the last one unfinished, and what is offered for it.
 CASES = [
-    ([""], ["generate", "chat", "embed", "info", "convert", "bench", "cache", "completion"]),
+    (
+        [""],
+        [
+            "generate",
+            "chat",
+            "embed",
+            "eval",
+            "info",
+            "doctor",
+            "convert",
+            "bench",
+            "cache",
+            "completion",
+        ],
+    ),
     (["gen"], ["generate"]),
-    (["generate", "--pr"], ["--prompt", "--profile", "--presence-penalty"]),
+    (["generate", "--pre"], ["--presence-penalty"]),
+    (["generate", "--prof"], ["--profile"]),
     (["generate", "--kv-dtype", ""], ["float32", "bfloat16", "int8"]),
     (["generate", "-n", "5", "--weight-format", "1"], ["1.6bit"]),
     (["bench", "--threads", "1", "2", "--ti"], ["--tiers"]),

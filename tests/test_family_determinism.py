@@ -88,6 +88,29 @@ def test_sequences_in_one_pass_as_each_alone(case: Any) -> None:
     assert (bits(together) == expected[lengths]).all()
 
 
+def test_branches_in_one_pass_as_each_alone(case: Any) -> None:
+    """Each overwrites what the one before it left."""
+    directory, expected = case
+    with BitNetModel(directory, n_threads=2) as model:
+        cache = model.new_cache()
+        model.forward(IDS[:505], cache, logits="last")
+        cache.reserve(530)
+        workspace = Workspace(2)
+        parts = [(505, IDS[505:525]), (505, IDS[:9]), (507, IDS[:1]), (505, IDS[505:520])]
+        hidden = model.graph.hidden_states(
+            np.concatenate([ids for _, ids in parts]),
+            [(len(ids), position, cache.table) for position, ids in parts],
+            cache.layout,
+            workspace,
+        )
+        logits = bits(model.graph.logits(hidden, workspace))
+        alone = model.forward([*IDS[:505], *IDS[:2], IDS[0]])[505:]
+    assert (logits[:20] == expected[505:525]).all()
+    assert (logits[20:22] == bits(alone)[:2]).all()
+    assert (logits[29] == bits(alone)[2]).all()
+    assert (logits[30:] == expected[505:520]).all()
+
+
 @pytest.mark.parametrize("window", [1, 2, 255, 256, 257, 511])
 def test_a_window_hides_what_the_reference_hides(window: int, tmp_path: Path) -> None:
     """Of one layer, so that no token beyond the window can be seen through another one. What comes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -203,6 +204,17 @@ def test_the_size_of_a_pass_does_not_matter(
     assert small.score(prompts, options) == whole
 
 
+@pytest.mark.parametrize("name", list(cases()))
+def test_each_prompt_may_have_continuations_of_its_own(small: BitNetModel, name: str) -> None:
+    prompts, options = cases()[name]
+    own = [options[index % 5 : index % 5 + 3] for index in range(len(prompts))]
+    own[2] = []
+    together = small.score_each(prompts, own)
+    small.engine.clear()
+    assert together == [small.score(each, few) for each, few in zip(prompts, own, strict=True)]
+    assert small.score_each(prompts, [options] * len(prompts)) == small.score(prompts, options)
+
+
 def test_tiers_threads_and_cache_kinds(
     tmp_path: Any, tier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +254,7 @@ def test_a_prompt_is_computed_once_for_all_its_options(
     extend = small.engine.extend
 
     def counting(parts: Any, cancel: Any) -> Any:
-        rows.append(sum(len(tokens) for _, tokens in parts))
+        rows.append(sum(len(tokens) for *_, tokens in parts))
         return extend(parts, cancel)
 
     monkeypatch.setattr(small.engine, "extend", counting)
@@ -332,8 +344,10 @@ def test_one_prompt_gives_one_list_and_several_give_several(model: BitNetModel) 
         ((TALE, [[4096]]), "continuations[0][0]", "4096"),
         ((TALE, ["\ud800"]), "text", "\\ud800"),
         ((5, ["a"]), "prompt", "5"),
-        (([TALE, 5], ["a"]), "prompt", "5"),
+        (([TALE, 5], ["a"]), "prompt[1]", "5"),
+        (([TALE, [7, 4096]], ["a"]), "prompt[1][1]", "4096"),
         (([0, 4096], ["a"]), "prompt[1]", "4096"),
+        (([TALE, [7]], ["a", ""]), "continuations[1]", "after prompt[0]"),
     ],
 )
 def test_arguments_that_make_no_sense(
@@ -343,6 +357,20 @@ def test_arguments_that_make_no_sense(
         model.score(*arguments)
     assert caught.value.parameter == name
     assert value in str(caught.value)
+
+
+def test_errors_name_the_prompt_of_a_list(model: BitNetModel) -> None:
+    long = "the fox " * 1000
+    with pytest.raises(errors.ContextOverflowError, match=r"^prompt\[2\]: "):
+        model.choose([TALE, "The king", long], [" a"])
+    with pytest.raises(errors.InvalidParameterError, match=r"^prompt\[1\]: text"):
+        model.choose([TALE, "\ud800"], [" a"])
+    with pytest.raises(errors.InvalidParameterError, match=r"options\[0\] .* after prompt\[1\]"):
+        model.choose([TALE, "The ki"], ["ng"])
+    with pytest.raises(errors.InvalidParameterError, match=r"options\[0\] .* after the prompt"):
+        model.choose("The ki", ["ng"])
+    with pytest.raises(errors.ContextOverflowError, match=r"^\d+ tokens do not fit"):
+        model.choose(long, [" a"])
 
 
 def test_options_of_choose_are_called_so(model: BitNetModel) -> None:
@@ -359,8 +387,32 @@ def test_what_does_not_fit_the_context_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr(model.engine, "extend", None)
     with pytest.raises(errors.ContextOverflowError) as caught:
-        model.score([[5] * 10, [5] * 510], [[6], [6, 7, 8]])
+        model.score([[5] * 10, [5] * 511], [[6], [6, 7, 8]])
     assert (caught.value.needed, caught.value.context_length) == (513, 512)
+
+
+def test_the_last_token_needs_no_place_in_the_context(model: BitNetModel) -> None:
+    """Nothing is computed after it."""
+    tokens, option = [5] * 300, prompt(213)
+    (found,) = model.score(tokens, [option])
+    np.testing.assert_allclose(found.logprobs, expected(model, tokens, option), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "own", "name", "value"),
+    [
+        ([TALE, TALE], [[" there"]], "continuations", "each of 2 prompts, not 1"),
+        ([TALE], [" there"], "continuations[0]", "' there'"),
+        ([TALE, TALE], [[" there"], [" a", ""]], "continuations[1][1]", "''"),
+        (TALE, [[" there"]], "prompts", repr(TALE)),
+    ],
+)
+def test_wrong_continuations_are_named_with_their_prompt(
+    model: BitNetModel, prompts: Any, own: Any, name: str, value: str
+) -> None:
+    with pytest.raises(errors.InvalidParameterError, match=re.escape(value)) as caught:
+        model.score_each(prompts, own)
+    assert caught.value.parameter == name
 
 
 def test_without_a_tokenizer_ids_can_be_scored(small: BitNetModel) -> None:

@@ -21,10 +21,13 @@ NEVER = 1 << 30
 PATIENCE = 60
 
 
-@pytest.fixture(scope="module")
-def recipe() -> Iterator[dict[str, Any]]:
-    """What the example defines. It keeps its streams in a list for the tests."""
-    (example,) = [block for block in blocks(ROOT / "API.md") if "import Starlette" in block.text]
+def run_recipe(word: str) -> Iterator[dict[str, Any]]:
+    """What the web server in API.md whose code has this word defines, until its model is closed."""
+    (example,) = [
+        block
+        for block in blocks(ROOT / "API.md")
+        if "import Starlette" in block.text and word in block.text
+    ]
     assert example.marked
     space: dict[str, Any] = {"__name__": "recipe"}
     exec(compile("\n" * example.line + example.text, "API.md", "exec"), space)
@@ -32,15 +35,26 @@ def recipe() -> Iterator[dict[str, Any]]:
         yield space
 
 
-@pytest.fixture
-def streams(recipe, monkeypatch) -> list[Any]:
-    """Those that requests of this test have begun."""
+def kept_streams(recipe: dict[str, Any], method: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list of the streams that this method of the model begins from now on."""
     made: list[Any] = []
-    stream = recipe["model"].stream
+    begin = getattr(recipe["model"], method)
     monkeypatch.setattr(
-        recipe["model"], "stream", lambda *a, **k: made.append(stream(*a, **k)) or made[-1]
+        recipe["model"], method, lambda *a, **k: made.append(begin(*a, **k)) or made[-1]
     )
     return made
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[dict[str, Any]]:
+    """What the example defines."""
+    yield from run_recipe("to_thread")
+
+
+@pytest.fixture
+def streams(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Those that requests of this test have begun."""
+    return kept_streams(recipe, "stream", monkeypatch)
 
 
 class Client:

@@ -9,6 +9,7 @@ from ..chat.answer import AnswerParser
 from ..chat.request import ChatRequest
 from ..errors import UnfinishedStreamError
 from ..generation import Generation
+from ..notebook import as_html
 from .runner import Runner
 from .stream import AsyncTextIterator
 
@@ -70,6 +71,12 @@ class AsyncChatStream(AsyncIterator[ChatDelta]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    def __repr__(self) -> str:
+        return repr(self._pieces).replace("AsyncTextIterator", "AsyncChatStream")
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     def _prepare(self) -> Generation:
         self._request = self._ask()

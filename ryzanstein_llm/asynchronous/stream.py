@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable
 
 from ..errors import SessionBusyError, UnfinishedStreamError
 from ..generation import Generation
+from ..notebook import as_html
 from ..results import GenerationResult
+from ..text_table import plural
 from .runner import Request, Runner
 
 __all__ = ["AsyncTextIterator"]
@@ -89,6 +91,25 @@ class AsyncTextIterator(AsyncIterator[str]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"AsyncTextIterator({self._state()})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
+    def _state(self) -> str:
+        """Such as "running with 3 tokens"."""
+        request = self._request
+        if request is None:
+            return "cancelled before it began" if self._cancelled else "not started"
+        count = plural(request.generation.new_tokens, "token")
+        result = request.generation.result
+        if request.over and result is None:
+            return "failed"
+        if result is not None and result.finish_reason != "cancelled":
+            return f"finished {result.finish_reason!r} with {count}"
+        return f"{'running' if result is None else 'cancelled'} with {count}"
 
     async def _next(self) -> str | None:
         if self._closed:

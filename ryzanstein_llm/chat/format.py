@@ -14,12 +14,14 @@ from ..text.chat_prompt import ANSWER_TAGS, ChatPrompt, ChatPrompts
 from ..text.chat_template import ChatTemplate, named_templates, special_token_texts
 from ..text.reasoning import TAGS, ReasoningParser, reasoning_tags
 from ..text.tokenizer import Tokenizer
-from ..text.tool_calls import tool_call_parser
+from ..text.tool_calls import CallsInstead, tool_call_parser, tool_call_tag
 from ..text.vocabulary import Vocabulary
 from .answer import AnswerParser
 from .messages import ROLES
 
 __all__ = ["ChatFormat", "checkpoint_name", "choose_template"]
+
+TEMPLATE_FILES = (".jinja", ".jinja2", ".j2", ".txt", ".json")
 
 PROBE = "zqxjkv"
 """A text that no template contains."""
@@ -59,6 +61,9 @@ def choose_template(
     tokenizer = vocabulary.tokenizer
     named = {} if tokenizer is None else named_templates(tokenizer.config)
     if wanted is not None:
+        if isinstance(wanted, Path) or (wanted not in named and _is_path(wanted)):
+            problem = f"must be the text of a template, not its path {str(wanted)!r}; read the file"
+            raise InvalidParameterError(problem, "chat_template")
         if not isinstance(wanted, str):
             raise InvalidParameterError(f"must be a str, not {wanted!r}", "chat_template")
         if wanted not in named and "{" not in wanted:  # it would drop all messages
@@ -151,10 +156,18 @@ class ChatFormat:
         """What ends the reasoning that a prompt begins; None if it does not begin any."""
         return self._tags[1] if prompt.marked.rstrip().endswith(self._tags[0]) else None
 
-    def parser(self, prompt: ChatPrompt, *, tools: bool) -> AnswerParser:
-        """A parser for the answer to a prompt."""
+    @property
+    def tool_call_tag(self) -> str | None:
+        """What tool calls begin with; None if some begin without a tag."""
+        return tool_call_tag(self._template.source)
+
+    def parser(self, prompt: ChatPrompt, *, tools: bool, instead: str | None) -> AnswerParser:
+        """A parser for the answer to a prompt, which has tool calls only if it begins with the tag
+        `instead`, unless that is None."""
         opened = self.reasoning_end(prompt) is not None
         calls = tool_call_parser(self._template.source) if tools else None
+        if calls is not None and instead is not None:
+            calls = CallsInstead(calls, instead)
         return AnswerParser(ReasoningParser(self._tags, open=opened), calls, prompt.marked)
 
     def spelled(self, ids: Sequence[int]) -> str:
@@ -190,6 +203,11 @@ class ChatFormat:
         found = sorted((each for each in self.prompts.control if after.startswith(each)), key=len)
         number = tokenizer.token_id(found[-1]) if found else None
         return [] if number is None else [number]
+
+
+def _is_path(wanted: Any) -> bool:
+    """Whether somebody seems to mean the file of a template."""
+    return isinstance(wanted, str) and wanted.endswith(TEMPLATE_FILES) and "{" not in wanted
 
 
 def _part(text: str) -> dict[str, str]:

@@ -29,13 +29,15 @@ class ChatRequest:
     options : GenerationOptions
     tools : bool
         Whether the answer may hold tool calls.
+    dropped : int
+        How many messages are not in the prompt because of `overflow`.
 
     Raises
     ------
     ContextOverflowError
         If the prompt does not fit the context.
     UnsupportedFeatureError
-        For tools together with the form of an answer.
+        For tools together with the form of an answer, if a call could not be told from an answer.
     """
 
     def __init__(
@@ -46,19 +48,25 @@ class ChatRequest:
         options: GenerationOptions,
         *,
         tools: bool,
+        dropped: int = 0,
     ) -> None:
         if len(prompt.ids) > engine.context_length:
             raise ContextOverflowError(len(prompt.ids), engine.context_length)
         output = options.output
-        if output is not None and tools:
-            raise UnsupportedFeatureError(
-                f"tools together with {output.argument}: this version can do one of them at a time"
-            )
+        self._instead: str | None = None
         if output is not None:
+            if tools:
+                self._instead = format.tool_call_tag
+            if tools and self._instead is None:
+                raise UnsupportedFeatureError(
+                    f"tools together with {output.argument}: with this chat template the model "
+                    "writes calls as JSON without a tag, so they could not be told from an answer"
+                )
             # the prompt may have begun the reasoning, which has no form
-            options = replace(options, output=replace(output, after=format.reasoning_end(prompt)))
+            end = format.reasoning_end(prompt)
+            options = replace(options, output=replace(output, after=end, unless=self._instead))
         self.prompt = prompt
-        self._format, self._tools = format, tools
+        self._format, self._tools, self._dropped = format, tools, dropped
         ids = PromptIds(prompt.ids, prompt.ids)
         self.generation = Generation(engine, format.vocabulary, ids, options)
 
@@ -68,7 +76,7 @@ class ChatRequest:
 
     def parser(self) -> AnswerParser:
         """A new parser for the text of the generation."""
-        return self._format.parser(self.prompt, tools=self._tools)
+        return self._format.parser(self.prompt, tools=self._tools, instead=self._instead)
 
     def answer(self, generation: GenerationResult) -> ChatResult:
         """The answer that a finished generation holds."""
@@ -83,4 +91,5 @@ class ChatRequest:
             finish_reason=finish_reason(generation.finish_reason, calls),
             generation=generation,
             model=self._format.name,
+            dropped_messages=self._dropped,
         )

@@ -60,6 +60,8 @@ class ChatResult:
         in the cache.
     model : str
         The name of the checkpoint.
+    dropped_messages : int
+        How many of the oldest messages were left out because of `overflow`.
     created : int
         The time of the result, in seconds since 1970.
     id : str
@@ -72,19 +74,21 @@ class ChatResult:
     finish_reason: str
     generation: GenerationResult
     model: str
+    dropped_messages: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
 
     @property
     def parsed(self) -> Any:
         """What the answer means, as in `GenerationResult.parsed`. The reasoning is not part of it.
+        None if the model calls tools instead.
 
         Raises
         ------
         IncompleteOutputError
         """
         output, reason = self.generation.output, self.generation.finish_reason
-        return None if output is None else output.read(self.text, reason)
+        return None if output is None or self.tool_calls else output.read(self.text, reason)
 
     @property
     def message(self) -> dict[str, Any]:

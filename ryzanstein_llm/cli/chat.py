@@ -84,6 +84,7 @@ def command(context: click.Context, /, **given: Any) -> int:
     _checked(options)
     template = _template(given["chat_template"])
     with open_model(given) as model:
+        model.vocabulary.refuse_text(True)  # now, not after the first message
         talk: Talk
         if template is None and model.chat_template is None:
             if given["system"] is not None:

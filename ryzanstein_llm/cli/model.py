@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import (
+    CheckpointNotFoundError,
     HubAccessError,
     HubConnectionError,
     HubNotFoundError,
     InvalidParameterError,
     MissingExtraError,
+    TokenizerMissingError,
 )
 from .command import integer, option, verbose_option
 from .progress import ProgressBar
@@ -32,11 +34,16 @@ __all__ = [
     "open_model",
     "path_option",
     "revision_option",
+    "threads_option",
 ]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 SECTION = "Model"
+
+DEMO_NAME = ":demo:"
+"""The built-in demo model. A file of this name is `./:demo:`."""
+
 KV_KINDS = ("float32", "bfloat16", "int8")
 FORMATS = ("2bit", "1.6bit", "table")
 
@@ -47,16 +54,7 @@ def model_options(function: Decorated) -> Decorated:
         (
             path_option,
             revision_option,
-            option(
-                "-t",
-                "--threads",
-                "n_threads",
-                type=integer,
-                metavar="N",
-                section=SECTION,
-                help="threads to use (default: OMP_NUM_THREADS, else what suits this machine and "
-                "the size of the model)",
-            ),
+            threads_option,
             option(
                 "-c",
                 "--context-length",
@@ -85,7 +83,7 @@ path_option = option(
     metavar="PATH",
     section=SECTION,
     help="a .safetensors or .gguf file, a checkpoint directory, or org/name or org/name:file.gguf "
-    "of the Hugging Face Hub (default: the built-in demo model)",
+    f"of the Hugging Face Hub (default: {DEMO_NAME}, the built-in demo model)",
 )
 
 revision_option = option(
@@ -93,6 +91,17 @@ revision_option = option(
     metavar="REVISION",
     section=SECTION,
     help="of a repository: a branch, a tag or a commit (default: main)",
+)
+
+threads_option = option(
+    "-t",
+    "--threads",
+    "n_threads",
+    type=integer,
+    metavar="N",
+    section=SECTION,
+    help="threads to use (default: OMP_NUM_THREADS, else what suits this machine and the size of "
+    "the model)",
 )
 
 kv_option = option(
@@ -140,16 +149,29 @@ def open_model(given: Mapping[str, Any]) -> Iterator[BitNetModel]:
             progress=bar.update,
         )
     with model:
-        yield model
+        try:
+            yield model
+        except TokenizerMissingError as error:  # what the library advises is for programs
+            raise TokenizerMissingError(
+                f"{model.path}: there is no tokenizer.json, and this command reads and writes "
+                "text; put the model's tokenizer.json beside the weights"
+            ) from error
 
 
 @contextlib.contextmanager
 def model_path(
     given: Mapping[str, Any], progress: Callable[[int, int, str], None]
 ) -> Iterator[str | os.PathLike[str] | None]:
-    """The path that the user gave. If there is nothing, and it is like `org/name`, the path of that
-    repository, which is downloaded when the body of the `with` statement asks for it."""
+    """The path that the user gave; None for the demo model. If there is nothing, and it is like
+    `org/name`, the path of that repository, which is downloaded when the body of the `with`
+    statement asks for it."""
     path: str | None = given["path"]
+    if path == DEMO_NAME:
+        path = None
+    elif path == DEMO_NAME.strip(":") and not os.path.lexists(path):
+        raise CheckpointNotFoundError(
+            f"no such file or directory: {path!r}; the built-in demo model is {DEMO_NAME}"
+        )
     if path is None or os.path.lexists(path) or not _is_repository_name(path):
         if given["revision"] is not None:
             problem = "is for a repository of the hub, and the model is not one"

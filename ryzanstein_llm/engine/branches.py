@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import CacheBudgetError
 from ..interfaces.kv_layout import BLOCK_POSITIONS
 from ..sampling import log_probabilities
-from .compute import HEAD_TOKENS, new_cancel_flag
+from .compute import HEAD_TOKENS, Float32, new_cancel_flag
 from .engine import Engine
 from .kv_cache import KVCache
 
@@ -92,7 +91,7 @@ class _Step:
 class _Running:
     """A stem with its cache, and the steps that are left. Each step goes on from the position where
     it leaves the step before, and overwrites what that had after it: a token attends only to
-    positions before its own."""
+    positions before its own. So all steps may share a pass, in order."""
 
     def __init__(self, stem: Stem, cache: KVCache, positions: int) -> None:
         self.stem, self.cache = stem, cache
@@ -120,14 +119,20 @@ class _Running:
         if step.tokens:
             self.steps.append(step)
 
-    def take(self, rows: int) -> _Step:
-        """At most so many rows of the next step, which are done then."""
-        step = self.steps[0]
-        if len(step.tokens) <= rows:
-            return self.steps.popleft()
-        part = _Step(step.position, step.tokens[:rows], step.places[:rows])
-        self.steps[0] = _Step(step.position + rows, step.tokens[rows:], step.places[rows:])
-        return part
+    def take(self, rows: int) -> list[_Step]:
+        """At most so many rows of the next steps, which are done then."""
+        taken = []
+        while rows and self.steps:
+            step = self.steps[0]
+            part = _Step(step.position, step.tokens[:rows], step.places[:rows])
+            if len(part.tokens) == len(step.tokens):
+                self.steps.popleft()
+            else:
+                left = (step.position + rows, step.tokens[rows:], step.places[rows:])
+                self.steps[0] = _Step(*left)
+            rows -= len(part.tokens)
+            taken.append(part)
+        return taken
 
 
 def run_stems(
@@ -137,7 +142,8 @@ def run_stems(
 
     What all prompts begin with is computed once. Then prompts and paths of several stems go through
     the model together, up to 256 rows a pass. The whole head is read for every place where
-    something is asked for, because a probability needs the sum over the vocabulary.
+    something is asked for, because a probability needs the sum over the vocabulary: once for 64
+    places, whatever passes they come from.
 
     Parameters
     ----------
@@ -163,6 +169,8 @@ class _Run:
         self._pending = deque(stems)
         self._running: list[_Running] = []
         self._spare: list[KVCache] = []  # of stems that are done, with the trunk at their beginning
+        # hidden states whose answers are not there yet
+        self._asked: list[tuple[Float32, Node]] = []
         self._cancel = new_cancel_flag()
         # others need room too, and would fail without any
         self._most_blocks = max(1, engine.store.pool.capacity // 2)
@@ -173,8 +181,10 @@ class _Run:
         try:
             while self._pending or self._running:
                 self._pass()
+                left = len(self._pending) + len(self._running)
+                while len(self._asked) >= (HEAD_TOKENS if left else 1):
+                    self._answer()
                 if self._progress is not None:
-                    left = len(self._pending) + len(self._running)
                     self._progress(len(self._stems) - left, len(self._stems), "scoring")
         finally:
             if not self._engine.closed:
@@ -197,20 +207,25 @@ class _Run:
         stem = Stem(first)
         trunk = self._engine.exclusively(lambda: self._admit(stem, common))
         while trunk.steps:
-            self._compute([(trunk, trunk.take(PASS_ROWS))])
+            self._compute([(trunk, step) for step in trunk.take(PASS_ROWS)])
         store = self._engine.store
         self._engine.exclusively(lambda: store.keep(trunk.cache, trunk.stem.tokens))
         self._common = common
         return trunk.cache
 
     def _pass(self) -> None:
-        """One pass: the next step of each stem, and new stems in the rows that are left."""
+        """One pass: the next steps of each stem, and new stems in the rows that are left."""
         shares: list[tuple[_Running, _Step]] = []
         left = PASS_ROWS
+
+        def take(running: _Running) -> None:
+            nonlocal left
+            steps = running.take(left)
+            left -= sum(len(step.tokens) for step in steps)
+            shares.extend((running, step) for step in steps)
+
         for running in self._running:
-            if left:
-                shares.append((running, running.take(left)))
-                left -= len(shares[-1][1].tokens)
+            take(running)
         while left and self._pending and self._has_room():
             try:
                 running = self._engine.exclusively(self._admit_next)
@@ -219,8 +234,7 @@ class _Run:
                     raise
                 break  # when these are done, there is more room
             self._running.append(running)
-            shares.append((running, running.take(left)))
-            left -= len(shares[-1][1].tokens)
+            take(running)
         self._compute(shares)
         done = [running for running in self._running if not running.steps]
         if done:
@@ -256,20 +270,29 @@ class _Run:
         return _Running(stem, cache, positions)
 
     def _compute(self, shares: list[tuple[_Running, _Step]]) -> None:
-        for running, step in shares:
-            running.cache.length = step.position
-        parts = [(running.cache, np.array(step.tokens, np.int64)) for running, step in shares]
+        for running, step in reversed(shares):
+            running.cache.length = step.position  # in the end, of the first step
+        parts = [
+            (running.cache, step.position, np.array(step.tokens, np.int64))
+            for running, step in shares
+        ]
         hidden = np.concatenate(self._engine.extend(parts, self._cancel))
-        for cache, tokens in parts:
-            cache.length += len(tokens)
+        for cache, position, tokens in parts:
+            cache.length = position + len(tokens)
         places = [place for _, step in shares for place in step.places]
-        asked = [(row, place) for row, place in enumerate(places) if place is not None]
-        for start in range(0, len(asked), HEAD_TOKENS):
-            block = asked[start : start + HEAD_TOKENS]
-            rows = hidden[[row for row, _ in block]]
-            logits = self._engine.logits(rows, self._cancel)
-            for row, (_, place) in zip(logits, block, strict=True):
-                _answer(place, row)
+        self._asked += [
+            (hidden[row].copy(), place) for row, place in enumerate(places) if place is not None
+        ]
+
+    def _answer(self) -> None:
+        """The answers for the next hidden states."""
+        block = self._asked[:HEAD_TOKENS]
+        rows = np.stack([hidden for hidden, _ in block])
+        for logits, (_, place) in zip(self._engine.logits(rows, self._cancel), block, strict=True):
+            ids = list(place.logprobs)
+            place.logprobs = dict(zip(ids, log_probabilities(logits, ids), strict=True))
+            place.likeliest = int(np.argmax(logits))  # the first of equals
+        del self._asked[:HEAD_TOKENS]
 
     def _leave(self, done: list[_Running]) -> None:
         """The next stems take over the caches of those that are done, so that the end of the trunk
@@ -289,9 +312,3 @@ class _Run:
         caches = [running.cache for running in self._running] + self._spare
         for cache in [*caches, *([] if trunk is None else [trunk])]:
             cache.free_from(0)
-
-
-def _answer(place: Node, logits: NDArray[np.float32]) -> None:
-    ids = list(place.logprobs)
-    place.logprobs = dict(zip(ids, log_probabilities(logits, ids), strict=True))
-    place.likeliest = int(np.argmax(logits))  # the first of equals

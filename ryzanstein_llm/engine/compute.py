@@ -25,7 +25,9 @@ from ..profiling.observed import ObservedGraph, Observer
 from .gate import Gate
 from .kv_cache import KVCache
 
-__all__ = ["HEAD_TOKENS", "PASS_TOKENS", "CancelFlag", "Compute", "Float32", "new_cancel_flag"]
+__all__ = [
+    "HEAD_TOKENS", "PASS_TOKENS", "CancelFlag", "Compute", "Float32", "Part", "new_cancel_flag",
+]  # fmt: skip
 
 PASS_TOKENS = 512
 """Tokens of a prompt that go through the model together. A larger number saves little, takes more
@@ -40,6 +42,8 @@ SERIAL_BELOW = 1 << 20
 Kept = TypeVar("Kept")
 Float32 = NDArray[np.float32]
 CancelFlag = NDArray[np.int32]
+Part = tuple[KVCache, int, NDArray[np.int64]]
+"""What a pass computes in one cache: the position of the first id, and ids."""
 
 
 def new_cancel_flag() -> CancelFlag:
@@ -165,13 +169,13 @@ class Compute:
         hidden_size)."""
         return self.exclusively(lambda: self._logits(hidden, cancel))
 
-    def extend(
-        self, parts: Sequence[tuple[KVCache, NDArray[np.int64]]], cancel: CancelFlag
-    ) -> list[Float32]:
-        """One pass that computes ids at the end of several caches: `parts` are (cache, ids). Gives
-        the hidden states of each part, float32 (len(ids), hidden_size), and leaves it to the caller
-        to add to the length of its cache. If the budget has no room for all parts, only the first
-        ones are computed, at least one.
+    def extend(self, parts: Sequence[Part], cancel: CancelFlag) -> list[Float32]:
+        """One pass that computes ids in several caches. Gives the hidden states of each part,
+        float32 (len(ids), hidden_size), and leaves it to the caller to set the lengths of caches.
+        If the budget has no room for all parts, only the first ones are computed, at least one.
+
+        Successive parts may have the same cache. They are computed one after the other, and each
+        overwrites what the ones before it left from its position on.
 
         Raises
         ------
@@ -197,23 +201,23 @@ class Compute:
         hidden: list[Float32] = []
         for start in range(0, len(tokens), PASS_TOKENS):
             part = tokens[start : start + PASS_TOKENS]
-            hidden += self.extend([(cache, part)], cancel)
+            hidden += self.extend([(cache, cache.length, part)], cancel)
             cache.length += len(part)
         return hidden
 
-    def _extend(
-        self, parts: Sequence[tuple[KVCache, NDArray[np.int64]]], cancel: CancelFlag
-    ) -> list[Float32]:
-        segments: list[Segment] = []
-        for cache, tokens in parts:
+    def _extend(self, parts: Sequence[Part], cancel: CancelFlag) -> list[Float32]:
+        count = 0
+        for cache, position, tokens in parts:
             try:
-                self.make_room(cache, cache.length + len(tokens))
+                self.make_room(cache, position + len(tokens))
             except CacheBudgetError:
-                if not segments:
+                if not count:
                     raise
                 break
-            segments.append((len(tokens), cache.length, cache.table))
-        together = np.concatenate([tokens for _, tokens in parts[: len(segments)]])
+            count += 1
+        # only now, because parts of one cache must have the same table
+        segments: list[Segment] = [(len(ids), at, cache.table) for cache, at, ids in parts[:count]]
+        together = np.concatenate([tokens for *_, tokens in parts[:count]])
         self._workspace.use_cancel_flag(cancel)
         layout = parts[0][0].layout
         hidden = self._model.hidden_states(together, segments, layout, self._workspace)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import CacheBudgetError
 from ..kernels.elementwise import add_rms_norms, divided
-from .compute import PASS_TOKENS, CancelFlag, new_cancel_flag
+from .compute import PASS_TOKENS, CancelFlag, Part, new_cancel_flag
 from .engine import Engine
 from .kv_cache import KVCache
 
@@ -63,7 +63,7 @@ def pooled_states(
         for cache, row in zip(caches, reversed(waiting), strict=False):
             if left:
                 ids = np.asarray(sequences[row][start : start + left], np.int64)
-                parts.append((cache, ids))
+                parts.append((cache, start, ids))
                 start, left = 0, left - len(ids)
         for hidden in _extend(engine, caches, parts, flag):
             row = waiting[-1]
@@ -100,7 +100,7 @@ def _counted(hidden: Float32, pooling: str, done: int, length: int) -> Float32:
 def _extend(
     engine: Engine,
     caches: Sequence[KVCache],
-    parts: Sequence[tuple[KVCache, NDArray[np.int64]]],
+    parts: Sequence[Part],
     cancel: CancelFlag,
 ) -> list[Float32]:
     """`Engine.extend`. If there is no room, empty caches give up their blocks."""

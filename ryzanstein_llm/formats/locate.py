@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from ..errors import CheckpointNotFoundError, FormatError
 from .gguf_file import MAGIC
+from .inside import is_inside
 from .json_file import read_json_object
+from .other_formats import name_other_format
 from .unreadable import unreadable
 
 __all__ = ["DEMO_DIRECTORY", "INDEX_NAME", "SINGLE_NAME", "WeightFiles", "locate"]
@@ -83,8 +85,14 @@ def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
     if is_file:
         if absolute.name.endswith(".index.json"):
             return _from_index(absolute, absolute)
-        if absolute.name.endswith(".gguf") or _is_gguf(absolute):
+        start = _start(absolute)
+        if absolute.name.endswith(".gguf") or start.startswith(MAGIC):
             return _gguf_files(absolute, absolute)
+        # a safetensors file has the size of its header there, and then the header, which is JSON
+        if start and start[8:9] != b"{" and not absolute.name.endswith(".safetensors"):
+            kind = name_other_format(start)
+            but = "" if kind is None else f" but {kind}"
+            raise FormatError(f"{absolute}: not a safetensors or GGUF file{but}")
         return _single_file(absolute)
     if exists:
         raise FormatError(f"{absolute}: neither a file nor a directory")
@@ -134,12 +142,13 @@ def _in_directory(directory: Path) -> WeightFiles:
     return WeightFiles(directory, directory, located.files)
 
 
-def _is_gguf(path: Path) -> bool:
+def _start(path: Path) -> bytes:
+    """The first bytes of a file; none if it cannot be read, which whoever opens it reports."""
     try:
         with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:  # whoever opens it reports that
-        return False
+            return file.read(16)
+    except OSError:
+        return b""
 
 
 def _gguf_files(path: Path, file: Path) -> WeightFiles:
@@ -166,7 +175,7 @@ def _from_index(path: Path, index: Path) -> WeightFiles:
     directory = index.parent
     shards: dict[str, Path] = {}
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not _is_inside(name):
+        if not isinstance(name, str) or not name.endswith(".safetensors") or not is_inside(name):
             raise FormatError(
                 f"{index}: tensor {tensor!r}: {name!r} does not name a file in this directory"
             )
@@ -181,20 +190,3 @@ def _from_index(path: Path, index: Path) -> WeightFiles:
     files = tuple(shards[name] for name in sorted(shards))
     tensor_files = {tensor: shards[name] for tensor, name in weight_map.items()}
     return WeightFiles(path, directory, files, index, tensor_files)
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name from an index stays in the index's directory on every operating system.
-
-    Only the name counts: the shard may be a symbolic link that leads out of the directory, as it is
-    in model caches.
-    """
-    windows = PureWindowsPath(name)
-    return (
-        name.endswith(".safetensors")
-        and "\0" not in name
-        and not PurePosixPath(name).is_absolute()
-        and not windows.drive
-        and not windows.root
-        and ".." not in windows.parts
-    )

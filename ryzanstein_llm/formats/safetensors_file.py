@@ -23,6 +23,7 @@ from ..errors import FormatError
 from .dtypes import BITS, CARRIERS
 from .json_file import parse_json_object
 from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
+from .other_formats import name_other_format
 from .unreadable import unreadable
 from .watch import Watch
 
@@ -31,15 +32,6 @@ __all__ = ["SafetensorsFile"]
 # The limit of the safetensors library. A larger length means a file of another format.
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 32
-
-_OTHER_FORMATS = {
-    b"GGUF": "a GGUF file",
-    b"PK\x03\x04": "a zip archive (a PyTorch .bin/.pt file?)",
-    b"\x80\x02": "a Python pickle (a PyTorch .bin/.pt file?)",
-    b"version ": "a Git LFS pointer: the real file was never fetched",
-    b"<!DOCTYPE": "an HTML page",
-    b"<html": "an HTML page",
-}
 
 
 class SafetensorsFile:
@@ -111,9 +103,9 @@ class SafetensorsFile:
         (length,) = struct.unpack("<Q", prefix)
         if length > min(MAX_HEADER_BYTES, self.size - 8):
             start = prefix + read(8)
-            for magic, kind in _OTHER_FORMATS.items():
-                if start.startswith(magic):
-                    raise FormatError(f"{self.path}: not a safetensors file but {kind}")
+            kind = name_other_format(start)
+            if kind is not None:
+                raise FormatError(f"{self.path}: not a safetensors file but {kind}")
             if length <= MAX_HEADER_BYTES:
                 raise FormatError(
                     f"{self.path}: truncated: the header is {length} bytes long, "

@@ -4,6 +4,7 @@ from ryzanstein_llm.kernels.workspace cimport Workspace
 
 cdef enum:
     MAX_SEQUENCES = 256
+    ATTENTION_STEPS = 4
 
 cdef struct Segment:
     # the new rows of one sequence
@@ -15,6 +16,8 @@ cdef struct Segment:
     bint split             # whether each cache block is a task of its own
     int64_t first_task
     int64_t first_partial  # only if split
+    bint branch            # whether it overwrites what the segment before it left, in the same blocks
+    int64_t first_branch_task  # of the first branch of a sequence; -1 for others
 
 
 cdef struct AttentionJob:
@@ -45,6 +48,7 @@ cdef struct AttentionJob:
     float *partials        # results of split segments, one for each block; see partial_floats
     int64_t rows
     int64_t attend_tasks
+    int64_t branch_tasks   # KV heads of all sequences that branch
     int64_t n_partials
     int64_t work           # in int8 multiply-adds that take as long
 

@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Rotary embedding, cache append and attention of one layer, in one fork and join.
 
-Several sequences may share a call. Each has its own rows and its own table of cache blocks.
+Several sequences may share a call. Each has its own rows and its own table of cache blocks. A sequence may
+branch: segments with the table of the one before them overwrite what that left at the same positions.
 kernels.h fixes the arithmetic of each query, so only the division into tasks depends on the call.
 """
 import numpy as np
@@ -58,10 +59,15 @@ cdef int64_t first_seen(const AttentionJob *job, int64_t position) noexcept nogi
 
 
 cdef void append_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
-    """Norms and rotates the queries and the key of one token and KV head, and stores key and value."""
     cdef const AttentionJob *job = <const AttentionJob *>data
-    cdef int64_t row = task // job.kv_heads, kv_head = task % job.kv_heads
+    cdef int64_t row = task // job.kv_heads
     cdef const Segment *segment = segment_of_row(job, row)
+    if not segment.branch:  # its turn comes in branch_task
+        append_row(job, segment, row, task % job.kv_heads)
+
+
+cdef void append_row(const AttentionJob *job, const Segment *segment, int64_t row, int64_t kv_head) noexcept nogil:
+    """Norms and rotates the queries and the key of one token and KV head, and stores key and value."""
     cdef int64_t position = segment.position + row - segment.row
     cdef int64_t group = job.heads // job.kv_heads
     cdef float *q = job.qkv + row * job.qkv_stride
@@ -127,7 +133,7 @@ cdef void attend_task(const void *data, Workspace workspace, int64_t task, int t
     cdef int s = 0
     cdef const Segment *segment
     cdef int64_t hd = job.head_dim, stride = hd + 2, group = job.heads // job.kv_heads
-    cdef int64_t kv_head, token, tokens, block, i, chunk, heads, chunks
+    cdef int64_t kv_head, token, block, i, chunk, heads, chunks
     cdef float *scratch = <float *>workspace.thread_scratch(thread)
     cdef float *running = scratch + RZ_MAX_QUERIES * (2 * hd + 2)
     while s + 1 < job.count and task >= job.segments[s + 1].first_task:
@@ -155,15 +161,42 @@ cdef void attend_task(const void *data, Workspace workspace, int64_t task, int t
                                    + ((token * job.heads + kv_head * group + chunk + i) * segment.blocks + block))
                    * stride, running + i * stride, stride * sizeof(float))
         return
-    token = task * job.tokens_per_tile
-    tokens = min(job.tokens_per_tile, segment.rows - token)
-    attend_tile(job, segment, kv_head, token, tokens, chunk, heads,
+    attend_whole(job, segment, kv_head, task * job.tokens_per_tile, chunk, heads, scratch)
+
+
+cdef void attend_whole(const AttentionJob *job, const Segment *segment, int64_t kv_head, int64_t token,
+                       int64_t first_head, int64_t heads, float *scratch) noexcept nogil:
+    """Attention of a tile of tokens, and of some heads of one KV head, over all blocks."""
+    cdef int64_t hd = job.head_dim, stride = hd + 2, group = job.heads // job.kv_heads, i
+    cdef int64_t tokens = min(job.tokens_per_tile, segment.rows - token)
+    cdef float *running = scratch + RZ_MAX_QUERIES * (2 * hd + 2)
+    attend_tile(job, segment, kv_head, token, tokens, first_head, heads,
                 first_seen(job, segment.position + token) // RZ_KV_BLOCK,
                 (segment.position + token + tokens - 1) // RZ_KV_BLOCK + 1, running, scratch)
     for i in range(tokens * heads):
         kernels().attend_finish(running + i * stride, hd,
                                 job.out + ((segment.row + token + i // heads) * job.heads
-                                           + kv_head * group + chunk + i % heads) * hd)
+                                           + kv_head * group + first_head + i % heads) * hd)
+
+
+cdef void branch_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
+    """All branches of one sequence, one after the other, for one KV head: no head sees what others store."""
+    cdef const AttentionJob *job = <const AttentionJob *>data
+    cdef int64_t kv_head = task % job.kv_heads, group = job.heads // job.kv_heads, row, tile, chunk
+    cdef float *scratch = <float *>workspace.thread_scratch(thread)
+    cdef const Segment *segment
+    cdef int s = 1
+    while job.segments[s].first_branch_task != task - kv_head:
+        s += 1
+    while s < job.count and job.segments[s].branch:
+        segment = &job.segments[s]
+        for row in range(segment.row, segment.row + segment.rows):
+            append_row(job, segment, row, kv_head)
+        for tile in range((segment.rows + job.tokens_per_tile - 1) // job.tokens_per_tile):
+            for chunk in range((group + RZ_MAX_QUERIES - 1) // RZ_MAX_QUERIES):
+                attend_whole(job, segment, kv_head, tile * job.tokens_per_tile, chunk * RZ_MAX_QUERIES,
+                             min(RZ_MAX_QUERIES, group - chunk * RZ_MAX_QUERIES), scratch)
+        s += 1
 
 
 cdef void finish_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
@@ -186,8 +219,9 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
                             int64_t heads, rotary, float scale, float[:, ::1] out) except -1:
     """Checks the arguments of rope_append_attend and fills in the job. `segment_storage` has room for
     MAX_SEQUENCES segments. The caller sets `job.partials`, and the layer with `use_layer`."""
-    cdef int64_t n = qkv.shape[0], tasks = 0, partials = 0, row = 0, group, chunks, work = 0
+    cdef int64_t n = qkv.shape[0], tasks = 0, branch_tasks = 0, partials = 0, row = 0, group, chunks, work = 0
     cdef int s
+    cdef bint branched = False  # whether the segment before is a branch
     cdef const uint64_t[::1] table
     job.heads = heads
     job.kv_heads = layout.kv_heads
@@ -235,8 +269,16 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
             raise ValueError(f"a segment of {rows} rows at position {position} does not fit {table.shape[0]} cache "
                              f"blocks of {RZ_KV_BLOCK} positions")
         job.segments[s].first_task = tasks
-        job.segments[s].split = rows <= SPLIT_ROWS
-        if job.segments[s].split:
+        job.segments[s].branch = s > 0 and job.segments[s].table == job.segments[s - 1].table
+        job.segments[s].first_branch_task = -1
+        if job.segments[s].branch and not branched:
+            job.segments[s].first_branch_task = branch_tasks
+            branch_tasks += job.kv_heads
+        branched = job.segments[s].branch
+        job.segments[s].split = rows <= SPLIT_ROWS and not branched
+        if branched:
+            pass  # attended to in branch_task
+        elif job.segments[s].split:
             job.segments[s].first_partial = partials
             partials += rows * heads * job.segments[s].blocks
             tasks += rows * job.segments[s].blocks * job.kv_heads * chunks
@@ -247,7 +289,7 @@ cdef int describe_attention(AttentionJob *job, Segment *segment_storage, float[:
         work += 8 * rows * (position + rows) * heads * job.head_dim
     if row != n:
         raise ValueError(f"the segments have {row} rows together, qkv has {n}")
-    job.attend_tasks = tasks
+    job.attend_tasks, job.branch_tasks = tasks, branch_tasks
     job.n_partials = partials
     job.work = work
     use_rotary(job, rotary)
@@ -291,10 +333,11 @@ cdef int64_t partial_floats(const AttentionJob *job) noexcept nogil:
 
 
 cdef void attention_steps(const AttentionJob *job, Step *steps) noexcept nogil:
-    """Three steps: rotate and append, attend, combine the blocks of split segments."""
+    """ATTENTION_STEPS steps: rotate and append, attend, combine the blocks of split segments, then branches."""
     steps[0] = as_operation(OP_ROPE_APPEND, step(append_task, job, job.rows * job.kv_heads))
     steps[1] = as_operation(OP_ATTENTION, step(attend_task, job, job.attend_tasks))
     steps[2] = as_operation(OP_COMBINE, step(finish_task, job, job.rows * job.heads if job.n_partials else 0))
+    steps[3] = as_operation(OP_ATTENTION, step(branch_task, job, job.branch_tasks))
 
 
 def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t heads, rotary, float scale,
@@ -307,7 +350,9 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
         For each row the queries, keys and values, one head after another.
     segments : sequence of (rows, position, block_table)
         One for each sequence, in the order of the rows of qkv: the number of new rows, the position of
-        the first, and a uint64 array with the addresses of the blocks up to that of the last row.
+        the first, and a uint64 array with the addresses of the blocks up to that of the last row. With the
+        same array as the segment before it, a segment is a branch: it is computed after that one, overwrites
+        its positions, and sees what all of them left before its own rows.
     layout : KVLayout
         The place of K, V and scales of a layer in a block; see interfaces/kv_layout.py.
     layer : int
@@ -326,7 +371,7 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
     """
     cdef AttentionJob job
     cdef Segment segment_storage[MAX_SEQUENCES]
-    cdef Step steps[3]
+    cdef Step steps[ATTENTION_STEPS]
     cdef float[::1] partials
     describe_attention(&job, segment_storage, qkv, segments, layout, heads, rotary, scale, out)
     use_layer(&job, layout, layer)
@@ -334,4 +379,4 @@ def rope_append_attend(float[:, ::1] qkv, segments, layout, int layer, int64_t h
     partials = np.empty(partial_floats(&job), np.float32)
     job.partials = &partials[0]
     attention_steps(&job, steps)
-    run_steps(steps, 3, workspace, job.work)
+    run_steps(steps, ATTENTION_STEPS, workspace, job.work)

@@ -10,8 +10,8 @@ import numpy as np
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from ryzanstein_llm.kernels.attention cimport (
-    MAX_SEQUENCES, AttentionJob, Segment, attention_scratch_bytes, attention_steps, partial_floats, describe_attention,
-    use_layer, use_rotary)
+    ATTENTION_STEPS, MAX_SEQUENCES, AttentionJob, Segment, attention_scratch_bytes, attention_steps, partial_floats,
+    describe_attention, use_layer, use_rotary)
 from ryzanstein_llm.kernels.block_ends cimport Activated, Added, activate_step, add_scratch_bytes, add_step
 from ryzanstein_llm.kernels.cpu cimport RZ_STORE_ADD, RZ_STORE_SET, rz_output_mode
 from ryzanstein_llm.kernels.decoder_layer cimport DOWN, GATE, K, O, Q, UP, V, DecoderLayer
@@ -29,7 +29,7 @@ from ryzanstein_llm.kernels.workspace cimport (
     OP_DOWN, OP_GATE_UP, OP_NORM_QUANTIZE, OP_O, OP_QKV, Workspace)
 
 cdef enum:
-    MAX_STEPS = 22  # in a layer
+    MAX_STEPS = 23  # in a layer
 
 
 cdef bint have_own_norms(DecoderLayer layer, int first, int end) noexcept nogil:
@@ -232,7 +232,7 @@ cdef Step *put_layer(Step *steps, Workspace workspace, LayerJob *job) noexcept n
     for part in range(job.qkv_parts):
         steps = put_product(steps, workspace, OP_QKV, &job.qkv[part])
     attention_steps(&job.attention, steps)
-    steps = put_product(steps + 3, workspace, OP_O, &job.o)
+    steps = put_product(steps + ATTENTION_STEPS, workspace, OP_O, &job.o)
     if job.attention_add_step:
         steps = put(steps, OP_O, add_step(&job.attention_added))
     steps = put_gate_up(steps, workspace, job)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engine.branches import Stem, run_stems
 from ..engine.engine import Engine
-from ..errors import ContextOverflowError, InvalidParameterError
+from ..errors import ContextOverflowError, InvalidParameterError, RyzansteinError
 from ..kernels.elementwise import (
     cumulative_sum,
     enter_float_mode,
@@ -20,7 +20,7 @@ from ..text.vocabulary import Prompt, Vocabulary
 from ..validation import check_callable, check_choice, check_token_ids
 from .results import Choice, Score
 
-__all__ = ["choose", "score", "several"]
+__all__ = ["choose", "score", "score_each", "several"]
 
 NORMALIZATIONS = ("none", "tokens", "characters", "bytes")
 
@@ -35,33 +35,81 @@ def score(
     normalize: str = "none",
     progress: Progress | None = None,
     *,
+    many: bool,
     name: str = "continuations",
 ) -> list[list[Score]]:
-    """The scores of all continuations, for each of `prompts`. See `ScoreSource.score`. `name` is
-    what the caller calls the continuations."""
+    """The scores of all continuations, for each of `prompts`. See `ScoreSource.score`. Errors name
+    the index of a prompt if the caller gave `many`, and `name` is what the caller calls the
+    continuations."""
+    _check(vocabulary, normalize, progress)
+    options = _listed(continuations, name)
+    asked = [
+        (prompt, f"prompt[{index}]" if many else "prompt", options, name)
+        for index, prompt in enumerate(prompts)
+    ]
+    return _scores(engine, vocabulary, asked, normalize, progress)
+
+
+def score_each(
+    engine: Engine,
+    vocabulary: Vocabulary,
+    prompts: Any,
+    continuations: Any,
+    normalize: str = "none",
+    progress: Progress | None = None,
+) -> list[list[Score]]:
+    """The scores of each prompt's own continuations. See `ScoreSource.score_each`."""
+    _check(vocabulary, normalize, progress)
+    listed = [_listed(prompts, "prompts"), _listed(continuations, "continuations")]
+    if len(listed[0]) != len(listed[1]):
+        problem = f"must hold a list for each of {len(listed[0])} prompts, not {len(listed[1])}"
+        raise InvalidParameterError(problem, "continuations")
+    asked = []
+    for index, (prompt, own) in enumerate(zip(*listed, strict=True)):
+        name = f"continuations[{index}]"
+        asked.append((prompt, f"prompts[{index}]", _listed(own, name), name))
+    return _scores(engine, vocabulary, asked, normalize, progress)
+
+
+Asked = tuple[Any, str, list[Any], str]
+"""A prompt, what messages call it, its continuations, and what messages call these."""
+
+
+def _check(vocabulary: Vocabulary, normalize: str, progress: Progress | None) -> None:
     check_choice("normalize", normalize, NORMALIZATIONS)
     check_callable("progress", progress)
-    options = _listed(continuations, name)
     if normalize in ("characters", "bytes"):
         vocabulary.refuse_text(True)
+
+
+def _scores(
+    engine: Engine,
+    vocabulary: Vocabulary,
+    asked: Sequence[Asked],
+    normalize: str,
+    progress: Progress | None,
+) -> list[list[Score]]:
     stems, places = [], []
-    for prompt in prompts:
-        tokens, found = _tokens(vocabulary, prompt, options, name)
+    texts: list[str | None] = []
+    former: list[Any] | None = None
+    for prompt, place, options, name in asked:
+        try:
+            tokens, found = _tokens(vocabulary, prompt, options, place, name)
+            for ids in found:  # nothing is computed after the last token
+                _refuse_long(engine, len(tokens) + len(ids) - 1)
+        except RyzansteinError as error:
+            if place != "prompt" and not str(error).startswith((place, name)):
+                error = error.about(place)
+            raise error
+        if options is not former:
+            former, texts = options, [_text(vocabulary, option) for option in options]
         stem = Stem(tokens)
-        for ids in found:
-            _refuse_long(engine, len(tokens) + len(ids))
-        places.append([(ids, stem.ask(ids)) for ids in found])
-        stems.append(stem)
-    if stems and options:
+        if found:
+            stems.append(stem)
+        places.append([(text, ids, stem.ask(ids)) for text, ids in zip(texts, found, strict=True)])
+    if stems:
         run_stems(engine, stems, progress)
-    texts = [_text(vocabulary, option) for option in options]
-    return [
-        [
-            _score(text, ids, nodes, normalize)
-            for text, (ids, nodes) in zip(texts, found, strict=True)
-        ]
-        for found in places
-    ]
+    return [[_score(*each, normalize) for each in found] for found in places]
 
 
 def choose(
@@ -71,11 +119,14 @@ def choose(
     options: Any,
     normalize: str = "none",
     progress: Progress | None = None,
+    *,
+    many: bool,
 ) -> list[Choice]:
     """The likeliest option, for each of `prompts`. See `ScoreSource.choose`."""
     if not _listed(options, "options"):
         raise InvalidParameterError("must hold at least one option", "options")
-    found = score(engine, vocabulary, prompts, options, normalize, progress, name="options")
+    given = (engine, vocabulary, prompts, options, normalize, progress)
+    found = score(*given, many=many, name="options")
     return [_choice(scores) for scores in found]
 
 
@@ -94,9 +145,10 @@ def _listed(given: Any, name: str) -> list[Any]:
 
 
 def _tokens(
-    vocabulary: Vocabulary, prompt: Prompt, options: list[Any], name: str
+    vocabulary: Vocabulary, prompt: Prompt, options: list[Any], place: str, name: str
 ) -> tuple[list[int], list[list[int]]]:
-    """(tokens of the prompt, those of each continuation after it).
+    """(tokens of the prompt, those of each continuation after it). Errors call the prompt `place`,
+    and the continuations `name`.
 
     As lm-eval does: blanks at the end of the prompt belong to the continuation, both are encoded
     together, and the tokens after the number of tokens that the prompt has alone are the
@@ -107,8 +159,9 @@ def _tokens(
     blanks = text[len(stripped) :]
     if blanks and any(not isinstance(option, str) for option in options):
         stripped, blanks = text, ""  # ids go on from the prompt as it is
-    context = vocabulary.read_prompt(stripped if isinstance(prompt, str) else prompt).first
+    context = vocabulary.read_prompt(stripped if isinstance(prompt, str) else prompt, place).first
     found = []
+    where = "the prompt" if place == "prompt" else place
     for index, option in enumerate(options):
         if not isinstance(option, str):
             ids = check_token_ids(f"{name}[{index}]", option, vocabulary.size, or_text=True)
@@ -117,7 +170,7 @@ def _tokens(
         else:
             ids = vocabulary.tokenize(blanks + option, add_special_tokens=False)
         if not ids:
-            problem = f"must have a token after the prompt, but {option!r} has none"
+            problem = f"must have a token after {where}, but {option!r} has none"
             raise InvalidParameterError(problem, f"{name}[{index}]")
         found.append(ids)
     return context, found

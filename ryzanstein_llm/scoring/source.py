@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from ..engine.engine import Engine
 from ..text.vocabulary import Prompt, Vocabulary
 from .results import Choice, Score
-from .score import choose, score, several
+from .score import choose, score, score_each, several
 
 __all__ = ["ScoreSource"]
 
@@ -77,10 +77,38 @@ class ScoreSource:
             If logits are not finite.
         """
         _ = self.engine.graph  # ClosedError
-        if several(prompt):
-            return score(self.engine, self.vocabulary, prompt, continuations, normalize, progress)
-        found = score(self.engine, self.vocabulary, [prompt], continuations, normalize, progress)
-        return found[0]
+        many = several(prompt)
+        prompts: Any = prompt if many else [prompt]
+        given = (self.engine, self.vocabulary, prompts, continuations, normalize, progress)
+        found = score(*given, many=many)
+        return found if many else found[0]
+
+    def score_each(
+        self,
+        prompts: Prompts,
+        continuations: Sequence[Prompts],
+        *,
+        normalize: Normalize = "none",
+        progress: Progress | None = None,
+    ) -> list[list[Score]]:
+        """How likely each continuation is after its own prompt. `score` asks for the same
+        continuations after all prompts, this for others after each.
+
+        Parameters
+        ----------
+        prompts : sequence of str, or of sequences of int
+        continuations : sequence, as long as `prompts`, of what `score` takes
+            Those of the first prompt, those of the second, and so on.
+        normalize, progress
+            See `score`, and there for errors.
+
+        Returns
+        -------
+        list of list of Score
+            For each prompt, one for each of its continuations.
+        """
+        _ = self.engine.graph  # ClosedError
+        return score_each(self.engine, self.vocabulary, prompts, continuations, normalize, progress)
 
     @overload
     def choose(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
@@ -114,6 +142,8 @@ class ScoreSource:
         one. Options of different lengths are compared more fairly with `normalize`.
         """
         _ = self.engine.graph  # ClosedError
-        if several(prompt):
-            return choose(self.engine, self.vocabulary, prompt, options, normalize, progress)
-        return choose(self.engine, self.vocabulary, [prompt], options, normalize, progress)[0]
+        many = several(prompt)
+        prompts: Any = prompt if many else [prompt]
+        given = (self.engine, self.vocabulary, prompts, options, normalize, progress)
+        found = choose(*given, many=many)
+        return found if many else found[0]

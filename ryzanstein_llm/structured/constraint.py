@@ -32,6 +32,8 @@ class GrammarConstraint:
         Tokens that end a text. They are allowed where the grammar may end, and nowhere else.
     after : int or None
         The token after which the grammar holds; None: from the beginning.
+    unless : sequence of int
+        The tokens of a tag with which the text may begin instead. Everything may follow that.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class GrammarConstraint:
         grammar: str,
         eos_ids: Collection[int],
         after: int | None = None,
+        unless: Sequence[int] = (),
     ) -> None:
         self._grammars, self._argument, self._after = grammars, argument, after
+        self._unless = unless
         self._eos_ids = [each for each in eos_ids if each < grammars.size]
         self._start = grammars.compiled(argument, grammar)
         self.forget()
@@ -52,27 +56,52 @@ class GrammarConstraint:
         self._matcher: Any = self._start.deep_copy()
         self._followed = 0
         self._holds = self._after is None
+        self._possible = True  # whether the text can still follow the grammar
+        self._tagged = 0  # how much of the tag it begins with; -1: it does not
 
     def follow(self, tokens: Sequence[int], prompt_tokens: int) -> None:
         """See `Constraint`. Raises InvalidParameterError if llguidance gives up."""
         for token in tokens[prompt_tokens + self._followed :]:
-            if self._holds:
-                if not self._matcher.consume_token(token):
-                    raise self._failure()
-            else:
+            if not self._holds:
                 self._holds = token == self._after
+            elif not self._free:
+                expected = self._next_of_tag()
+                if self._possible and token == expected:
+                    self._possible = bool(self._matcher.try_consume_tokens([token]))
+                elif self._possible and not self._matcher.consume_token(token):
+                    raise self._failure()
+                self._tagged = self._tagged + 1 if token == expected else -1
             self._followed += 1
+
+    @property
+    def _free(self) -> bool:
+        """Whether the text begins with the tag."""
+        return 0 < len(self._unless) == self._tagged
+
+    def _next_of_tag(self) -> int | None:
+        return None if self._tagged < 0 or not self._unless else self._unless[self._tagged]
 
     @property
     def finished(self) -> bool:
         """See `Constraint`."""
-        return self._holds and bool(self._matcher.is_stopped())
+        holds = self._holds and self._possible and not self._free
+        return holds and bool(self._matcher.is_stopped())
 
     def allowed(self) -> NDArray[np.bool_] | None:
         """See `Constraint`. Raises InvalidParameterError if llguidance gives up, or if the grammar
         cannot be continued with the tokens of the model."""
-        if not self._holds:
+        if not self._holds or self._free:
             return None
+        mask = self._mask() if self._possible else np.zeros(self._grammars.size, np.bool_)
+        token = self._next_of_tag()
+        if token is not None:
+            mask[token] = True
+        if not mask.any():
+            raise self._failure()
+        return mask
+
+    def _mask(self) -> NDArray[np.bool_]:
+        """The tokens that the grammar allows next."""
         words = np.empty(self._grammars.words, np.int32)
         self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         if self._matcher.is_error():
@@ -81,15 +110,16 @@ class GrammarConstraint:
         bits[self._grammars.end_id] = False
         mask: NDArray[np.bool_] = bits[: self._grammars.size]
         mask[self._eos_ids] = self._matcher.is_accepting()
-        if not mask.any():
-            raise self._failure()
         return mask
 
     def forced(self) -> int | None:
         """See `Constraint`. Bytes that must come are spelled as the tokenizer would spell them; the
         mask allows only that spelling, too."""
-        if not self._holds:
+        if not self._holds or self._free:
             return None
+        token = self._next_of_tag()
+        if token is not None:
+            return None if self._possible else token
         tokens = self._matcher.compute_ff_tokens()
         if not tokens or tokens[0] >= self._grammars.size or tokens[0] in self._eos_ids:
             return None
@@ -159,7 +189,11 @@ _known: weakref.WeakKeyDictionary[Tokenizer, Grammars] = weakref.WeakKeyDictiona
 
 
 def grammar_constraint(
-    vocabulary: Vocabulary, argument: str, grammar: str, after: str | None = None
+    vocabulary: Vocabulary,
+    argument: str,
+    grammar: str,
+    after: str | None = None,
+    unless: str | None = None,
 ) -> GrammarConstraint:
     """A constraint at the beginning of a text. What llguidance has to know of the tokenizer is
     built once for each, which takes a second for 128,000 tokens.
@@ -171,6 +205,8 @@ def grammar_constraint(
         See `GrammarConstraint`.
     after : str or None
         The token after which the grammar holds.
+    unless : str or None
+        The tag with which the text may begin instead.
 
     Raises
     ------
@@ -188,7 +224,8 @@ def grammar_constraint(
             f"{vocabulary.path}: {argument} holds after the reasoning of the model, whose end "
             f"{after!r} is no token here"
         )
-    return GrammarConstraint(grammars, argument, grammar, vocabulary.eos_ids, begins)
+    tag = [] if unless is None else vocabulary.tokenize(unless, add_special_tokens=False)
+    return GrammarConstraint(grammars, argument, grammar, vocabulary.eos_ids, begins, tag)
 
 
 def _first_line(text: str) -> str:

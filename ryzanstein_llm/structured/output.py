@@ -34,6 +34,8 @@ class OutputFormat:
         The class whose instance the text becomes: of Pydantic, or a dataclass.
     after : str or None
         The token after which it holds; None: from the beginning.
+    unless : str or None
+        A tag with which the text may begin instead of having the form.
     """
 
     argument: str
@@ -41,6 +43,7 @@ class OutputFormat:
     json: bool = False
     target: type | None = None
     after: str | None = None
+    unless: str | None = None
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> OutputFormat | None:
@@ -80,7 +83,7 @@ class OutputFormat:
             llguidance does not know tokenizers of this kind.
         TokenizerMissingError
         """
-        return grammar_constraint(vocabulary, self.argument, self.grammar, self.after)
+        return grammar_constraint(vocabulary, self.argument, self.grammar, self.after, self.unless)
 
     def read(self, text: str, finish_reason: str) -> Any:
         """What a text means: JSON as Python's values or as an instance of `target`, another text
@@ -89,9 +92,9 @@ class OutputFormat:
         Raises
         ------
         IncompleteOutputError
-            The text ended before its form was complete.
+            The text ended before its form was complete, or begins with the tag `unless`.
         """
-        if finish_reason != "eos":
+        if finish_reason != "eos" or (self.unless and text.startswith(self.unless)):
             raise IncompleteOutputError(self.argument, text, finish_reason)
         if not self.json:
             return text

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from .held_back import undecided
 
-__all__ = ["ToolCallParser", "ToolCallText", "tool_call_parser"]
+__all__ = ["CallsInstead", "ToolCallParser", "ToolCallText", "tool_call_parser", "tool_call_tag"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,58 @@ def tool_call_parser(template: str) -> ToolCallParser:
     return _Tagged()
 
 
+def tool_call_tag(template: str) -> str | None:
+    """The tag with which the model of this template begins its calls; None if a call may also begin
+    without one."""
+    parser = tool_call_parser(template)
+    if isinstance(parser, _Whole):
+        return parser.tag if parser.needs_tag else None
+    return _Tagged.BEGIN
+
+
+class CallsInstead:
+    """A `ToolCallParser` for a text that either begins with the tag of a call or has no calls.
+
+    Parameters
+    ----------
+    parser : ToolCallParser
+        For a text that begins with the tag.
+    tag : str
+    """
+
+    def __init__(self, parser: ToolCallParser, tag: str) -> None:
+        self._parser, self._tag = parser, tag
+        self._held = ""
+        self._calls: bool | None = None  # None: the text is still too short to tell
+
+    def push(self, piece: str) -> Found:
+        """See `ToolCallParser`."""
+        if self._calls is None:
+            self._held += piece
+            if self._tag.startswith(self._held) and self._held != self._tag:
+                return []
+            self._calls = self._held.startswith(self._tag)
+            piece, self._held = self._held, ""
+        if self._calls:
+            return self._parser.push(piece)
+        return [piece] if piece else []
+
+    def flush(self) -> Found:
+        """See `ToolCallParser`."""
+        if self._calls:
+            return self._parser.flush()
+        return [self._held] if self._held else []
+
+
 class _Tagged:
     """Calls between tags, with text before and between them. Blanks beside a call belong to it."""
 
     BEGIN, END = "<tool_call>", "</tool_call>"
+    SIGNS = re.compile(r'\\(?!</tool_call>).|"|</tool_call>', re.S)
 
     def __init__(self) -> None:
         self._held = ""
+        self._read, self._quoted = 0, False  # how far the end was looked for; within a string there
         self._blanks = ""  # at the end of the text so far: a call may follow
         self._after_call = False
 
@@ -116,38 +161,45 @@ class _Tagged:
 
     def _end(self) -> int | None:
         """The place of the end tag. One within a string of JSON is part of that string."""
-        end = self._held.find(self.END)
-        while end >= 0 and _in_string(self._held[:end]):
-            end = self._held.find(self.END, end + 1)
-        return end if end >= 0 else None
+        certain = len(self._held) - undecided(self._held, [self.END, "\\" + self.END])
+        for sign in self.SIGNS.finditer(self._held, self._read, certain):
+            if sign[0] == '"':
+                self._quoted = not self._quoted
+            elif sign[0] == self.END and not self._quoted:
+                self._read, self._quoted = 0, False
+                return sign.start()
+            self._read = sign.end()
+        # the next character decides about a backslash
+        self._read = max(self._read, certain - self._held.endswith("\\", 0, certain))
+        return None
 
 
 class _Whole:
     """The whole text is calls, or none of it. With a tag, text may stand before it."""
 
     def __init__(self, tag: str, *, needs_tag: bool) -> None:
-        self._tag, self._needs_tag = tag, needs_tag
+        self.tag, self.needs_tag = tag, needs_tag
         self._held = ""
         self._is_text = False
 
     def push(self, piece: str) -> Found:
         self._held += piece
-        if self._tag in self._held:
+        if self.tag in self._held:
             return []  # decided at the end
         begin = self._held.lstrip()
-        if not self._needs_tag and not self._is_text and (not begin or begin[0] == "{"):
+        if not self.needs_tag and not self._is_text and (not begin or begin[0] == "{"):
             return []
-        self._is_text = self._is_text or not self._tag.startswith(begin)
-        certain = self._held[: len(self._held) - undecided(self._held, [self._tag])].rstrip()
+        self._is_text = self._is_text or not self.tag.startswith(begin)
+        certain = self._held[: len(self._held) - undecided(self._held, [self.tag])].rstrip()
         self._held = self._held[len(certain) :]
         return [certain] if certain else []
 
     def flush(self) -> Found:
         held, self._held = self._held, ""
-        before, tag, rest = held.partition(self._tag)
+        before, tag, rest = held.partition(self.tag)
         if not tag:
-            before, rest = ("", held) if not self._needs_tag and not self._is_text else (held, "")
-        calls = _calls(rest, self._tag) if rest.strip() else None
+            before, rest = ("", held) if not self.needs_tag and not self._is_text else (held, "")
+        calls = _calls(rest, self.tag) if rest.strip() else None
         if calls is None:
             return [held] if held else []
         before = before.rstrip()
@@ -199,8 +251,3 @@ def _as_call(value: Any) -> ToolCallText | None:
         if not size:
             return None
     return ToolCallText(value["name"], arguments) if isinstance(arguments, dict) else None
-
-
-def _in_string(text: str) -> bool:
-    """Whether JSON that begins so is within a string at its end."""
-    return len(re.sub(r"\\.", "", text, flags=re.S).split('"')) % 2 == 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +13,13 @@ import pytest
 from ryzanstein_llm.chat.answer import AnswerParser
 from ryzanstein_llm.text.held_back import undecided
 from ryzanstein_llm.text.reasoning import ReasoningParser, reasoning_tags
-from ryzanstein_llm.text.tool_calls import ToolCallText, tool_call_parser
+from ryzanstein_llm.text.tool_calls import (
+    CallsInstead,
+    ToolCallText,
+    _Tagged,
+    tool_call_parser,
+    tool_call_tag,
+)
 
 QWEN, LLAMA, MISTRAL = "<tool_call>", "<|python_tag|>", "[TOOL_CALLS]"
 
@@ -142,6 +151,42 @@ def test_json_nested_too_deeply_is_text() -> None:
     assert called(deep, QWEN, 0) == [deep]
 
 
+@pytest.mark.parametrize("size", [3, 10_000_000])
+def test_each_character_of_a_call_is_looked_at_about_once(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that writes end tags in a string without end must not take quadratic time."""
+    looked: list[int] = []
+    signs = _Tagged.SIGNS
+
+    class Counting:
+        def finditer(self, text: str, begin: int, end: int) -> Iterator[re.Match[str]]:
+            looked.append(end - begin)
+            return signs.finditer(text, begin, end)
+
+    monkeypatch.setattr(_Tagged, "SIGNS", Counting())
+    text = '<tool_call>{"name": "' + "</tool_call>" * 2000
+    parser = tool_call_parser(QWEN)
+    found = [each for at in range(0, len(text), size) for each in parser.push(text[at : at + size])]
+    assert [*found, *parser.flush()] == [text]
+    assert sum(looked) <= 2 * len(text)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        r'{"name": "f", "arguments": {"a": "\\"}}',
+        r'{"name": "f", "arguments": {"a": "\"</tool_call>"}}',
+        r'{"name": "f", "arguments": {"a": "\\\"</tool_call>"}}',
+        r'{"name": "f", "arguments": {"a": "</tool_call>\\"}}',
+    ],
+)
+@pytest.mark.parametrize("seed", range(6))
+def test_escapes_before_an_end_tag(inside: str, seed: int) -> None:
+    call = ToolCallText("f", json.loads(inside)["arguments"])
+    assert called(f"<tool_call>{inside}</tool_call>", QWEN, seed) == [call]
+
+
 def test_text_is_not_held_back_longer_than_a_tag_may_be() -> None:
     parser = tool_call_parser(QWEN)
     assert [parser.push(piece) for piece in ("a", " b<", "to", "p")] == [
@@ -178,3 +223,31 @@ def test_undecided_is_the_longest_beginning_of_a_tag() -> None:
     assert undecided("<<", ["<<<"]) == 2
     assert undecided("<a>", ["<a>"]) == 0
     assert undecided("", ["<a>"]) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("template", "text", "expected"),
+    [
+        (QWEN, '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>', ["", [CALL]]),
+        (QWEN, 'x<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>', ...),
+        (QWEN, "<tool_", ...),
+        (QWEN, "<tool_x>", ...),
+        (QWEN, "", ...),
+        (MISTRAL, '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]', ["", [CALL]]),
+        (MISTRAL, '{"a": "[TOOL_CALLS]"}', ...),
+    ],
+)
+def test_calls_instead_of_a_text(template: str, text: str, expected: Any, seed: int) -> None:
+    """With a form, a text has calls only if it begins with their tag; `...`: all of it is text."""
+    tag = tool_call_tag(template)
+    assert tag is not None
+    parser = CallsInstead(tool_call_parser(template), tag)
+    found = [each for piece in cuts(text, seed) for each in parser.push(piece)] + parser.flush()
+    texts = "".join(each for each in found if isinstance(each, str))
+    calls = [each for each in found if not isinstance(each, str)]
+    assert [texts, calls] == ([text, []] if expected is ... else expected)
+
+
+def test_calls_of_llama_need_no_tag() -> None:
+    assert tool_call_tag(LLAMA) is None

@@ -210,6 +210,14 @@ def test_tools_need_a_place_in_the_template(model: BitNetModel) -> None:
         ({"messages": [{"role": "usr", "content": ""}]}, "messages[0]['role'] must be one of"),
         ({"chat_template": 3}, "chat_template must be a str, not 3"),
         ({"chat_template": "chatml"}, "neither Jinja text nor the name of a template: 'chatml'"),
+        (
+            {"chat_template": "a/b.jinja"},
+            "must be the text of a template, not its path 'a/b.jinja'",
+        ),
+        (
+            {"chat_template": Path("b")},
+            "must be the text of a template, not its path 'b'; read the",
+        ),
         ({"chat_template_kwargs": {"tools": 1}}, "chat_template_kwargs cannot have 'tools'"),
         ({"tools": "f"}, "tools must be a list of tools, not 'f'"),
         ({"temperature": -1}, "temperature must be in [0, 100], not -1"),

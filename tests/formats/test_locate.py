@@ -49,6 +49,22 @@ def test_a_single_file_of_another_name_will_do(checkpoint_dir: Path) -> None:
     assert locate(checkpoint_dir).files == (checkpoint_dir / "weights.safetensors",)
 
 
+def test_a_file_that_holds_no_weights_is_named(checkpoint_dir: Path) -> None:
+    """Before anything is looked for beside it."""
+    (checkpoint_dir / "config.json").unlink(missing_ok=True)
+    for name, content, kind in [
+        ("file.py", b"print(1)\n", "not a safetensors or GGUF file$"),
+        ("model.bin", b"PK\x03\x04" + bytes(20), r"but a zip archive \(a PyTorch"),
+        ("config.json", b'{"model_type": "bitnet"}', "not a safetensors or GGUF file$"),
+        ("short", b"a", "not a safetensors or GGUF file$"),
+    ]:
+        (checkpoint_dir / name).write_bytes(content)
+        with pytest.raises(FormatError, match=kind):
+            locate(checkpoint_dir / name)
+    (checkpoint_dir / "weights").write_bytes((checkpoint_dir / "model.safetensors").read_bytes())
+    assert locate(checkpoint_dir / "weights").files == (checkpoint_dir / "weights",)
+
+
 def test_several_files_without_an_index_are_ambiguous(sharded_dir: Path) -> None:
     (sharded_dir / INDEX).unlink()
     with pytest.raises(FormatError, match=r"2 \.safetensors files"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from extras import needs_extra
 
@@ -15,6 +17,10 @@ from ryzanstein_llm.errors import (
     InvalidParameterError,
     UnsupportedFeatureError,
 )
+from ryzanstein_llm.interfaces.head_query import Candidates
+from ryzanstein_llm.sampling import Sampler
+from ryzanstein_llm.structured import OutputFormat
+from ryzanstein_llm.structured.constraint import GrammarConstraint
 
 needs_extra("structured", "llguidance")
 
@@ -118,6 +124,130 @@ def test_wrong_formats(model: BitNetModel, asked: Any, problem: str) -> None:
 def test_one_form_at_a_time(model: BitNetModel) -> None:
     with pytest.raises(InvalidParameterError, match="response_format cannot be given together"):
         model.chat(TALE, chat_template=TURNS, response_format=FORMAT, regex="a")
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+# ---- beside tools ----------------------------------------------------------------------------
+
+TOOL = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "}<"}}\n</tool_call>'
+
+
+def scripted(model: BitNetModel, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The model chooses what the tokenizer makes of this text. Each token must be allowed."""
+    eos = model.eos_ids[0]
+    wanted = [*model.tokenize(text, add_special_tokens=False), eos]
+    masks: list[Any] = []
+    allowed = GrammarConstraint.allowed
+
+    def noted(self: GrammarConstraint) -> Any:
+        masks.append(allowed(self))
+        return masks[-1]
+
+    def choose(self: Sampler, candidates: Candidates, index: int) -> int:
+        token = wanted[index] if index < len(wanted) else eos
+        assert masks[-1] is None or masks[-1][token]
+        return token
+
+    monkeypatch.setattr(GrammarConstraint, "allowed", noted)
+    monkeypatch.setattr(Sampler, "choose", choose)
+
+
+def test_with_tools_an_answer_has_the_form(model: BitNetModel) -> None:
+    answers = 0
+    for seed in range(6):
+        options: dict[str, Any] = {"chat_template": TOOLS, "seed": seed, "temperature": 1.5}
+        for asked in ({"response_format": FORMAT}, {"schema": SCHEMA, "logprobs": 1}):
+            answer = model.chat(TALE, tools=TOOL, max_tokens=60, **asked, **options)
+            if answer.text.startswith("<tool_call>"):  # at this temperature anything can come
+                continue
+            answers += 1
+            assert answer.finish_reason == "stop"
+            assert list(answer.parsed) == ["king", "sons"]
+            assert not answer.tool_calls
+    assert answers >= 6
+
+
+@pytest.mark.parametrize("template", [TOOLS, TOOLS + "{# [TOOL_CALLS] #}"])
+def test_or_the_model_calls_a_tool(
+    model: BitNetModel, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = CALL if template == TOOLS else '[TOOL_CALLS][{"name": "f", "arguments": {"a": "}<"}}]'
+    scripted(model, monkeypatch, call)
+    options: dict[str, Any] = {"chat_template": template, "tools": TOOL, "response_format": FORMAT}
+    answer = model.chat(TALE, **options)
+    assert [each["function"]["name"] for each in answer.tool_calls] == ["f"]
+    assert json.loads(answer.tool_calls[0]["function"]["arguments"]) == {"a": "}<"}
+    assert (answer.finish_reason, answer.text, answer.parsed) == ("tool_calls", "", None)
+    with pytest.raises(IncompleteOutputError):
+        _ = answer.generation.parsed  # this text is no answer
+    with model.chat_stream(TALE, **options) as stream:
+        deltas = list(stream)
+    assert [each for delta in deltas for each in delta.tool_calls] == answer.tool_calls
+    assert "".join(map(str, deltas)) == ""
+    found = model.create_chat_completion(
+        TALE, chat_template=template, tools=TOOL, response_format=FORMAT
+    )
+    assert found["choices"][0]["finish_reason"] == "tool_calls"
+    session = model.chat_session(chat_template=template, tools=TOOL)
+    assert session.send("And?", schema=SCHEMA).tool_calls[0]["function"]["name"] == "f"
+
+
+def test_the_tag_of_a_call_is_forced_and_what_follows_is_free(model: BitNetModel) -> None:
+    (less,) = model.tokenize("<", add_special_tokens=False)
+    options: dict[str, Any] = {"chat_template": TOOLS, "tools": TOOL, "max_tokens": 12}
+    answer = model.chat(TALE, response_format=FORMAT, logit_bias={less: 100}, **options)
+    assert answer.text == "<tool_call>" + 5 * "<"
+    assert answer.generation.forced_tokens == 6
+    with pytest.raises(IncompleteOutputError):
+        _ = answer.parsed
+    banned = model.chat(TALE, response_format=FORMAT, logit_bias={less: -100}, **options)
+    assert banned.text.startswith("{")
+
+
+def test_a_form_may_begin_like_a_call(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"chat_template": TOOLS, "tools": TOOL, "choices": ["<tool>", "<t>"]}
+    for text in ("<tool>", "<t>"):
+        scripted(model, monkeypatch, text)
+        assert model.chat(TALE, **options).parsed == text
+    scripted(model, monkeypatch, CALL)
+    assert len(model.chat(TALE, **options).tool_calls) == 1
+
+
+def test_a_call_within_an_answer_is_text(model: BitNetModel) -> None:
+    schema = {"const": {"said": CALL}}
+    answer = model.chat(TALE, chat_template=TOOLS, tools=TOOL, schema=schema, temperature=0)
+    assert answer.parsed == {"said": CALL}
+    assert not answer.tool_calls
+
+
+def test_a_call_after_the_reasoning(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token that ends the reasoning must be one token: see test_reasoning_is_free."""
+    format = model._chat_format(THINKING + "{{ tools }}", tools=True)
+    form = replace(OutputFormat.from_schema("schema", SCHEMA), after=",", unless="<tool_call>")
+    constraint = form.constraint(format.vocabulary)
+    thought, tag = (
+        model.tokenize(each, add_special_tokens=False) for each in ("Hm <tool_call>", "<tool_call>")
+    )
+    comma = model.tokenize(",", add_special_tokens=False)
+    constraint.follow(thought, 0)
+    assert constraint.allowed() is None
+    constraint.follow([*thought, *comma], 0)
+    allowed = constraint.allowed()
+    assert allowed is not None
+    assert allowed[tag[0]]
+    assert np.count_nonzero(allowed) < 8
+    for end in range(1, len(tag)):
+        constraint.follow([*thought, *comma, *tag[:end]], 0)
+        assert constraint.forced() == tag[end]
+    constraint.follow([*thought, *comma, *tag], 0)
+    assert constraint.allowed() is None
+    assert constraint.forced() is None
+    assert not constraint.finished
+
+
+def test_calls_without_a_tag_cannot_be_told_from_an_answer(model: BitNetModel) -> None:
+    template = TOOLS + "{# <|python_tag|> #}"
     with pytest.raises(UnsupportedFeatureError, match="tools together with response_format"):
-        model.chat(TALE, chat_template=TOOLS, response_format=FORMAT, tools=tools)
+        model.chat(TALE, chat_template=template, response_format=FORMAT, tools=TOOL)
+    with pytest.raises(UnsupportedFeatureError, match="JSON without a tag"):
+        model.chat_stream(TALE, chat_template=template, regex="a", tools=TOOL)

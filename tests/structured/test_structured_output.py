@@ -239,6 +239,37 @@ def test_forcing_tokens_changes_nothing(
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sampling", SAMPLING)
+def test_logprobs_change_nothing_and_are_those_of_the_model(
+    model: BitNetModel, form: str, sampling: str
+) -> None:
+    """Of all tokens, allowed or not, also where only one was allowed."""
+    options = {**FORMS[form], **SAMPLING[sampling]}
+    expected = generate(model, **options)
+    found = generate(model, **options, logprobs=2)
+    assert (found.text, found.ids) == (expected.text, expected.ids)
+    assert found.finish_reason == expected.finish_reason
+    assert found.forced_tokens == 0
+    [score] = model.score(model.tokenize(TALE), [found.ids])
+    assert [each.logprob for each in found.logprobs] == score.logprobs
+    assert [each.id for each in found.logprobs] == found.ids
+    outside = [each for each in found.logprobs if each.id not in [top.id for top in each.top]]
+    assert outside  # the likeliest tokens are not all allowed
+    free = generate(model, max_tokens=1, logprobs=2).logprobs[0]
+    assert found.logprobs[0].top == free.top
+
+
+def test_logprobs_of_several_prompts_of_which_some_have_a_form(model: BitNetModel) -> None:
+    prompts = [TALE, "The king", "But the queen said:"]
+    options: dict[str, Any] = {**FORMS["schema"], **WILD, "seed": 4, "max_tokens": 60}
+    together = model.generate(prompts, return_result=True, logprobs=1, **options)
+    for prompt, result in zip(prompts, together, strict=True):
+        assert result.ids == model.generate(prompt, return_result=True, **options).ids
+        [score] = model.score(model.tokenize(prompt), [result.ids])
+        assert [each.logprob for each in result.logprobs] == score.logprobs
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_forcing_changes_nothing_whatever_was_chosen(
     model: BitNetModel, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,14 +369,17 @@ def test_a_cache_that_is_too_small_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("place", ["allowed", "follow", "forced", "add_token", "choose"])
+@pytest.mark.parametrize("logprobs", [None, 1])
 def test_an_interrupt_anywhere_changes_nothing(
-    model: BitNetModel, place: str, monkeypatch: pytest.MonkeyPatch
+    model: BitNetModel, place: str, logprobs: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C before or after any call that a choice consists of; the pass is then done again."""
     from ryzanstein_llm.generation import _Listener
     from ryzanstein_llm.sampling import Sampler
 
-    options = {"schema": PERSON, **WILD, "seed": 8, "repetition_penalty": 1.2}
+    options = {"schema": PERSON, **WILD, "seed": 8, "repetition_penalty": 1.2, "logprobs": logprobs}
+    if place == "forced" and logprobs:
+        pytest.skip("not called, because each token is asked for")
     expected = generate(model, **options)
     owner: Any = {"add_token": _Listener, "choose": Sampler}.get(place, GrammarConstraint)
     original = getattr(owner, place)
@@ -380,6 +414,7 @@ def test_an_interrupt_anywhere_changes_nothing(
     assert generation.result is not None
     assert generation.result.text == expected.text
     assert generation.result.forced_tokens == expected.forced_tokens
+    assert generation.result.logprobs == expected.logprobs
 
 
 def test_a_stop_string_and_max_tokens_end_it_within_forced_tokens(model: BitNetModel) -> None:

@@ -1,0 +1,1 @@
+"""Classes that other programs ask for, to use models of this library."""
