@@ -1,6 +1,7 @@
 """Logits and tokens are those of version 2.0, bit for bit, in every tier.
 
-Those with an int8 cache are of a later version, whose attention multiplies such a cache in integers.
+Those with an int8 cache are of a later version, whose attention multiplies such a cache in
+integers.
 
 A change of these bits is a change of the contract, which CHANGELOG.md has to announce.
 """

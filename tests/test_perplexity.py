@@ -124,18 +124,36 @@ def tales_directory() -> Path | None:
     return directory if (directory / "the-brown-fairy-book.txt").is_file() else None
 
 
-@pytest.mark.slow
-def test_a_whole_book_agrees_to_four_digits(model: BitNetModel, reference: BitNetReference) -> None:
+@pytest.fixture(scope="module")
+def book() -> str:
     directory = tales_directory()
     if directory is None:
         pytest.skip("the-brown-fairy-book.txt not found: set RYZANSTEIN_TALES to its directory")
-    text = (directory / "the-brown-fairy-book.txt").read_text(encoding="utf-8")
-    result = model.perplexity(text)
+    return (directory / "the-brown-fairy-book.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_over_a_whole_book_kinds_of_cache_differ_by_less_than_a_thousandth(
+    model: BitNetModel, book: str
+) -> None:
+    # One standard error of a difference is 1e-4, reckoned from the differences of windows.
+    found = [model.perplexity(book).perplexity]
+    for kind in ("bfloat16", "int8"):
+        with BitNetModel(n_threads=1, kv_dtype=kind) as other:
+            found.append(other.perplexity(book).perplexity)
+    assert max(found) / min(found) < 1.001, found
+
+
+@pytest.mark.slow
+def test_a_whole_book_agrees_to_four_digits(
+    model: BitNetModel, reference: BitNetReference, book: str
+) -> None:
+    result = model.perplexity(book)
     assert result.tokens == 130_731
     # What transformers gives in float32 for the master weights of this model.
     assert result.perplexity == pytest.approx(28.08132, rel=1e-4)
     assert result.bits_per_byte == pytest.approx(1.246092, rel=1e-4)
-    expected = perplexity(reference.forward, encode(text), BOS, model.context_length)
+    expected = perplexity(reference.forward, encode(book), BOS, model.context_length)
     # Activations that round apart in float64 move a window either way: over the book by 8e-5, one
     # standard deviation, reckoned from the differences of its windows. This allows four.
     assert result.perplexity == pytest.approx(expected.perplexity, rel=3e-4)

@@ -75,6 +75,21 @@ def test_values_of_an_int8_cache_of_very_different_size(rng: np.random.Generator
     assert np.max(np.abs(out - exact)) <= CODES_TOLERANCE * np.max(np.abs(v))
 
 
+def test_codes_of_queries_and_weights_cost_little_beside_those_of_keys_and_values(
+    rng: np.random.Generator,
+) -> None:
+    """They have 15 bits, keys and values have 8: root mean squares of what each of them changes."""
+    layout = BlockLayout("int8", kv_heads=2, head_dim=64)
+    qkv = random_qkv(rng, 600, layout, 4)
+    cache = BlockCache(layout, 600)
+    out = attend(qkv, [(600, 0, cache)], 4, turned=False)
+    q, k, v = np.split(qkv.reshape(600, 8, 64), (4, 6), axis=1)
+    stored = reference.attention(q, *cache.widened(600)).reshape(600, -1)
+    exact = reference.attention(q, k, v).reshape(600, -1)
+    by_codes, by_cache = (np.sqrt(np.mean(d * d)) for d in (out - stored, stored - exact))
+    assert 0 < by_codes < by_cache / 30
+
+
 def test_not_finite_values_of_an_int8_cache_show(rng: np.random.Generator) -> None:
     layout = BlockLayout("int8", kv_heads=1, head_dim=16)
     qkv = random_qkv(rng, 60, layout, 1)

@@ -4,8 +4,8 @@
  * panel p < count and each lane,
  *   sums[q * sums_stride + 16 * p + lane] = sum over i < 4 * depth of a[q * a_stride + i] * b
  * where b is byte i % 4 of the lane in line i / 4 of panel p. `of_keys`, a constant, says which bytes they are:
- * those of keys are unsigned, with a in -16256..16256; those of values are signed, with a in 0..32767. Sums may wrap around on the
- * way; kernels.h says why what is wanted of them fits.
+ * those of keys are unsigned, with a in -16256..16256; those of values are signed, with a in 0..32767. Sums may wrap
+ * around on the way; kernels.h says why what is wanted of them fits.
  */
 #ifndef RZ_ATTENTION_H
 #define RZ_ATTENTION_H

@@ -19,8 +19,8 @@ RZ_APART void rz_value_sums_(int16_t *weights, int64_t queries, const uint8_t *v
 /* The factor that brings |x| <= m to `top`. Below 2^-100 it could overflow, so such a vector counts as zeros. */
 RZ_INLINE float rz_code_factor_(float m, float top) { return m > 7.8886e-31f ? top / m : 0.0f; }
 
-/* codes = round_half_even(x * (16256 / max|x|)), zeros up to a multiple of 16; returns the value of code 1, NaN if x is not
- * finite. */
+/* codes = round_half_even(x * (16256 / max|x|)), zeros up to a multiple of 16; returns the value of code 1, NaN if x
+ * is not finite. */
 RZ_INLINE float rz_query_codes_(const float *x, int64_t n, int16_t *codes, int32_t *sum) {
     rz_f32x16 most = rz_set1(0.0f), poison = most; /* as in rz_quantize */
     for (int64_t i = 0; i < n; i += 16) {
