@@ -169,10 +169,10 @@ def test_another_version_of_the_library_or_of_its_blocks_computes_them_again(
     assert (found.ids, found.reused_tokens) == (expected, 0)
 
 
-def test_keys_and_values_as_version_2_0_wrote_them_are_computed_again(
+def test_keys_and_values_that_do_not_say_their_form_are_computed_again(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Its int8 blocks may have another size, and its files do not say which form they have."""
+    """As they were before blocks of int8 caches became panels, which may have another size."""
     path = tmp_path / "session"
     with BitNetModel(checkpoint, n_threads=1, kv_dtype="int8") as model:
         session = started(model, 300)
