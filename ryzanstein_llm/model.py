@@ -67,8 +67,7 @@ class BitNetModel(
     context_length : int, optional
         Tokens that a sequence may have. The checkpoint's value is the default and the maximum.
     kv_dtype : "float32", "bfloat16" or "int8", optional
-        How keys and values are kept. Default: bfloat16, which has the perplexity of float32. int8
-        takes about half of that, and attention multiplies integers.
+        How keys and values are kept. Default: bfloat16, which has the perplexity of float32.
     skipping : bool, optional
         Whether decoding skips weights that squared ReLU makes irrelevant. Default: where that is
         faster. Results are equal bit for bit either way. Other activations have nothing to skip.
