@@ -23,6 +23,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "projection-norms": ("qwen3", "master", {"projection_norms": True}),
     "biases": ("llama", "packed", {"attention_bias": True, "mlp_bias": True}),
     "norms-after-rope": ("hunyuan_v1_dense", "packed", {}),
+    "groups": ("qwen3", "group64", {}),
 }
 IDS = np.random.default_rng(3).integers(2, 131, 600).tolist()
 

@@ -208,7 +208,7 @@ cdef Step *put_product(Step *steps, Workspace workspace, int operation, Projecti
     """The steps that quantise an input and multiply it."""
     place_input(workspace, job.input)
     steps = put(steps, OP_NORM_QUANTIZE, quantize_step(job.input))
-    return put(steps, operation, project_step(job))
+    return put(steps, operation, project_step(job, workspace.n_threads))
 
 
 cdef Step *put_gate_up(Step *steps, Workspace workspace, LayerJob *job) noexcept nogil:
@@ -223,7 +223,7 @@ cdef Step *put_gate_up(Step *steps, Workspace workspace, LayerJob *job) noexcept
     if can_skip_rows(&job.gated):
         rows_skipping_steps(&job.gated, workspace.n_threads, steps)
         return steps + 2
-    return put(steps, OP_GATE_UP, gated_step(&job.gated))
+    return put(steps, OP_GATE_UP, gated_step(&job.gated, workspace.n_threads))
 
 
 cdef Step *put_layer(Step *steps, Workspace workspace, LayerJob *job) noexcept nogil:

@@ -35,6 +35,8 @@ cdef void include_input(Reservation *needed, const Input *source) noexcept nogil
 cdef void place_input(Workspace workspace, Input *source) noexcept nogil
 cdef void multiply(const rz_ternary *matrix, int64_t tile, int64_t end, const Input *source, float *out,
                    int64_t out_stride, rz_output_mode store, void *scratch) noexcept nogil
+cdef Input tokens_of(const Input *source, int64_t first, int64_t end) noexcept nogil
+cdef Input tokens_of(const Input *source, int64_t first, int64_t end) noexcept nogil
 cdef int request_input(Input *source, TernaryMatrix matrix, bint first) except -1
 cdef int reserve_inputs(Workspace workspace, int64_t tokens, const Reservation *needed, int64_t scratch) except -1
 cdef Step quantize_step(const Input *source) noexcept nogil

@@ -150,6 +150,19 @@ cdef void multiply(const rz_ternary *matrix, int64_t tile, int64_t end, const In
         kernels().group_matmul(matrix, tile, end, &source.quantized, out, out_stride, store, scratch)
 
 
+cdef Input tokens_of(const Input *source, int64_t first, int64_t end) noexcept nogil:
+    """The tokens [first, end) of a quantised input, for products without tables."""
+    cdef Input part = source[0]
+    cdef int64_t groups = input_groups(source)
+    part.n = part.quantized.n = end - first
+    part.quantized.codes += first * part.quantized.stride
+    part.quantized.scales += first * groups
+    part.quantized.sums += first * groups
+    part.quantized.tables = NULL
+    part.floats += first * part.columns
+    return part
+
+
 cdef Step quantize_step(const Input *source) noexcept nogil:
     """One task for each token: normalises it, and writes int8 codes and tables to the workspace."""
     return step(quantize_task, source, source.n)

@@ -12,7 +12,7 @@ from ryzanstein_llm.kernels.cpu cimport (
     RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TILE_ROWS, kernels, rz_ternary)
 from ryzanstein_llm.kernels.inputs cimport (
     Input, Reservation, describe_input, include_input, multiply, place_input, quantize_step, request_input,
-    reserve_inputs, scratch_bytes)
+    reserve_inputs, scratch_bytes, tokens_of)
 from ryzanstein_llm.kernels.steps cimport Step, as_operation, run_steps, step
 from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
 from ryzanstein_llm.kernels.workspace cimport OP_HEAD, OP_HEAD_NORM, OP_OTHER, Workspace
@@ -23,6 +23,8 @@ ACTIVATIONS = {"relu2": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
 
 cdef enum:
     HEAD_ROWS = 64   # rows of a float matrix in a task
+    TASKS = 4        # for each thread, at least, where there are enough tokens
+    BLOCK = 128      # tokens of a task, at least: opening a panel must not take longer than multiplying it
 
 
 cdef int64_t panels(const rz_ternary *matrix) noexcept nogil:
@@ -40,43 +42,56 @@ cdef int add_matrix(Projections *job, TernaryMatrix matrix, float *out, int64_t 
     job.out_stride[i] = out_stride
     job.bias[i] = NULL
     if i == 0:
-        job.first_task[0] = 0
-    job.first_task[i + 1] = job.first_task[i] + panels(&matrix.matrix)
+        job.first_panel[0] = 0
+    job.first_panel[i + 1] = job.first_panel[i] + panels(&matrix.matrix)
     job.count = i + 1
     return 0
 
 
-cdef void add_bias(const Projections *job, int i, int64_t first, int64_t end) noexcept nogil:
+cdef int64_t token_blocks(int64_t panels, int64_t tokens, int threads) noexcept nogil:
+    """Blocks of tokens into which a step is divided, so that many threads have equal shares of few panels."""
+    return max(1, min(tokens // BLOCK, (TASKS * threads + panels - 1) // panels)) if threads > 1 else 1
+
+
+cdef void add_bias(const float *bias, int64_t first, int64_t end, float *out, int64_t out_stride,
+                   int64_t n) noexcept nogil:
     """Adds the bias to rows [first, end) of a product that was stored with RZ_STORE_SET."""
     cdef int64_t t, row
-    cdef float *out
-    for t in range(job.input.n):
-        out = job.out[i] + t * job.out_stride[i]
+    for t in range(n):
         for row in range(first, end):
-            out[row] += job.bias[i][row]
+            out[t * out_stride + row] += bias[row]
 
 
 cdef void project_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Projections *job = <const Projections *>data
+    cdef const Input *source = job.input
     cdef int i = 0
-    cdef int64_t tile, end
-    while task >= job.first_task[i + 1]:
+    cdef int64_t panel = task // job.blocks, block = task % job.blocks, tile, end
+    cdef int64_t first = source.n * block // job.blocks
+    cdef float *out
+    cdef Input part
+    while panel >= job.first_panel[i + 1]:
         i += 1
-    tile = (task - job.first_task[i]) * RZ_PANEL_TILES
+    tile = (panel - job.first_panel[i]) * RZ_PANEL_TILES
     end = min(tile + RZ_PANEL_TILES, job.matrices[i].row_tiles)
-    multiply(job.matrices[i], tile, end, job.input, job.out[i], job.out_stride[i], job.store,
-             workspace.thread_scratch(thread))
+    out = job.out[i] + first * job.out_stride[i]
+    if job.blocks > 1:
+        part = tokens_of(source, first, source.n * (block + 1) // job.blocks)
+        source = &part
+    multiply(job.matrices[i], tile, end, source, out, job.out_stride[i], job.store, workspace.thread_scratch(thread))
     if job.bias[i] != NULL:
-        add_bias(job, i, tile * RZ_TILE_ROWS, min(end * RZ_TILE_ROWS, job.matrices[i].rows))
+        add_bias(job.bias[i], tile * RZ_TILE_ROWS, min(end * RZ_TILE_ROWS, job.matrices[i].rows), out,
+                 job.out_stride[i], source.n)
 
 
-cdef Step project_step(const Projections *job) noexcept nogil:
-    """One task for each panel of rows of each matrix."""
-    return step(project_task, job, job.first_task[job.count])
+cdef Step project_step(Projections *job, int threads) noexcept nogil:
+    """A task for each panel of rows of each matrix, and each block of tokens."""
+    job.blocks = token_blocks(job.first_panel[job.count], job.input.n, threads)
+    return step(project_task, job, job.first_panel[job.count] * job.blocks)
 
 
 cdef int64_t project_work(const Projections *job) noexcept nogil:
-    return job.first_task[job.count] * PANEL_ROWS * job.input.columns * job.input.n
+    return job.first_panel[job.count] * PANEL_ROWS * job.input.columns * job.input.n
 
 
 cdef int describe_gated(Gated *job, Input *source, TernaryMatrix gate, TernaryMatrix up, activation,
@@ -104,23 +119,30 @@ cdef int64_t gated_scratch_bytes(const Input *source) noexcept nogil:
 
 cdef void gated_task(const void *data, Workspace workspace, int64_t task, int thread) noexcept nogil:
     cdef const Gated *job = <const Gated *>data
-    cdef int64_t n = job.input.n, t, rows = job.gate.rows
-    cdef int64_t tile = task * RZ_PANEL_TILES, first = tile * RZ_TILE_ROWS
+    cdef const Input *source = job.input
+    cdef int64_t block = task % job.blocks, token = source.n * block // job.blocks, t, rows = job.gate.rows
+    cdef int64_t tile = task // job.blocks * RZ_PANEL_TILES, first = tile * RZ_TILE_ROWS
     cdef int64_t end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles), width = min(PANEL_ROWS, rows - first)
     cdef void *scratch = workspace.thread_scratch(thread)
-    cdef float *up = <float *>(<uint8_t *>scratch + kernels().product_scratch(job.input.columns, n))
+    cdef float *up = <float *>(<uint8_t *>scratch + kernels().product_scratch(source.columns, source.n))
+    cdef float *out = job.out + token * rows
     cdef float *gate
-    multiply(job.gate, tile, end, job.input, job.out, rows, RZ_STORE_SET, scratch)
+    cdef Input part
+    if job.blocks > 1:
+        part = tokens_of(source, token, source.n * (block + 1) // job.blocks)
+        source = &part
+    multiply(job.gate, tile, end, source, out, rows, RZ_STORE_SET, scratch)
     # the kernel writes rows from `first` on, and `up` holds only one panel
-    multiply(job.up, tile, end, job.input, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
-    for t in range(n):
-        gate = job.out + t * rows + first
+    multiply(job.up, tile, end, source, up - first, PANEL_ROWS, RZ_STORE_SET, scratch)
+    for t in range(source.n):
+        gate = out + t * rows + first
         kernels().activate_gated[job.activation](gate, up + t * PANEL_ROWS, width, gate)
 
 
-cdef Step gated_step(const Gated *job) noexcept nogil:
-    """One task for each panel of rows of gate and up."""
-    return step(gated_task, job, panels(job.gate))
+cdef Step gated_step(Gated *job, int threads) noexcept nogil:
+    """A task for each panel of rows of gate and up, and each block of tokens."""
+    job.blocks = token_blocks(panels(job.gate), job.input.n, threads)
+    return step(gated_task, job, panels(job.gate) * job.blocks)
 
 
 cdef int64_t gated_work(const Gated *job) noexcept nogil:
@@ -177,7 +199,7 @@ def norm_project(const float[:, ::1] x, norm, float eps, matrices, outputs, Work
     reserve_inputs(workspace, source.n, &needed, scratch_bytes(&source))
     place_input(workspace, &source)
     steps[0] = as_operation(OP_HEAD_NORM if head else OP_OTHER, quantize_step(&source))
-    steps[1] = as_operation(OP_HEAD if head else OP_OTHER, project_step(&job))
+    steps[1] = as_operation(OP_HEAD if head else OP_OTHER, project_step(&job, workspace.n_threads))
     run_steps(steps, 2, workspace, project_work(&job))
 
 
@@ -210,7 +232,7 @@ def norm_gated(const float[:, ::1] x, norm, float eps, TernaryMatrix gate, Terna
     reserve_inputs(workspace, source.n, &needed, gated_scratch_bytes(&source))
     place_input(workspace, &source)
     steps[0] = quantize_step(&source)
-    steps[1] = gated_step(&job)
+    steps[1] = gated_step(&job, workspace.n_threads)
     run_steps(steps, 2, workspace, gated_work(&job))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from ryzanstein_llm.kernels import cpu, threads
+from ryzanstein_llm.kernels import cpu, packing, threads
 from ryzanstein_llm.kernels.elementwise import quantize, softmax_weights
 from ryzanstein_llm.kernels.linear import norm_dense, norm_gated, norm_project
 from ryzanstein_llm.kernels.workspace import Workspace
@@ -16,6 +16,7 @@ from .calls import CASES, PARALLEL
 from .hard_floats import normal
 from .same_bits import assert_same_bits, in_every_tier
 from .ternary_cases import random_case
+from .test_groups import Case as GroupCase
 
 
 def flushes_to_zero() -> bool:
@@ -93,3 +94,29 @@ def test_nan_and_infinity_behave_alike_in_every_tier() -> None:
                 x[place] = bad
                 in_every_tier(lambda x=x: tuple(map(np.asarray, softmax_weights(x))))
                 in_every_tier(lambda x=x: tuple(map(np.asarray, quantize(x))))
+
+
+@pytest.mark.parametrize("layout", [*packing.LAYOUTS, *packing.GROUP_LAYOUTS, "floats"])
+def test_tokens_of_a_prompt_are_divided_among_many_threads(
+    layout: str, tier: str, rng: np.random.Generator
+) -> None:
+    """Where there are more threads than panels of rows, tasks are blocks of tokens, too."""
+    tokens, kept = 300, "groups64" if layout == "floats" else layout
+    x, gain = normal(rng, tokens, 320), normal(rng, 320)
+    if kept in packing.GROUP_LAYOUTS:
+        kind = "none" if layout == "floats" else "group"
+        gate, up = (GroupCase(133, 320, kept, seed).matrix(kind) for seed in (1, 2))
+    else:
+        gate, up = (random_case(133, 320, seed, kept)[0] for seed in (1, 2))
+
+    def run(n_threads: int) -> list[np.ndarray]:
+        workspace = Workspace(n_threads)
+        out = [np.full((tokens, 133), 0.1, np.float32) for _ in range(3)]
+        norm_project(x, gain, 1e-5, [gate, up], out[:2], workspace, accumulate=True)
+        norm_gated(x, gain, 1e-5, gate, up, "silu", out[2], workspace)
+        return out
+
+    one = run(1)
+    for n_threads in (2, 16):
+        for found, expected in zip(run(n_threads), one, strict=True):
+            assert_same_bits(found, expected)
