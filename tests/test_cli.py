@@ -240,9 +240,7 @@ class TestInfo:
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
     def test_prints_the_memory_of_this_process(self, engine, capsys):
         main(["info"])
-        assert re.search(
-            r"process +[0-9.]+ [MG]B resident, [0-9.]+ [MG]B peak\n", capsys.readouterr().out
-        )
+        assert re.search(r"process +[0-9.]+ [MG]B resident, [0-9.]+ [MG]B peak\n", capsys.readouterr().out)
 
     def test_the_cpu_is_printed_even_if_the_model_does_not_open(self, engine, monkeypatch, capsys):
         def broken(*_, **__):
