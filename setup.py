@@ -23,7 +23,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = "ryzanstein_llm/kernels"
-TIERS = ("avx2", "avxvnni", "avx512vnni")
+TIERS = ("avx2", "avxvnni", "avx512vnni", "amx")
+EMULATIONS = ("amx_avx512", "amx_portable")
 REPOSITORY = os.environ.get("RYZANSTEIN_REPOSITORY", "").rstrip("/")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -160,6 +161,7 @@ setup(
                 "cpu",
                 f"{KERNELS}/dispatch.c",
                 *(f"{KERNELS}/tiers/{tier}.c" for tier in ("scalar", *TIERS)),
+                *(f"{KERNELS}/emulations/{name}.c" for name in EMULATIONS),
             ),
             extension("threads"),
             extension("sources"),
@@ -176,8 +178,11 @@ setup(
             extension("decoder"),
             extension("head_rows"),
             extension("head"),
+            extension("head_rest"),
             extension("elementwise"),
             extension("limits"),
+            extension("self_test_ternary"),
+            extension("self_test"),
         ],
         compiler_directives={"language_level": "3"},
     ),

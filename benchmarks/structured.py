@@ -45,7 +45,7 @@ PERSON = {
 TEXT = {"type": "string", "minLength": 60, "maxLength": 90}
 
 FORMS: dict[str, tuple[dict[str, Any], Callable[[str], bool]]] = {
-    "free text": ({"ignore_eos": True, "max_tokens": 60}, bool),
+    "free text": ({"ignore_eos": True, "max_tokens": 60, "prompt_lookup_num_tokens": 0}, bool),
     "an object": ({"schema": PERSON}, lambda text: list(json.loads(text)) == PERSON["required"]),
     "one long string": ({"schema": TEXT}, lambda text: 60 <= len(json.loads(text)) <= 90),
     "digits": ({"regex": "[0-9]{30}"}, lambda text: bool(re.fullmatch("[0-9]{30}", text))),

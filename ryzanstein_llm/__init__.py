@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .scoring import Choice, Score
     from .session import Session
     from .system.machine import cpu_info, has_avx2, num_threads
+    from .system.memory import MemoryLimit, memory_limit
     from .text_iterator import TextIterator
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "GenerationResult",
     "KVCache",
     "MemoryEstimate",
+    "MemoryLimit",
     "Model",
     "PerplexityResult",
     "SamplingParams",
@@ -61,6 +63,7 @@ __all__ = [
     "estimate_memory",
     "has_avx2",
     "load",
+    "memory_limit",
     "num_threads",
 ]
 
@@ -77,6 +80,7 @@ _HOMES = {
     "GenerationResult": ".results",
     "KVCache": ".engine.kv_cache",
     "MemoryEstimate": ".memory",
+    "MemoryLimit": ".system.memory",
     "Model": ".model",
     "PerplexityResult": ".perplexity",
     "SamplingParams": ".sampling",
@@ -89,6 +93,7 @@ _HOMES = {
     "estimate_memory": ".memory",
     "has_avx2": ".system.machine",
     "load": ".model",
+    "memory_limit": ".system.memory",
     "num_threads": ".system.machine",
 }
 

@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
+import sys
 from collections.abc import Iterable
-from typing import Protocol
 
+from .claim import Claim, Owner
 from .engine.engine import Engine
 from .engine.sequence import Sequence
-from .errors import ContextOverflowError
 from .options import GenerationOptions
+from .overflow import beginning, fitted
 from .results import GenerationResult, Timings, TokenLogprob
 from .sampling import Logprobs, Sampler
 from .text.growing_text import GrowingText
 from .text.vocabulary import PromptIds, Vocabulary
 
-__all__ = ["Claim", "Generation", "Owner"]
-
-
-class Claim:
-    """What an owner knows of the generation that continues its tokens. It does not keep the
-    generation alive: when a stream is dropped, its owner sees that on its next use.
-
-    There is no finaliser, because Python would swallow a Ctrl-C that comes while it runs.
-
-    Attributes
-    ----------
-    generation : weak reference to Generation
-    tokens : list of int, or None
-        What the owner's tokens become if the generation is dropped: prompt and continuation so far.
-        None leaves them unchanged.
-    """
-
-    def __init__(self, generation: Generation) -> None:
-        self.generation = weakref.ref(generation)
-        self.tokens: list[int] | None = None
-
-
-class Owner(Protocol):
-    """The owner of the tokens that a generation continues."""
-
-    def claim(self, claim: Claim) -> list[int]:
-        """The tokens before the prompt. No other generation may continue them until `settle`.
-
-        Raises
-        ------
-        SessionBusyError, ClosedError
-        """
-        ...
-
-    def settle(self, claim: Claim, tokens: list[int] | None) -> None:
-        """The generation is over, and the owner's tokens are now these; None leaves them unchanged.
-        Does nothing if the claim was settled already."""
-        ...
+__all__ = ["Generation"]
 
 
 class _Listener:
@@ -133,6 +96,7 @@ class Generation:
         self.over = False
         self.result: GenerationResult | None = None
         self._flushed = False
+        self._dropped = 0  # tokens that the sequence did not begin with
         self._listener = _Listener(vocabulary, options.stop)
         self._claim = Claim(self)
         output = options.output
@@ -180,8 +144,8 @@ class Generation:
     def positions(self) -> tuple[int, int]:
         """Positions of the engine that it takes: of its prompt, and at most. For a request without
         owner."""
-        prompt, capacity = len(self._prompt.first), self._engine.store.capacity
-        new = self._options.max_tokens
+        capacity = self._engine.store.capacity
+        prompt, new = min(len(self._prompt.first), capacity), self._options.max_tokens
         return prompt, capacity if new is None else min(prompt + new, capacity)
 
     @property
@@ -283,22 +247,25 @@ class Generation:
         self._finish("cancelled" if self.cancelled else reason or "cancelled")
 
     def _begin(self) -> None:
-        tokens = self._prompt.after([] if self._owner is None else self._owner.claim(self._claim))
-        context = self._engine.context_length
-        if len(tokens) > context:
-            raise ContextOverflowError(len(tokens), context)
-        options = self._options
+        given = self._prompt.after([] if self._owner is None else self._owner.claim(self._claim))
+        options, capacity = self._options, self._engine.store.capacity
+        tokens = fitted(given, options, self._engine, self._vocabulary.start_id)
+        self._dropped = len(given) - len(tokens)
         eos_ids, stop_ids = options.ends(self._vocabulary)
         self._listener.begin_after(tokens)
-        room = self._engine.store.capacity - len(tokens)
+        shifts = options.overflow == "shift"
+        room = sys.maxsize if shifts else capacity - len(tokens)
         self._sequence = self._engine.sequence(
             tokens,
             Sampler(options.sampling, self._adjustments),
             max_tokens=room if options.max_tokens is None else min(options.max_tokens, room),
+            context=capacity if shifts else None,
+            kept=beginning(tokens, self._vocabulary.start_id),
             eos_ids=eos_ids,
             stop_ids=stop_ids,
             listener=self._listener,
             constraint=self._constraint,
+            most_guesses=self._engine.most_guesses(options.prompt_lookup_num_tokens),
         )
         self._claim.tokens = tokens
         if self.cancelled:  # in the meantime, by another thread
@@ -315,7 +282,7 @@ class Generation:
             self.over = True
             return
         sequence.close()
-        ids = sequence.tokens[sequence.prompt_tokens :]
+        ids = sequence.new_ids
         result = GenerationResult(
             text=self._listener.text.text,
             ids=ids,
@@ -325,6 +292,9 @@ class Generation:
             timings=sequence.timings,
             logprobs=None if self._options.logprobs is None else self._logprobs(len(ids)),
             forced_tokens=sequence.forced_tokens,
+            drafted_tokens=sequence.drafted_tokens,
+            accepted_tokens=sequence.accepted_tokens,
+            dropped_tokens=self._dropped + sequence.dropped_tokens,
             output=self._options.output,
         )
         self._engine.leave(sequence)

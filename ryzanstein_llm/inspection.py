@@ -12,6 +12,7 @@ from .memory import planned_memory
 from .models import DecoderPlan, LoadOptions, plan_model
 from .models.gguf_names import translate
 from .models.projections import FLOAT_DTYPES
+from .packed_cache import cache_directory
 from .system.memory import machine_memory
 
 __all__ = ["inspect_checkpoint"]
@@ -48,7 +49,9 @@ def inspect_checkpoint(
     with open_checkpoint(path) as opened:
         checkpoint = translate(opened)
         plan = plan_model(checkpoint, options)
-        memory = planned_memory(plan, checkpoint, context_length, kv_dtype or "bfloat16")
+        memory = planned_memory(
+            plan, checkpoint, cache_directory(), context_length, kv_dtype or "bfloat16"
+        )
         config = plan.description.config
         types = Counter(checkpoint.info(name).dtype for name in checkpoint.names)
         per_group = f"group{plan.group_layout.removeprefix('groups')}" if plan.group_layout else ""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import FormatError, InvalidParameterError
 from .formats import Checkpoint, EmbeddingSettings, FileStamp, open_checkpoint
 from .formats.watch import Watch
-from .models import CausalLM, LoadOptions, load_model
+from .kernels import cpu
+from .kernels.self_test import check_kernels
+from .models import CausalLM, LoadOptions, kernel_uses, plan_model, prepare_model
 from .models.gguf_names import translate
-from .packed_cache import load_through_cache
+from .models.memory import packed_bytes, private_bytes
+from .models.room import refuse_too_large
+from .packed_cache import keeps_file, load_through_cache
 from .text.gguf_tokenizer import end_ids
 from .text.tokenizer import Tokenizer
 from .text.vocabulary import Vocabulary
@@ -23,6 +27,8 @@ from .validation import check_int
 __all__ = ["LoadedModel", "load_checkpoint", "special_ids"]
 
 log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class LoadedModel:
         Those of the weight files.
     watches : list of Watch
         Of the weight files.
+    private_bytes : int
+        Memory that it takes without keys and values, and that the system cannot reclaim.
     """
 
     path: Path
@@ -54,6 +62,7 @@ class LoadedModel:
     packed_file: Path | None
     stamps: list[FileStamp]
     watches: list[Watch]
+    private_bytes: int
 
 
 def load_checkpoint(
@@ -61,25 +70,27 @@ def load_checkpoint(
     directory: Path | None,
     *,
     n_threads: int,
+    kv_kind: str,
     skipping: bool | None,
     weight_format: str | None,
     activations: str | None,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
 ) -> LoadedModel:
-    """Open a checkpoint and load its weights. Packed weights are kept in `directory`, unless that
-    is None. The other parameters, and errors, are those of `BitNetModel`."""
+    """Open a checkpoint and load its weights, after a test of the kernels that it will use. Packed
+    weights are kept in `directory`, unless that is None. The other parameters, and errors, are
+    those of `BitNetModel`."""
+    cpu.request_permission()
     with open_checkpoint(path) as opened:
         checkpoint = translate(opened)
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
         options = LoadOptions(n_threads, skipping, weight_format, activations=activations)
-        graph, packed_file = load_through_cache(
-            checkpoint,
-            directory,
-            lambda packed, progress: load_model(
-                checkpoint, replace(options, packed=packed, progress=progress)
-            ),
-            progress,
+        plan = plan_model(checkpoint, options)
+        check_kernels(kernel_uses(plan, checkpoint, kv_kind))
+        refuse_too_large(
+            checkpoint, plan, options, mapped=keeps_file(directory, packed_bytes(plan))
         )
+        loader = prepare_model(checkpoint, options, plan)
+        graph, packed_file = load_through_cache(checkpoint, directory, loader, progress)
         size = graph.config.vocab_size
         eos_ids, start_id = special_ids(checkpoint, tokenizer, size)
         return LoadedModel(
@@ -92,6 +103,7 @@ def load_checkpoint(
             packed_file,
             [file.stamp for file in opened.open_files],
             [file.watch() for file in checkpoint.open_files],
+            private_bytes(plan, checkpoint, mapped=packed_file is not None),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from .engine.compute import PASS_TOKENS
 from .formats import Checkpoint, open_checkpoint
@@ -13,6 +14,7 @@ from .model import DEFAULT_KV_DTYPE
 from .models import WEIGHT_FORMATS, DecoderPlan, LoadOptions, plan_model
 from .models.gguf_names import translate
 from .models.memory import pass_bytes, weight_memory
+from .packed_cache import cache_directory
 from .system.threads import choose_threads
 from .text_table import format_bytes
 from .validation import check_bool, check_choice, check_int
@@ -49,7 +51,7 @@ class MemoryEstimate:
     workspace : int
         Activations of a pass, scratch memory, and tables of positions.
     peak_while_loading : int
-        The most that loading takes at a time.
+        The most that loading takes at a time, if no file of packed weights is there yet.
     total : int
         The sum of all parts, when every row of embedding and head has been read. Greedy decoding
         reads few of them.
@@ -86,6 +88,7 @@ def estimate_memory(
     kv_dtype: str | None = None,
     skipping: bool | None = None,
     weight_format: str | None = None,
+    packed_cache: bool | str | os.PathLike[str] = True,
     sequences: int = 1,
 ) -> MemoryEstimate:
     """How much memory a model takes, without loading it. Of its weights, only what decides the
@@ -93,8 +96,8 @@ def estimate_memory(
 
     Parameters
     ----------
-    path, context_length, kv_dtype, skipping, weight_format
-        As for `BitNetModel`.
+    path, context_length, kv_dtype, skipping, weight_format, packed_cache
+        As for `BitNetModel`. Of a model whose packed weights are kept in a file, the peak is lower.
     sequences : int
         Texts of `context_length` tokens whose keys and values are kept at the same time.
 
@@ -115,24 +118,27 @@ def estimate_memory(
     with open_checkpoint(path) as opened:
         checkpoint = translate(opened)
         plan = plan_model(checkpoint, LoadOptions(1, skipping, weight_format))
-        return planned_memory(plan, checkpoint, context_length, kind, sequences)
+        directory = cache_directory(packed_cache)
+        return planned_memory(plan, checkpoint, directory, context_length, kind, sequences)
 
 
 def planned_memory(
     plan: DecoderPlan,
     checkpoint: Checkpoint,
+    directory: Path | None,
     context_length: int | None = None,
     kv_dtype: str = DEFAULT_KV_DTYPE,
     sequences: int = 1,
 ) -> MemoryEstimate:
-    """The estimate for a checkpoint that is open already; see `estimate_memory`."""
+    """The estimate for a checkpoint that is open already; see `estimate_memory`. `directory` is
+    that of packed weights, or None."""
     config = plan.description.config
     limit = config.context_length
     context = check_int(
         "context_length", limit if context_length is None else context_length, 1, limit
     )
     layout = KVLayout(KV_DTYPES[kv_dtype], config.n_layers, config.n_kv_heads, config.head_dim)
-    found = weight_memory(plan, checkpoint)
+    found = weight_memory(plan, checkpoint, directory)
     blocks = sequences * -(-context // BLOCK_POSITIONS)
     kv_cache = blocks * resident_bytes(layout.block_bytes)
     # of each position cosines and sines, for each kind of layer

@@ -19,7 +19,7 @@ from .engine.compute import new_cancel_flag
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
 from .engine.store import Store
-from .errors import ContextOverflowError, InvalidParameterError
+from .errors import InvalidParameterError
 from .facts import ModelFacts, model_facts
 from .generation import Generation
 from .hub import HubSource
@@ -29,6 +29,7 @@ from .loading import load_checkpoint
 from .models import WEIGHT_FORMATS, refuse_embedding_model
 from .openai import CompletionSource
 from .options import GenerationArguments, GenerationOptions
+from .overflow import fitted
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
@@ -84,7 +85,7 @@ class BitNetModel(
         Memory that the keys and values of all sessions, caches and earlier prompts may take
         together. When it is used up, earlier prompts make room first, the longest unused one before
         the others; then requests wait for each other. Default: a tenth of this machine's memory, or
-        of what its control group allows, but at least one full context.
+        of what its control group allows, but at least one full context, if that fits the memory.
     packed_cache : bool or path, optional
         Whether to keep the packed weights of a large model on disk and map them at the next start.
         True: in the user's cache directory, or where `RYZANSTEIN_CACHE` says. A path: in that
@@ -99,8 +100,11 @@ class BitNetModel(
         If the checkpoint is missing, malformed, or of an unsupported kind.
     InvalidParameterError
         If an argument is out of range.
-    UnsupportedIsaError
-        If `RYZANSTEIN_ISA` names a tier that this CPU or build lacks.
+    MemoryLimitError
+        If its weights cannot be in the memory that this process can have; see `memory_limit`.
+    KernelSelfTestError, UnsupportedIsaError
+        If a kernel gives other results here than portable C does; if `RYZANSTEIN_ISA` names a tier
+        that this CPU, this build or the operating system does not have or permit.
 
     Notes
     -----
@@ -140,6 +144,7 @@ class BitNetModel(
             path,
             cache_directory(packed_cache),
             n_threads=threads.count,
+            kv_kind=kind,
             skipping=skipping,
             weight_format=weight_format,
             activations=activations,
@@ -157,16 +162,16 @@ class BitNetModel(
         self.context_length = check_int("context_length", wanted, 1, limit)
         self.vocabulary = replace(loaded.vocabulary, context_length=self.context_length)
         self._layout = graph.kv_layout(kind)
-        budget = cache_budget(prefix_cache_bytes, self._layout, self.context_length)
-        store = Store(self._layout, self.context_length, budget)
+        shape = (self._layout, self.context_length)
+        store = Store(*shape, cache_budget(prefix_cache_bytes, *shape, loaded.private_bytes))
         self.engine = Engine(graph, self.threads.count, store)
         self._session_key = SessionKey(
             self.path, loaded.stamps, self._layout, activations or "int8"
         )
         self.engine.watches = loaded.watches
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
-        shape = (self._layout, self.threads, self.context_length)
-        self._facts = model_facts(graph, self.vocabulary, *shape, self.packed_file)
+        chosen = (self._layout, self.threads, self.context_length)
+        self._facts = model_facts(graph, self.vocabulary, *chosen, self.packed_file)
         count = plural(self.threads.count, "thread")
         log.info("%s: %s, %s, %s", self.path, graph.family, count, cpu.current_tier())
 
@@ -320,9 +325,8 @@ class BitNetModel(
         refuse_embedding_model(self.engine.graph, self.path)
         options = GenerationOptions.from_arguments(arguments)
         self.vocabulary.refuse_text(needs_text or bool(options.stop))
-        ids = self.vocabulary.read_prompt(prompt)
-        if len(ids.first) > self.context_length:
-            raise ContextOverflowError(len(ids.first), self.context_length)
+        ids = self.vocabulary.read_prompt(prompt, any_length=options.overflow != "error")
+        fitted(ids.first, options, self.engine, self.vocabulary.start_id)
         return Generation(self.engine, self.vocabulary, ids, options)
 
     def _own_cache(self, cache: KVCache | None) -> KVCache:

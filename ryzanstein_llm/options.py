@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from .errors import InvalidParameterError
 from .sampling import BAN, MOST_LOGPROBS, Adjustments, LogitsProcessor, SamplingParams
 from .structured import OUTPUT_ARGUMENTS, OutputFormat
 from .text.stop_strings import StopStrings
 from .text.vocabulary import Vocabulary
-from .validation import check_bool, check_float, check_int, check_token_ids
+from .validation import check_bool, check_choice, check_float, check_int, check_token_ids
 
 __all__ = ["GenerationArguments", "GenerationOptions"]
 
+
+MOST_GUESSES = 64
+
+OVERFLOWS = ("error", "truncate", "shift")
 
 Bias = Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
 
@@ -28,6 +32,11 @@ class GenerationArguments(TypedDict, total=False):
         The text ends before the first of these that appears.
     ignore_eos : bool
         Continue after end-of-text tokens.
+    overflow : "error", "truncate" or "shift"
+        What to do when the context is too short. "error": a prompt that does not fit is an error,
+        and the text ends where the context ends. "truncate": the oldest tokens of the prompt are
+        left out so that `max_tokens` more fit. "shift": whenever the context is full, the older
+        half of it is dropped, and the rest is computed again. Beginning-of-text stays.
     min_tokens : int >= 0
         The text ends with no token before it has so many.
     stop_token_ids : sequence of int
@@ -38,6 +47,12 @@ class GenerationArguments(TypedDict, total=False):
         Changes the logits, float32 (vocab_size,), before the choice; see `Adjustments`.
     logprobs : int in 0..20
         Report the log probability of each token, and of so many of the likeliest.
+    prompt_lookup_num_tokens : int in 0..64, or None
+        Guess at most so many tokens at a time, from what followed the last three tokens earlier in
+        the prompt or the text, and compute them in one pass. The text is the same, and comes sooner
+        where it repeats something. Only guesses that pay are computed. 0: none. None: 15 for models
+        of 50 million weights and more, and 0 for smaller ones, whose passes are so short that
+        looking for guesses takes some percent of them.
     sampling : SamplingParams
         How to choose tokens. The arguments after the next four are its fields, and override them.
     schema : dict, class of Pydantic, or dataclass
@@ -53,11 +68,13 @@ class GenerationArguments(TypedDict, total=False):
     max_tokens: int | None
     stop: str | Sequence[str] | None
     ignore_eos: bool
+    overflow: Literal["error", "truncate", "shift"] | None
     min_tokens: int | None
     stop_token_ids: Sequence[int] | None
     logit_bias: Bias | None
     logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
     logprobs: int | None
+    prompt_lookup_num_tokens: int | None
     sampling: SamplingParams | None
     schema: Mapping[str, Any] | type | None
     regex: str | None
@@ -83,11 +100,13 @@ class GenerationOptions:
     max_tokens : int >= 0, or None
     stop : tuple of str
     ignore_eos : bool
+    overflow : str
     min_tokens : int >= 0
     stop_token_ids : tuple of int
     logit_bias : mapping from int or str to float
     logits_processor : tuple of callable
     logprobs : int in 0..20, or None
+    prompt_lookup_num_tokens : int in 0..64, or None
     sampling : SamplingParams
     output : OutputFormat or None
         The form that `schema`, `regex`, `choices` or `grammar` asks for.
@@ -101,11 +120,13 @@ class GenerationOptions:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    overflow: str = "error"
     min_tokens: int = 0
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: Bias = field(default_factory=dict)
     logits_processor: tuple[LogitsProcessor, ...] = ()
     logprobs: int | None = None
+    prompt_lookup_num_tokens: int | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     output: OutputFormat | None = None
 
@@ -121,6 +142,11 @@ class GenerationOptions:
         StopStrings(stops)  # raises unless each is a non-empty str
         object.__setattr__(self, "stop", tuple(stops))
         self._check_adjustments()
+        overflow: Any = "error" if self.overflow is None else self.overflow
+        object.__setattr__(self, "overflow", check_choice("overflow", overflow, OVERFLOWS))
+        if self.prompt_lookup_num_tokens is not None:
+            name = "prompt_lookup_num_tokens"
+            object.__setattr__(self, name, check_int(name, getattr(self, name), 0, MOST_GUESSES))
         if not isinstance(self.sampling, SamplingParams):
             raise InvalidParameterError(
                 f"must be SamplingParams, not {self.sampling!r}", "sampling"
@@ -137,6 +163,7 @@ class GenerationOptions:
         given = {
             "logits_processor": bool(self.logits_processor),
             "min_tokens": bool(self.min_tokens),
+            "overflow": self.overflow == "shift",
         }
         for name, there in given.items():
             if there:

@@ -22,7 +22,8 @@ class Timings:
         From the start to the first token that was chosen.
     decode : list of float
         For each later token. Tokens that the form of a text forces, so that they are not chosen,
-        take 0: they are read together with the next one.
+        take 0: they are read together with the next one. Tokens that were guessed right take hardly
+        any time: they are chosen after the pass that the token before them took.
     masks : float
         How much of all that was spent on finding which tokens the form of a text allows.
     """
@@ -101,6 +102,11 @@ class GenerationResult:
     forced_tokens : int
         How many tokens of the continuation were not chosen, because the form of the text leaves no
         choice there.
+    drafted_tokens, accepted_tokens : int
+        How many tokens were guessed and computed ahead (`prompt_lookup_num_tokens`), and how many
+        of these were right. Wrong ones are no part of the continuation.
+    dropped_tokens : int
+        How many tokens were left out or dropped because of `overflow`.
     output : OutputFormat or None
         The form that was asked for.
     """
@@ -113,6 +119,9 @@ class GenerationResult:
     timings: Timings
     logprobs: list[TokenLogprob] | None = None
     forced_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    dropped_tokens: int = 0
     output: OutputFormat | None = None
 
     @property
@@ -150,4 +159,8 @@ class GenerationResult:
         if self.timings.decode:
             first, rate = 1e3 * self.timings.prefill, self.timings.tokens_per_second
             facts["time"] = f"{number(first)} ms to the first token, then {number(rate)} tokens/s"
+        if self.dropped_tokens:
+            facts["dropped"] = f"{plural(self.dropped_tokens, 'token')} did not fit the context"
+        if self.drafted_tokens:
+            facts["guesses"] = f"{self.accepted_tokens:,} of {self.drafted_tokens:,} were right"
         return as_html("GenerationResult", str(self.ids) if self.text is None else self.text, facts)

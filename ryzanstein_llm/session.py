@@ -7,11 +7,13 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Unpack
 
+from .claim import Claim
 from .engine.engine import Engine
-from .errors import ClosedError, ContextOverflowError, SessionBusyError
-from .generation import Claim, Generation
+from .errors import ClosedError, SessionBusyError
+from .generation import Generation
 from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
+from .overflow import fitted
 from .saved_session import SessionKey, write_session
 from .text.vocabulary import Prompt, Vocabulary
 from .text_iterator import TextIterator
@@ -185,10 +187,8 @@ class Session(TextSource):
         _ = self._running
         options = GenerationOptions.from_arguments(arguments)
         self._vocabulary.refuse_text(needs_text or bool(options.stop))
-        ids = self._vocabulary.read_prompt(prompt)
-        needed = len(ids.after(self._tokens))
-        if needed > self._engine.context_length:
-            raise ContextOverflowError(needed, self._engine.context_length)
+        ids = self._vocabulary.read_prompt(prompt, any_length=options.overflow != "error")
+        fitted(ids.after(self._tokens), options, self._engine, self._vocabulary.start_id)
         return Generation(self._engine, self._vocabulary, ids, options, self)
 
     @property
@@ -198,7 +198,7 @@ class Session(TextSource):
         claim = self._claims.get("running")
         if claim is None:
             return None
-        generation = claim.generation()
+        generation: Generation | None = claim.generation()
         if generation is None:
             self.settle(claim, claim.tokens)
         elif generation.over:  # it was interrupted while it gave the tokens back

@@ -65,7 +65,8 @@ class TextSource:
         schema, regex, choices, grammar
             The form of the text, at most one of them; see `GenerationArguments`. `parsed` of the
             result says what the text means.
-        min_tokens, stop_token_ids, logit_bias, logits_processor, logprobs
+        overflow, min_tokens, stop_token_ids, logit_bias, logits_processor, logprobs,
+        prompt_lookup_num_tokens
             See `GenerationArguments`.
         sampling : SamplingParams, optional
             How to choose tokens.

@@ -67,8 +67,9 @@ class FakeModel:
     def __exit__(self, *_):
         self.closed = True
 
-    def stream(self, prompt, *, max_tokens, sampling, stop):
+    def stream(self, prompt, *, max_tokens, sampling, stop, **options):
         self.prompt, self.max_tokens, self.sampling, self.stop = prompt, max_tokens, sampling, stop
+        self.options = options
         return FakeStream(self.pieces)
 
     def info(self):

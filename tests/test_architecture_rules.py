@@ -155,13 +155,13 @@ def test_kernels_know_neither_models_nor_files() -> None:
 
 # From top to bottom: each imports only what stands below it, types too.
 FLOORS = (
-    "_pyinstaller", "__main__", "cli", "integrations", "evaluation", "bench", "testing", "progress",
-    "embedder", "conversion", "inspection", "memory", "model", "hub", "openai", "asynchronous",
-    "batch", "chat", "session", "saved_session", "text_source", "text_iterator", "generation",
-    "perplexity", "scoring", "embedding", "facts", "engine", "loading", "profiling", "options",
-    "results", "structured",
-    "text", "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook",
-    "text_table", "interfaces", "validation", "errors", "_version",
+    "_pyinstaller", "__main__", "cli", "diagnosis", "integrations", "evaluation", "bench",
+    "testing", "progress", "embedder", "conversion", "inspection", "memory", "model", "hub",
+    "openai", "asynchronous", "batch", "chat", "session", "saved_session", "text_source",
+    "text_iterator", "generation", "overflow", "claim", "perplexity", "scoring", "embedding",
+    "facts", "engine", "loading", "profiling", "options", "results", "structured", "text",
+    "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook", "text_table",
+    "interfaces", "validation", "errors", "_version",
 )  # fmt: skip
 
 
@@ -269,7 +269,7 @@ def test_every_operation_has_a_test_file_of_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(p.name for p in HEADERS.glob("ternary/*.h")))
 def test_every_ternary_header_belongs_to_a_tier(name: str) -> None:
     """test_ternary.py runs under every tier, so a header a tier includes is tested."""
-    users = [*KERNELS.glob("tiers/*.c"), *HEADERS.glob("ternary/*.h")]
+    users = [*KERNELS.glob("tiers/*.c"), *HEADERS.glob("ternary/*.h")]  # test_amx.py: the amx tier
     assert named(users, rf'#include "ryzanstein/ternary/{re.escape(name)}"')
     assert '"tier"' in (KERNEL_TESTS / "test_ternary.py").read_text(encoding="utf-8")
 

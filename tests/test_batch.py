@@ -53,7 +53,7 @@ def counted(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> list[list[in
     compute = model.engine._compute
 
     def counting(shares: Any) -> Any:
-        passes.append([rows for _, rows in shares])
+        passes.append([share.rows for share in shares])
         return compute(shares)
 
     monkeypatch.setattr(model.engine, "_compute", counting)
@@ -206,7 +206,7 @@ class TestErrors:
         choose = Sampler.choose
 
         def failing(self: Sampler, candidates: Any, index: int) -> int:
-            if index == 2 and 77 in self._seen:
+            if index == 2 and 77 in self._seen.ids:
                 raise errors.FormatError("the logits are not finite")
             return choose(self, candidates, index)
 

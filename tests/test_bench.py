@@ -283,7 +283,10 @@ def test_a_wrong_token_of_a_setting_fails_the_run(monkeypatch: pytest.MonkeyPatc
     class Wrong(MeasuredEngine):
         def _compute(self, shares):
             found, shift = super()._compute(shares), int(self._workspace.n_threads == 1)
-            return {one: Candidates(each.ids + shift, each.logits) for one, each in found.items()}
+            return [
+                (share, [Candidates(each.ids + shift, each.logits) for each in answers])
+                for share, answers in found
+            ]
 
     monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     with pytest.raises(BenchError, match=r"output differs.*tokens"):
@@ -296,7 +299,10 @@ def test_a_batch_must_give_the_tokens_of_one_sequence(monkeypatch: pytest.Monkey
     class Wrong(MeasuredEngine):
         def _compute(self, shares):
             found, shift = super()._compute(shares), int(len(shares) > 1)
-            return {one: Candidates(each.ids + shift, each.logits) for one, each in found.items()}
+            return [
+                (share, [Candidates(each.ids + shift, each.logits) for each in answers])
+                for share, answers in found
+            ]
 
     monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     with pytest.raises(BenchError, match=r"sequence 0, token 0: .* in 2 sequences"):

@@ -114,6 +114,24 @@ class TestGenerate:
         assert engine.made.given["seed"] == int(number)
         assert capsys.readouterr().err == ""
 
+    def test_guesses_are_an_option(self, engine, capsys):
+        assert main(["generate", "Once"]) == 0
+        assert engine.made.options["prompt_lookup_num_tokens"] is None
+        assert main(["generate", "Once", "--prompt-lookup-num-tokens", "7"]) == 0
+        assert engine.made.options["prompt_lookup_num_tokens"] == 7
+        capsys.readouterr()
+        assert main(["generate", "Once", "--prompt-lookup-num-tokens", "65"]) == 2
+        assert "--prompt-lookup-num-tokens must be in 0..64" in capsys.readouterr().err
+
+    def test_what_happens_at_the_end_of_the_context_is_an_option(self, engine, capsys):
+        assert main(["generate", "Once"]) == 0
+        assert engine.made.options["overflow"] is None
+        assert main(["generate", "Once", "--overflow", "shift"]) == 0
+        assert engine.made.options["overflow"] == "shift"
+        capsys.readouterr()
+        assert main(["generate", "Once", "--overflow", "cut"]) == 2
+        assert "--overflow must be one of 'error', 'truncate', 'shift'" in capsys.readouterr().err
+
     def test_json_is_one_object_with_all_that_happened(self, engine, capsys):
         assert main(["generate", "Once", "--json", "-m", "dir", "-s", "7", "--temp", "0.5"]) == 0
         out, err = capsys.readouterr()
@@ -133,6 +151,9 @@ class TestGenerate:
                 "masks": 0.0,
                 "tokens_per_second": 4.0,
             },
+            "drafted_tokens": 0,
+            "accepted_tokens": 0,
+            "dropped_tokens": 0,
             "seed": 7,
         }
         assert (sampling["temperature"], sampling["top_k"], "seed" in sampling) == (0.5, 0, False)
@@ -240,7 +261,9 @@ class TestInfo:
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
     def test_prints_the_memory_of_this_process(self, engine, capsys):
         main(["info"])
-        assert re.search(r"process +[0-9.]+ [MG]B resident, [0-9.]+ [MG]B peak\n", capsys.readouterr().out)
+        assert re.search(
+            r"process +[0-9.]+ [MG]B resident, [0-9.]+ [MG]B peak\n", capsys.readouterr().out
+        )
 
     def test_the_cpu_is_printed_even_if_the_model_does_not_open(self, engine, monkeypatch, capsys):
         def broken(*_, **__):

@@ -17,7 +17,18 @@ from ryzanstein_llm import errors
 from ryzanstein_llm.cli import main, program, prompt
 from ryzanstein_llm.errors import ContextOverflowError, InvalidParameterError
 
-COMMANDS = ("generate", "chat", "embed", "eval", "info", "convert", "bench", "cache", "completion")
+COMMANDS = (
+    "generate",
+    "chat",
+    "embed",
+    "eval",
+    "info",
+    "doctor",
+    "convert",
+    "bench",
+    "cache",
+    "completion",
+)
 
 
 @pytest.fixture
@@ -219,15 +230,11 @@ class TestRefusals:
         [
             (
                 "",
-                "a command is missing; "
-                "the commands are generate, chat, embed, eval, info, convert, bench, cache, "
-                "completion",
+                f"a command is missing; the commands are {', '.join(COMMANDS)}",
             ),
             (
                 "fly",
-                "no command 'fly'; "
-                "the commands are generate, chat, embed, eval, info, convert, bench, cache, "
-                "completion",
+                f"no command 'fly'; the commands are {', '.join(COMMANDS)}",
             ),
             ("infos -v", "no command 'infos'; did you mean info?"),
             ("gen x", "no command 'gen'; did you mean generate?"),

@@ -170,9 +170,31 @@ def stripped() -> dict[str, Any]:
     return spec
 
 
+def without_steps() -> dict[str, Any]:
+    spec = byte_level()
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": []}
+    return spec
+
+
+def listed() -> dict[str, Any]:
+    """As `tokenizers` reads it, too: a sequence without its type."""
+    spec = byte_level()
+    spec["normalizer"] = [[]]
+    return spec
+
+
+def unknown_token() -> dict[str, Any]:
+    spec = pieces()
+    spec["model"]["unk_token"] = "<none>"
+    return spec
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
+        (without_steps, "pre-tokenizer has no steps"),
+        (listed, "normalizer is 'Sequence'"),
+        (unknown_token, "unknown token '<none>' is not in its vocabulary"),
         (unknown_split, "pre-tokenizer has no known name"),
         (lowercase, "normalizer is 'Lowercase'"),
         (stripped, "has lstrip"),
@@ -186,6 +208,14 @@ def test_what_gguf_cannot_say_is_refused(make: Any, why: str, tmp_path: Path) ->
     assert "--without-tokenizer" in str(info.value)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
     convert(source, tmp_path / "a.gguf", tokenizer=False)
+
+
+def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path, byte_level())
+    file = source / "tokenizer.json"
+    file.write_text("\ufeff" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    convert(source, tmp_path / "a.gguf")
+    same_tokenizer(source, tmp_path / "a.gguf")
 
 
 def test_more_end_tokens_than_keys_are_refused(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from benchmarks.batch import __main__ as batch_command
 from benchmarks.history import __main__ as history_command
 from benchmarks.peers import __main__ as peers_command
 from benchmarks.performance import __main__ as performance_command
+from benchmarks.versions import __main__ as versions_command
 from ryzanstein_llm import (
     AsyncChatStream,
     AsyncTextIterator,
@@ -174,6 +175,7 @@ def test_shell_lines_are_accepted() -> None:
         "python -m benchmarks.history": history_command._parser(),
         "python -m benchmarks.peers": peers_command._parser(),
         "python -m benchmarks.performance": performance_command._parser(),
+        "python -m benchmarks.versions": versions_command._parser(),
         "python -m training": training_command.parser(),
     }
     for program, parser in parsers.items():

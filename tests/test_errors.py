@@ -19,6 +19,8 @@ from ryzanstein_llm.text.tokenizer import Tokenizer
 ARGUMENTS = {
     "ContextOverflowError": (513, 512),
     "CacheBudgetError": (2000, 1000),
+    "KernelSelfTestError": ("avx2", "dense_rows", "BF16", 2560, ("scalar",)),
+    "MemoryLimitError": ("too little", 2000, 1000, "this machine"),
     "InvalidParameterError": ("must be 1, not 2", "n"),
     "ChatTemplateError": ("no", "because"),
     "HubChecksumError": ("a.gguf", "0" * 64, "1" * 64),

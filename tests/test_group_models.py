@@ -25,7 +25,7 @@ from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.errors import FormatError, InvalidParameterError, UnsupportedModelError
 from ryzanstein_llm.formats import open_checkpoint
 from ryzanstein_llm.kernels.workspace import Workspace
-from ryzanstein_llm.models import LoadOptions, load_model
+from ryzanstein_llm.models import LoadOptions, prepare_model
 
 STEADY_TOLERANCE = 1e-5
 
@@ -52,7 +52,7 @@ def write(name: str, directory: Path, dtype: str = "float16") -> tuple[Path, int
 def logits(directory: Path, ids: list[int], **options: Any) -> np.ndarray:
     """All logits, with keys and values in float32."""
     with open_checkpoint(directory) as checkpoint:
-        graph = load_model(checkpoint, LoadOptions(1, **options))
+        graph = prepare_model(checkpoint, LoadOptions(1, **options)).build()
     layout, workspace = graph.kv_layout("float32"), Workspace(1)
     cache = BlockCache(layout, len(ids))
     segments = [(len(ids), 0, cache.table)]

@@ -24,7 +24,7 @@ from ryzanstein_llm.formats import Checkpoint, new_file
 from ryzanstein_llm.kernels.group_scales import check_group_scales, group_scale_bits
 from ryzanstein_llm.kernels.packing import aligned_empty, storage_shape, unpack_scales
 from ryzanstein_llm.kernels.ternary_matrix import TernaryMatrix
-from ryzanstein_llm.models import weights
+from ryzanstein_llm.models import matrices
 from ryzanstein_llm.packed_cache import cache_directory, checksums, loading
 from ryzanstein_llm.packed_cache import file as packed_file
 from ryzanstein_llm.testing import make_checkpoint
@@ -63,8 +63,8 @@ def packings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     def counting(function: Callable) -> Callable:
         return lambda *arguments: seen.append(len(seen)) or function(*arguments)
 
-    monkeypatch.setattr(weights, "pack_source", counting(weights.pack_source))
-    monkeypatch.setattr(weights, "pack_float", counting(weights.pack_float))
+    monkeypatch.setattr(matrices, "pack_source", counting(matrices.pack_source))
+    monkeypatch.setattr(matrices, "pack_float", counting(matrices.pack_float))
     return seen
 
 
@@ -531,13 +531,13 @@ def test_a_config_that_reads_scales_otherwise_counts(path, cache, plain) -> None
 
 
 def test_a_checkpoint_that_changes_meanwhile_is_not_kept(path, cache, plain, monkeypatch, caplog):
-    real = weights.pack_source
+    real = matrices.pack_source
 
     def touched(*arguments):
         os.utime(path / "model.safetensors", ns=(1, 1))
         return real(*arguments)
 
-    monkeypatch.setattr(weights, "pack_source", touched)
+    monkeypatch.setattr(matrices, "pack_source", touched)
     assert np.array_equal(logits(path, cache), plain)
     assert "changed while it was read" in caplog.text
     assert not list(cache.glob("*.safetensors"))

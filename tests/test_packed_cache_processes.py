@@ -19,7 +19,7 @@ from small_model import prompt, write_small_model
 
 from ryzanstein_llm import BitNetModel
 from ryzanstein_llm.formats.new_file import NewFile, remove_leftovers
-from ryzanstein_llm.models import weights
+from ryzanstein_llm.models import matrices
 from ryzanstein_llm.packed_cache import loading
 from ryzanstein_llm.packed_cache.lock import exclusive
 
@@ -184,7 +184,7 @@ def test_a_process_waits_for_the_one_that_packs(path, cache, plain, tmp_path, mo
     monkeypatch.setattr(
         "ryzanstein_llm.packed_cache.lock.time.sleep", lambda s: (waiting.set(), real(s))
     )
-    monkeypatch.delattr(weights, "pack_source")  # nothing is packed here
+    monkeypatch.delattr(matrices, "pack_source")  # nothing is packed here
     with exclusive(lock, 0) as held:
         assert held
         other = threading.Thread(target=publish)

@@ -240,3 +240,34 @@ def test_2b_checkpoint_is_written_whole_in_little_memory(tmp_path: Path) -> None
         assert checkpoint.tensor("model.embed_tokens.weight").array.shape == (128256, 2560)
         packed = checkpoint.tensor("model.layers.29.mlp.down_proj.weight").array
         assert int((packed & packed >> 1 & 0x55).max()) == 0  # no code 3
+
+
+class TestPeaked:
+    def test_common_tokens_are_likelier_whatever_comes_before(self, tmp_path: Path) -> None:
+        """By the logarithm of how many times as often they come: for 512 tokens of which 16 are
+        common, 3.381 / 16 against 16 * (1/17^2 + ... + 1/512^2) / 496 each."""
+        path = make_checkpoint(tmp_path, "tiny", peaked=True, dtype="F32")
+        with open_checkpoint(path) as checkpoint:
+            head = floats(checkpoint, "model.embed_tokens.weight")
+            norm = floats(checkpoint, "model.norm.weight")
+        assert (norm[::2] > 0).all()
+        assert (norm[1::2] < 0).all()
+        common, others = head[:16].mean(0), head[16:].mean(0)
+        rarity = math.log(
+            sum(1 / rank for rank in range(1, 17)) / 16
+            / (16 * sum(1 / rank**2 for rank in range(17, 513)) / 496)
+        )  # fmt: skip
+        assert common[::2].mean() * (common - others)[::2].sum() == pytest.approx(rarity, rel=0.3)
+        assert abs((common - others)[1::2].mean()) < 0.1 * (common - others)[::2].mean() + 0.02
+
+    def test_without_it_nothing_changes(self, tmp_path: Path) -> None:
+        plain = make_checkpoint(tmp_path / "plain", "tiny")
+        same = make_checkpoint(tmp_path / "same", "tiny", peaked=False)
+        name = "model.safetensors"
+        assert (plain / name).read_bytes() == (same / name).read_bytes()
+
+    def test_it_needs_an_embedding_of_floats(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidParameterError, match="peaked"):
+            make_checkpoint(tmp_path, "tiny", peaked=True, form="groups64", ternary_embedding=True)
+        with pytest.raises(InvalidParameterError, match="peaked"):
+            make_checkpoint(tmp_path, "tiny", peaked=1)  # type: ignore[arg-type]

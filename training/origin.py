@@ -16,7 +16,8 @@ from ryzanstein_llm.errors import (
 )
 from ryzanstein_llm.formats import Checkpoint, open_checkpoint
 from ryzanstein_llm.models.bitnet import read_bitnet_config
-from ryzanstein_llm.models.weights import refuse_unused, to_float32
+from ryzanstein_llm.models.projections import to_float32
+from ryzanstein_llm.models.weights import refuse_unused
 
 from .model import BitNet, is_projection
 from .settings import Shape

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ryzanstein_llm import BitNetModel
 
@@ -31,17 +32,23 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+OPTIONS: dict[str, Any] = {
+    "ignore_eos": True,
+    "prompt_lookup_num_tokens": 0,  # each token has a row of its own in a pass
+}
+
+
 def prompts(count: int) -> list[str]:
     """Prompts of which no two are equal."""
     return [f"{OPENINGS[i % len(OPENINGS)]} {i // len(OPENINGS)}" for i in range(count)]
 
 
 def one_by_one(model: BitNetModel, given: list[str], new: int) -> list[str]:
-    return [model.generate(each, max_tokens=new, ignore_eos=True) for each in given]
+    return [model.generate(each, max_tokens=new, **OPTIONS) for each in given]
 
 
 def batch(model: BitNetModel, given: list[str], new: int) -> list[str]:
-    return model.generate(given, max_tokens=new, ignore_eos=True)
+    return model.generate(given, max_tokens=new, **OPTIONS)
 
 
 def threads(model: BitNetModel, given: list[str], new: int) -> list[str]:
@@ -49,7 +56,7 @@ def threads(model: BitNetModel, given: list[str], new: int) -> list[str]:
     found = [""] * len(given)
 
     def work(index: int) -> None:
-        found[index] = model.generate(given[index], max_tokens=new, ignore_eos=True)
+        found[index] = model.generate(given[index], max_tokens=new, **OPTIONS)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(len(given))]
     for worker in workers:
@@ -64,7 +71,7 @@ def tasks(model: BitNetModel, given: list[str], new: int) -> list[str]:
 
     async def work() -> list[str]:
         return await asyncio.gather(
-            *(model.agenerate(each, max_tokens=new, ignore_eos=True) for each in given)
+            *(model.agenerate(each, max_tokens=new, **OPTIONS) for each in given)
         )
 
     return asyncio.run(work())
@@ -111,7 +118,7 @@ def latency(model: BitNetModel, count: int, new: int) -> None:
     """Print how late the ticks of an event loop are, without and with tasks that stream."""
 
     async def stream(prompt: str) -> str:
-        pieces = model.astream(prompt, max_tokens=new, ignore_eos=True)
+        pieces = model.astream(prompt, max_tokens=new, **OPTIONS)
         return "".join([piece async for piece in pieces])
 
     async def work() -> tuple[list[float], list[float], list[str]]:

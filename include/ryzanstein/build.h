@@ -7,6 +7,11 @@
 #undef RZ_HAVE_AVX2
 #undef RZ_HAVE_AVXVNNI
 #undef RZ_HAVE_AVX512VNNI
+#undef RZ_HAVE_AMX
+#endif
+
+#ifndef RZ_HAVE_AVX512VNNI
+#undef RZ_HAVE_AMX /* its base */
 #endif
 
 #endif

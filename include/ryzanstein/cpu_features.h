@@ -1,8 +1,9 @@
 /* What this CPU and operating system offer. dispatch.c decides what is used.
  *
  * A feature counts only if CPUID reports it and the operating system saves the registers that it uses
- * (XGETBV): bits 1 and 2 of XCR0 for ymm, and also bits 5 to 7 for zmm. The bit numbers are from Intel
- * SDM vol. 2A, CPUID leaves 1 and 7.
+ * (XGETBV): bits 1 and 2 of XCR0 for ymm, also bits 5 to 7 for zmm, and bits 17 and 18 for tiles. The bit
+ * numbers are from Intel SDM vol. 2A, CPUID leaves 1, 7 and 1DH. Linux also wants to be asked for tiles, see
+ * amx/permission.h.
  */
 #ifndef RZ_CPU_FEATURES_H
 #define RZ_CPU_FEATURES_H
@@ -20,7 +21,9 @@ enum rz_cpu_feature {
     RZ_CPU_AVX512VL = 1u << 7,
     RZ_CPU_AVX512VNNI = 1u << 8,
     RZ_CPU_AVX512VBMI = 1u << 9,
-    RZ_CPU_AVX512BF16 = 1u << 10
+    RZ_CPU_AVX512BF16 = 1u << 10,
+    RZ_CPU_AMX_TILE = 1u << 11,
+    RZ_CPU_AMX_INT8 = 1u << 12
 };
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -43,6 +46,16 @@ static uint64_t rz_xcr0_(void) {
 }
 #endif
 
+/* Whether palette 1 has 8 tiles of 16 rows x 64 bytes, as amx/tiles.h takes for granted. */
+static int rz_tiles_as_known_(uint32_t last_leaf) {
+    uint32_t r[4];
+    if (last_leaf < 0x1d) return 0;
+    rz_cpuid_(0x1d, 0, r);
+    if (r[0] < 1) return 0;
+    rz_cpuid_(0x1d, 1, r);
+    return r[0] == (1024u << 16 | 8192u) && r[1] == (8u << 16 | 64u) && (r[2] & 0xffff) == 16;
+}
+
 static uint32_t rz_cpu_features(void) {
     uint32_t r[4], features = 0;
     rz_cpuid_(0, 0, r);
@@ -58,7 +71,7 @@ static uint32_t rz_cpu_features(void) {
     if (leaf1_ecx & (1u << 12)) features |= RZ_CPU_FMA;
 
     rz_cpuid_(7, 0, r);
-    const uint32_t last_subleaf = r[0], ebx = r[1], ecx = r[2];
+    const uint32_t last_subleaf = r[0], ebx = r[1], ecx = r[2], edx = r[3];
     if (ebx & (1u << 5)) features |= RZ_CPU_AVX2;
     uint32_t leaf7_1_eax = 0;
     if (last_subleaf >= 1) {
@@ -74,6 +87,10 @@ static uint32_t rz_cpu_features(void) {
         if (ecx & (1u << 11)) features |= RZ_CPU_AVX512VNNI;
         if (ecx & (1u << 1)) features |= RZ_CPU_AVX512VBMI;
         if (leaf7_1_eax & (1u << 5)) features |= RZ_CPU_AVX512BF16;
+    }
+    if ((xcr0 & 0x60000) == 0x60000 && rz_tiles_as_known_(last_leaf)) {
+        if (edx & (1u << 24)) features |= RZ_CPU_AMX_TILE;
+        if (edx & (1u << 25)) features |= RZ_CPU_AMX_INT8;
     }
     return features;
 }

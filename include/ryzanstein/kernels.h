@@ -118,13 +118,14 @@ typedef struct rz_activations {
     const int32_t *sums;   /* (n, groups) sum of the codes */
     const uint8_t *tables; /* (n, RZ_TABLES_BYTES(columns)) from ternary_tables, 64-byte aligned; or
                               NULL, and matrices in the tables layout are opened instead */
-    int64_t stride;        /* RZ_ACTIVATIONS_STRIDE(columns) */
+    int64_t stride;        /* RZ_ACTIVATIONS_STRIDE(columns), a multiple of 64 */
     int64_t n;
     int64_t groups; /* 1, or RZ_GROUPS(columns, RZ_GROUP_COLUMNS(layout)) */
 } rz_activations;
 
-/* A multiple of 256, with zeros to where the last tile or line of any layout ends. */
-#define RZ_ACTIVATIONS_STRIDE(columns) (((columns) + RZ_LINE_TRITS + 255) / 256 * 256)
+/* With zeros to where the last tile or line of any layout ends. An odd number of lines of 64 bytes, so that the
+ * same columns of neighbouring tokens fall into different sets of a cache. */
+#define RZ_ACTIVATIONS_STRIDE(columns) ((((columns) + RZ_LINE_TRITS + 63) / 64 | 1) * 64)
 /* Tables of a token: for each 24 columns eight of 32 bytes. */
 #define RZ_TABLES_BYTES(columns) (256 * RZ_DENSE_TILES(columns, RZ_TABLES_COLUMNS))
 
@@ -132,7 +133,7 @@ typedef struct rz_activations {
 #define RZ_PANEL_TILES 4
 /* Columns of the dense layouts that are opened at a time: whole tiles of both, within a panel. */
 #define RZ_PANEL_DENSE_COLUMNS 480
-/* Scratch a ternary_matmul call needs for n tokens, 64-byte aligned. */
+/* Scratch that most tiers need for a product of n tokens; see product_scratch. */
 #define RZ_PANEL_COLUMNS 512
 #define RZ_PANEL_SCALES (RZ_PANEL_TILES * RZ_TILE_ROWS * RZ_PANEL_COLUMNS / 64) /* of groups, float32 */
 #define RZ_TERNARY_SCRATCH_BYTES(n) \
@@ -259,6 +260,10 @@ typedef struct rz_kernels {
      * look nothing up. */
     void (*ternary_tables)(const int8_t *codes, int64_t columns, uint8_t *tables);
 
+    /* Bytes of scratch, 64-byte aligned, that ternary_matmul and group_matmul need for n tokens and so many
+     * columns; a multiple of 64. */
+    int64_t (*product_scratch)(int64_t columns, int64_t n);
+
     /* For row tiles [tile_begin, tile_end), tile_begin a multiple of 4, and every token t:
      *   y = float(sum code*x - sum x) * (activations scale * weight scale)
      * out[t * out_stride + row] = y, or += y. Only rows < w->rows are written. */
@@ -360,9 +365,13 @@ typedef struct rz_kernels {
 /* dispatch.c */
 uint32_t rz_features(void);
 int rz_tier_count(void);
-const char *rz_tier_name(int index); /* best first, compiled or not */
+const char *rz_tier_name(int index); /* best first, compiled or not; emulations last */
 int rz_tier_compiled(int index);
 int rz_tier_supported(int index);             /* by CPU and operating system */
+int rz_tier_is_emulation(int index);          /* for tests; never chosen unless named */
+int rz_tier_needs_permission(int index);      /* of the operating system, for this process */
+int rz_tier_request(int index);               /* 0, or the errno of a refusal */
+unsigned long rz_tier_signal_stack(void);     /* bytes that an alternate signal stack needs then; 0: unknown */
 const rz_kernels *rz_tier_kernels(int index); /* NULL if not compiled */
 
 #endif

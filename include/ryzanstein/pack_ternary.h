@@ -18,24 +18,14 @@
 /* w->codes is const for kernels; packing is where it is written. */
 RZ_INLINE uint8_t *rz_writable_(const rz_ternary *w) { return (uint8_t *)w->codes; }
 
-/* Four codes as the bytes of a 32-bit word are the unit of a tile: its row is
- * columns 0-3 | columns 4-7 << 2 | columns 8-11 << 4 | columns 12-15 << 6. */
-RZ_INLINE void rz_put_tile_row_(const uint8_t *codes, uint8_t *to) {
-    uint32_t words[4];
-    memcpy(words, codes, 16);
-    const uint32_t packed = words[0] | words[1] << 2 | words[2] << 4 | words[3] << 6;
-    memcpy(to, &packed, 4);
-}
-
 RZ_INLINE uint32_t rz_pack_tiles_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
     uint32_t bad = 0;
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
         for (int64_t c = 0; c < w->column_tiles; c += RZ_SOURCE_CODES / 16) {
-            uint8_t codes[RZ_SOURCE_CODES];
-            bad |= rz_source_codes(source, row, 16 * c, codes);
+            uint32_t words[RZ_SOURCE_CODES / 16];
+            bad |= rz_source_tile_words(source, row, 16 * c, words);
             for (int i = 0; i < RZ_SOURCE_CODES / 16 && c + i < w->column_tiles; i++)
-                rz_put_tile_row_(codes + 16 * i, rz_writable_(w) + (tile * w->column_tiles + c + i) * RZ_TILE_BYTES +
-                                                     4 * (row % 16));
+                memcpy(rz_writable_(w) + (tile * w->column_tiles + c + i) * RZ_TILE_BYTES + 4 * (row % 16), words + i, 4);
         }
     return bad;
 }
@@ -92,14 +82,17 @@ RZ_INLINE uint32_t rz_pack_columns_(const rz_ternary_source *source, const rz_te
     return bad;
 }
 
-/* The words of a tile's row are the digits here; no byte of their sum reaches 243. */
+/* The words of a tile's row are the digits here; no byte of their sum reaches 243. Sixteen tiles are a whole
+ * number of calls of the source, and long enough for the loops to vectorise. */
 RZ_INLINE uint32_t rz_pack_trits_(const rz_ternary_source *source, const rz_ternary *w, int64_t tile) {
-    enum { TOGETHER = RZ_SOURCE_CODES / RZ_TRITS_COLUMNS };
+    enum { TOGETHER = 16,
+           COLUMNS = TOGETHER * RZ_TRITS_COLUMNS };
     uint32_t bad = 0;
     for (int64_t row = 16 * tile; row < 16 * (tile + 1); row++)
         for (int64_t c = 0; c < w->run_lines; c += TOGETHER) {
-            uint8_t codes[RZ_SOURCE_CODES], bytes[4 * TOGETHER];
-            bad |= rz_source_codes(source, row, RZ_TRITS_COLUMNS * c, codes);
+            uint8_t codes[COLUMNS], bytes[4 * TOGETHER];
+            for (int i = 0; i < COLUMNS; i += RZ_SOURCE_CODES)
+                bad |= rz_source_codes(source, row, RZ_TRITS_COLUMNS * c + i, codes + i);
             for (int i = 0; i < TOGETHER; i++) {
                 uint32_t digits[RZ_TRITS], number = 0;
                 memcpy(digits, codes + RZ_TRITS_COLUMNS * i, RZ_TRITS_COLUMNS);
@@ -156,10 +149,10 @@ RZ_INLINE uint32_t rz_pack_groups_(const rz_ternary_source *source, const rz_ter
         for (int row = 0; row < 16; row++) {
             uint8_t *to = rz_writable_(w) + rz_group_codes_(w, tile, group) + 4 * row;
             for (int64_t c = 0; c < wide; c += RZ_SOURCE_CODES) {
-                uint8_t codes[RZ_SOURCE_CODES];
-                problems |= rz_source_codes(source, 16 * tile + row, group * wide + c, codes);
+                uint32_t words[RZ_SOURCE_CODES / 16];
+                problems |= rz_source_tile_words(source, 16 * tile + row, group * wide + c, words);
                 for (int64_t i = 0; i < RZ_SOURCE_CODES / 16; i++)
-                    rz_put_tile_row_(codes + 16 * i, to + (c / 16 + i) * RZ_TILE_BYTES);
+                    memcpy(to + (c / 16 + i) * RZ_TILE_BYTES, words + i, 4);
             }
             float scale;
             uint16_t half;

@@ -17,6 +17,11 @@
 #include "ryzanstein/ops/rope.h"
 #include "ryzanstein/ops/screen.h"
 
+static int64_t rz_panel_scratch(int64_t columns, int64_t n) {
+    (void)columns;
+    return (int64_t)RZ_TERNARY_SCRATCH_BYTES(n);
+}
+
 extern const rz_kernels RZ_NAME(rz_kernels);
 const rz_kernels RZ_NAME(rz_kernels) = {
     .tier = RZ_STRING(RZ_TIER),
@@ -25,6 +30,7 @@ const rz_kernels RZ_NAME(rz_kernels) = {
     .layer_norm = RZ_NAME(rz_layer_norm),
     .quantize = RZ_NAME(rz_quantize),
     .ternary_tables = rz_ternary_tables,
+    .product_scratch = rz_panel_scratch,
     .ternary_matmul = rz_ternary_matmul,
     .group_matmul = rz_group_matmul,
     .group_matmul_floats = RZ_NAME(rz_group_matmul_floats),

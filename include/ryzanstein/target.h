@@ -32,6 +32,7 @@
 #define RZ_ISA_AVX2 "avx2,f16c"
 #define RZ_ISA_AVXVNNI "avx2,f16c,avxvnni"
 #define RZ_ISA_AVX512VNNI "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+#define RZ_ISA_AMX "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8"
 
 /* Stands before a loop of constant count over an array that should stay in registers. Without it, GCC 12
  * unrolls the loop too late: it keeps the array in memory and stores it in every round. */

@@ -212,11 +212,12 @@ class BatchSource(TextSource):
                 raise InvalidParameterError(problem, "errors")
         check_callable("progress", progress)
         arguments = sample_options(options, samples)
+        any_length = options.get("overflow") not in (None, "error")
 
         def make(prompt: Prompt, name: str) -> list[Generation]:
-            ids = self.vocabulary.read_prompt(prompt, name).first
+            ids = self.vocabulary.read_prompt(prompt, name, any_length=any_length).first
             started = [self._start(ids, each, needs_text=not whole) for each in arguments]
-            if len(ids) > self.engine.store.capacity:
+            if len(ids) > self.engine.store.capacity and not any_length:
                 raise self.engine.store.refuse(len(ids))
             return started
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from ..engine.compute import Float32
 from ..engine.engine import Engine
-from ..engine.sequence import Sequence
-from ..interfaces.head_query import Candidates
+from ..engine.shares import Answers, Share
 from ..kernels.linear import norm_project
 from ..kernels.ternary_matrix import TernaryMatrix
 from ..models import CausalLM
@@ -73,9 +72,9 @@ class MeasuredEngine(Engine):
         """The counts so far."""
         return Counters(self._workspace.kernel_seconds, self._head_rows, self._workspace.skipping)
 
-    def _compute(self, shares: list[tuple[Sequence, int]]) -> dict[Sequence, Candidates]:
+    def _compute(self, shares: list[Share]) -> Answers:
         answers = super()._compute(shares)
-        self._head_rows += sum(len(candidates.logits) for candidates in answers.values())
+        self._head_rows += sum(len(each.logits) for _, found in answers for each in found)
         return answers
 
     def project(self, x: Float32, matrix: TernaryMatrix, out: Float32) -> None:

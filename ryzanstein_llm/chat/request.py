@@ -29,6 +29,8 @@ class ChatRequest:
     options : GenerationOptions
     tools : bool
         Whether the answer may hold tool calls.
+    dropped : int
+        How many messages are not in the prompt because of `overflow`.
 
     Raises
     ------
@@ -46,6 +48,7 @@ class ChatRequest:
         options: GenerationOptions,
         *,
         tools: bool,
+        dropped: int = 0,
     ) -> None:
         if len(prompt.ids) > engine.context_length:
             raise ContextOverflowError(len(prompt.ids), engine.context_length)
@@ -63,7 +66,7 @@ class ChatRequest:
             end = format.reasoning_end(prompt)
             options = replace(options, output=replace(output, after=end, unless=self._instead))
         self.prompt = prompt
-        self._format, self._tools = format, tools
+        self._format, self._tools, self._dropped = format, tools, dropped
         ids = PromptIds(prompt.ids, prompt.ids)
         self.generation = Generation(engine, format.vocabulary, ids, options)
 
@@ -88,4 +91,5 @@ class ChatRequest:
             finish_reason=finish_reason(generation.finish_reason, calls),
             generation=generation,
             model=self._format.name,
+            dropped_messages=self._dropped,
         )

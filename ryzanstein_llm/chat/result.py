@@ -60,6 +60,8 @@ class ChatResult:
         in the cache.
     model : str
         The name of the checkpoint.
+    dropped_messages : int
+        How many of the oldest messages were left out because of `overflow`.
     created : int
         The time of the result, in seconds since 1970.
     id : str
@@ -72,6 +74,7 @@ class ChatResult:
     finish_reason: str
     generation: GenerationResult
     model: str
+    dropped_messages: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
 

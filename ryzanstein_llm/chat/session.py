@@ -18,13 +18,14 @@ from ..text.chat_prompt import ChatPrompt
 from ..text_table import plural
 from .format import ChatFormat
 from .messages import check_messages
+from .overflow import Make, Messages
 from .request import ChatRequest
 from .result import ChatResult
 from .stream import ChatStream
 
 __all__ = ["ChatSession"]
 
-Ask = Callable[[ChatPrompt, Mapping[str, Any]], ChatRequest]
+Ask = Callable[[Make, Messages, Mapping[str, Any]], ChatRequest]
 
 
 class ChatSession:
@@ -180,13 +181,16 @@ class ChatSession:
             self._refuse_busy()
             messages = conversation()
             checked = check_messages(messages, self._format.roles)
-            prompt = self._format.prompt(checked, self._tools, self._variables)
-            if self._known is not None:
-                prompt = self._format.prompts.continued(prompt, *self._known)
-            request = self._ask(prompt, {**self._options, **options})
+            request = self._ask(self._prompt, checked, {**self._options, **options})
             stream = ChatStream(request, lambda result: self._keep(messages, request, result))
             self._last = weakref.ref(stream)
             return stream
+
+    def _prompt(self, messages: Messages) -> ChatPrompt:
+        prompt = self._format.prompt(messages, self._tools, self._variables)
+        if self._known is None:
+            return prompt
+        return self._format.prompts.continued(prompt, *self._known)
 
     def _keep(
         self, messages: list[dict[str, Any]], request: ChatRequest, result: ChatResult

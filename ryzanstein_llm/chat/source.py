@@ -16,6 +16,7 @@ from ..text.chat_prompt import ChatPrompt
 from ..text.vocabulary import Vocabulary
 from .format import ChatFormat, choose_template
 from .messages import check_messages, check_tools, check_variables
+from .overflow import Make, fitting_prompt
 from .request import ChatRequest
 from .response_format import read_response_format
 from .result import ChatResult
@@ -135,9 +136,9 @@ class ChatSource:
         variables = check_variables(chat_template_kwargs)
         self._chat_options(options)
 
-        def ask(prompt: ChatPrompt, arguments: Mapping[str, Any]) -> ChatRequest:
-            chosen = self._chat_options(arguments)
-            return self._chat_request(format, prompt, chosen, tools=checked_tools is not None)
+        def ask(make: Make, messages: Messages, arguments: Mapping[str, Any]) -> ChatRequest:
+            chosen, tools = self._chat_options(arguments), checked_tools is not None
+            return self._chat_request(format, make, messages, chosen, tools=tools)
 
         return ChatSession(format, ask, known, checked_tools, variables, options)
 
@@ -160,14 +161,25 @@ class ChatSource:
         checked_tools = check_tools(tools)
         format = self._chat_format(chat_template, tools=checked_tools is not None)
         checked = check_messages(messages, format.roles)
-        prompt = format.prompt(checked, checked_tools, check_variables(variables))
-        return self._chat_request(format, prompt, chosen, tools=checked_tools is not None)
+        given = check_variables(variables)
+
+        def make(said: Messages) -> ChatPrompt:
+            return format.prompt(said, checked_tools, given)
+
+        return self._chat_request(format, make, checked, chosen, tools=checked_tools is not None)
 
     def _chat_request(
-        self, format: ChatFormat, prompt: ChatPrompt, options: GenerationOptions, *, tools: bool
+        self,
+        format: ChatFormat,
+        make: Make,
+        messages: Messages,
+        options: GenerationOptions,
+        *,
+        tools: bool,
     ) -> ChatRequest:
         _ = self.engine.graph  # ClosedError
-        return ChatRequest(self.engine, format, prompt, options, tools=tools)
+        prompt, dropped = fitting_prompt(make, messages, options, self.engine.store.capacity)
+        return ChatRequest(self.engine, format, prompt, options, tools=tools, dropped=dropped)
 
     def _chat_options(self, arguments: Mapping[str, Any]) -> GenerationOptions:
         given = dict(arguments)

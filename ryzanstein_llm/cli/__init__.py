@@ -4,10 +4,10 @@ Each command is a module with a `command`, whose function returns an exit code. 
 engine when they run, so that `--help` and mistyped arguments answer at once. The progress bar is
 our own (`progress.py`), because one bar is not worth a dependency of the base install.
 
-Exit codes: 0 done; 1 out of memory, descriptors or threads, outputs that differ (`bench`), or a
-damaged file (`cache verify`); 2 bad input, with one line on standard error, and the usage before it
-if the command line has a wrong form; 130 interrupted by Ctrl-C; 141 the reader of standard output
-went away.
+Exit codes: 0 done; 1 out of memory, descriptors or threads, kernels that compute something else
+here, outputs that differ (`bench`), or a damaged file (`cache verify`); 2 bad input, with one line
+on standard error, and the usage before it if the command line has a wrong form; 130 interrupted by
+Ctrl-C; 141 the reader of standard output went away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import click
 
-from ..errors import BenchError, ResourceLimitError, RyzansteinError
-from . import bench, cache, chat, completion, convert, embed, eval, generate, info
+from ..errors import BenchError, KernelSelfTestError, ResourceLimitError, RyzansteinError
+from . import bench, cache, chat, completion, convert, doctor, embed, eval, generate, info
 from .command import Program
 from .console import PROGRAM, abandon_stdout, say, standard_streams, write
 
@@ -39,7 +39,7 @@ program = Program(
     help="Run ternary (BitNet b1.58) language models on the CPU.",
     commands={
         module.command.name or "": module.command
-        for module in (generate, chat, embed, eval, info, convert, bench, cache, completion)
+        for module in (generate, chat, embed, eval, info, doctor, convert, bench, cache, completion)
     },
     params=[
         click.Option(
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _refuse(error)
         except MemoryError as error:
             return _fail(f"not enough memory: {error}", 1)
-        except (BenchError, ResourceLimitError) as error:
+        except (BenchError, KernelSelfTestError, ResourceLimitError) as error:
             return _fail(str(error), 1)
         except (RyzansteinError, OSError) as error:
             return _fail(str(error), 2)

@@ -25,6 +25,7 @@ __all__ = ["command"]
 
 MAX_TOKENS = 200
 UNLIMITED = -1
+OVERFLOWS = ("error", "truncate", "shift")
 
 HELP = f"""\
 Continue PROMPT, and print both as one text while it is computed.
@@ -66,6 +67,22 @@ EPILOG = "llama.cpp's --n-predict, --ctx-size, --temp and --repeat-penalty work 
     help="end before TEXT; may be given several times",
 )
 @option(
+    "--overflow",
+    metavar="WHAT",
+    section="Output",
+    shell_complete=lambda context, param, begin: [k for k in OVERFLOWS if k.startswith(begin)],
+    help="when the context is full: error (default; a text ends there), truncate (leave out the "
+    "oldest of the prompt), or shift (drop the older half and go on)",
+)
+@option(
+    "--prompt-lookup-num-tokens",
+    type=integer,
+    metavar="N",
+    section="Output",
+    help="guess at most N tokens at a time from the text before, which changes only the time "
+    "(default: 15 for large models); 0: none",
+)
+@option(
     "--json",
     "as_json",
     is_flag=True,
@@ -87,11 +104,13 @@ def command(context: click.Context, /, **given: Any) -> int:
     stop = list(given["stop"])
     options = sampling_fields(given)
     max_tokens = _check(given["max_tokens"], stop, options)
+    own = {name: given[name] for name in ("overflow", "prompt_lookup_num_tokens")}
+    _check_own(own)
     with open_model(given) as model:
         from ..sampling import SamplingParams
 
         sampling = SamplingParams.from_checkpoint(model, **options)
-        stream = model.stream(prompt, max_tokens=max_tokens, sampling=sampling, stop=stop)
+        stream = model.stream(prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, **own)
         with contextlib.ExitStack() as stack:
             profile = stack.enter_context(model.profile()) if given["profile"] else None
             pieces = stack.enter_context(contextlib.closing(stream))
@@ -126,6 +145,12 @@ def _check(max_tokens: int, stop: list[str], options: Mapping[str, Any]) -> int 
     return None if max_tokens == UNLIMITED else max_tokens
 
 
+def _check_own(options: Mapping[str, Any]) -> None:
+    from ..options import GenerationOptions
+
+    GenerationOptions(**options)
+
+
 def _print(prompt: str, first: str, pieces: Iterator[str]) -> None:
     last = first
     write(prompt + first)
@@ -156,6 +181,9 @@ def _facts(
         "ids": result.ids,
         "finish_reason": result.finish_reason,
         "usage": result.usage,
+        "drafted_tokens": result.drafted_tokens,
+        "accepted_tokens": result.accepted_tokens,
+        "dropped_tokens": result.dropped_tokens,
         "timings": asdict(timings) | {"tokens_per_second": timings.tokens_per_second},
         "seed": chosen.pop("seed"),
         "sampling": chosen,

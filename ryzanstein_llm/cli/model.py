@@ -34,6 +34,7 @@ __all__ = [
     "open_model",
     "path_option",
     "revision_option",
+    "threads_option",
 ]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -53,16 +54,7 @@ def model_options(function: Decorated) -> Decorated:
         (
             path_option,
             revision_option,
-            option(
-                "-t",
-                "--threads",
-                "n_threads",
-                type=integer,
-                metavar="N",
-                section=SECTION,
-                help="threads to use (default: OMP_NUM_THREADS, else what suits this machine and "
-                "the size of the model)",
-            ),
+            threads_option,
             option(
                 "-c",
                 "--context-length",
@@ -99,6 +91,17 @@ revision_option = option(
     metavar="REVISION",
     section=SECTION,
     help="of a repository: a branch, a tag or a commit (default: main)",
+)
+
+threads_option = option(
+    "-t",
+    "--threads",
+    "n_threads",
+    type=integer,
+    metavar="N",
+    section=SECTION,
+    help="threads to use (default: OMP_NUM_THREADS, else what suits this machine and the size of "
+    "the model)",
 )
 
 kv_option = option(

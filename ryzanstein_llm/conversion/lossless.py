@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -136,11 +135,9 @@ def _tokenizer_keys(checkpoint: Checkpoint, source: Source, wanted: bool) -> dic
             keys["tokenizer.chat_template"] = checkpoint.chat_template
         return keys
     assert checkpoint.tokenizer_path is not None
-    spec = json.loads(checkpoint.tokenizer_path.read_text(encoding="utf-8"))
     own = () if found.eos_id is None else (found.eos_id,)
     return tokenizer_metadata(
         found.raw,
-        spec,
         str(checkpoint.tokenizer_path),
         size=size,
         bos_id=found.bos_id,

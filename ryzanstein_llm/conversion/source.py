@@ -11,8 +11,10 @@ from ..errors import ConversionError
 from ..formats import Checkpoint
 from ..kernels.packing import GROUP_LAYOUTS, unpack_scales
 from ..models import DecoderPlan, LoadOptions, plan_model
+from ..models.matrices import MatrixPacker
 from ..models.plan import MatrixPlan
-from ..models.weights import WeightLoader, refuse_other_head, refuse_unused
+from ..models.untrained import warn_if_alike
+from ..models.weights import refuse_other_head, refuse_unused
 
 __all__ = ["Source", "TernaryWeights"]
 
@@ -55,8 +57,9 @@ class Source:
 
     def __init__(self, checkpoint: Checkpoint, n_threads: int) -> None:
         self.checkpoint = checkpoint
-        self._options = LoadOptions(n_threads, skipping=False, weight_format="2bit")
-        self.plan: DecoderPlan = plan_model(checkpoint, self._options)
+        options = LoadOptions(n_threads, skipping=False, weight_format="2bit")
+        self.plan: DecoderPlan = plan_model(checkpoint, options)
+        self._packer = MatrixPacker(checkpoint, self.plan, n_threads)
         plan = self.plan
         used = {vector.name for vector in plan.vectors}
         for matrix in plan.matrices:
@@ -89,7 +92,9 @@ class Source:
 
     def ternary(self, plan: MatrixPlan) -> TernaryWeights:
         """A matrix of the plan, checked as it is when a model loads."""
-        matrix = WeightLoader(self.checkpoint, self._options, self.plan).matrix(plan)
+        matrix = self._packer.pack(plan)
+        warn_if_alike(self.checkpoint, plan.name, matrix.codes)
+        self.checkpoint.release(plan.name)
         codes = matrix.dense()
         codes += 1
         scales = None

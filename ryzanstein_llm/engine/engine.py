@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import CancelledError
-from ..interfaces.head_query import Candidates
 from ..interfaces.kv_layout import Segment
 from ..models import CausalLM
 from ..sampling import Sampler
@@ -22,8 +21,11 @@ from .compute import Compute, new_cancel_flag
 from .followers import Followers
 from .gate import Gate
 from .kv_cache import KVCache
+from .pass_costs import PassCosts
+from .prompt_lookup import usual_guesses
 from .scheduler import SHARED_ROWS, Scheduler
 from .sequence import Sequence
+from .shares import Answers, Share, ask, choose, may_guess, with_drafts
 from .store import Store
 
 __all__ = ["Engine"]
@@ -52,6 +54,7 @@ class Engine(Compute):
         self._computing: tuple[Sequence, ...] = ()
         self._letting_in = False
         self._followers = Followers(self.store)
+        self._costs = PassCosts()
         self._cancel = new_cancel_flag()
 
     # ---- sequences -------------------------------------------------------------------------
@@ -60,6 +63,10 @@ class Engine(Compute):
     def context_length(self) -> int:
         """The largest number of positions of a sequence."""
         return self.store.context_length
+
+    def most_guesses(self, wanted: int | None) -> int:
+        """How many tokens a sequence may guess at a time; None: as is best for this model."""
+        return usual_guesses(self.graph.n_parameters) if wanted is None else wanted
 
     def sequence(self, tokens: list[int], sampler: Sampler, **options: Any) -> Sequence:
         """A new sequence with an empty cache. Options: those of `Sequence`.
@@ -169,25 +176,31 @@ class Engine(Compute):
         if shares:
             self._run(shares)
 
-    def _run(self, shares: list[tuple[Sequence, int]]) -> None:
-        self._computing = tuple(sequence for sequence, _ in shares)
+    def _run(self, shares: list[Share]) -> None:
+        self._computing = tuple(share.sequence for share in shares)
         self._cancel[0] = 0
         self._give_up_if_cancelled()
+        start, guessing = time.perf_counter(), may_guess(shares)
         try:
             self._commit(shares, self._compute(shares))
+            if guessing:
+                rows = sum(share.rows for share in shares)
+                self._costs.add(rows, time.perf_counter() - start)
         except CancelledError:
             pass  # all sequences of the pass were cancelled
         finally:
             self._computing = ()
 
-    def _schedule(self) -> list[tuple[Sequence, int]]:
-        """The sequences of the next pass, and their numbers of rows."""
+    def _schedule(self) -> list[Share]:
+        """What each sequence has of the next pass."""
         members = []
         for sequence in sorted(self._waiting, key=lambda sequence: sequence.arrival):
             if sequence.cancelled:
                 sequence.end_cancelled()
             elif sequence.choice_unfinished:
                 sequence.recover()
+            if sequence.full and not sequence.ended:
+                self.store.shift(sequence)
             if sequence.ended:
                 sequence.gate.open()
             else:
@@ -197,9 +210,9 @@ class Engine(Compute):
 
     def _share_pass(
         self, members: list[Sequence], others: tuple[Sequence, ...] = ()
-    ) -> list[tuple[Sequence, int]]:
-        """(sequence, rows) of the next pass, after making room in their caches. The caches of
-        `others` are not touched for that."""
+    ) -> list[Share]:
+        """What each has of the next pass, after making room in their caches. The caches of `others`
+        are not touched for that."""
         while members:
             shares, without_room = [], []
             everybody = [*others, *members]
@@ -212,52 +225,43 @@ class Engine(Compute):
                 # not `admitted`: its blocks were taken for a sequence that came before
                 admitted = count and sequence.admitted
                 if admitted and self.store.make_room(sequence, count, everybody):
-                    shares.append((sequence, count))
+                    shares.append(Share(sequence, count))
                 elif count:
                     without_room.append(sequence)
                     self._followers.release(sequence)
                     if sequence.ended:  # it can never fit
                         sequence.gate.open()
             if shares:
-                return shares
+                plain = bool(self._observers) or not may_guess(shares)
+                return shares if plain else with_drafts(shares, self._costs)
             # their rows go to the other sequences
             members = [sequence for sequence in members if sequence not in without_room]
         return []
 
-    def _compute(self, shares: list[tuple[Sequence, int]]) -> dict[Sequence, Candidates]:
-        """Run the pass. Returns the answer of the head for each sequence whose next token can be
+    def _compute(self, shares: list[Share]) -> Answers:
+        """Run the pass. Returns the answers of the head for each sequence whose next token can be
         chosen."""
         segments: list[Segment] = []
         ids: list[int] = []
-        for sequence, rows in shares:
+        for sequence, rows, draft in shares:
             start = sequence.cache.length
             ids += sequence.tokens[start : start + rows]
+            ids += draft
             segments.append((rows, start, sequence.cache.table))
         self._workspace.use_cancel_flag(self._cancel)
         long = len(ids) > SHARED_ROWS and not self._letting_in
-        hidden = self._model.hidden_states(
+        model = self._model  # asked for once: it looks at files
+        hidden = model.hidden_states(
             np.asarray(ids, np.int64),
             segments,
             self.store.layout,
             self._workspace,
             self._let_in if long else None,
         )
-        asking, queries, last, end = [], [], [], 0
-        for sequence, rows in shares:
-            end += rows
-            asks = sequence.cache.length + rows == len(sequence.tokens)
-            if asks and (query := sequence.query()) is not None:
-                asking.append(sequence)
-                queries.append(query)
-                last.append(end - 1)
-        if not asking:
-            answers = []
-        else:
-            chosen = hidden if len(last) == len(hidden) else hidden[last]
-            answers = self._model.candidates(chosen, queries, self._workspace)
+        answers = ask(shares, hidden, model.candidates, self._workspace)
         if self._cancel[0]:
             raise CancelledError("the pass was cancelled")
-        return dict(zip(asking, answers, strict=True))
+        return answers
 
     def _let_in(self) -> None:
         """Called between two layers of a long prompt. New sequences with short prompts get their
@@ -277,9 +281,9 @@ class Engine(Compute):
         self._followers.admit(newcomers, outer)
         newcomers = [each for each in newcomers if each.admitted and each.need.rows <= SHARED_ROWS]
         shares = [
-            (sequence, rows)
-            for sequence, rows in self._share_pass(newcomers, outer)
-            if rows == sequence.need.rows
+            share
+            for share in self._share_pass(newcomers, outer)
+            if share.rows == share.sequence.need.rows
         ]
         if not shares:
             return
@@ -292,19 +296,18 @@ class Engine(Compute):
             self._cancel[0] = 0
             self._give_up_if_cancelled()
 
-    def _commit(
-        self, shares: list[tuple[Sequence, int]], answers: dict[Sequence, Candidates]
-    ) -> None:
+    def _commit(self, shares: list[Share], answers: Answers) -> None:
         """Take the results: positions first, then tokens. An interrupt of the leading thread does
         no harm to the others: results that were not taken yet are computed again."""
-        for sequence, rows in shares:
-            self.store.advance(sequence, rows)
-        for sequence, candidates in answers.items():
+        for sequence, rows, draft in shares:
+            self.store.advance(sequence, rows - len(draft))
+        for share, candidates in answers:
+            sequence = share.sequence
             if sequence.cancelled:
                 continue
             start = time.perf_counter()
             try:
-                sequence.choose(candidates)
+                choose(share, candidates, self.store)
             except Exception as error:  # its own, or its listener's
                 sequence.fail(error)
             for observer in self._observers:

@@ -5,40 +5,29 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Sequence as Items
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..interfaces.head_query import Candidates, HeadQuery
+from ..interfaces.kv_layout import BLOCK_POSITIONS
 from ..results import Timings
 from ..sampling import Constraint, Logprobs, Sampler
 from .gate import Gate
 from .kv_cache import KVCache
+from .listener import Listener
+from .prompt_lookup import NO_DRAFT, Draft, PromptLookup
 from .scheduler import Need
+from .timed_constraint import TimedConstraint
 
-__all__ = ["Listener", "Sequence"]
+__all__ = ["Sequence", "without_older_half"]
 
 
-class Listener(Protocol):
-    """Is told each token, in the thread that computed it.
-
-    Attributes
-    ----------
-    unread : bool
-        Whether there is something to read before the end.
-    """
-
-    @property
-    def unread(self) -> bool: ...
-
-    def add_token(self, token: int) -> bool:
-        """Take the token that was chosen. Returns whether the sequence ends with it."""
-        ...
-
-    def replace_tokens(self, tokens: list[int]) -> bool:
-        """Replace all tokens by these. Returns whether the sequence ends with the last one."""
-        ...
+def without_older_half(tokens: list[int], kept: int) -> list[int]:
+    """Tokens without the older half of those after the first `kept`; of an odd number, one less
+    than half."""
+    return [*tokens[:kept], *tokens[kept + (len(tokens) - kept) // 2 :]]
 
 
 class Sequence:
@@ -54,6 +43,10 @@ class Sequence:
         The prompt, at least one token. The sequence keeps this list, and appends new tokens to it.
     max_tokens : int >= 0
         The largest number of new tokens.
+    context : int or None
+        If it has so many tokens and is not at its end, it is `full`, and goes on after `shift`.
+    kept : int >= 0
+        Tokens at its beginning that `shift` does not drop.
     eos_ids : collection of int
         Tokens that end it and are not part of it.
     stop_ids : collection of int
@@ -62,6 +55,9 @@ class Sequence:
     constraint : Constraint or None
         Says which tokens are allowed. Those that it forces are appended without asking the head,
         and go through the model together with the next one, unless log probabilities are reported.
+    most_guesses : int >= 0
+        The largest number of tokens that are guessed at a time (`PromptLookup`). With a constraint,
+        none are.
     arrival : int
         Sequences with smaller numbers came before.
 
@@ -69,6 +65,14 @@ class Sequence:
     ----------
     prompt_tokens, reused_tokens : int
         Length of the prompt, and how much of it was in the cache when it began.
+    guesses : bool
+        Whether it may guess tokens.
+    full : bool
+        Whether the next token can only be chosen after `shift`.
+    dropped_tokens : int
+        How many tokens `shift` has dropped.
+    drafted_tokens, accepted_tokens : int
+        How many guesses went through the model, and how many were right.
     finish_reason : str or None
         Why it ended: "eos" (also if its constraint allows nothing more), "stop" (one of `stop_ids`,
         or the listener said so), "length" or "cancelled"; None before.
@@ -98,23 +102,38 @@ class Sequence:
         sampler: Sampler,
         *,
         max_tokens: int,
+        context: int | None = None,
+        kept: int = 0,
         eos_ids: Collection[int] = (),
         stop_ids: Collection[int] = (),
         listener: Listener | None = None,
         constraint: Constraint | None = None,
+        most_guesses: int = 0,
         arrival: int = 0,
     ) -> None:
         self.cache, self.tokens, self._sampler = cache, tokens, sampler
         self.arrival = arrival
         self.prompt_tokens, self.reused_tokens = len(tokens), 0
+        self.drafted_tokens = self.accepted_tokens = 0
+        guesses = most_guesses and constraint is None
+        self._lookup = PromptLookup(most_guesses) if guesses else None
+        self.guesses = bool(guesses)
         self.cancelled = False
         self.finish_reason: str | None = None if max_tokens > 0 else "length"
         self.error: Exception | None = None
         self.timings = Timings()
         self.admitted = self.choice_unfinished = False
-        self._end = len(tokens) + max_tokens
+        self._most, self._context, self._kept = max_tokens, context, kept
+        self._begin = len(tokens)  # the place of the first new token that is still there
+        self._dropped: list[int] = []  # new tokens that are not there any more
+        self.dropped_tokens = 0
+        self.full = False
+        self._end = self._limit(len(tokens), max_tokens)
         self._eos_ids, self._stop_ids = eos_ids, stop_ids
-        self._listener, self._constraint = listener, constraint
+        self._listener = listener
+        self._constraint = (
+            None if constraint is None else TimedConstraint(constraint, len(tokens), self.timings)
+        )
         self._forced: set[int] = set()  # places in `tokens`
         self._allowed: NDArray[np.bool_] | None = None  # if the query asks for others, too
         self.logprobs: list[Logprobs] = []
@@ -129,7 +148,12 @@ class Sequence:
     @property
     def new_tokens(self) -> int:
         """Number of tokens generated so far."""
-        return len(self.tokens) - self.prompt_tokens
+        return len(self._dropped) + len(self.tokens) - self._begin
+
+    @property
+    def new_ids(self) -> list[int]:
+        """The tokens generated so far, also those that `shift` has dropped."""
+        return [*self._dropped, *self.tokens[self._begin :]]
 
     @property
     def forced_tokens(self) -> int:
@@ -163,14 +187,21 @@ class Sequence:
         if self._started is None:
             self._started = time.perf_counter()
 
-    def query(self) -> HeadQuery | None:
-        """The logits that the choice of its next token needs. None if it fails, because of its
-        constraint."""
+    def draft(self) -> Draft:
+        """Guesses of what comes after its tokens: no more than it may have, and only those whose
+        keys and values fit the blocks that its last token needs."""
+        if self._lookup is None:
+            return NO_DRAFT
+        room = min(self._end - len(self.tokens) - 1, -len(self.tokens) % BLOCK_POSITIONS)
+        return self._lookup.draft(self.tokens, room)
+
+    def query(self, draft: Items[int] = ()) -> HeadQuery | None:
+        """The logits that the choice of its next token needs, and the choices after each guess.
+        None if it fails, because of its constraint."""
         with self._lock:
             self.choice_unfinished = True
-            query = self._sampler.query(self.tokens, self.prompt_tokens)
+            query = self._sampler.query(self.tokens, self._begin, draft, self.new_tokens)
             if self._constraint is not None:
-                start = time.perf_counter()
                 try:
                     allowed = self._constraint.allowed()
                 except Exception as error:
@@ -180,17 +211,17 @@ class Sequence:
                     self._allowed = allowed
                 else:
                     query.allowed = allowed
-                self.timings.masks += time.perf_counter() - start
             self.choice_unfinished = False
             return query
 
-    def choose(self, candidates: Candidates) -> None:
-        """Choose its next token from the answer to `query`, unless it was closed. Raises
-        FormatError if the logits are not finite, and what the listener raises."""
+    def choose(self, candidates: Candidates) -> bool:
+        """Choose its next token from the answer to `query`, unless it was closed. Returns whether a
+        token was appended. Raises FormatError if the logits are not finite, and what the listener
+        raises."""
         with self._lock:
             if self._closed:
-                return
-            self.choice_unfinished = True
+                return False
+            self.choice_unfinished, appended = True, False
             token = self._sampler.choose(self._only_allowed(candidates), self.new_tokens)
             logprobs = self._sampler.logprobs(candidates, token)
             self._stop_clock()
@@ -203,7 +234,9 @@ class Sequence:
                     self.logprobs[self.new_tokens :] = [logprobs]
                 self._append(token)
                 self._append_forced()
+                appended = True
             self.choice_unfinished = False
+            return appended
 
     def recover(self) -> None:
         """After a thread was interrupted in `query` or `choose`: give sampler, listener and
@@ -234,7 +267,7 @@ class Sequence:
             self._constraint.forget()
         ended = False
         if self._listener is not None:
-            ended = self._listener.replace_tokens(self.tokens[self.prompt_tokens :])
+            ended = self._listener.replace_tokens(self.new_ids)
         self._end_if(ended)
 
     def _only_allowed(self, candidates: Candidates) -> Candidates:
@@ -251,7 +284,9 @@ class Sequence:
     def _append_forced(self) -> None:
         """Append the tokens that must come next, until there is a choice."""
         while not self.ended:
-            token = self._forced_token()
+            if self._constraint is None or self._sampler.reports:
+                return
+            token = self._constraint.forced(self.tokens)
             if token is None:
                 return
             if len(self.tokens) not in self._forced:  # it may be, after an interrupt
@@ -260,34 +295,39 @@ class Sequence:
                 self._forced.add(len(self.tokens))
             self._append(token)
 
-    def _forced_token(self) -> int | None:
-        if self._constraint is None or self._sampler.reports:
-            return None
-        start = time.perf_counter()
-        self._constraint.follow(self.tokens, self.prompt_tokens)
-        token = self._constraint.forced()
-        self.timings.masks += time.perf_counter() - start
-        return token
-
-    def _form_complete(self) -> bool:
-        """Whether the constraint allows nothing more."""
-        if self._constraint is None:
-            return False
-        start = time.perf_counter()
-        self._constraint.follow(self.tokens, self.prompt_tokens)
-        finished = self._constraint.finished
-        self.timings.masks += time.perf_counter() - start
-        return finished
-
     def _end_if(self, stop: bool) -> None:
         if self.finish_reason is not None:
             return
         if stop:
             self.finish_reason = "stop"
-        elif self._form_complete():
+        elif self._constraint is not None and self._constraint.finished(self.tokens):
             self.finish_reason = "eos"
         elif len(self.tokens) >= self._end:
-            self.finish_reason = "length"
+            self.full = self.new_tokens < self._most
+            self.finish_reason = None if self.full else "length"
+
+    def _limit(self, length: int, new: int) -> int:
+        """The length at which it ends or is full."""
+        return length + new if self._context is None else min(length + new, self._context)
+
+    def shift(self) -> None:
+        """Go on without the older half of the tokens. Those that are left are computed again, as a
+        prompt would be; its cache must be empty. Tokens that are gone count for no penalty."""
+        with self._lock:
+            if self._closed:
+                return
+            tokens = without_older_half(self.tokens, self._kept)
+            count = len(self.tokens) - len(tokens)
+            dropped = self._dropped + self.tokens[self._begin : self._kept + count]
+            begin = max(self._kept, self._begin - count)
+            end = self._limit(len(tokens), self._most - self.new_tokens)
+            lookup = self._lookup and PromptLookup(self._lookup.most)
+            self._sampler.forget()
+            # with no call between, so that Ctrl-C comes before or after all of them
+            self.tokens[:] = tokens
+            self._dropped, self._begin, self._end, self._lookup = dropped, begin, end, lookup
+            self.dropped_tokens += count
+            self.full = False
 
     def fail(self, error: Exception) -> None:
         """End with an error."""

@@ -96,6 +96,12 @@ class Store:
             sequence.reused_tokens = min(sequence.cache.length, sequence.prompt_tokens)
         sequence.admitted = True
 
+    def shift(self, sequence: Sequence) -> None:
+        """The context of a sequence is full: it begins again with the newer half of its tokens."""
+        self._prefixes.keep(sequence.cache, sequence.tokens, tail=False)
+        self._empty(sequence)
+        sequence.shift()
+
     def share(self, sequence: Sequence) -> None:
         """Let others have what this sequence has computed so far, also its last block that is not
         full. The sequence itself copies that block before it writes to it again."""

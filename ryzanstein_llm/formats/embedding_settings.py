@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError
+from .inside import is_inside
 from .json_file import read_json_object, read_text
 
 __all__ = ["EmbeddingSettings", "read_embedding_settings"]
@@ -93,22 +94,16 @@ def _modules(path: Path) -> tuple[tuple[str, ...], str]:
         classes.append(kind.rpartition(".")[2])
         if classes[-1] == "Pooling":
             folder = module.get("path", POOLING_DIRECTORY)
-            if not isinstance(folder, str) or not _is_inside(folder):
+            if not isinstance(folder, str) or not is_inside(folder):
                 raise FormatError(
                     f"{path}: [{index}]: path: {folder!r} does not name a folder in this directory"
                 )
+            try:
+                (path.parent / folder).is_dir()
+            except OSError as error:  # a name that is too long
+                problem = f"{path}: [{index}]: path: {folder[:200]!r}: {error.strerror}"
+                raise FormatError(problem) from error
     return tuple(classes), folder
-
-
-def _is_inside(folder: str) -> bool:
-    windows = PureWindowsPath(folder)
-    return (
-        "\0" not in folder
-        and not PurePosixPath(folder).is_absolute()
-        and not windows.drive
-        and not windows.root
-        and ".." not in windows.parts
-    )
 
 
 def _pooling(path: Path) -> tuple[str | None, bool]:

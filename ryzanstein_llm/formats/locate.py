@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from ..errors import CheckpointNotFoundError, FormatError
 from .gguf_file import MAGIC
+from .inside import is_inside
 from .json_file import read_json_object
 from .other_formats import name_other_format
 from .unreadable import unreadable
@@ -174,7 +175,7 @@ def _from_index(path: Path, index: Path) -> WeightFiles:
     directory = index.parent
     shards: dict[str, Path] = {}
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not _is_inside(name):
+        if not isinstance(name, str) or not name.endswith(".safetensors") or not is_inside(name):
             raise FormatError(
                 f"{index}: tensor {tensor!r}: {name!r} does not name a file in this directory"
             )
@@ -189,20 +190,3 @@ def _from_index(path: Path, index: Path) -> WeightFiles:
     files = tuple(shards[name] for name in sorted(shards))
     tensor_files = {tensor: shards[name] for tensor, name in weight_map.items()}
     return WeightFiles(path, directory, files, index, tensor_files)
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name from an index stays in the index's directory on every operating system.
-
-    Only the name counts: the shard may be a symbolic link that leads out of the directory, as it is
-    in model caches.
-    """
-    windows = PureWindowsPath(name)
-    return (
-        name.endswith(".safetensors")
-        and "\0" not in name
-        and not PurePosixPath(name).is_absolute()
-        and not windows.drive
-        and not windows.root
-        and ".." not in windows.parts
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -23,9 +24,15 @@ PARTIAL = ".partial"
 # its page cache, and maps each piece with one translation. Smaller writes make small pieces.
 BLOCK_BYTES = 2 << 20
 
+# So much may wait to go to the disk. More often, and the disk works while the rest is computed.
+UNSYNCED_BYTES = 256 << 20
+
+SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # not on macOS and Windows
+
 
 class NewFile:
-    """A context manager. The file appears at the end of the `with` block; an exception drops it.
+    """A context manager. The file appears at the end of the `with` block; an exception drops it,
+    even if another thread is in `write`, which then fails.
 
     Parameters
     ----------
@@ -49,6 +56,8 @@ class NewFile:
         self._descriptor = -1
         self._block = np.empty(BLOCK_BYTES, np.uint8)
         self._filled = 0
+        self._unsynced = 0
+        self._using = threading.Lock()  # the descriptor: closed, it may soon be another file's
 
     def __enter__(self) -> NewFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -63,6 +72,10 @@ class NewFile:
         """Append bytes (a flat array)."""
         position = 0
         while position < data.size:
+            if not self._filled and data.size - position >= BLOCK_BYTES:
+                self._write_out(data[position : position + BLOCK_BYTES].data)
+                position += BLOCK_BYTES
+                continue
             count = min(data.size - position, BLOCK_BYTES - self._filled)
             self._block[self._filled : self._filled + count] = data[position : position + count]
             self._filled += count
@@ -82,7 +95,13 @@ class NewFile:
 
     def _write_out(self, data: memoryview) -> None:
         while data:  # a write may take only a part; the next one then raises the error
-            data = data[os.write(self._descriptor, data) :]
+            with self._using:
+                count = os.write(self._descriptor, data)
+                self._unsynced += count
+                if self._durable and self._unsynced >= UNSYNCED_BYTES:
+                    SYNC_DATA(self._descriptor)
+                    self._unsynced = 0
+            data = data[count:]
 
     def __exit__(
         self,
@@ -97,7 +116,9 @@ class NewFile:
                     if self._durable:
                         os.fsync(self._descriptor)
             finally:
-                os.close(self._descriptor)
+                with self._using:
+                    os.close(self._descriptor)
+                    self._descriptor = -1
             if kind is None:
                 os.replace(self._partial, self.path)
         finally:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from .dtypes import BITS
 
-__all__ = ["TensorPlan", "encode_header", "padded", "write_data"]
+__all__ = ["PADDING", "TensorPlan", "encode_header", "padded", "write_data"]
+
+PADDING = "padding."  # how the names of tensors begin that only fill gaps
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def padded(plans: Iterable[TensorPlan], align: int) -> list[TensorPlan]:
         missing = -plan.nbytes % align
         if missing:
             zeros = [np.zeros(missing, np.uint8)]
-            result.append(TensorPlan(f"padding.{index}", "U8", (missing,), zeros.copy))
+            result.append(TensorPlan(f"{PADDING}{index}", "U8", (missing,), zeros.copy))
     return result
 
 
@@ -89,5 +91,6 @@ def write_data(
             count += block.nbytes
             if written is not None:
                 written(block.nbytes)
+            del block  # it may be freed while the next one is made
         if count != plan.nbytes:
             raise ValueError(f"{plan.name}: {count} bytes of data for {plan.dtype} {plan.shape}")

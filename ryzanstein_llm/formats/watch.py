@@ -29,7 +29,7 @@ class Watch:
     """
 
     def __init__(self, path: Path, stamp: FileStamp, mapping: mmap.mmap) -> None:
-        self._path, self._stamp = path, stamp
+        self._path, self._stamp = os.fspath(path), stamp
         self._mapping = weakref.ref(mapping)
 
     def check(self) -> None:

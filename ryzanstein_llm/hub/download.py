@@ -204,15 +204,16 @@ def _not_cached(cache: RepositoryCache, repository: Repository, what: str) -> Hu
 def _shards(index: Path, names: Collection[str]) -> list[str]:
     """The files that an index lists, each of which must be one of `names`."""
     found = read_json_object(index, unique=True).get("weight_map")
-    values = set(found.values()) if isinstance(found, dict) else set()
-    if not values or not all(isinstance(name, str) for name in values):
+    listed = list(found.values()) if isinstance(found, dict) else []
+    if not listed or not all(isinstance(name, str) for name in listed):
         raise FormatError(f"{index}: weight_map is missing, empty or not a table of files")
-    for name in sorted(values):
+    values = sorted(set(listed))
+    for name in values:
         if not (name.endswith(".safetensors") and is_safe_path(name)):
             raise FormatError(f"{index}: {name!r} does not name a .safetensors file in this folder")
         if name not in names:
             raise HubNotFoundError(f"{index}: {name} is listed as a shard, but it is not there")
-    return sorted(values)
+    return values
 
 
 def _check_space(cache: RepositoryCache, missing: Collection[RemoteFile]) -> None:

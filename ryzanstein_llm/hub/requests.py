@@ -140,6 +140,8 @@ def _network(subject: str, url: str) -> Iterator[None]:
         what = str(reason) or type(reason).__name__
         problem = f"{subject}: no connection to {urlsplit(url).netloc}: {what}"
         raise HubConnectionError(problem) from error
+    except ValueError as error:  # of urllib, such as for a redirect to no address
+        raise HubError(f"{subject}: {url}: the answer is not understood: {error}") from error
 
 
 def _refusal(error: urllib.error.HTTPError, subject: str) -> HubError:
@@ -168,7 +170,7 @@ def _refusal(error: urllib.error.HTTPError, subject: str) -> HubError:
         )
     if error.code == 429:
         wait = (error.headers.get("Retry-After") or "").strip()
-        seconds = int(wait) if wait.isdecimal() else None
+        seconds = int(wait) if wait.isdecimal() and len(wait) < 10 else None
         when = "later" if seconds is None else f"in {seconds} seconds"
         problem = f"{subject}: too many requests (HTTP status 429); try again {when}{why}"
         return HubRateLimitError(problem, seconds)

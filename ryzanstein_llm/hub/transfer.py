@@ -29,7 +29,7 @@ PATIENCE = 5
 PAUSE = 1.0
 """Seconds between two attempts."""
 
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,19})-\d+/(\d+|\*)")
 
 
 def transfer(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candidates", "HeadQuery"]
+__all__ = ["Candidates", "Draw", "HeadQuery"]
 
 
 @dataclass(eq=False, slots=True)
@@ -24,12 +25,15 @@ class HeadQuery:
         Also these tokens, because their logits are changed before the choice.
     allowed : bool array of shape (vocab_size,), or None
         Only tokens for which this is True.
+    draw : Draw or None
+        Also as many of the likeliest as this draw needs to be certain.
     """
 
     count: int | None = 1
     margin: float = 0.0
     also: NDArray[np.int64] | None = None
     allowed: NDArray[np.bool_] | None = None
+    draw: Draw | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +46,29 @@ class Candidates:
         The tokens that these logits belong to; None: the whole vocabulary.
     logits : float32 array of shape (n,)
         Equal bit for bit to those that the full head gives.
+    floor : float
+        The logit of every other allowed token is less.
+    rest : float
+        The logarithm of the sum of exp(logit / temperature) over these other tokens is at most
+        this. Only for the `draw` of a query; -infinity if nothing is left out.
     """
 
     ids: NDArray[np.int64] | None
     logits: NDArray[np.float32]
+    floor: float = -np.inf
+    rest: float = -np.inf
+
+
+class Draw(Protocol):
+    """The random choice of a token, of which the largest logits may be all that matters."""
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits."""
+        ...
+
+    def largest_rest(self, candidates: Candidates) -> float:
+        """The largest `rest` with which the choice among these candidates would be certain:
+        infinity if it is certain as they are. Otherwise an estimate, less than `candidates.rest`,
+        that is worth trying."""
+        ...

@@ -6,7 +6,6 @@ cdef extern from "ryzanstein/kernels.h" nogil:
     enum: RZ_LINE_CODES, RZ_LINE_TRITS, RZ_LINE_SUMS, RZ_LINE_BYTES, RZ_MAX_COLUMN_RUNS, RZ_FEW_TOKENS, RZ_LIST_STEP
     enum: RZ_KV_BLOCK, RZ_MAX_QUERIES, RZ_MAX_HEAD_DIM, RZ_TERNARY_LAYOUT_VERSION
     enum: RZ_TRITS_COLUMNS, RZ_TABLES_COLUMNS
-    size_t RZ_TERNARY_SCRATCH_BYTES(int64_t tokens)
     int64_t RZ_COLUMN_STRIDE(int64_t lines)
     int64_t RZ_ACTIVATIONS_STRIDE(int64_t columns)
     int64_t RZ_TABLES_BYTES(int64_t columns)
@@ -85,6 +84,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
         void (*layer_norm)(const float *, const float *, const float *, float, int64_t, float *) noexcept nogil
         void (*quantize)(const float *, int64_t, int64_t, int8_t *, float *, int32_t *) noexcept nogil
         void (*ternary_tables)(const int8_t *, int64_t, uint8_t *) noexcept nogil
+        int64_t (*product_scratch)(int64_t, int64_t) noexcept nogil
         void (*ternary_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *,
                                int64_t, rz_output_mode, void *) noexcept nogil
         void (*group_matmul)(const rz_ternary *, int64_t, int64_t, const rz_activations *, float *, int64_t,
@@ -121,3 +121,6 @@ cdef extern from "ryzanstein/float_mode.h" nogil:
     void rz_float_mode_leave(unsigned int saved)
 
 cdef const rz_kernels *kernels() noexcept nogil
+
+cdef class Table:
+    cdef const rz_kernels *kernels

@@ -134,6 +134,18 @@ def log(const double[::1] x):
     return result
 
 
+def exp_of_double(double x):
+    """e^x in double, in the library's own fixed steps; 0 for x below -690 and infinite for x above 690."""
+    if x < -690:
+        return 0.0
+    if not x <= 690:
+        return float("inf")
+    cdef unsigned int mode = rz_float_mode_enter()
+    cdef double result = rz_exp_(x)
+    rz_float_mode_leave(mode)
+    return result
+
+
 def power(double base, double exponent):
     """base ** exponent for base > 0, in the library's own fixed steps."""
     cdef unsigned int mode = rz_float_mode_enter()

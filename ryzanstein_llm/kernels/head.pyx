@@ -165,7 +165,7 @@ cdef class ScreenedHead:
             counts[i] = min(counts[i], self.rows)
         describe_input(&source, hidden, norm, eps)
         buffers = screen_buffers(workspace, n, tiles)
-        normed = np.array(hidden)
+        normed = buffers.hidden = np.array(hidden)
         codes = np.empty((n, groups * RZ_SCREEN_GROUP), np.int8)
         scales_and_offsets = np.empty((2 * n, groups), np.int32)
         best, best_logits = np.full((n, largest_count), -1, np.int64), np.empty((n, largest_count), np.float32)
@@ -187,7 +187,7 @@ cdef class ScreenedHead:
         job.found, job.logits = &found[0, 0], &logits[0, 0]
         job.found_counts, job.parts = &found_counts[0, 0], found_counts.shape[1]
 
-        masks = excluded_rows(also, allowed, n, self.rows, 16 * tiles)
+        masks = buffers.excluded = excluded_rows(also, allowed, n, self.rows, 16 * tiles)
         job.excluded, job.mask_stride = NULL, 16 * tiles
         if masks is not None:
             excluded = masks

@@ -6,7 +6,7 @@ All matrices of an input read the same int8 codes, or the same floats.
 from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_FEW_TOKENS, RZ_GROUP_COLUMNS, RZ_GROUPS, RZ_LAYOUT_TABLES, RZ_TABLES_BYTES, RZ_TERNARY_SCRATCH_BYTES, kernels,
+    RZ_FEW_TOKENS, RZ_GROUP_COLUMNS, RZ_GROUPS, RZ_LAYOUT_TABLES, RZ_TABLES_BYTES, kernels,
     rz_output_mode, rz_ternary)
 from ryzanstein_llm.kernels.steps cimport Step, step
 from ryzanstein_llm.kernels.ternary_matrix cimport BY_TOKEN, NOT_QUANTIZED, TernaryMatrix
@@ -47,7 +47,7 @@ cdef int describe_input(Input *source, const float[:, ::1] x, norm, float eps) e
 
 cdef int64_t scratch_bytes(const Input *source) noexcept nogil:
     """Bytes of scratch that a thread needs to quantise the input and to multiply it."""
-    return max(<int64_t>RZ_TERNARY_SCRATCH_BYTES(source.n), 4 * source.columns)
+    return max(kernels().product_scratch(source.columns, source.n), 4 * source.columns)
 
 
 cdef int64_t input_groups(const Input *source) noexcept nogil:

@@ -9,7 +9,7 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TERNARY_SCRATCH_BYTES, RZ_TILE_ROWS, kernels, rz_ternary)
+    RZ_PANEL_TILES, RZ_STORE_ADD, RZ_STORE_SET, RZ_TILE_ROWS, kernels, rz_ternary)
 from ryzanstein_llm.kernels.inputs cimport (
     Input, Reservation, describe_input, include_input, multiply, place_input, quantize_step, request_input,
     reserve_inputs, scratch_bytes)
@@ -108,7 +108,7 @@ cdef void gated_task(const void *data, Workspace workspace, int64_t task, int th
     cdef int64_t tile = task * RZ_PANEL_TILES, first = tile * RZ_TILE_ROWS
     cdef int64_t end = min(tile + RZ_PANEL_TILES, job.gate.row_tiles), width = min(PANEL_ROWS, rows - first)
     cdef void *scratch = workspace.thread_scratch(thread)
-    cdef float *up = <float *>(<uint8_t *>scratch + RZ_TERNARY_SCRATCH_BYTES(n))
+    cdef float *up = <float *>(<uint8_t *>scratch + kernels().product_scratch(job.input.columns, n))
     cdef float *gate
     multiply(job.gate, tile, end, job.input, job.out, rows, RZ_STORE_SET, scratch)
     # the kernel writes rows from `first` on, and `up` holds only one panel

@@ -107,7 +107,8 @@ cdef pack(const rz_ternary_source *source, layout, int threads, allocate):
     units = rz_pack_units(&matrix)
     with nogil, parallel(num_threads=threads):
         mode = rz_float_mode_enter()
-        for unit in prange(units, schedule="static"):
+        # other threads may be writing to a file meanwhile, so that threads are not equally quick
+        for unit in prange(units, schedule="dynamic", chunksize=8):
             bad |= rz_pack_unit(source, &matrix, unit)
         rz_float_mode_leave(mode)
     return codes, Problem.first(bad)
@@ -265,7 +266,7 @@ def pack_screen(weights, kind, int n_threads, allocate=aligned_empty):
     cdef unsigned int mode = 0
     with nogil, parallel(num_threads=threads):
         mode = rz_float_mode_enter()
-        for block in prange(count, schedule="static"):
+        for block in prange(count, schedule="dynamic", chunksize=8):
             rz_pack_screen_block(source, code, rows, columns, block, &blocks_view[0, 0], &stats_view[0, 0],
                                  RZ_SCREEN_ROWS * count)
         rz_float_mode_leave(mode)

@@ -39,6 +39,10 @@ class ScreenBuffers:
         Rows that the screen does not rule out, and their exact logits.
     sizes : float32 (3, n)
         From the last call: size and rest of each hidden state (see kernels.h), and its threshold.
+    hidden : float32 (n, columns)
+        From the last call: hidden states after the norm.
+    excluded : uint8 (n, 16 * row_tiles) or None
+        From the last call: as `excluded_rows` returned it.
     """
 
     def __init__(self, n: int, row_tiles: int) -> None:
@@ -48,6 +52,8 @@ class ScreenBuffers:
         self.found = np.empty((n, 16 * row_tiles), np.int32)
         self.found_logits = np.empty((n, 16 * row_tiles), np.float32)
         self.sizes = np.empty((3, n), np.float32)
+        self.hidden = np.empty((0, 0), np.float32)
+        self.excluded: NDArray[np.uint8] | None = None
 
 
 def screen_buffers(workspace: Workspace, n: int, row_tiles: int) -> ScreenBuffers:

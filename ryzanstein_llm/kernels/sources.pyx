@@ -126,8 +126,8 @@ cdef class TernarySource:
         if self.found is None:
             found = np.empty(self.source.rows, np.float32)
             problems = self.row_scales(found, team_size(n_threads))
-            values = np.unique(found[found >= 0])
-            alike = problems == 0 and values.size <= 1
+            values = found[found >= 0]
+            alike = problems == 0 and bool((values == values[:1]).all())
             self.found = ((float(values[0]) if values.size else 0.0) if alike else None,)
         return self.found[0]
 

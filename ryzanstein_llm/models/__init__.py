@@ -12,17 +12,20 @@ from ..errors import UnsupportedModelError
 from ..formats import Checkpoint
 from .base import CausalLM, LoadOptions, refuse_embedding_model
 from .description import Description
-from .layers import load_decoder
+from .kernel_uses import kernel_uses
+from .loader import DecoderLoader
 from .plan import WEIGHT_FORMATS, DecoderPlan, plan_decoder
 
 __all__ = [
     "WEIGHT_FORMATS",
     "CausalLM",
+    "DecoderLoader",
     "DecoderPlan",
     "LoadOptions",
     "describe_model",
-    "load_model",
+    "kernel_uses",
     "plan_model",
+    "prepare_model",
     "refuse_embedding_model",
 ]
 
@@ -59,13 +62,16 @@ def describe_model(checkpoint: Checkpoint) -> Description:
 
 
 def plan_model(checkpoint: Checkpoint, options: LoadOptions) -> DecoderPlan:
-    """Which tensors `load_model` will read, and in which layouts it will keep them. Errors: as
-    there, as far as they show without reading all weights."""
+    """Which tensors `prepare_model` will read, and in which layouts they will be kept. Errors: as
+    there, as far as they show without reading more than that decides."""
     return plan_decoder(checkpoint, options, describe_model(checkpoint))
 
 
-def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
-    """The model of a checkpoint, with its weights in the kernels' layouts.
+def prepare_model(
+    checkpoint: Checkpoint, options: LoadOptions, plan: DecoderPlan | None = None
+) -> DecoderLoader:
+    """What loads the model of a checkpoint, with its weights in the kernels' layouts. `plan` is
+    what `plan_model` made of the same checkpoint and options, if the caller has it already.
 
     Raises
     ------
@@ -74,4 +80,4 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> CausalLM:
     FormatError
         If the tensors do not fit the config, or hold impossible values.
     """
-    return load_decoder(checkpoint, options, describe_model(checkpoint))
+    return DecoderLoader(checkpoint, plan or plan_model(checkpoint, options), options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,6 @@ from ..errors import UnsupportedModelError
 from ..interfaces.head_query import Candidates, HeadQuery
 from ..interfaces.kv_layout import KVLayout, Segment
 from ..kernels.workspace import Workspace
-from ..packed_cache.weights import PackedWeights
 from .head import Head
 
 __all__ = ["CausalLM", "LoadOptions", "refuse_embedding_model"]
@@ -36,9 +35,6 @@ class LoadOptions:
     weight_format : a key of weights.WEIGHT_FORMATS, or None
         How ternary weights are kept. None: the format that the tier in use is fastest with for a
         large model, "2bit" for others.
-    progress : callable (done, total, what) or None
-    packed : PackedWeights
-        Has the arrays that an earlier load packed, and is told which arrays are used.
     activations : "int8", "float32" or None
         Inputs of projections, for models that were not trained with int8 activations: int8 with a
         scale for each group of columns, or float32 as they are, which is slower. This option does
@@ -48,8 +44,6 @@ class LoadOptions:
     n_threads: int
     skipping: bool | None = None
     weight_format: str | None = None
-    progress: Callable[[int, int, str], None] | None = None
-    packed: PackedWeights = field(default_factory=PackedWeights)
     activations: str | None = None
 
 

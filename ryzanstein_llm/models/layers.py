@@ -1,4 +1,4 @@
-"""From the tensors of a checkpoint to a decoder, as its plan says."""
+"""From weights to a decoder, as its plan says."""
 
 from __future__ import annotations
 
@@ -8,43 +8,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats import Checkpoint, Tensor
+from ..formats import Tensor
 from ..kernels.decoder_layer import DecoderLayer
+from ..kernels.head import ScreenedHead
 from ..kernels.ternary_matrix import TernaryMatrix
-from .base import LoadOptions
 from .decoder import Decoder
-from .description import Description
 from .embedding import FloatEmbedding, TernaryEmbedding
 from .head import FloatHead, Head, TernaryHead
-from .plan import DecoderPlan, LayerPlan, VectorPlan, plan_decoder
-from .weights import WeightLoader, refuse_other_head, refuse_unused
+from .plan import DecoderPlan, MatrixPlan, VectorPlan
 
-__all__ = ["load_decoder"]
+__all__ = ["build_decoder"]
 
 ALWAYS = ("input_norm", "attention_sub_norm", "post_attention_norm", "ffn_sub_norm")
 """Norms that `DecoderLayer` wants to be told about, as None if there is none."""
 
+Matrices = Mapping[MatrixPlan, TernaryMatrix | Tensor]
+Vectors = Mapping[VectorPlan, NDArray[np.float32]]
 
-def load_decoder(checkpoint: Checkpoint, options: LoadOptions, description: Description) -> Decoder:
-    """Read the weights of a decoder. For errors see `models.load_model`."""
-    plan = plan_decoder(checkpoint, options, description)
-    loader = WeightLoader(checkpoint, options, plan)
-    embedding = loader.embedding(plan.embedding)
-    head = embedding
-    if plan.head is not None:
-        head = loader.embedding(plan.head)
-    elif "lm_head.weight" in checkpoint and isinstance(embedding, Tensor):
-        refuse_other_head(checkpoint, embedding)
-    layers = [_layer(loader, index, layer) for index, layer in enumerate(plan.layers)]
-    final_norm = loader.vector(plan.final_norm)
-    refuse_unused(checkpoint, loader.used, description.family)
+
+def build_decoder(
+    plan: DecoderPlan, matrices: Matrices, vectors: Vectors, screen: ScreenedHead | None
+) -> Decoder:
+    """A decoder of the matrices, norms and biases of a plan, and of the screen of its head."""
+    description, config = plan.description, plan.description.config
+    embedding = matrices[plan.embedding]
+    head = embedding if plan.head is None else matrices[plan.head]
     return Decoder(
         description.family,
-        description.config,
-        _embedding(embedding, description.config.embedding_multiplier),
-        layers,
-        _head(loader, head, final_norm),
-        loader.n_parameters,
+        config,
+        _embedding(embedding, config.embedding_multiplier),
+        [_layer(plan, index, matrices, vectors) for index in range(config.n_layers)],
+        _head(head, vectors[plan.final_norm], config.norm_eps, screen),
+        sum(matrix.rows * matrix.columns for matrix in plan.matrices)
+        + sum(vector.size for vector in plan.vectors),
         generates=description.generates,
     )
 
@@ -57,36 +53,37 @@ def _embedding(
     return TernaryEmbedding(matrix, multiplier)
 
 
-def _head(loader: WeightLoader, matrix: TernaryMatrix | Tensor, norm: NDArray[np.float32]) -> Head:
-    plan: DecoderPlan = loader.plan
-    eps = plan.description.config.norm_eps
-    if not isinstance(matrix, Tensor):
-        return TernaryHead(matrix, norm, eps)
-    return FloatHead(matrix, norm, eps, loader.screen(matrix) if plan.screened else None)
+def _head(
+    matrix: TernaryMatrix | Tensor,
+    norm: NDArray[np.float32],
+    eps: float,
+    screen: ScreenedHead | None,
+) -> Head:
+    if isinstance(matrix, Tensor):
+        return FloatHead(matrix, norm, eps, screen)
+    return TernaryHead(matrix, norm, eps)
 
 
-def _layer(loader: WeightLoader, index: int, plan: LayerPlan) -> DecoderLayer:
-    config, names = loader.plan.description.config, loader.plan.description.names
+def _layer(plan: DecoderPlan, index: int, matrices: Matrices, vectors: Vectors) -> DecoderLayer:
+    layer, config, names = plan.layers[index], plan.description.config, plan.description.names
     window = config.window.of_layer(index) if config.window is not None else 0
+
+    def chosen(plans: Mapping[str, VectorPlan]) -> dict[str, NDArray[np.float32]]:
+        return {part: vectors[vector] for part, vector in plans.items()}
+
     parts: dict[str, Any] = {
-        **{part: loader.matrix(matrix) for part, matrix in plan.matrices.items()},
+        **{part: matrices[matrix] for part, matrix in layer.matrices.items()},
         **dict.fromkeys(ALWAYS),
-        **_vectors(loader, plan.norms),
+        **chosen(layer.norms),
     }
     return DecoderLayer(
         **parts,
         activation=config.activation,
         eps=config.norm_eps,
         rotate_first=names.rotate_first,
-        projection_norms=_vectors(loader, plan.projection_norms),
-        biases=_vectors(loader, plan.biases),
+        projection_norms=chosen(layer.projection_norms),
+        biases=chosen(layer.biases),
         residual_multiplier=config.residual_multiplier,
         rotary=1 if window else 0,
         window=window,
     )
-
-
-def _vectors(
-    loader: WeightLoader, plans: Mapping[str, VectorPlan]
-) -> dict[str, NDArray[np.float32]]:
-    return {part: loader.vector(plan) for part, plan in plans.items()}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..formats import Checkpoint
 from ..kernels.packing import GROUP_LAYOUTS, screen_shapes, storage_shape
+from ..packed_cache import BYTES_AHEAD, keeps_file
 from .arena import arena_bytes
 from .plan import DecoderPlan, MatrixPlan
 from .projections import FLOAT_DTYPES
 
-__all__ = ["WeightMemory", "pass_bytes", "weight_memory"]
+__all__ = ["WeightMemory", "packed_bytes", "pass_bytes", "private_bytes", "weight_memory"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,16 @@ class WeightMemory:
     peak: int
 
 
-def weight_memory(plan: DecoderPlan, checkpoint: Checkpoint) -> WeightMemory:
-    """What the weights take when they are loaded. Only shapes are looked at."""
+def weight_memory(
+    plan: DecoderPlan, checkpoint: Checkpoint, directory: Path | None = None
+) -> WeightMemory:
+    """What the weights take when they are loaded. Only shapes are looked at.
+
+    Parameters
+    ----------
+    directory : Path or None
+        Where packed weights are kept. The peak is that of a start that finds none there.
+    """
     outside = [plan.embedding] if plan.head is None else [plan.embedding, plan.head]
     floats = {matrix: _floats(matrix, checkpoint) for matrix in outside if matrix.layout is None}
     ternary = sum(_storage(matrix) for matrix in outside if matrix.layout is not None)
@@ -51,43 +61,103 @@ def weight_memory(plan: DecoderPlan, checkpoint: Checkpoint) -> WeightMemory:
         shapes = screen_shapes(*_shape(plan.head or plan.embedding))
         blocks, stats = math.prod(shapes[0]), 4 * math.prod(shapes[1])
         packed.append(blocks)
-    # Arrays lie in the arena in this order; what pages take more than arrays counts as weights.
     vectors = 4 * sum(vector.size for vector in plan.vectors)
+    if keeps_file(directory, sum(packed) + stats):
+        peak, total = _peak_with_file, sum(packed)
+    else:  # what pages of the arena take more than arrays counts as weights
+        peak, total = _peak_in_memory, arena_bytes(packed)
     return WeightMemory(
-        arena_bytes(packed) - ternary - blocks + vectors,
+        total - ternary - blocks + vectors,
         ternary + sum(found.nbytes for found in floats.values()),
         sum(found.nbytes for found in floats.values() if found.mapped),
         blocks + stats,
-        _peak(plan, checkpoint, floats, packed) + stats + vectors,
+        peak(plan, checkpoint, floats, packed) + stats + vectors,
     )
 
 
-def _peak(
-    plan: DecoderPlan,
-    checkpoint: Checkpoint,
-    floats: Mapping[MatrixPlan, _Floats],
-    packed: Sequence[int],
+def packed_bytes(plan: DecoderPlan) -> int:
+    """Bytes of everything that is packed: ternary matrices, and the screen of the head."""
+    total = sum(_storage(matrix) for matrix in plan.matrices if matrix.layout is not None)
+    if plan.screened:
+        blocks, stats = screen_shapes(*_shape(plan.head or plan.embedding))
+        total += math.prod(blocks) + 4 * math.prod(stats)
+    return total
+
+
+def private_bytes(plan: DecoderPlan, checkpoint: Checkpoint, *, mapped: bool) -> int:
+    """The least memory that loading takes and the system cannot reclaim: without pages of files.
+
+    Parameters
+    ----------
+    mapped : bool
+        Whether packed weights are mapped from a file. Otherwise they stay in memory.
+    """
+    outside = [plan.embedding] if plan.head is None else [plan.embedding, plan.head]
+    floats = [_floats(matrix, checkpoint) for matrix in outside if matrix.layout is None]
+    total = sum(found.nbytes for found in floats if not found.mapped)
+    total += 4 * sum(vector.size for vector in plan.vectors)
+    total += pass_bytes(plan, 1, 1)
+    return total if mapped else total + packed_bytes(plan)
+
+
+Floats = Mapping[MatrixPlan, "_Floats"]
+
+
+def _peak_in_memory(
+    plan: DecoderPlan, checkpoint: Checkpoint, floats: Floats, packed: Sequence[int]
 ) -> int:
-    """The most that is in memory at a time, in the order of loading: decoded blocks first, with the
-    pages that they came from; then each matrix with the pages that it is packed from; then the
-    screen, for which all of the head is read."""
-    tied_twice = plan.head is None and plan.embedding in floats and "lm_head.weight" in checkpoint
-    kept = sum(found.nbytes + found.source for found in floats.values() if not found.mapped)
-    if tied_twice:  # it is compared with the embedding
-        kept += floats[plan.embedding].nbytes * floats[plan.embedding].mapped
-        peak = kept + floats[plan.embedding].nbytes + floats[plan.embedding].source
-    else:
-        peak = kept
-    sources = [
+    """The most that is in memory at a time, in the order of loading: floats first; then each matrix
+    in the arena, with the pages that it is packed from; then the screen, for which all of the head
+    is read."""
+    kept, peak = _floats_first(plan, checkpoint, floats)
+    for end, source in enumerate(_sources(plan, checkpoint), 1):
+        peak = max(peak, kept + arena_bytes(packed[:end]) + source)
+    return max(peak, kept + arena_bytes(packed) + _head_pages(plan, floats))
+
+
+def _peak_with_file(
+    plan: DecoderPlan, checkpoint: Checkpoint, floats: Floats, packed: Sequence[int]
+) -> int:
+    """The same if weights are written to a file: floats first; then the screen, with the pages of
+    the head; then each matrix with the pages that it is packed from and with what waits to be
+    written; in the end all of the file, which is mapped."""
+    kept, peak = _floats_first(plan, checkpoint, floats)
+    waiting = 0
+    matrices = list(packed)
+    if plan.screened:
+        waiting = matrices.pop()
+        peak = max(peak, kept + waiting + _head_pages(plan, floats))
+    for size, source in zip(matrices, _sources(plan, checkpoint), strict=True):
+        peak = max(peak, kept + waiting + size + source)
+        waiting = size if waiting + size > BYTES_AHEAD else waiting + size
+    return max(peak, kept + sum(packed))
+
+
+def _floats_first(plan: DecoderPlan, checkpoint: Checkpoint, floats: Floats) -> tuple[int, int]:
+    """(what stays in memory, the most that is in memory) when floats have been read: blocks are
+    decoded, and an embedding is compared with a head that is stored too."""
+    kept = peak = 0
+    for found in floats.values():
+        decoded = 0 if found.mapped else found.nbytes
+        peak = max(peak, kept + decoded + found.source)
+        kept += decoded
+    if plan.head is None and plan.embedding in floats and "lm_head.weight" in checkpoint:
+        embedding = floats[plan.embedding]
+        pages = embedding.nbytes if embedding.mapped else 0
+        peak = max(peak, kept + pages + embedding.nbytes + embedding.source)
+    return kept, peak
+
+
+def _head_pages(plan: DecoderPlan, floats: Floats) -> int:
+    """Bytes of the head that become mapped when its screen is packed."""
+    head = floats[plan.head or plan.embedding] if plan.screened else None
+    return head.nbytes if head is not None and head.mapped else 0
+
+
+def _sources(plan: DecoderPlan, checkpoint: Checkpoint) -> list[int]:
+    return [
         checkpoint.info(matrix.name).nbytes for matrix in plan.matrices if matrix.layout is not None
     ]
-    for end, source in enumerate(sources, 1):
-        peak = max(peak, kept + arena_bytes(packed[:end]) + source)
-    kept += arena_bytes(packed)
-    if plan.screened and not tied_twice:
-        found = floats[plan.head or plan.embedding]
-        kept += found.nbytes * found.mapped
-    return max(peak, kept)
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def plan_decoder(
     checkpoint: Checkpoint, options: LoadOptions, description: Description
 ) -> DecoderPlan:
     """The plan of a decoder. Of tensor data, the scales of the first projection are read, and some
-    rows of the embedding and the head. For errors see `models.load_model`."""
+    rows of the embedding and the head. For errors see `models.prepare_model`."""
     return _Planner(checkpoint, options, description).plan()
 
 

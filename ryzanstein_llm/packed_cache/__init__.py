@@ -8,6 +8,7 @@ none of it is used.
     place.py      where the files are: options, environment, names
     weights.py    PackedWeights: arrays by name, for the loader of a model
     file.py       PackedFile: its key, its checks, and how it is written
+    background.py threads that write and read while weights are packed
     identity.py   whether a checkpoint is the one that was packed
     checksums.py  checksums of pieces of arrays
     ownership.py  whether another user can have written a file
@@ -18,8 +19,16 @@ none of it is used.
 
 from __future__ import annotations
 
-from .loading import load_through_cache
+from .file import BYTES_AHEAD
+from .loading import LEAST_BYTES, keeps_file, load_through_cache
 from .place import cache_directory
 from .weights import PackedWeights
 
-__all__ = ["PackedWeights", "cache_directory", "load_through_cache"]
+__all__ = [
+    "BYTES_AHEAD",
+    "LEAST_BYTES",
+    "PackedWeights",
+    "cache_directory",
+    "keeps_file",
+    "load_through_cache",
+]

@@ -1,21 +1,19 @@
-"""One file of packed weights: its key, its owner, and its digests.
+"""One file of packed weights: its key, its owner, and its checksums.
 
 It is a `.safetensors` file whose tensors are 64-byte aligned and whose metadata have the key. Each
 load checks what is quick to check: owner, permissions, header, sizes, key, and checksums of some
-pieces. Digests of all bytes are computed when the file is written; `verify` compares them.
+pieces. `verify` compares the checksums of all pieces.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +25,29 @@ from ..errors import RyzansteinError
 from ..formats import Checkpoint
 from ..formats.new_file import NewFile, remove_leftovers
 from ..formats.safetensors_file import SafetensorsFile
-from ..formats.safetensors_writer import TensorPlan, encode_header, padded, write_data
+from ..formats.safetensors_writer import (
+    PADDING,
+    TensorPlan,
+    encode_header,
+    padded,
+    write_data,
+)
 from ..kernels.head import SCREEN_LAYOUT_VERSION
 from ..kernels.ternary_matrix import TERNARY_LAYOUT_VERSION
-from .checksums import checksums, without_value
+from .background import Call, WriteBehind
+from .checksums import checksums, is_damaged, read_checksums, without_value
 from .identity import is_packed_checkpoint, stamp_text
 from .ownership import check_own, open_own
 from .place import LOCK, cached_path
-from .weights import ALIGNMENT, DTYPES, PackedWeights
+from .weights import ALIGNMENT, DTYPES, ArrayPlan, PackedWeights
 
-__all__ = ["PackedFile", "data_digest", "key_of", "open_trusted"]
+__all__ = ["PackedFile", "is_whole", "key_of", "open_trusted"]
 
 log = logging.getLogger(__name__)
 
 SPARE_BYTES = 64 << 20  # left free on the disk
 PAGE = 4096  # the data begin at a multiple of this
+BYTES_AHEAD = 32 << 20  # packed, and waiting to be written
 
 
 def key_of(checkpoint: Checkpoint) -> dict[str, str]:
@@ -90,8 +96,16 @@ class PackedFile:
         file.prefer_huge_pages()  # before the first tensor is read
         return PackedWeights(file)
 
-    def write(self, packed: PackedWeights) -> None:
-        """Replace the file by one with everything that `packed` keeps. The caller holds the lock.
+    def write(self, plans: Sequence[ArrayPlan], arrays: Iterator[NDArray[Any]]) -> None:
+        """Replace the file by one of these arrays. The caller holds the lock.
+
+        Arrays are written while the next ones are packed. At the same time the checkpoint is read
+        for its digest.
+
+        Parameters
+        ----------
+        arrays : iterator
+            The arrays of `plans`, in that order. Each is freed when it is written.
 
         Raises
         ------
@@ -100,36 +114,33 @@ class PackedFile:
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_leftovers(self.path)
-        if shutil.disk_usage(self.path.parent).free < packed.nbytes + SPARE_BYTES:
+        size = sum(plan.nbytes for plan in plans)
+        if shutil.disk_usage(self.path.parent).free < size + SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        plans = padded((_plan(name, array) for name, array in packed.kept.items()), ALIGNMENT)
+        found = {plan.name: without_value(plan.nbytes) for plan in plans}
+
+        def take(plan: ArrayPlan) -> Iterator[NDArray[Any]]:
+            array = next(arrays)
+            found[plan.name] = checksums(array)
+            yield array
+
+        tensors = padded((_tensor(plan, take) for plan in plans), ALIGNMENT)
         metadata = {
             **key_of(self.checkpoint),
             "checkpoint": str(self.checkpoint.path),
             "checkpoint_stamp": stamp_text(self.checkpoint),
-            "checkpoint_content": "0" * 32,  # these are only known at the end
-            "data_digest": "0" * 32,
+            "checkpoint_content": "0" * 32,  # this and the checksums are only known at the end
+            "checksums": json.dumps(found),
         }
-        metadata["checksums"] = json.dumps(
-            {name: without_value(array.nbytes) for name, array in packed.kept.items()}
-        )
-        digest = hashlib.blake2b(digest_size=16)
-        with NewFile(self.path, mode=self._mode()) as file, ThreadPoolExecutor(1) as helper:
+        with NewFile(self.path, mode=self._mode()) as file:
             check_own(file.status())  # fails early on file systems without owners
-            content = _begin(helper, self.checkpoint.content_digest)
-            file.write(np.frombuffer(encode_header(plans, metadata, PAGE), np.uint8))
-
-            def write(block: NDArray[np.uint8]) -> None:
-                digest.update(block.data)
-                file.write(block)
-
-            write_data(plans, write)
-            metadata["checkpoint_content"] = content()
-            metadata["data_digest"] = digest.hexdigest()
-            metadata["checksums"] = json.dumps(
-                {name: checksums(array) for name, array in packed.kept.items()}
-            )
-            file.overwrite_start(encode_header(plans, metadata, PAGE))
+            content = Call(self.checkpoint.content_digest)
+            file.write(np.frombuffer(encode_header(tensors, metadata, PAGE), np.uint8))
+            with WriteBehind(file.write, BYTES_AHEAD) as behind:
+                write_data(tensors, behind.write)
+            metadata["checkpoint_content"] = content.result()
+            metadata["checksums"] = json.dumps(found)
+            file.overwrite_start(encode_header(tensors, metadata, PAGE))
             if not self.checkpoint.is_unchanged():
                 raise OSError(errno.ESTALE, "changed while it was read", str(self.checkpoint.path))
 
@@ -151,22 +162,16 @@ def open_trusted(path: Path) -> SafetensorsFile:
     return SafetensorsFile(path, opener=open_own, confirm=False)
 
 
-def data_digest(file: SafetensorsFile) -> str:
-    """The digest of the tensor data, in the form that metadata have."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in file.infos:
-        digest.update(file.array(name).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+def is_whole(file: SafetensorsFile) -> bool:
+    """Whether every byte of every array is what was written, by their checksums."""
+    expected = read_checksums(file.metadata)
+    names = {name for name in file.infos if not name.startswith(PADDING)}
+    return names == set(expected) and not any(
+        file.infos[name].dtype not in DTYPES.values()
+        or is_damaged(file.array(name), expected[name], whole=True)
+        for name in names
+    )
 
 
-def _begin(helper: ThreadPoolExecutor, work: Callable[[], str]) -> Callable[[], str]:
-    """Start the work in another thread; a function that waits for its result. Where the system
-    refuses a thread, the work is done then."""
-    try:
-        return helper.submit(work).result
-    except RuntimeError:  # "can't start new thread"
-        return work
-
-
-def _plan(name: str, array: NDArray[Any]) -> TensorPlan:
-    return TensorPlan(name, DTYPES[array.dtype], array.shape, lambda: [array])
+def _tensor(plan: ArrayPlan, take: Callable[[ArrayPlan], Iterator[NDArray[Any]]]) -> TensorPlan:
+    return TensorPlan(plan.name, DTYPES[plan.dtype], plan.shape, lambda: take(plan))

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import CheckpointNotFoundError, RyzansteinError
 from ..formats import open_checkpoint
 from ..formats.safetensors_file import SafetensorsFile
-from .file import data_digest, key_of, open_trusted
+from .file import is_whole, key_of, open_trusted
 from .identity import is_known
 from .lock import exclusive
 from .place import LOCK, SEEN, SUFFIX, is_cache_name
@@ -72,8 +72,8 @@ def inventory(
     names : collection of str
         Only files with one of these names (see `CachedFile.is_called`). Empty: all files.
     verify : bool
-        Read every byte of each file and of its checkpoint, and compare the digests with those in
-        the file. Takes about a second for each gigabyte.
+        Read every byte of each file and of its checkpoint, and compare checksums and digest with
+        those in the file. Takes about a second for each gigabyte.
     """
     chosen = set()
     for path in _files(directory):
@@ -159,6 +159,6 @@ def _state(file: SafetensorsFile, verify: bool) -> tuple[str, str]:
         return "orphaned", str(error)
     except RyzansteinError as error:
         return "stale", str(error)
-    if verify and file.metadata.get("data_digest") != data_digest(file):
+    if verify and not is_whole(file):
         return "damaged", "its bytes are not those that were written"
     return "current", why

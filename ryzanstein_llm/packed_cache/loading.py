@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
 
 from ..formats import Checkpoint
 from .file import PackedFile
 from .lock import exclusive
-from .weights import PackedFileError, PackedWeights
+from .weights import ArrayPlan, PackedFileError, PackedWeights
 
-__all__ = ["LEAST_BYTES", "load_through_cache"]
+__all__ = ["LEAST_BYTES", "Loader", "keeps_file", "load_through_cache"]
 
 log = logging.getLogger(__name__)
 
@@ -21,27 +22,46 @@ LEAST_BYTES = 32 << 20  # packing less is too quick to be worth a file
 PATIENCE = 60.0  # seconds to wait for another process that is packing the same checkpoint
 
 Graph = TypeVar("Graph")
+Built = TypeVar("Built", covariant=True)
 Progress = Callable[[int, int, str], None]
+
+
+class Loader(Protocol[Built]):
+    """What loads a model; see `models.loader.DecoderLoader`."""
+
+    @property
+    def arrays(self) -> Sequence[ArrayPlan]: ...
+    def pack(
+        self, packed: PackedWeights, progress: Progress | None = None
+    ) -> Iterator[NDArray[Any]]: ...
+    def build(
+        self, packed: PackedWeights | None = None, progress: Progress | None = None
+    ) -> Built: ...
+
+
+def keeps_file(directory: Path | None, nbytes: int) -> bool:
+    """Whether so many bytes of packed weights are kept in a file of this directory."""
+    return directory is not None and directory.is_absolute() and nbytes >= LEAST_BYTES
 
 
 def load_through_cache(
     checkpoint: Checkpoint,
     directory: Path | None,
-    load: Callable[[PackedWeights, Progress | None], Graph],
+    loader: Loader[Graph],
     progress: Progress | None = None,
 ) -> tuple[Graph, Path | None]:
     """Load a model from its file of packed weights, if there is a good one.
 
-    Otherwise the weights are packed, written to such a file, and mapped from it, so that the first
-    process shares its memory with later ones. If the file cannot be written, a warning says why,
-    and the model keeps the weights that were packed in memory.
+    Otherwise such a file is written, and the model is then loaded from it, as in every later start.
+    Each array is packed, written and freed, so packed weights are in memory once, as pages of that
+    file, which processes share. If the file cannot be written, a warning says why, and the weights
+    are packed into memory.
 
     Parameters
     ----------
     directory : Path or None
         The directory for files of packed weights; None for no cache.
-    load : callable (packed weights, progress) -> model
-        Asks `packed` for each array before packing it, and tells it which arrays it uses.
+    loader : Loader
 
     Returns
     -------
@@ -49,61 +69,62 @@ def load_through_cache(
     """
     if directory is not None and not directory.is_absolute():
         log.warning("%s: no home directory to keep packed weights in", checkpoint.path)
-        directory = None
-    size = sum(checkpoint.info(name).nbytes for name in checkpoint.names)
-    if directory is None or size < LEAST_BYTES:
-        return load(PackedWeights(), progress), None
+    if not keeps_file(directory, sum(array.nbytes for array in loader.arrays)):
+        return loader.build(progress=progress), None
+    assert directory is not None
     file = PackedFile(checkpoint, directory)
     stamp, packed = file.stamp(), file.open()
-    with contextlib.ExitStack() as stack:
-        locked = False
-        if packed is None:
-            locked = stack.enter_context(exclusive(file.lock_path, PATIENCE))
-            if file.stamp() != stamp:  # another process has written it in the meantime
-                packed = file.open()
-        graph, packed = _load(load, packed or PackedWeights(), progress)
-        if packed.complete:
-            log.info("%s: packed weights from %s", checkpoint.path, file.path)
-        else:
-            locked = locked or stack.enter_context(exclusive(file.lock_path, 0))
-            mapped = _write(file, packed) if locked else None
-            if mapped is None:
-                return graph, None
-            again, mapped = _load(load, mapped, None)
-            if not mapped.complete:
-                return graph, None
-            packed.forget()
-            graph, packed = again, mapped
-            del again
-    packed.forget()
-    packed.prefault()  # only after the packed copy is freed, or memory would hold both
-    return graph, file.path
-
-
-def _load(
-    load: Callable[[PackedWeights, Progress | None], Graph],
-    packed: PackedWeights,
-    progress: Progress | None,
-) -> tuple[Graph, PackedWeights]:
-    """The model, and where its arrays come from: `packed`, or nothing if its file is refused."""
+    graph, packed = _from_file(file, packed, loader, progress)
+    if graph is not None:
+        return graph, file.path
+    with exclusive(file.lock_path, PATIENCE if packed is None else 0) as locked:
+        if file.stamp() != stamp:  # another process has written it in the meantime
+            graph, packed = _from_file(file, file.open(), loader, progress)
+        if graph is None and locked and _write(file, packed, loader, progress):
+            packed = None  # whose file may be another one, and must not stay in memory
+            graph, packed = _from_file(file, file.open(), loader, None)
+    if graph is not None:
+        return graph, file.path
     try:
-        graph = load(packed, progress)
-        if packed.missing:  # what was found will be written again, with new digests
-            packed.check_whole()
-        return graph, packed
+        return loader.build(packed, progress), None
     except PackedFileError as error:
         log.warning("%s", error)
-    empty = PackedWeights()
-    return load(empty, progress), empty
+    return loader.build(progress=progress), None
 
 
-def _write(file: PackedFile, packed: PackedWeights) -> PackedWeights | None:
-    """Write the packed weights to the file, and open it. None if that is not possible, or if they
-    are too small to be worth a file."""
-    if packed.nbytes < LEAST_BYTES:
-        return None
+def _from_file(
+    file: PackedFile,
+    packed: PackedWeights | None,
+    loader: Loader[Graph],
+    progress: Progress | None,
+) -> tuple[Graph | None, PackedWeights | None]:
+    """(the model if the file has all of its arrays, what of the file can be used)"""
+    if packed is None or not packed.has_all(loader.arrays):
+        return None, packed
     try:
-        file.write(packed)
+        graph = loader.build(packed, progress)
+    except PackedFileError as error:
+        log.warning("%s", error)
+        return None, None
+    packed.prefault()
+    log.info("%s: packed weights from %s", file.checkpoint.path, file.path)
+    return graph, packed
+
+
+def _write(
+    file: PackedFile,
+    packed: PackedWeights | None,
+    loader: Loader[Any],
+    progress: Progress | None,
+) -> bool:
+    """Write all arrays of the loader to the file. Those that `packed` has are written again. False
+    if that is not possible."""
+    try:
+        try:
+            file.write(loader.arrays, loader.pack(packed or PackedWeights(), progress))
+        except PackedFileError as error:
+            log.warning("%s", error)
+            file.write(loader.arrays, loader.pack(PackedWeights(), progress))
     except (OSError, MemoryError) as error:
         log.warning(
             "%s: packed weights not kept in %s: %s; the next start will pack them again",
@@ -111,6 +132,6 @@ def _write(file: PackedFile, packed: PackedWeights) -> PackedWeights | None:
             file.path.parent,
             getattr(error, "strerror", None) or error,
         )
-        return None
+        return False
     log.info("%s: packed weights written to %s", file.checkpoint.path, file.path)
-    return file.open()
+    return True

@@ -131,6 +131,11 @@ class ObservedGraph:
             found = self._graph.candidates(hidden, queries, workspace)
         ways = [self._graph.head.way(query) for query in queries]
         sizes = [len(each.logits) for each in found]
+        for i, each in enumerate(found):
+            if ways[i] == "screen" and each.ids is None:  # it was not enough for a draw
+                ways[i] = "full"
+                ways.append("screen")
+                sizes.append(0)
         self._tell(work, partial(candidate_costs, self._graph, ways, sizes))
         return found
 

@@ -56,6 +56,7 @@ class Adjustments:
         self._biased = _ids(set(given) - banned)
         self._bias = np.array([given[token] for token in self._biased.tolist()], np.float32)
         self._banned, self._banned_early = _ids(banned), _ids(banned | set(ends))
+        self._changed, self._changed_early = _ids(given), _ids(set(given) | set(ends))
 
     @property
     def needs_all(self) -> bool:
@@ -68,7 +69,7 @@ class Adjustments:
 
     def changed(self, new_tokens: int) -> Ids:
         """Ids whose logits it changes, rising, not counting what processors do."""
-        return np.union1d(self._biased, self.banned(new_tokens))
+        return self._changed_early if new_tokens < self._min_tokens else self._changed
 
     def banned(self, new_tokens: int) -> Ids:
         """Ids that must not come next, rising."""

@@ -46,7 +46,7 @@ def keep_typical(
 ) -> tuple[NDArray[np.int64], Float32]:
     positive = weights > 0  # a weight that underflowed has no logarithm, and no chance
     ids, weights = ids[positive], weights[positive]
-    probabilities = weights / cumulative_sum(weights)[-1]  # float64
+    probabilities = weights.astype(np.float64) / cumulative_sum(weights)[-1]
     surprise = -log(probabilities)
     entropy = cumulative_sum((probabilities * surprise).astype(np.float32))[-1]
     order = np.argsort(np.abs(surprise - entropy), kind="stable")

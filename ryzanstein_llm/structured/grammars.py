@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import InvalidParameterError, MissingExtraError
+from .multiples import refuse_large_multiples
 
 __all__ = [
     "choices_grammar",
@@ -21,6 +22,10 @@ __all__ = [
 JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """No white space between the parts of a JSON text, so that no model writes blanks without end. A
 schema may say otherwise with the key "x-guidance"."""
+
+NO_FORCING = '%llguidance {"no_forcing": true}'
+"""In a written grammar something may have to follow without end, as in `start: "a" start`, and
+llguidance would collect all of it before the first token. The last of such lines counts."""
 
 _GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.M)
 _GBNF_CHARACTER = re.compile(r"\\(\\|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})")
@@ -57,6 +62,7 @@ def json_grammar(name: str, schema: Mapping[str, Any]) -> str:
         written = json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidParameterError(f"is no JSON: {error}", name) from None
+    refuse_large_multiples(name, schema)
     try:
         grammar: str = llguidance().LLMatcher.grammar_from_json_schema(written)
     except ValueError as error:
@@ -85,7 +91,7 @@ def written_grammar(name: str, text: Any) -> str:
     lark = _check_text(name, text)
     if _GBNF_RULE.search(lark):
         lark = _from_gbnf(name, lark)
-    grammar: str = llguidance().LLMatcher.grammar_from_lark(lark)
+    grammar: str = llguidance().LLMatcher.grammar_from_lark(f"{lark}\n{NO_FORCING}\n")
     return grammar
 
 

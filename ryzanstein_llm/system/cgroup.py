@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["cpu_quota", "memory_limit"]
+__all__ = ["GroupMemory", "cpu_quota", "memory_limits"]
 
 
 def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
@@ -24,28 +24,44 @@ def cpu_quota(root: str | os.PathLike[str] = "/") -> float | None:
     root : path
         Where `/proc` and `/sys` are found.
     """
-    return _least("cpu", {2: _quota_v2, 1: _quota_v1}, root)
+    readers = {2: _quota_v2, 1: _quota_v1}
+    quotas = [
+        quota
+        for mount in _mounts("cpu", root)
+        for directory in _groups(mount, root)
+        if (quota := readers[mount.version](directory)) is not None
+    ]
+    return min(quotas, default=None)
 
 
-def memory_limit(root: str | os.PathLike[str] = "/") -> float | None:
-    """Bytes of memory that the control groups allow, found in the same way as `cpu_quota`; None if
-    there is no limit."""
-    return _least("memory", {2: _memory_v2, 1: _memory_v1}, root)
+@dataclass(frozen=True)
+class GroupMemory:
+    """The memory that one control group allows.
+
+    Attributes
+    ----------
+    file : Path
+        What the limit was read from.
+    nbytes : int
+    swap : int or None
+        Bytes of swap that it allows on top; None if it does not say.
+    """
+
+    file: Path
+    nbytes: int
+    swap: int | None
 
 
-def _least(
-    controller: str, readers: dict[int, Reader], root: str | os.PathLike[str]
-) -> float | None:
-    limits = [
+def memory_limits(root: str | os.PathLike[str] = "/") -> list[GroupMemory]:
+    """The limits of all control groups from the process's own up to the top, found in the same way
+    as by `cpu_quota`. A limit of version 1 that is larger than any machine is none."""
+    readers = {2: _memory_v2, 1: _memory_v1}
+    return [
         limit
-        for mount in _mounts(controller, root)
+        for mount in _mounts("memory", root)
         for directory in _groups(mount, root)
         if (limit := readers[mount.version](directory)) is not None
     ]
-    return min(limits, default=None)
-
-
-Reader = Callable[[Path], float | None]
 
 
 @dataclass(frozen=True)
@@ -113,17 +129,29 @@ def _quota_v1(directory: Path) -> float | None:
     return _ratio([quota, _read(directory / "cpu.cfs_period_us")])
 
 
-def _memory_v2(directory: Path) -> float | None:
-    return _bytes(directory / "memory.max")
+def _memory_v2(directory: Path) -> GroupMemory | None:
+    limit = _bytes(directory / "memory.max")  # "max": no limit
+    if limit is None:
+        return None
+    return GroupMemory(directory / "memory.max", limit, _bytes(directory / "memory.swap.max"))
 
 
-def _memory_v1(directory: Path) -> float | None:
-    return _bytes(directory / "memory.limit_in_bytes")
+def _memory_v1(directory: Path) -> GroupMemory | None:
+    limit = _bytes(directory / "memory.limit_in_bytes")
+    if limit is None or limit >= NO_LIMIT:
+        return None
+    both = _bytes(directory / "memory.memsw.limit_in_bytes")  # of memory and swap together
+    swap = None if both is None or both >= NO_LIMIT else max(0, both - limit)
+    return GroupMemory(directory / "memory.limit_in_bytes", limit, swap)
 
 
-def _bytes(path: Path) -> float | None:
+NO_LIMIT = 1 << 60
+"""Version 1 writes the largest number of pages instead of "max"."""
+
+
+def _bytes(path: Path) -> int | None:
     try:
-        return float(int(_read(path)))  # "max", or nothing, is no limit
+        return int(_read(path))
     except ValueError:
         return None
 

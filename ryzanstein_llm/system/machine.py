@@ -42,8 +42,10 @@ def cpu_info() -> dict[str, Any]:
     Raises
     ------
     UnsupportedIsaError
-        If `RYZANSTEIN_ISA` names a tier that the CPU or the build lacks.
+        If `RYZANSTEIN_ISA` names a tier that the CPU or the build lacks, or that the operating
+        system does not permit.
     """
+    cpu.request_permission()
     return {
         "features": list(cpu.features()),
         "tier": cpu.current_tier(),

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tokenizer=not options.no_tokenizer,
             sparse_gates=options.sparse_gates,
             ternary_embedding=options.ternary_embedding,
+            peaked=options.peaked,
             progress=_draw if interactive else None,
         )
     except (RyzansteinError, OSError) as error:
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--dtype", choices=["BF16", "F16", "F32"], default="BF16")
     make.add_argument("--shards", type=int, default=1, metavar="N")
     make.add_argument("--sparse-gates", type=float, metavar="SHARE", help="share of positive gates")
+    make.add_argument("--peaked", action="store_true", help="logits like those of the demo model")
     make.add_argument("--no-tokenizer", action="store_true")
     return parser
 

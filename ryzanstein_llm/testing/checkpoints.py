@@ -32,6 +32,7 @@ def make_checkpoint(
     sparse_gates: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     ternary_embedding: bool = False,
+    peaked: bool = False,
 ) -> Path:
     """Write a checkpoint with seeded random weights.
 
@@ -69,6 +70,10 @@ def make_checkpoint(
         Called as `progress(bytes_done, bytes_total)` while weights are written.
     ternary_embedding
         Whether embedding and head are ternary in the same groups, as in Ternary-Bonsai.
+    peaked
+        Whether logits are distributed as in a trained model: like those of the demo model among a
+        32nd of the tokens, and lower among the rest (see `weights.py`). Otherwise all tokens are
+        alike. Prompts should consist of the first 32nd of the vocabulary.
 
     Returns
     -------
@@ -90,6 +95,7 @@ def make_checkpoint(
     seed = check_int("seed", seed, 0, (1 << 64) - 1)
     check_choice("form", form, FORMS)
     check_bool("ternary_embedding", ternary_embedding)
+    check_bool("peaked", peaked)
     if linear_class is not None:
         check_choice("linear_class", linear_class, ("autobitlinear", "bitlinear"))
     check_choice("dtype", dtype, ("BF16", "F16", "F32"))
@@ -106,6 +112,8 @@ def make_checkpoint(
         if ternary_embedding:
             problem = "needs a form of groups: 'groups64' or 'groups128'"
             raise InvalidParameterError(problem, "ternary_embedding")
+    if peaked and ternary_embedding:
+        raise InvalidParameterError("needs an embedding of floats", "peaked")
     plans = random_plans(
         config,
         seed=seed,
@@ -114,6 +122,7 @@ def make_checkpoint(
         dtype=dtype,
         sparse_gates=sparse_gates,
         ternary_embedding=ternary_embedding,
+        peaked=peaked,
     )
     shards = check_int("shards", shards, 1, len(plans))
     texts = {"config.json": config, "generation_config.json": preset_generation_config(config)}

@@ -8,6 +8,16 @@ standard deviation of about 3. Half of all gates are positive.
 With `sparse_gates`, a constant is added to every embedding. The residual stream then has a
 component along (1, 1, ..., 1), and gate rows are tilted against that direction, just enough for the
 wanted share of positive gates.
+
+With `peaked`, logits are distributed like those of the demo model, extrapolated to the vocabulary.
+Measured on 1,206 positions of text that the demo model wrote itself, logits of its 4,096 tokens are
+nearly normal with a standard deviation of 3.4, and the best is 3.84 deviations above the mean
+(median; 5 % and 95 %: 3.1 and 5.4). At temperature 0.7 the entropy is 1.7 nats, and top_p = 0.95
+keeps 11 tokens (median; 90 %: 51). The even columns of all embeddings have a constant added, so all
+hidden states have it too, and a 32nd of the rows, the common tokens, have a little more of it:
+among themselves common tokens have the logits of the demo model, and the other tokens are less
+likely by as much as rare words are rarer than common ones. The final norm is negative in odd
+columns, so that a token whose own row is in the hidden state is no likelier than the others.
 """
 
 from __future__ import annotations
@@ -39,6 +49,10 @@ _ABSMEAN = math.sqrt(2 / math.pi)
 _MASTER_DENSITY = 2 * (1 - NormalDist().cdf(_ABSMEAN / 2))
 _PACKED_DENSITY = 2 / 3
 
+_DEVIATION = 3.0  # of logits
+_PEAKED_DEVIATION = 3.4  # of the demo model
+_COMMON = 32  # one token in so many is common, where logits are peaked
+
 
 def random_plans(
     config: Mapping[str, Any],
@@ -49,11 +63,12 @@ def random_plans(
     dtype: DType,
     sparse_gates: float | None = None,
     ternary_embedding: bool = False,
+    peaked: bool = False,
 ) -> list[TensorPlan]:
     """Plans for all tensors of a checkpoint. Each has a random stream of its own, so a tensor
     depends on the seed, its name and its shape, but not on other tensors."""
     weights = _RandomWeights(
-        config, seed, form, linear_class, dtype, sparse_gates, ternary_embedding
+        config, seed, form, linear_class, dtype, sparse_gates, ternary_embedding, peaked
     )
     return [weights.plan(name, shape) for name, shape in weights.shapes.items()]
 
@@ -68,6 +83,7 @@ class _RandomWeights:
         dtype: DType,
         sparse_gates: float | None,
         ternary_embedding: bool,
+        peaked: bool,
     ) -> None:
         self.seed = seed
         self.packed = form == "packed"
@@ -80,14 +96,26 @@ class _RandomWeights:
         self.hidden: int = config["hidden_size"]
         self.layers: int = config["num_hidden_layers"]
         self.shapes = tensor_shapes(config, form)
-        self.embedding_rms = 3 / math.sqrt(self.hidden)
+        deviation = _PEAKED_DEVIATION if peaked else _DEVIATION
+        self.embedding_rms = deviation / math.sqrt(self.hidden)
         self.embedding_mean = 0.0 if sparse_gates is None else 2 * self.embedding_rms
+        vocabulary: int = config["vocab_size"]
+        self.common = max(1, vocabulary // _COMMON) if peaked else 0
+        self.even_mean = self.embedding_rms if peaked else 0.0
+        self.common_mean = 0.0
+        if peaked:
+            # a common token has both constants in half of the columns, and so has the hidden state
+            # that comes from it: c (e + c) hidden / 2 is the rarity
+            rarity, half = _rarity(self.common, vocabulary), self.even_mean / 2
+            self.common_mean = math.sqrt(half**2 + 2 * rarity / self.hidden) - half
 
     def plan(self, name: str, shape: tuple[int, ...]) -> TensorPlan:
         if name.endswith("weight_scale"):
             return TensorPlan(name, self.dtype, shape, lambda: [self._weight_scale(name)])
         if name.endswith(".bias"):
             return TensorPlan(name, self.dtype, shape, lambda: self._normal(name, shape, 0.0, 0.1))
+        if name == "model.norm.weight" and self.common:
+            return TensorPlan(name, self.dtype, shape, lambda: self._alternating(name, shape))
         if len(shape) == 1:
             return TensorPlan(name, self.dtype, shape, lambda: self._normal(name, shape, 1.0, 0.1))
         if self.ternary_embedding and name in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -95,14 +123,11 @@ class _RandomWeights:
                 name, self.dtype, shape, lambda: self._grouped(name, shape, self.embedding_rms)
             )
         if name == "model.embed_tokens.weight":
-            mean, deviation = self.embedding_mean, self.embedding_rms
             return TensorPlan(
-                name, self.dtype, shape, lambda: self._normal(name, shape, mean, deviation)
+                name, self.dtype, shape, lambda: self._tokens(name, shape, self.embedding_mean)
             )
         if name == "lm_head.weight":
-            return TensorPlan(
-                name, self.dtype, shape, lambda: self._normal(name, shape, 0.0, self.embedding_rms)
-            )
+            return TensorPlan(name, self.dtype, shape, lambda: self._tokens(name, shape, 0.0))
         if self.packed:
             return TensorPlan(name, "U8", shape, lambda: self._packed(name, shape))
         if self.group:
@@ -128,6 +153,25 @@ class _RandomWeights:
             values *= np.float32(deviation)
             values += np.float32(mean)
             yield self._encode(values)
+
+    def _tokens(self, name: str, shape: tuple[int, ...], mean: float) -> Iterator[NDArray[Any]]:
+        """One row for each token, the common ones first."""
+        generator = self._generator(name)
+        left = self.common * shape[1]  # numbers of common tokens
+        for count in _block_sizes(math.prod(shape)):
+            values = generator.standard_normal(count, np.float32)
+            values *= np.float32(self.embedding_rms)
+            values += np.float32(mean)
+            if self.common:
+                values[::2] += np.float32(self.even_mean)
+                values[:left:2] += np.float32(self.common_mean)
+            left = max(0, left - count)
+            yield self._encode(values)
+
+    def _alternating(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        values = 1 + np.float32(0.1) * self._generator(name).standard_normal(shape, np.float32)
+        values[1::2] *= -1
+        yield self._encode(values)
 
     def _absmean(self, name: str, columns: int) -> float:
         """The scale of a projection, varied by ±25 % so that no two are equal by chance."""
@@ -195,6 +239,17 @@ class _RandomWeights:
         # normal distribution at the border.
         border = 2 * NormalDist().pdf(_ABSMEAN / 2)
         return self._normal(name, shape, deviation * self._tilt(name) / border, deviation)
+
+
+def _rarity(common: int, vocabulary: int) -> float:
+    """The logarithm of how many times as often as the others the common tokens occur on average.
+
+    Frequencies fall as 1 / rank among common words and as 1 / rank^2 among rare ones (Ferrer i
+    Cancho and Sole 2001, Two regimes in the frequency of words).
+    """
+    often = math.fsum(1 / rank for rank in range(1, common + 1))
+    rarely = math.fsum(common / rank**2 for rank in range(common + 1, vocabulary + 1))
+    return math.log(often / common * (vocabulary - common) / rarely)
 
 
 def _byte_table(density: float, tilt: float) -> NDArray[np.uint8]:

@@ -25,7 +25,6 @@ END_KEYS = ("eos", "eot", "eom")
 
 def tokenizer_metadata(
     raw: RawTokenizer,
-    spec: Mapping[str, Any],
     source: str,
     *,
     size: int,
@@ -37,10 +36,9 @@ def tokenizer_metadata(
 
     Parameters
     ----------
-    raw, spec
-        The tokenizer, and its `tokenizer.json`.
+    raw : tokenizers.Tokenizer
     source : str
-        The file, for messages.
+        Its file, for messages.
     size : int
         Rows of the embedding. Ids without a token get `[PAD<id>]`.
     bos_id : int or None
@@ -55,6 +53,8 @@ def tokenizer_metadata(
         The algorithm, the pre-tokenizer or another part has no name in GGUF, or the tokenizer of
         the file would not be the same.
     """
+    with LibraryErrors(source):  # as the library writes it: files may leave out and abbreviate
+        spec = json.loads(raw.to_str())
     writer = _Writer(spec, source)
     found: dict[str, Any] = {**writer.algorithm(), **writer.tokens(size)}
     with LibraryErrors(source):
@@ -143,6 +143,8 @@ class _Writer:
             ):  # fmt: skip
                 raise self.refuse(f"its pre-tokenizer has a step {step.get('type')!r}")
             patterns.append(pattern)
+        if not steps:
+            raise self.refuse("its pre-tokenizer has no steps")
         last = steps[-1]
         if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
             raise self.refuse(f"its pre-tokenizer ends in {last.get('type')!r}")
@@ -152,12 +154,14 @@ class _Writer:
         replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
         normalizer = self._spec.get("normalizer") or {}
         steps = normalizer.get("normalizers", [normalizer])
-        prefixed = steps[0] == {"type": "Prepend", "prepend": "\u2581"}
+        prefixed = steps[:1] == [{"type": "Prepend", "prepend": "\u2581"}]
         if steps[prefixed:] != [replace] or self._spec.get("pre_tokenizer") is not None:
             raise self.refuse("how it replaces spaces is not that of SentencePiece")
         found: dict[str, Any] = {"model": "llama", "add_space_prefix": bool(prefixed)}
         unknown = self._model.get("unk_token")
         if unknown is not None:
+            if unknown not in self._model["vocab"]:
+                raise self.refuse(f"its unknown token {unknown!r} is not in its vocabulary")
             found["unknown_token_id"] = self._model["vocab"][unknown]
         return found
 

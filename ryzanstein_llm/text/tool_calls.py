@@ -111,9 +111,11 @@ class _Tagged:
     """Calls between tags, with text before and between them. Blanks beside a call belong to it."""
 
     BEGIN, END = "<tool_call>", "</tool_call>"
+    SIGNS = re.compile(r'\\(?!</tool_call>).|"|</tool_call>', re.S)
 
     def __init__(self) -> None:
         self._held = ""
+        self._read, self._quoted = 0, False  # how far the end was looked for; within a string there
         self._blanks = ""  # at the end of the text so far: a call may follow
         self._after_call = False
 
@@ -159,10 +161,17 @@ class _Tagged:
 
     def _end(self) -> int | None:
         """The place of the end tag. One within a string of JSON is part of that string."""
-        end = self._held.find(self.END)
-        while end >= 0 and _in_string(self._held[:end]):
-            end = self._held.find(self.END, end + 1)
-        return end if end >= 0 else None
+        certain = len(self._held) - undecided(self._held, [self.END, "\\" + self.END])
+        for sign in self.SIGNS.finditer(self._held, self._read, certain):
+            if sign[0] == '"':
+                self._quoted = not self._quoted
+            elif sign[0] == self.END and not self._quoted:
+                self._read, self._quoted = 0, False
+                return sign.start()
+            self._read = sign.end()
+        # the next character decides about a backslash
+        self._read = max(self._read, certain - self._held.endswith("\\", 0, certain))
+        return None
 
 
 class _Whole:
@@ -242,8 +251,3 @@ def _as_call(value: Any) -> ToolCallText | None:
         if not size:
             return None
     return ToolCallText(value["name"], arguments) if isinstance(arguments, dict) else None
-
-
-def _in_string(text: str) -> bool:
-    """Whether JSON that begins so is within a string at its end."""
-    return len(re.sub(r"\\.", "", text, flags=re.S).split('"')) % 2 == 0

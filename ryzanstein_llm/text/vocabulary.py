@@ -106,7 +106,9 @@ class Vocabulary:
             return None
         return self.tokenizer.stream(before=before, shown=self.shown)
 
-    def read_prompt(self, prompt: Prompt, name: str = "prompt") -> PromptIds:
+    def read_prompt(
+        self, prompt: Prompt, name: str = "prompt", *, any_length: bool = False
+    ) -> PromptIds:
         """The ids of a prompt. Nothing is added to ids. An empty prompt at the start of a sequence,
         or one whose text has no tokens, is the token `start_id`.
 
@@ -114,14 +116,20 @@ class Vocabulary:
         ------
         InvalidParameterError, TokenizerMissingError, EmptyPromptError, FormatError
         ContextOverflowError
-            There are more ids than the context has, or a text is so long that this is certain.
+            There are more ids than the context has, or a text is so long that this is certain;
+            unless `any_length`.
         """
         if not isinstance(prompt, str):
             first = later = check_token_ids(
-                name, prompt, self.size, or_text=True, most=self.context_length
+                name,
+                prompt,
+                self.size,
+                or_text=True,
+                most=None if any_length else self.context_length,
             )
         elif prompt:
-            self.refuse_long(prompt)
+            if not any_length:
+                self.refuse_long(prompt)
             first, later = map(self._checked, self._require_tokenizer().encode_prompt(prompt))
         else:
             first = later = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from ryzanstein_llm.text.reasoning import ReasoningParser, reasoning_tags
 from ryzanstein_llm.text.tool_calls import (
     CallsInstead,
     ToolCallText,
+    _Tagged,
     tool_call_parser,
     tool_call_tag,
 )
@@ -145,6 +149,42 @@ def test_tool_calls(template: str, text: str, expected: list[Any], seed: int) ->
 def test_json_nested_too_deeply_is_text() -> None:
     deep = "<tool_call>" + '{"a":' * 100_000 + "</tool_call>"
     assert called(deep, QWEN, 0) == [deep]
+
+
+@pytest.mark.parametrize("size", [3, 10_000_000])
+def test_each_character_of_a_call_is_looked_at_about_once(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that writes end tags in a string without end must not take quadratic time."""
+    looked: list[int] = []
+    signs = _Tagged.SIGNS
+
+    class Counting:
+        def finditer(self, text: str, begin: int, end: int) -> Iterator[re.Match[str]]:
+            looked.append(end - begin)
+            return signs.finditer(text, begin, end)
+
+    monkeypatch.setattr(_Tagged, "SIGNS", Counting())
+    text = '<tool_call>{"name": "' + "</tool_call>" * 2000
+    parser = tool_call_parser(QWEN)
+    found = [each for at in range(0, len(text), size) for each in parser.push(text[at : at + size])]
+    assert [*found, *parser.flush()] == [text]
+    assert sum(looked) <= 2 * len(text)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        r'{"name": "f", "arguments": {"a": "\\"}}',
+        r'{"name": "f", "arguments": {"a": "\"</tool_call>"}}',
+        r'{"name": "f", "arguments": {"a": "\\\"</tool_call>"}}',
+        r'{"name": "f", "arguments": {"a": "</tool_call>\\"}}',
+    ],
+)
+@pytest.mark.parametrize("seed", range(6))
+def test_escapes_before_an_end_tag(inside: str, seed: int) -> None:
+    call = ToolCallText("f", json.loads(inside)["arguments"])
+    assert called(f"<tool_call>{inside}</tool_call>", QWEN, seed) == [call]
 
 
 def test_text_is_not_held_back_longer_than_a_tag_may_be() -> None:

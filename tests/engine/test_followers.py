@@ -13,6 +13,7 @@ from small_model import prompt, write_small_model
 from ryzanstein_llm import BitNetModel, SamplingParams
 from ryzanstein_llm.engine.followers import LEAST_COMMON
 from ryzanstein_llm.engine.sequence import Sequence
+from ryzanstein_llm.engine.shares import Share
 from ryzanstein_llm.models import decoder
 from ryzanstein_llm.sampling import Sampler
 
@@ -52,8 +53,8 @@ def counted(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> list[list[in
     passes: list[list[int]] = []
     compute = model.engine._compute
 
-    def counting(shares: list[tuple[Sequence, int]]) -> Any:
-        passes.append([rows for _, rows in shares])
+    def counting(shares: list[Share]) -> Any:
+        passes.append([share.rows for share in shares])
         return compute(shares)
 
     monkeypatch.setattr(model.engine, "_compute", counting)
@@ -116,7 +117,7 @@ def test_who_waits_goes_on_itself_when_the_other_is_cancelled(
     passes = counted(model, monkeypatch)
     compute = model.engine._compute
 
-    def cancelling(shares: list[tuple[Sequence, int]]) -> Any:
+    def cancelling(shares: list[Share]) -> Any:
         answers = compute(shares)
         if len(passes) == 1:
             first.cancelled = True
@@ -138,7 +139,7 @@ def test_who_waits_goes_on_itself_when_the_others_thread_is_interrupted(
     compute, computing, may_end = engine._compute, threading.Event(), threading.Event()
     calls = [0]
 
-    def interrupted(shares: list[tuple[Sequence, int]]) -> Any:
+    def interrupted(shares: list[Share]) -> Any:
         calls[0] += 1
         if calls[0] == 1:
             computing.set()
@@ -200,7 +201,7 @@ def test_blocks_of_a_pass_that_is_not_over_are_left_alone(
             sequence.gate = decodes.gate
             engine._waiting[sequence] = None
 
-    def scheduled() -> list[tuple[Sequence, int]]:
+    def scheduled() -> list[Share]:
         if decodes.new_tokens == 2:
             arrive(*sequences[:3])
         return schedule()

@@ -108,6 +108,7 @@ def test_prompts_may_be_missing(tmp_path: Path) -> None:
         ("modules.json", [{"path": ""}], r"\[0\]"),
         ("modules.json", [{"type": "Pooling", "path": "../x"}], r"'\.\./x'"),
         ("modules.json", [{"type": "a.Pooling", "path": "/x"}], "'/x'"),
+        ("modules.json", [{"type": "a.Pooling", "path": "x" * 300}], "too long"),
         ("modules.json", [{"type": "a.Pooling", "path": 5}], "5"),
         ("1_Pooling/config.json", "{", "JSON"),
         ("1_Pooling/config.json", [], "object"),

@@ -109,7 +109,9 @@ def test_an_index_that_lists_what_is_not_there(hub):
         fetch()
 
 
-@pytest.mark.parametrize("shard", ["../../x.safetensors", "/x.safetensors", "x.bin", 5, None])
+@pytest.mark.parametrize(
+    "shard", ["../../x.safetensors", "/x.safetensors", "x.bin", 5, None, ["x.safetensors"], {}]
+)
 def test_an_index_that_lists_something_else(hub, shard, tmp_path):
     import json
 

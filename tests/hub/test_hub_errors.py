@@ -152,6 +152,22 @@ def test_a_redirect_to_another_scheme(hub):
             fetch()
 
 
+@pytest.mark.parametrize("place", ["http://a:b/", "http://[::1/x", "https://127.0.0.1:99999/x"])
+def test_a_redirect_to_no_address(hub, place):
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    refuse(hub, "resolve", 302, Location=place)
+    with pytest.raises(errors.HubError, match="org/name"):
+        fetch()
+
+
+def test_a_wait_of_thousands_of_digits(hub):
+    """Python refuses to read them as a number."""
+    hub.refuse = lambda request: Refusal(429, {"Retry-After": "9" * 5000})
+    with pytest.raises(errors.HubRateLimitError) as caught:
+        fetch()
+    assert caught.value.retry_after is None
+
+
 def test_a_redirect_without_end(hub):
     hub.add(NAME, {"m.gguf": noise(20_000)})
     refuse(hub, "cdn", 302, Location="/cdn/x/m.gguf")

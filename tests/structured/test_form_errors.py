@@ -84,6 +84,41 @@ def test_wrong_arguments(model: BitNetModel, options: dict[str, Any], problem: s
         assert session.tokens == []
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"multipleOf": 2147483647},
+        {"type": "number", "multipleOf": 0.000999983},
+        {"items": [{"properties": {"a": {"multipleOf": 123_457}}}]},
+        {"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]},
+        {"multipleOf": 997, "$ref": "#/$defs/a", "$defs": {"a": {"multipleOf": 991}}},
+        {"multipleOf": 2**20},
+        {"multipleOf": 10**4000 + 1},
+        {"properties": {f"p{i}": {"multipleOf": 9001 + 2 * i} for i in range(20)}},
+    ],
+)
+def test_multiples_that_would_take_gigabytes_are_refused(
+    model: BitNetModel, schema: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidParameterError, match=r'schema has "multipleOf": .* too long'):
+        model.generate(TALE, schema=schema)
+
+
+@pytest.mark.parametrize("step", [1, 5, 60, 997, 0.01, 0.25, 1_000_000, 86_400, 2.5e-7])
+def test_usual_multiples_are_not(model: BitNetModel, step: float) -> None:
+    schema = {"type": "number", "multipleOf": step, "minimum": 0}
+    assert isinstance(model.generate(TALE, schema=schema, return_result=True).text, str)
+
+
+@pytest.mark.parametrize("grammar", ["start: /a+/ /a+/", 'start: "a" start', 'root ::= "a" root'])
+def test_a_grammar_in_which_something_must_follow_without_end_ends_at_max_tokens(
+    model: BitNetModel, grammar: str
+) -> None:
+    forced = '\n%llguidance {"no_forcing": false}' if "start" in grammar else ""
+    result = model.generate(TALE, grammar=grammar + forced, max_tokens=20, return_result=True)
+    assert (set(result.text), result.finish_reason) == ({"a"}, "length")
+
+
 def test_none_is_no_form(model: BitNetModel) -> None:
     options: dict[str, Any] = {"schema": None, "regex": None, "choices": None, "grammar": None}
     result = model.generate(TALE, max_tokens=8, return_result=True, **options)

@@ -4,6 +4,7 @@ a tier's file, and those hold no more than what dispatch.c asks of a CPU before 
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -31,6 +32,10 @@ TIERS = {
     "avxvnni": f"{BASELINE}+avx2+f16c+avx_vnni",
     "avx512vnni": f"{BASELINE}+avx2+f16c+avx512f+avx512bw+avx512dq+avx512vl+avx512_vnni",
 }
+TIERS["amx"] = f"{TIERS['avx512vnni']}+amx_tile+amx_int8"
+# For tests: the code of the amx tier around tile registers that are emulated. The other emulation
+# is plain x86-64.
+EMULATION = "amx_avx512.c"
 # Asks whether the operating system keeps the wide registers; cpu_features.h runs it only
 # where CPUID says that it exists.
 ASKED_FOR_FIRST = {"xgetbv"}
@@ -77,6 +82,11 @@ def test_the_judge_tells_tiers_apart() -> None:
     assert refused(texts, TIERS["avx2"]) == sorted(texts[:3])
     assert refused(texts, TIERS["avxvnni"]) == sorted([texts[0], texts[2]])
     assert refused(texts, TIERS["avx512vnni"]) == [texts[1]]
+    tiles = ["tdpbsud %tmm6,%tmm4,%tmm0", "tileloadd (%rax,%rcx,1),%tmm4"]
+    assert refused(tiles, TIERS["avx512vnni"]) == tiles
+    assert refused([*tiles, "tdpbf16ps %tmm6,%tmm4,%tmm0"], TIERS["amx"]) == [
+        "tdpbf16ps %tmm6,%tmm4,%tmm0"
+    ]
     assert refused(["vfmadd231ps %ymm0,%ymm1,%ymm2"], TIERS["avx2"])
 
 
@@ -85,7 +95,7 @@ def test_outside_the_tiers_all_is_plain_x86_64(module: Path) -> None:
     tiers = [
         addresses
         for source, functions in code_by_source(module).items()
-        if source.removesuffix(".c") in TIERS
+        if source.removesuffix(".c") in TIERS or source == EMULATION
         for addresses in functions
     ]
     outside = [
@@ -98,17 +108,54 @@ def test_outside_the_tiers_all_is_plain_x86_64(module: Path) -> None:
     assert bool(tiers) == module.name.startswith("cpu.")
 
 
-@pytest.mark.parametrize("tier", cpu.compiled_tiers())
-def test_a_tier_holds_what_it_is_chosen_for_and_no_more(tier: str) -> None:
-    (module,) = [module for module in MODULES if module.name.startswith("cpu.")]
-    functions = code_by_source(module)[f"{tier}.c"]
-    texts = [
+def code_of(functions: list[range], module: Path) -> list[str]:
+    """The instructions of some functions."""
+    return [
         text
         for address, text in instructions(module).items()
         if any(address in addresses for addresses in functions)
     ]
+
+
+@pytest.mark.parametrize("tier", cpu.compiled_tiers())
+def test_a_tier_holds_what_it_is_chosen_for_and_no_more(tier: str) -> None:
+    (module,) = [module for module in MODULES if module.name.startswith("cpu.")]
+    functions = code_by_source(module)[f"{tier}.c"]
+    texts = code_of(functions, module)
     assert refused(texts, TIERS[tier]) == []
     # Were the functions not those of the tier, the line above would be true of too little.
     others = [other for other in TIERS if other != tier and TIERS[tier] not in TIERS[other]]
-    assert len(functions) >= 20
+    assert len(functions) >= (15 if tier == "amx" else 20)  # amx has most of another tier
     assert tier == "scalar" or all(refused(texts, TIERS[other]) for other in others)
+
+
+@pytest.mark.skipif("amx" not in cpu.compiled_tiers(), reason="this build has no amx tier")
+def test_tile_registers_keep_their_roles() -> None:
+    """C, A and B of every product are the registers of ternary/amx.h (of limits/amx.h: 6 and 7 are
+    A and B), and each way in ends with a release."""
+    (module,) = [module for module in MODULES if module.name.startswith("cpu.")]
+    functions = code_by_source(module)["amx.c"]
+    per_function = [code_of([addresses], module) for addresses in functions]
+    texts = [text for each in per_function for text in each]
+    found = [
+        tuple(int(register) for register in re.findall(r"%tmm(\d)", text))
+        for text in texts
+        if text.startswith("tdp")
+    ]
+    products = {(b, a, c) for b, a, c in found if (a, b) != (6, 7)}
+    assert {(6, 4, 0), (7, 4, 1), (6, 5, 2), (7, 5, 3), (6, 4, 2), (7, 4, 3)} == products
+    assert {c for b, a, c in found if (a, b) == (6, 7)} == set(range(6))
+    # products of two kinds, the screen, the limit
+    assert sum("tilerelease" in each for each in per_function) == 4
+    with_tiles = [text for text in texts if "tmm" in text]
+    assert {text.split()[0] for text in with_tiles} == {
+        "tdpbsud", "tileloadd", "tilestored", "tilezero"
+    }  # fmt: skip
+
+
+@pytest.mark.skipif("avx512vnni" not in cpu.compiled_tiers(), reason="this build has no AVX-512")
+def test_the_emulation_has_no_tile_registers() -> None:
+    (module,) = [module for module in MODULES if module.name.startswith("cpu.")]
+    texts = code_of(code_by_source(module)[EMULATION], module)
+    assert len(texts) > 1000
+    assert refused(texts, TIERS["avx512vnni"]) == []

@@ -3,7 +3,7 @@ picks the tier that CPU can run, and gives the same tale and the same bits of lo
 
 No CPU older than Nehalem (2008), the first with all of x86-64-v2: wheels of NumPy 2.4 need that.
 What of ours would fail on older ones is the business of test_instruction_sets.py. QEMU 7.2 emulates
-AVX2, no AVX-512 and no VNNI.
+AVX2, no AVX-512, no VNNI and no AMX.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ with ryzanstein_llm.BitNetModel(n_threads=2) as model:
 """
 
 
-def tell(*emulator: str) -> dict[str, Any]:
-    """What the script finds, on this CPU or an emulated one."""
+def tell(*emulator: str, isa: str = "") -> dict[str, Any]:
+    """What the script finds, on this CPU or an emulated one, with a forced tier or the best one."""
     # Settings for the CPU that is here would make libraries use what the other one lacks.
     foreign = ("OPENBLAS_", "NPY_", "RYZANSTEIN_", "GLIBC_TUNABLES", "MKL_")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(foreign)
     }
+    environment["RYZANSTEIN_ISA"] = isa
     result = subprocess.run(
         [*emulator, sys.executable, "-c", SCRIPT],
         env=environment,
@@ -77,3 +78,9 @@ def test_another_cpu_tells_the_same_tale(machine: str, tier: str, here: dict[str
     there = tell(QEMU, "-cpu", machine)
     assert there == {**here, "tier": tier, "has_avx2": tier == "avx2"}
     assert len(there["tale"]) > 40
+
+
+def test_the_portable_emulation_of_amx_tells_it_on_a_cpu_without_avx2(here: dict[str, Any]) -> None:
+    assert QEMU
+    there = tell(QEMU, "-cpu", "Nehalem", isa="amx-portable")
+    assert there == {**here, "tier": "amx-portable", "has_avx2": False}

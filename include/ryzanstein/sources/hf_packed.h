@@ -11,13 +11,15 @@ RZ_INLINE uint32_t rz_hf_packed_codes(const rz_ternary_source *source, int64_t r
     const int64_t quarter = (source->rows + 3) / 4;
     const uint8_t *from = source->data + row % quarter * source->columns + column;
     const int shift = (int)(2 * (row / quarter));
-    uint32_t bad = 0;
     if (n == RZ_SOURCE_CODES) { /* of constant length, so that it vectorises */
         for (int i = 0; i < RZ_SOURCE_CODES; i++) codes[i] = from[i] >> shift & 3;
-    } else {
-        for (int i = 0; i < n; i++) codes[i] = from[i] >> shift & 3;
+        return rz_invalid_codes_(codes);
     }
-    for (int i = 0; i < n; i++) bad |= codes[i] & codes[i] >> 1;
+    uint32_t bad = 0;
+    for (int i = 0; i < n; i++) {
+        codes[i] = from[i] >> shift & 3;
+        bad |= codes[i] & codes[i] >> 1;
+    }
     return bad;
 }
 

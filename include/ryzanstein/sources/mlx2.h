@@ -5,8 +5,12 @@
 
 #include "ryzanstein/sources/source.h"
 
+RZ_INLINE const uint8_t *rz_mlx2_pairs(const rz_ternary_source *source, int64_t row, int64_t column) {
+    return source->data + row * source->row_bytes + column / 4;
+}
+
 RZ_INLINE uint32_t rz_mlx2_block(const rz_ternary_source *source, int64_t row, int64_t column, uint8_t *codes) {
-    return rz_codes_in_order_(source->data + row * source->row_bytes + column / 4, codes);
+    return rz_codes_in_order_(rz_mlx2_pairs(source, row, column), codes);
 }
 
 RZ_INLINE uint32_t rz_mlx2_scale(const rz_ternary_source *source, int64_t row, int64_t column, float *scale) {

@@ -62,6 +62,34 @@ RZ_INLINE uint32_t rz_source_codes(const rz_ternary_source *source, int64_t row,
     return problems;
 }
 
+/* The same, from a column that is a multiple of 64, as the words of four tiles (kernels.h): columns 0-3 | columns
+ * 4-7 << 2 | columns 8-11 << 4 | columns 12-15 << 6 of each 16. Codes that are bit pairs in their order
+ * need not be taken apart for that. */
+RZ_INLINE uint32_t rz_source_tile_words(const rz_ternary_source *source, int64_t row, int64_t column, uint32_t *words) {
+    const int in_order = source->encoding == RZ_ENCODING_Q2_0 || source->encoding == RZ_ENCODING_MLX2;
+    if (in_order && row < source->rows && column + RZ_SOURCE_CODES <= source->columns) {
+        const int64_t stored = rz_source_row_(source, row);
+        const uint8_t *from = source->encoding == RZ_ENCODING_Q2_0 ? rz_q2_0_pairs(source, stored, column)
+                                                                   : rz_mlx2_pairs(source, stored, column);
+        uint64_t pairs[2], bad = 0;
+        memcpy(pairs, from, 16);
+        for (int i = 0; i < 2; i++) {
+            bad |= pairs[i] & pairs[i] >> 1 & 0x5555555555555555u;
+            pairs[i] = rz_transposed_pairs_(pairs[i]);
+        }
+        memcpy(words, pairs, 16);
+        return bad != 0;
+    }
+    uint8_t codes[RZ_SOURCE_CODES];
+    const uint32_t problems = rz_source_codes(source, row, column, codes);
+    for (int i = 0; i < 4; i++) {
+        uint32_t of[4];
+        memcpy(of, codes + 16 * i, 16);
+        words[i] = of[0] | of[1] << 2 | of[2] << 4 | of[3] << 6;
+    }
+    return problems;
+}
+
 /* The scale of the group of output row `row` that has this column; both are inside the matrix. */
 static inline uint32_t rz_source_scale(const rz_ternary_source *source, int64_t row, int64_t column, float *scale) {
     uint32_t problems = 0;

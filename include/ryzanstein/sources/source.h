@@ -86,6 +86,15 @@ RZ_INLINE uint32_t rz_codes_in_order_(const uint8_t *bytes, uint8_t *codes) {
     return rz_invalid_codes_(codes);
 }
 
+/* From 32 codes in their order, lowest bits first, to the words of two tiles (kernels.h): in each word, pair p of
+ * byte b becomes pair b of byte p. Swaps neighbours, then pairs of neighbours. */
+RZ_INLINE uint64_t rz_transposed_pairs_(uint64_t words) {
+    uint64_t changed = (words ^ words >> 6) & 0x00cc00cc00cc00ccu;
+    words ^= changed ^ changed << 6;
+    changed = (words ^ words >> 12) & 0x0000f0f00000f0f0u;
+    return words ^ changed ^ changed << 12;
+}
+
 /* 64 codes that are in so many bytes, the constant `wide`: each bit pair of them holds neighbours, the first
  * at `shift` and the next `step` further. */
 RZ_INLINE uint32_t rz_codes_by_pair_(const uint8_t *bytes, int wide, int shift, int step, uint8_t *codes) {

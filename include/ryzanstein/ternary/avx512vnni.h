@@ -139,21 +139,21 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
             _mm512_store_si512(sums + (t * tiles + i) * 16, _mm512_set1_epi32(-x->sums[t]));
     const int dense = w->layout == RZ_LAYOUT_TRITS || w->layout == RZ_LAYOUT_TABLES;
     const int64_t wide = w->layout == RZ_LAYOUT_TRIT_ROWS ? RZ_LINE_TRITS : dense ? RZ_PANEL_DENSE_COLUMNS : RZ_PANEL_COLUMNS;
-    const int64_t most = wide / 16;
+    const int64_t most = wide / 16, step_stride = 64 * RZ_PANEL_TILES;
     for (int64_t c = 0; c < w->column_tiles; c += most) {
         const int64_t left = w->column_tiles - c, count = left < most ? left : most;
         switch (w->layout) {
         case RZ_LAYOUT_TILES: rz_open_panel_(w, tile, tiles, c, count, panel); break;
-        case RZ_LAYOUT_ROWS: rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel); break;
-        case RZ_LAYOUT_COLUMNS: rz_open_columns_(w, tile, c, count, panel); break;
-        case RZ_LAYOUT_TRIT_ROWS: rz_open_trit_rows_(w, tile, 16 * c / RZ_LINE_TRITS, panel); break;
-        case RZ_LAYOUT_TRIT_COLUMNS: rz_open_trit_columns_(w, tile, c, count, panel); break;
+        case RZ_LAYOUT_ROWS: rz_open_rows_(w, tile, c / 16, (count + 15) / 16, panel, 64, step_stride); break;
+        case RZ_LAYOUT_COLUMNS: rz_open_columns_(w, tile, c, count, panel, 64, step_stride); break;
+        case RZ_LAYOUT_TRIT_ROWS: rz_open_trit_rows_(w, tile, 16 * c / RZ_LINE_TRITS, panel, 64, step_stride); break;
+        case RZ_LAYOUT_TRIT_COLUMNS: rz_open_trit_columns_(w, tile, c, count, panel, 64, step_stride); break;
         case RZ_LAYOUT_TRITS:
             rz_open_trits_(w, tile, tiles, 16 * c / RZ_TRITS_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TRITS_COLUMNS), panel);
             break;
         case RZ_LAYOUT_TABLES:
             rz_open_tables_(w, tile, 16 * c / RZ_TABLES_COLUMNS, RZ_DENSE_TILES(16 * count, RZ_TABLES_COLUMNS), panel,
-                            64, 64 * RZ_PANEL_TILES);
+                            64, step_stride);
             break;
         default: break; /* groups have kernels of their own */
         }

@@ -125,8 +125,10 @@ RZ_INLINE void rz_transpose_(__m512i *r) {
     }
 }
 
-/* The panel of rz_open_panel_ from rows: lines [line, line + lines) of four row tiles. */
-static void rz_open_rows_(const rz_ternary *w, int64_t tile, int64_t line, int64_t lines, uint8_t *panel) {
+/* From rows, lines [line, line + lines) of four row tiles: step s of row tile i, four columns as 64 bytes, at
+ * panel + i * tile_stride + s * step_stride. */
+static void rz_open_rows_(const rz_ternary *w, int64_t tile, int64_t line, int64_t lines, uint8_t *panel,
+                          int64_t tile_stride, int64_t step_stride) {
     const __m512i mask = _mm512_set1_epi8(0x03);
     for (int i = 0; i < RZ_PANEL_TILES; i++)
         for (int64_t j = 0; j < lines; j++) {
@@ -138,18 +140,19 @@ static void rz_open_rows_(const rz_ternary *w, int64_t tile, int64_t line, int64
                 words[row] = _mm512_load_si512(from);
             }
             rz_transpose_(words);
-            uint8_t *to = panel + (64 * j * RZ_PANEL_TILES + i) * 64; /* 64 steps a line */
+            uint8_t *to = panel + i * tile_stride + 64 * j * step_stride; /* 64 steps a line */
             RZ_UNROLL
             for (int k = 0; k < 16; k++)
                 RZ_UNROLL
                 for (int pair = 0; pair < 4; pair++)
-                    _mm512_store_si512(to + (16 * pair + k) * RZ_PANEL_TILES * 64,
+                    _mm512_store_si512(to + (16 * pair + k) * step_stride,
                                        _mm512_and_si512(_mm512_srli_epi16(words[k], 2 * pair), mask));
         }
 }
 
 /* The same from columns: column tiles [c, c + count) of the four row tiles from `tile` on. */
-static void rz_open_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64_t count, uint8_t *panel) {
+static void rz_open_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64_t count, uint8_t *panel,
+                             int64_t tile_stride, int64_t step_stride) {
     const __m512i mask = _mm512_set1_epi8(0x03);
     const rz_tile_place_ place = rz_tile_place(w, tile);
     const __m128i shift = _mm_cvtsi32_si128(2 * place.plane);
@@ -162,7 +165,7 @@ static void rz_open_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64
         rz_interleave_(four, offset, quarters);
         RZ_UNROLL
         for (int q = 0; q < 4; q++)
-            _mm512_store_si512(panel + (step * RZ_PANEL_TILES + q) * 64,
+            _mm512_store_si512(panel + q * tile_stride + step * step_stride,
                                _mm512_and_si512(_mm512_srl_epi16(quarters[q], shift), mask));
     }
 }

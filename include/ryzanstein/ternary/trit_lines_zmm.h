@@ -229,8 +229,9 @@ RZ_INLINE __m512i rz_trit_codes_(__m512i bytes) {
     return _mm512_sub_epi8(above, _mm512_set1_epi8(1));
 }
 
-/* The panel of rz_open_rows_ from a line of four row tiles of trit rows. */
-static void rz_open_trit_rows_(const rz_ternary *w, int64_t tile, int64_t line, uint8_t *panel) {
+/* As rz_open_rows_, from a line of four row tiles of trit rows. */
+static void rz_open_trit_rows_(const rz_ternary *w, int64_t tile, int64_t line, uint8_t *panel, int64_t tile_stride,
+                               int64_t step_stride) {
     for (int i = 0; i < RZ_PANEL_TILES; i++) {
         __m512i words[16];
         RZ_UNROLL
@@ -244,12 +245,13 @@ static void rz_open_trit_rows_(const rz_ternary *w, int64_t tile, int64_t line, 
         for (int k = 0; k < 16; k++)
             RZ_UNROLL
             for (int p = 0; p < RZ_TRITS; p++, words[k] = rz_next_trits_(words[k]))
-                _mm512_store_si512(panel + ((16 * p + k) * RZ_PANEL_TILES + i) * 64, rz_trit_codes_(words[k]));
+                _mm512_store_si512(panel + i * tile_stride + (16 * p + k) * step_stride, rz_trit_codes_(words[k]));
     }
 }
 
 /* The same from trit columns: column tiles [c, c + count). */
-static void rz_open_trit_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64_t count, uint8_t *panel) {
+static void rz_open_trit_columns_(const rz_ternary *w, int64_t tile, int64_t c, int64_t count, uint8_t *panel,
+                                  int64_t tile_stride, int64_t step_stride) {
     const rz_tile_place_ place = rz_tile_place(w, tile);
     const int64_t offset = RZ_LINE_BYTES * place.line, run = RZ_LINE_BYTES * w->run_lines;
     const uint8_t *columns = rz_run_(w, 16 * c);
@@ -263,6 +265,6 @@ static void rz_open_trit_columns_(const rz_ternary *w, int64_t tile, int64_t c, 
             for (int q = 0; q < 4; q++) quarters[q] = rz_next_trits_(quarters[q]);
         RZ_UNROLL
         for (int q = 0; q < 4; q++)
-            _mm512_store_si512(panel + (step * RZ_PANEL_TILES + q) * 64, rz_trit_codes_(quarters[q]));
+            _mm512_store_si512(panel + q * tile_stride + step * step_stride, rz_trit_codes_(quarters[q]));
     }
 }

@@ -7,7 +7,19 @@ name the file, tensor or parameter and the offending value.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
+
+from .base import RyzansteinError
+from .hub import (
+    HubAccessError,
+    HubChecksumError,
+    HubChoiceError,
+    HubConnectionError,
+    HubError,
+    HubNotFoundError,
+    HubRateLimitError,
+    HubSpaceError,
+)
 
 __all__ = [
     "BenchError",
@@ -32,6 +44,8 @@ __all__ = [
     "HubSpaceError",
     "IncompleteOutputError",
     "InvalidParameterError",
+    "KernelSelfTestError",
+    "MemoryLimitError",
     "MissingExtraError",
     "NotebookError",
     "ResourceLimitError",
@@ -45,15 +59,6 @@ __all__ = [
     "UnsupportedIsaError",
     "UnsupportedModelError",
 ]
-
-
-class RyzansteinError(Exception):
-    """Base of every exception in this module."""
-
-    def about(self, what: str) -> Self:
-        """The same error, with a message that begins with `what`, such as "prompt[3]"."""
-        self.args = (f"{what}: {self}", *self.args[1:])
-        return self
 
 
 class CheckpointNotFoundError(RyzansteinError, FileNotFoundError):
@@ -86,7 +91,39 @@ class DiskSpaceError(RyzansteinError, OSError):
 
 
 class UnsupportedIsaError(RyzansteinError, RuntimeError):
-    """`RYZANSTEIN_ISA` names an instruction-set tier that this build or CPU lacks."""
+    """`RYZANSTEIN_ISA` names an instruction-set tier that this build or CPU lacks, or that the
+    operating system does not permit."""
+
+
+class KernelSelfTestError(RyzansteinError, RuntimeError):
+    """A kernel gives other bits on this machine than portable C does, so texts would be wrong. It
+    is found when a model opens.
+
+    Attributes
+    ----------
+    tier, kernel : str
+        The instruction-set tier, and the member of `rz_kernels` (include/ryzanstein/kernels.h).
+    others : tuple of str
+        Other tiers that this CPU can run, best first.
+    """
+
+    def __init__(
+        self, tier: str, kernel: str, what: str = "", columns: int = 0, others: tuple[str, ...] = ()
+    ) -> None:
+        of = f" ({what})" if what else ""
+        wide = f" for {columns} columns" if columns else ""
+        other = f"RYZANSTEIN_ISA={others[0]} uses other kernels; " if others else ""
+        super().__init__(
+            f"tier {tier}: the kernel {kernel}{of} gives other results{wide} than portable C, so "
+            f"this CPU, its emulator or this build is at fault; {other}`ryzanstein-llm doctor` "
+            "checks all tiers"
+        )
+        self.tier, self.kernel, self.what = tier, kernel, what
+        self.columns, self.others = columns, others
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = (self.tier, self.kernel, self.what, self.columns, self.others)
+        return type(self), arguments, {"args": self.args}
 
 
 class InvalidParameterError(RyzansteinError, ValueError):
@@ -178,6 +215,28 @@ class CacheBudgetError(RyzansteinError, MemoryError):
         return type(self), (self.needed, self.budget), {"args": self.args}
 
 
+class MemoryLimitError(RyzansteinError, MemoryError):
+    """A model cannot be loaded in the memory that this process can have; refused before any of its
+    weights is read.
+
+    Attributes
+    ----------
+    needed, limit : int
+        Bytes that loading it takes at least, without pages of files, which the system can reclaim;
+        and bytes that there can be, swap included.
+    source : str
+        What sets the limit, as in `memory_limit()`.
+    """
+
+    def __init__(self, problem: str, needed: int, limit: int, source: str) -> None:
+        super().__init__(problem)
+        self.problem, self.needed, self.limit, self.source = problem, needed, limit, source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = (self.problem, self.needed, self.limit, self.source)
+        return type(self), arguments, {"args": self.args}
+
+
 class EmptyPromptError(RyzansteinError, ValueError):
     """An empty prompt for a model that has no BOS, padding or EOS token to start from."""
 
@@ -240,97 +299,3 @@ class BenchError(RyzansteinError, RuntimeError):
 
 class TaskFileError(RyzansteinError, ValueError):
     """A task file of lm-eval, or its data, cannot be read or run, or would need the hub."""
-
-
-class HubError(RyzansteinError, OSError):
-    """Something went wrong with a repository of the Hugging Face Hub; base of what can. What was
-    downloaded so far stays, and the next attempt goes on from there."""
-
-
-class HubNotFoundError(HubError, FileNotFoundError):
-    """The hub has no such repository, revision or file, or the cache does not have it and offline
-    mode forbids asking. A private repository looks like a missing one without a token."""
-
-
-class HubAccessError(HubError, PermissionError):
-    """The repository is private or gated, and the token (if there is one) does not open it."""
-
-
-class HubConnectionError(HubError, ConnectionError):
-    """The hub cannot be reached, closed the connection again and again, or reports a fault of its
-    own (HTTP status 500 and above)."""
-
-
-class HubRateLimitError(HubError):
-    """The hub refuses further requests for a time (HTTP status 429).
-
-    Attributes
-    ----------
-    retry_after : int or None
-        Seconds to wait, if the hub said so.
-    """
-
-    def __init__(self, problem: str, retry_after: int | None = None) -> None:
-        super().__init__(problem)
-        self.problem, self.retry_after = problem, retry_after
-
-    def __reduce__(self) -> tuple[type[HubRateLimitError], tuple[str, int | None]]:
-        return type(self), (self.problem, self.retry_after)
-
-
-class HubChoiceError(HubError, ValueError):
-    """A repository has several models, or none that can be read, and the name does not say which
-    file is meant.
-
-    Attributes
-    ----------
-    files : tuple of str
-        The files to choose from.
-    """
-
-    def __init__(self, problem: str, files: tuple[str, ...] = ()) -> None:
-        super().__init__(problem)
-        self.problem, self.files = problem, files
-
-    def __reduce__(self) -> tuple[type[HubChoiceError], tuple[str, tuple[str, ...]]]:
-        return type(self), (self.problem, self.files)
-
-
-class HubChecksumError(HubError, ValueError):
-    """A whole download has another checksum than the hub gives for the file. It was deleted.
-
-    Attributes
-    ----------
-    file, expected, found : str
-        Which file of which repository, and the hexadecimal checksums.
-    """
-
-    def __init__(self, file: str, expected: str, found: str) -> None:
-        super().__init__(
-            f"{file}: checksum {found}, but the hub says {expected}; the download was deleted"
-        )
-        self.file, self.expected, self.found = file, expected, found
-
-    def __reduce__(self) -> tuple[type[HubChecksumError], tuple[str, str, str]]:
-        return type(self), (self.file, self.expected, self.found)
-
-
-class HubSpaceError(HubError):
-    """The disk does not have the space for the files of a repository.
-
-    Attributes
-    ----------
-    directory : str
-    needed, free : int
-        Bytes still to be downloaded, and bytes free where they would go.
-    """
-
-    def __init__(self, directory: str, needed: int, free: int) -> None:
-        super().__init__(
-            f"{directory}: {needed:,} bytes are still to be downloaded, and {free:,} are free; "
-            "HF_HUB_CACHE names another place"
-        )
-        self.directory, self.needed, self.free = directory, needed, free
-
-    def __reduce__(self) -> tuple[type[HubSpaceError], tuple[str, int, int]]:
-        return type(self), (self.directory, self.needed, self.free)

@@ -1,0 +1,1 @@
+"""This version of the library beside another one, in turns."""

@@ -1,0 +1,74 @@
+"""Conversations that do not fit the context: their oldest turns are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import ContextOverflowError
+from ..options import GenerationOptions
+from ..text.chat_prompt import ChatPrompt
+
+__all__ = ["Make", "Messages", "fitting_prompt"]
+
+Messages = Sequence[Mapping[str, Any]]
+Make = Callable[[Messages], ChatPrompt]
+
+
+def fitting_prompt(
+    make: Make, messages: Messages, options: GenerationOptions, capacity: int
+) -> tuple[ChatPrompt, int]:
+    """(the prompt for checked messages, how many of them were left out so that it fits).
+
+    System messages at the beginning and the last turn always stay. A turn begins with a message of
+    the user, and goes up to the next one. As few turns as possible are left out, the oldest ones.
+
+    Parameters
+    ----------
+    make : callable (messages) -> ChatPrompt
+    messages : sequence of dict
+    options : GenerationOptions
+        Unless `overflow` is "error", the prompt and `max_tokens` more have to fit; with "shift", or
+        if `max_tokens` is None, one more.
+    capacity : int
+        Tokens that fit.
+
+    Raises
+    ------
+    ContextOverflowError
+        If the last turn does not fit either. Also what `make` raises.
+    """
+    if options.overflow == "error":
+        return make(messages), 0
+    asked = 1 if options.max_tokens is None else options.max_tokens
+    new = min(asked, 1) if options.overflow == "shift" else asked
+    begin = next(
+        (i for i, each in enumerate(messages) if each["role"] not in ("system", "developer")),
+        len(messages),
+    )
+    later = [i for i in range(begin + 1, len(messages)) if messages[i]["role"] == "user"]
+    starts = [begin, *later]  # of the first turn that stays
+
+    def fitting(start: int) -> ChatPrompt | ContextOverflowError:
+        try:
+            prompt = make([*messages[:begin], *messages[start:]])
+        except ContextOverflowError as error:
+            return error
+        needed = len(prompt.ids) + new
+        return prompt if needed <= capacity else ContextOverflowError(needed, capacity)
+
+    found = fitting(starts[0])
+    if isinstance(found, ChatPrompt):
+        return found, 0
+    low, high = 0, len(starts) - 1  # that of low does not fit
+    best = fitting(starts[high]) if high else found
+    if not isinstance(best, ChatPrompt):
+        raise best
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = fitting(starts[middle])
+        if isinstance(found, ChatPrompt):
+            high, best = middle, found
+        else:
+            low = middle
+    return best, starts[high] - begin

@@ -1,0 +1,36 @@
+from collections.abc import Callable
+
+from .cpu import Table
+from .kernel_use import KernelUse
+from .self_test_data import DISTINCT as DISTINCT
+from .self_test_data import Array, Arrays, Random
+from .ternary_matrix import TernaryMatrix
+
+SINGLE_TILES: tuple[str, ...]
+PANEL_ROWS: int
+TOKENS: tuple[int, ...]
+
+def products(
+    tables: tuple[Table, Table],
+    multiply: Callable[[Table, Array, Array, int, bool], None],
+    tokens: Array,
+    w: TernaryMatrix,
+) -> Arrays: ...
+def sums_of_triples(table: Table, codes: Array, columns: int) -> Array: ...
+def column_sums(
+    tables: tuple[Table, Table], random: Random, w: TernaryMatrix, values: Array
+) -> Array: ...
+def check_ternary_matmul(tables: tuple[Table, Table], random: Random, use: KernelUse) -> Arrays: ...
+def check_ternary_tables(tables: tuple[Table, Table], random: Random, use: KernelUse) -> Arrays: ...
+def check_group_matmul(tables: tuple[Table, Table], random: Random, use: KernelUse) -> Arrays: ...
+def check_group_matmul_floats(
+    tables: tuple[Table, Table], random: Random, use: KernelUse
+) -> Arrays: ...
+def check_ternary_rows(tables: tuple[Table, Table], random: Random, use: KernelUse) -> Arrays: ...
+def check_ternary_columns(
+    tables: tuple[Table, Table], random: Random, use: KernelUse
+) -> Arrays: ...
+def check_ternary_columns_finish(
+    tables: tuple[Table, Table], random: Random, use: KernelUse
+) -> Arrays: ...
+def check_screen(tables: tuple[Table, Table], random: Random, use: KernelUse) -> Arrays: ...

@@ -1,0 +1,111 @@
+"""Conversations that are longer than the context."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from extras import needs_extra
+
+from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.errors import ContextOverflowError
+
+needs_extra("chat", "jinja2")
+
+TURNS = (
+    "{% for m in messages %}{{ bos_token }}{{ m.role }}\n{{ m.content }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ bos_token }}assistant\n{% endif %}"
+)
+OPTIONS: dict[str, Any] = {"chat_template": TURNS, "temperature": 0, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[BitNetModel]:
+    with BitNetModel(n_threads=1, context_length=128) as opened:
+        yield opened
+
+
+def conversation(turns: int, system: bool = True) -> list[dict[str, str]]:
+    messages = [{"role": "system", "content": "Tell tales."}] if system else []
+    for number in range(turns):
+        messages.append({"role": "user", "content": f"What did the fox say, number {number}?"})
+        messages.append({"role": "assistant", "content": f"It said {number} words."})
+    return [*messages, {"role": "user", "content": "And then?"}]
+
+
+def fits(model: BitNetModel, messages: list[dict[str, str]], new: int) -> bool:
+    """Whether all of the messages and an answer have room."""
+    try:
+        found = model.chat(messages, max_tokens=1, **OPTIONS)
+    except ContextOverflowError:
+        return False
+    return found.generation.prompt_tokens + new <= model.context_length
+
+
+@pytest.mark.parametrize("system", [True, False])
+@pytest.mark.parametrize("turns", [0, 1, 4, 5, 6, 9, 40])
+@pytest.mark.parametrize("new", [1, 20])
+def test_the_oldest_turns_are_left_out_and_the_system_message_stays(model, system, turns, new):
+    messages = conversation(turns, system)
+    begin = int(system)
+    found = model.chat(messages, max_tokens=new, overflow="truncate", **OPTIONS)
+    count = found.dropped_messages
+    assert count % 2 == 0
+    kept = [*messages[:begin], *messages[begin + count :]]
+    assert found.text == model.chat(kept, max_tokens=new, **OPTIONS).text
+    assert found.generation.prompt_tokens + new <= model.context_length
+    assert found.generation.dropped_tokens == 0
+    if count:  # one turn more would not fit
+        longer = [*messages[:begin], *messages[begin + count - 2 :]]
+        assert not fits(model, longer, new)
+    assert count > 0 if turns >= 9 else turns > 1 or not count
+
+
+def test_without_it_the_conversation_is_refused(model):
+    with pytest.raises(ContextOverflowError):
+        model.chat(conversation(40), **OPTIONS)
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "shift"])
+def test_a_last_turn_that_is_too_long_is_refused(model, overflow):
+    messages = [*conversation(3)[:-1], {"role": "user", "content": "a king and a fox " * 60}]
+    with pytest.raises(ContextOverflowError):
+        model.chat(messages, max_tokens=5, overflow=overflow, **OPTIONS)
+    with pytest.raises(ContextOverflowError):
+        model.chat(messages[-1:], max_tokens=5, overflow=overflow, **OPTIONS)
+
+
+def test_an_answer_may_be_longer_than_the_context(model):
+    found = model.chat(
+        conversation(9), max_tokens=200, ignore_eos=True, overflow="shift", **OPTIONS
+    )
+    assert len(found.generation.ids) == 200
+    assert found.dropped_messages > 0
+    assert found.generation.dropped_tokens > 100
+
+
+def test_a_session_keeps_its_messages_and_leaves_out_the_oldest_ones(model):
+    chat = model.chat_session("Tell tales.", max_tokens=12, overflow="truncate", **OPTIONS)
+    for number in range(12):
+        said = [*chat.messages, {"role": "user", "content": f"And then, number {number}?"}]
+        found = chat.send(f"And then, number {number}?")
+        assert len(chat.messages) == len(said) + 1
+        assert found.generation.prompt_tokens + 12 <= model.context_length
+    assert found.dropped_messages >= 10
+    plain = model.chat_session("Tell tales.", max_tokens=12, **OPTIONS)
+    for number in range(3):
+        plain.send(f"And then, number {number}?")
+    with pytest.raises(ContextOverflowError):
+        plain.send("And then? " * 60)
+    assert len(plain.messages) == 7
+
+
+def test_streams_and_tasks_leave_out_the_same(model):
+    messages = conversation(9)
+    options = {**OPTIONS, "max_tokens": 10, "overflow": "truncate"}
+    expected = model.chat(messages, **options)
+    assert "".join(map(str, model.chat_stream(messages, **options))) == expected.text
+    again = asyncio.run(model.achat(messages, **options))
+    assert (again.text, again.dropped_messages) == (expected.text, expected.dropped_messages)

@@ -1,0 +1,43 @@
+"""Readers of foreign bytes raise errors of this library and nothing else, whatever they are given:
+some hundred inputs each, the same in every run. `python -m tests.fuzz` tries more."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+from extras import needs_extra
+
+from . import targets
+from .check import check
+from .mutate import mutate
+from .target import TARGETS
+
+needs_extra("chat", "jinja2")
+needs_extra("structured", "llguidance")
+needs_extra("hub", "huggingface_hub")
+
+assert targets
+INPUTS = 300
+ALL_ACCEPTED = ("answer", "packed_cache")
+"""No input is wrong: an answer is text if it is nothing else, and a spoilt cache is not used."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_only_errors_of_this_library(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    ready = TARGETS[name](tmp_path)
+    outcomes: Counter[str] = Counter()
+    for number in range(INPUTS):
+        random = Random(f"{name} {number}")
+        seed = ready.seeds[number % len(ready.seeds)]
+        data = seed if number < len(ready.seeds) else mutate(seed, random, ready.seeds, ready.words)
+        outcomes[check(ready.read, data)] += 1
+    assert outcomes["accepted"]
+    if name not in ALL_ACCEPTED:
+        assert len(outcomes) > 1
