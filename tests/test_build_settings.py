@@ -60,8 +60,8 @@ def test_sanitizers_are_another_build(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_unknown_sanitizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="RYZANSTEIN_SANITIZE=adress: only address"):
-        forced(tmp_path, monkeypatch, "0", "adress")
+    with pytest.raises(SystemExit, match="RYZANSTEIN_SANITIZE=leak: only address"):
+        forced(tmp_path, monkeypatch, "0", "leak")
 
 
 def test_a_tree_that_was_built_before_settings_were_kept(

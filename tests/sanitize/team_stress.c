@@ -53,7 +53,8 @@ static uint64_t mixed(uint64_t x) { /* splitmix64 */
 /* One to MOST_TASKS: fewer than there are threads, about as many, and many more. */
 static int64_t tasks_of(const stress *job, int64_t step) {
     const uint64_t dice = mixed(job->seed ^ (uint64_t)step);
-    const int64_t most = dice & 1 ? MOST_TASKS : dice & 2 ? 2 * job->threads : 3;
+    const int64_t most = dice & 1 ? MOST_TASKS : dice & 2 ? 2 * job->threads
+                                                          : 3;
     return 1 + (int64_t)(dice >> 8) % (most < MOST_TASKS ? most : MOST_TASKS);
 }
 
