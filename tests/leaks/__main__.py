@@ -25,7 +25,7 @@ def allowed(generations: int) -> Resources:
     """How much more there may be: a part for what is in use at one moment and not at another, and a
     part for what fills slowly, such as the texts of tokens that have been seen."""
     return Resources(
-        memory=(3 << 20) + 100 * generations,
+        memory=(8 << 20) + 100 * generations,
         threads=0,
         descriptors=0,
         objects=50,
