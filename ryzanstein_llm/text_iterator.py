@@ -113,8 +113,8 @@ class TextIterator(Iterator[str]):
 
     def _exclusively(self, step: Callable[[], Given]) -> Given:
         """Call `step` while no other thread uses the generation. Waits for another thread only
-        after `cancel()`, because only then it will soon be done."""
-        if self._busy and not self._generation.cancelled:
+        after `cancel()` or after the end, because only then it will soon be done."""
+        if self._busy and not (self._generation.cancelled or self._generation.over):
             raise SessionBusyError("the stream is in use by another thread; cancel() stops it")
         if self._busy and self._generation.computes_here:
             # a signal handler of the thread that computes for the one that reads

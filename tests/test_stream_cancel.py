@@ -13,6 +13,7 @@ from small_model import prompt, write_small_model
 
 from ryzanstein_llm import BitNetModel, errors
 from ryzanstein_llm.engine.scheduler import Scheduler
+from ryzanstein_llm.generation import Generation
 
 TALE = "Once upon a time"
 PATIENCE = 60
@@ -227,6 +228,28 @@ class TestCancel:
 
 
 class TestClose:
+    def test_waits_for_a_thread_that_has_just_reached_the_end(self, model, monkeypatch):
+        """`cancel` does nothing any more then, and `close` must not call the stream busy."""
+        ended, may_go, finish = threading.Event(), threading.Event(), Generation._finish
+
+        def held_at_the_end(self, reason):
+            finish(self, reason)
+            ended.set()
+            assert may_go.wait(PATIENCE)
+
+        monkeypatch.setattr(Generation, "_finish", held_at_the_end)
+        stream = model.stream(TALE, max_tokens=3)
+        pieces = started(lambda: list(stream))
+        assert ended.wait(PATIENCE)
+        stream.cancel()
+        closed = threading.Event()
+        close = started(lambda: (stream.close(), closed.set()))
+        assert not closed.wait(0.05)
+        may_go.set()
+        close()
+        pieces()
+        assert stream.result.finish_reason == "length"
+
     def test_waits_for_the_computing_thread_once_cancelled(self, model, monkeypatch):
         computing, may_end = held(monkeypatch, model)
         with model.session() as session:
