@@ -5,8 +5,9 @@ One build serves every x86-64 CPU: no -march beyond the baseline and no fast-mat
 the instruction-set regions under include/ choose their own target.
 
 Environment: FORCE_SCALAR=1 builds only the portable tier. CFLAGS=-g keeps debugging information,
-which doubles the wheel. RYZANSTEIN_REPOSITORY is the public address of the repository: links of
-README.md lead there.
+which doubles the wheel. RYZANSTEIN_SANITIZE=address builds modules that check addresses and
+arithmetic while they run (GCC; see SECURITY.md). RYZANSTEIN_REPOSITORY is the public address of the
+repository: links of README.md lead there.
 """
 
 import os
@@ -40,6 +41,14 @@ GNU_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
+# What RYZANSTEIN_SANITIZE asks for. Undefined behaviour ends the process as a wrong address does.
+# Sums that overflow are undefined, although Python's own flags define them (-fwrapv). The
+# sanitizer's library has to be loaded before Python: `.ci/sanitize` does that.
+SANITIZERS = {
+    "": [],
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv"],
+}
+
 
 class BuildKernels(build_ext):
     """build_ext that asks the compiler which tiers it can build."""
@@ -47,7 +56,10 @@ class BuildKernels(build_ext):
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         flags = list(MSVC_FLAGS if msvc else GNU_FLAGS)
-        if not msvc and "-g" not in os.environ.get("CFLAGS", "").split():
+        sanitizer = self._sanitizer(msvc)
+        if sanitizer:
+            flags += [*sanitizer, "-fno-omit-frame-pointer", "-g1"]  # reports name files and lines
+        elif not msvc and "-g" not in os.environ.get("CFLAGS", "").split():
             flags.append("-g0")  # Python's own flags ask for it
         if X86_64 and not msvc:
             flags += ["-march=x86-64", "-mtune=generic"]
@@ -59,13 +71,13 @@ class BuildKernels(build_ext):
         openmp_compile, openmp_link = self._openmp(msvc)
         for extension in self.extensions:
             extension.extra_compile_args = flags + openmp_compile
-            extension.extra_link_args = openmp_link
+            extension.extra_link_args = openmp_link + sanitizer
             extension.define_macros += macros
         stamp = Path("build", f"tiers-{sys.implementation.cache_tag}-{bool(self.inplace)}.txt")
-        tiers = " ".join(name for name, _ in macros)
+        tiers = " ".join([*(name for name, _ in macros), *sanitizer])
         before = stamp.read_text() if stamp.is_file() else None
         # otherwise modules that are newer than their sources stay, whatever tiers they have
-        if before != tiers and (before is not None or "FORCE_SCALAR" in tiers):
+        if before != tiers and (before is not None or sanitizer or "FORCE_SCALAR" in tiers):
             self.force = True
         super().build_extensions()
         stamp.parent.mkdir(exist_ok=True)
@@ -83,6 +95,13 @@ class BuildKernels(build_ext):
                 sys.stderr.write(f"setup.py: no {tier} tier with this compiler ({error})\n")
                 return False
         return True
+
+    @staticmethod
+    def _sanitizer(msvc: bool) -> list[str]:
+        name = os.environ.get("RYZANSTEIN_SANITIZE", "")
+        if name not in SANITIZERS or (name and msvc):
+            sys.exit(f"setup.py: RYZANSTEIN_SANITIZE={name}: only address, and with GCC")
+        return SANITIZERS[name]
 
     @staticmethod
     def _openmp(msvc: bool) -> tuple[list[str], list[str]]:

@@ -28,9 +28,12 @@ def setup_script() -> tuple[dict[str, Any], dict[str, Any]]:
     return names, setup.call_args.kwargs
 
 
-def forced(directory: Path, monkeypatch: pytest.MonkeyPatch, force_scalar: str) -> bool:
+def forced(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, force_scalar: str, sanitize: str = ""
+) -> bool:
     """Run the command build_ext without a compiler; whether it would compile all anew."""
     monkeypatch.setenv("FORCE_SCALAR", force_scalar)
+    monkeypatch.setenv("RYZANSTEIN_SANITIZE", sanitize)
     monkeypatch.chdir(directory)
     build: Any = setup_script()[0]["BuildKernels"]
     command = build(setuptools.Distribution())
@@ -47,6 +50,18 @@ def test_other_tiers_are_another_build(tmp_path: Path, monkeypatch: pytest.Monke
     assert forced(tmp_path, monkeypatch, "1")
     assert not forced(tmp_path, monkeypatch, "1")
     assert forced(tmp_path, monkeypatch, "0")
+
+
+def test_sanitizers_are_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forced(tmp_path, monkeypatch, "0")
+    assert forced(tmp_path, monkeypatch, "0", "address")
+    assert not forced(tmp_path, monkeypatch, "0", "address")
+    assert forced(tmp_path, monkeypatch, "0")
+
+
+def test_an_unknown_sanitizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="RYZANSTEIN_SANITIZE=leak: only address"):
+        forced(tmp_path, monkeypatch, "0", "leak")
 
 
 def test_a_tree_that_was_built_before_settings_were_kept(
@@ -78,16 +93,36 @@ def test_a_page_without_an_address_has_no_dead_links(monkeypatch: pytest.MonkeyP
     assert given["project_urls"] == {}
 
 
-@pytest.mark.parametrize(("cflags", "stripped"), [("", True), ("-O2 -g0", True), ("-g", False)])
-def test_debugging_information_is_left_out_unless_asked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cflags: str, stripped: bool
-) -> None:
-    monkeypatch.setenv("CFLAGS", cflags)
-    monkeypatch.chdir(tmp_path)
+def arguments(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, **environment: str
+) -> tuple[list[str], list[str]]:
+    """(arguments of the compiler, arguments of the linker) for an extension."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(directory)
     command: Any = setup_script()[0]["BuildKernels"](setuptools.Distribution())
     command.ensure_finalized()
     (extension,) = command.extensions = [setuptools.Extension("name", ["name.c"])]
     command.compiler = mock.Mock(compiler_type="unix")
     with mock.patch.object(setuptools.command.build_ext.build_ext, "build_extensions"):
         command.build_extensions()
-    assert ("-g0" in extension.extra_compile_args) == stripped
+    return extension.extra_compile_args, extension.extra_link_args
+
+
+@pytest.mark.parametrize(("cflags", "stripped"), [("", True), ("-O2 -g0", True), ("-g", False)])
+def test_debugging_information_is_left_out_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cflags: str, stripped: bool
+) -> None:
+    assert ("-g0" in arguments(monkeypatch, tmp_path, CFLAGS=cflags)[0]) == stripped
+
+
+def test_a_sanitized_build_ends_at_undefined_behaviour(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_SANITIZE="address")
+    for given in (compiling, linking):
+        assert "-fsanitize=address,undefined" in given
+        assert "-fno-sanitize-recover=undefined" in given
+    assert "-g0" not in compiling
+    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_SANITIZE="")
+    assert not [flag for flag in (*compiling, *linking) if "sanitize" in flag]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,9 @@ __all__ = ["Block", "BlockPool", "PoolFullError", "Table"]
 SPARE_BLOCKS = 4
 """Free blocks that are kept at most, to be used again, because the first touch of new memory costs
 time (measured in a virtual machine: some 25 ms for 20 MB)."""
+
+MANY_TABLES = 64
+"""Tables among which those that were dropped are not looked for."""
 
 
 class PoolFullError(Exception):
@@ -90,6 +93,7 @@ class BlockPool:
         self._blocks = 0
         self._spare: list[Block] = []
         self._tables: dict[int, weakref.ref[Table]] = {}  # some may have been dropped
+        self._many = MANY_TABLES
         self._numbers = itertools.count()  # ids would come again
 
     @property
@@ -103,6 +107,8 @@ class BlockPool:
         """The blocks of this table count as used as long as the reference is alive; from any
         thread."""
         reference = self._tables[next(self._numbers)] = weakref.ref(table)
+        if len(self._tables) > self._many:  # seldom, because each time looks at all of them
+            self._many = MANY_TABLES + 2 * sum(1 for _ in self._alive())
         return reference
 
     def take(self) -> Block:
@@ -170,10 +176,15 @@ class BlockPool:
     def _survey(self) -> tuple[Counter[int], list[Block]]:
         """(users of blocks by id, from the tables that are alive; blocks that are kept)."""
         users: Counter[int] = Counter()
+        for table in self._alive():
+            users.update(id(block) for block in (*table.blocks, *table.taken))
+        return users, list(self.kept())
+
+    def _alive(self) -> Iterator[Table]:
+        """The tables that have not been dropped. Forgets the others."""
         for key, reference in list(self._tables.items()):
             table = reference()
             if table is None:
                 self._tables.pop(key, None)
             else:
-                users.update(id(block) for block in (*table.blocks, *table.taken))
-        return users, list(self.kept())
+                yield table

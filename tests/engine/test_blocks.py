@@ -143,6 +143,16 @@ class TestPool:
         other.reserve(2 * BLOCK_POSITIONS)
         assert pool.nbytes == other.nbytes
 
+    def test_tables_that_were_dropped_leave_nothing_however_much_budget_is_left(self):
+        pool, _ = make_pool(1000)
+        used = [KVCache(pool, CONTEXT) for _ in range(10)]
+        for table in used:
+            table.reserve(1)
+        for _ in range(5000):
+            KVCache(pool, CONTEXT)
+        assert len(pool._tables) < 200
+        assert pool.nbytes == 10 * LAYOUT.block_bytes
+
     def test_a_table_that_comes_while_blocks_are_counted_counts(self):
         """It may lie where one did that was dropped; its blocks must not look free."""
         pool, _ = make_pool(9)
