@@ -11,6 +11,10 @@ from random import Random
 import pytest
 from extras import needs_extra
 
+from ryzanstein_llm.hub import transfer
+from ryzanstein_llm.packed_cache import loading
+from ryzanstein_llm.text import chat_template
+
 from . import targets
 from .check import check
 from .mutate import mutate
@@ -22,8 +26,21 @@ needs_extra("hub", "huggingface_hub")
 
 assert targets
 INPUTS = 300
+CHANGED = (
+    (chat_template, "SECONDS"),
+    (loading, "LEAST_BYTES"),
+    (transfer, "PATIENCE"),
+    (transfer, "PAUSE"),
+)
 ALL_ACCEPTED = ("answer", "packed_cache")
 """No input is wrong: an answer is text if it is nothing else, and a spoilt cache is not used."""
+
+
+@pytest.fixture(autouse=True)
+def _undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What targets change for themselves is put back, so that no other test sees it."""
+    for module, name in CHANGED:
+        monkeypatch.setattr(module, name, getattr(module, name))
 
 
 @pytest.mark.parametrize("name", TARGETS)
