@@ -299,9 +299,13 @@ typedef struct rz_kernels {
     void (*ternary_rows)(const rz_ternary *w, const int32_t *rows, int64_t count,
                          const rz_activations *x, float *out, int64_t out_stride);
 
-    /* Part of y, for a matrix in columns or trit columns and n <= RZ_FEW_TOKENS tokens: adds the
+    /* Up to so many tokens a product by ternary_columns, of all columns that some token needs, is the
+     * fastest one. */
+    int64_t column_tokens;
+
+    /* Part of y, for a matrix in columns or trit columns and n tokens: adds the
      * products of the listed columns to sums, up to (n, run_lines, RZ_LINE_SUMS) int32 in a form of
-     * the layout and the tier, 0 at first.
+     * the layout, the tier and n, 0 at first.
      * values[t * values_stride + i] is the code of token t for columns[i]; lists have a multiple of
      * RZ_LIST_STEP entries, filled up with any column and value 0. 64-byte aligned sums. */
     void (*ternary_columns)(const rz_ternary *w, const int32_t *columns, int64_t count,

@@ -36,6 +36,7 @@ const rz_kernels RZ_NAME(rz_kernels) = {
     .group_matmul = rz_group_matmul,
     .group_matmul_floats = RZ_NAME(rz_group_matmul_floats),
     .ternary_rows = rz_ternary_rows,
+    .column_tokens = RZ_COLUMN_TOKENS_,
     .ternary_columns = rz_ternary_columns,
     .ternary_columns_finish = rz_ternary_columns_finish,
     .dense_matmul = {RZ_NAME(rz_dense_matmul_f32), RZ_NAME(rz_dense_matmul_bf16),

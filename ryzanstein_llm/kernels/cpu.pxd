@@ -93,6 +93,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
                                     int64_t, rz_output_mode, void *) noexcept nogil
         void (*ternary_rows)(const rz_ternary *, const int32_t *, int64_t, const rz_activations *, float *,
                              int64_t) noexcept nogil
+        int64_t column_tokens
         void (*ternary_columns)(const rz_ternary *, const int32_t *, int64_t, const int8_t *, int64_t, int64_t,
                                 int32_t *) noexcept nogil
         void (*ternary_columns_finish)(const rz_ternary *, const int32_t *const *, int64_t, const rz_activations *,

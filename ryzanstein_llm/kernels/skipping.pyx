@@ -83,7 +83,7 @@ cdef void rows_skipping_steps(const Gated *job, int threads, Step *steps) noexce
 
 cdef bint can_skip_columns(const Projections *job) noexcept nogil:
     """Whether columns_skipping_steps can compute this job."""
-    if job.count != 1 or job.bias[0] != NULL or job.input.n > RZ_FEW_TOKENS:
+    if job.count != 1 or job.bias[0] != NULL or job.input.n > kernels().column_tokens:
         return False
     return job.matrices[0].layout in (RZ_LAYOUT_COLUMNS, RZ_LAYOUT_TRIT_COLUMNS)
 

@@ -12,7 +12,8 @@
  */
 
 #define RZ_PLANE_SHIFT_(p) (2 * (p))
-#define RZ_TRIT_SUMS_ RZ_TRIT_SUMS_OF_BYTES
+#define RZ_TRIT_SUMS_(n) ((n) > RZ_FEW_TOKENS ? RZ_TRIT_SUMS_OF_SHIFTED : RZ_TRIT_SUMS_OF_BYTES)
+#define RZ_COLUMN_TOKENS_ 32
 /* Rows of a list that go together: their sums share the activations, and hide each other's latency. */
 #define RZ_ROWS_TOGETHER_ 4
 #include "ryzanstein/ternary/lines.h"

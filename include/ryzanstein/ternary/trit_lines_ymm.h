@@ -4,7 +4,7 @@
  * interleaved halves of a line of eight columns. */
 
 /* How often sums of codes have sum x in them: once for the code of a weight of 0. */
-#define RZ_TRIT_OFFSETS_ (RZ_TRIT_SUMS_ == RZ_TRIT_SUMS_OF_ABOVE ? 2 : 1)
+#define RZ_TRIT_OFFSETS_ (RZ_TRIT_SUMS_(1) == RZ_TRIT_SUMS_OF_ABOVE ? 2 : 1)
 
 /* y of a listed row. */
 RZ_INLINE void rz_listed_trit_rows_(const rz_ternary *w, const int32_t *row, const int32_t *later, int together,

@@ -104,7 +104,6 @@ RZ_APART void rz_listed_trit_columns_(const rz_ternary *w, const int32_t *column
 
 /* Up to so many tokens straight from the codes; measured. */
 #define RZ_DIRECT_TRIT_ROWS_ 96
-#define RZ_ROW_PAIR_TOKENS_ 6
 
 /* Lanes of two rows and one token. */
 typedef struct {
@@ -122,13 +121,13 @@ RZ_INLINE void rz_two_add_(rz_two_sums_ *sums, const __m512i *digits, const int8
 RZ_INLINE void rz_trit_row_pair_(const uint8_t *const *runs, const uint8_t *const *next, int64_t lines,
                                  const int8_t *values, int64_t stride, int tokens, rz_two_sums_ *totals) {
     const __m512i mask = _mm512_set1_epi8((char)0xc0);
-    rz_two_sums_ sums_0, sums_1, sums_2, sums_3, sums_4, sums_5;
+    rz_two_sums_ sums_0, sums_1, sums_2, sums_3, sums_4, sums_5, sums_6, sums_7, sums_8, sums_9;
 #define RZ_CLEAR_(k) sums_##k.row[0] = sums_##k.row[1] = _mm512_setzero_si512();
-#define RZ_ADD_(k) rz_two_add_(&sums_##k, digits, (k < 3 ? values : later) + k % 3 * stride);
+#define RZ_ADD_(k) rz_two_add_(&sums_##k, digits, at.third[k / 3] + k % 3 * stride);
 #define RZ_TOTAL_(k) \
     RZ_UNROLL        \
     for (int i = 0; i < 2; i++) totals[k].row[i] = _mm512_srai_epi32(sums_##k.row[i], 6);
-    RZ_EACH_TOKEN_(tokens, RZ_CLEAR_)
+    RZ_EACH_TRIT_TOKEN_(tokens, RZ_CLEAR_)
     for (int64_t offset = 0; offset < lines * RZ_LINE_BYTES; offset += RZ_LINE_BYTES) {
         __m512i bytes[2];
         RZ_UNROLL
@@ -138,17 +137,17 @@ RZ_INLINE void rz_trit_row_pair_(const uint8_t *const *runs, const uint8_t *cons
         }
         RZ_UNROLL
         for (int p = 0; p < RZ_TRITS; p++, values = rz_address_(values + 64)) {
-            const int8_t *later = rz_address_(values + 3 * stride);
+            const rz_token_values_ at = rz_values_of_tokens_(values, stride);
             __m512i digits[2];
             RZ_UNROLL
             for (int i = 0; i < 2; i++) {
                 digits[i] = _mm512_and_si512(rz_first_trits_(bytes[i]), mask);
                 bytes[i] = rz_next_trits_(bytes[i]);
             }
-            RZ_EACH_TOKEN_(tokens, RZ_ADD_)
+            RZ_EACH_TRIT_TOKEN_(tokens, RZ_ADD_)
         }
     }
-    RZ_EACH_TOKEN_(tokens, RZ_TOTAL_)
+    RZ_EACH_TRIT_TOKEN_(tokens, RZ_TOTAL_)
 #undef RZ_CLEAR_
 #undef RZ_ADD_
 #undef RZ_TOTAL_
@@ -188,11 +187,11 @@ RZ_INLINE void rz_listed_trit_rows_(const rz_ternary *w, const int32_t *rows, co
 RZ_INLINE void rz_trit_row_group_(const rz_ternary *w, int64_t tile, const rz_activations *x, int64_t t,
                                   int tokens, float *out, int64_t out_stride, rz_output_mode store) {
     const int64_t ahead = t == 0 ? RZ_PREFETCH_BYTES & rz_prefetch_mask : 0;
-    __m512i totals[RZ_ROW_PAIR_TOKENS_][16];
+    __m512i totals[RZ_TRIT_TOKENS_][16];
     for (int row = 0; row < 16; row += 2) {
         const uint8_t *const runs[2] = {rz_run_(w, 16 * tile + row), rz_run_(w, 16 * tile + row + 1)};
         const uint8_t *const next[2] = {runs[0] + ahead, runs[1] + ahead};
-        rz_two_sums_ two[RZ_ROW_PAIR_TOKENS_];
+        rz_two_sums_ two[RZ_TRIT_TOKENS_];
         rz_trit_row_pair_(runs, next, w->run_lines, x->codes + t * x->stride, x->stride, tokens, two);
         RZ_UNROLL
         for (int k = 0; k < tokens; k++)
@@ -210,16 +209,13 @@ RZ_INLINE void rz_trit_row_group_(const rz_ternary *w, int64_t tile, const rz_ac
 /* One row tile of trit rows, all tokens. */
 RZ_APART void rz_trit_row_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                                   int64_t out_stride, rz_output_mode store) {
-    int64_t t = 0;
-    for (; t + RZ_ROW_PAIR_TOKENS_ <= x->n; t += RZ_ROW_PAIR_TOKENS_)
-        rz_trit_row_group_(w, tile, x, t, RZ_ROW_PAIR_TOKENS_, out, out_stride, store);
-    switch (x->n - t) { /* constants, so that sums stay in registers */
-    case 5: rz_trit_row_group_(w, tile, x, t, 5, out, out_stride, store); break;
-    case 4: rz_trit_row_group_(w, tile, x, t, 4, out, out_stride, store); break;
-    case 3: rz_trit_row_group_(w, tile, x, t, 3, out, out_stride, store); break;
-    case 2: rz_trit_row_group_(w, tile, x, t, 2, out, out_stride, store); break;
-    case 1: rz_trit_row_group_(w, tile, x, t, 1, out, out_stride, store); break;
-    default: break;
+    for (int64_t t = 0, tokens; t < x->n; t += tokens) {
+        tokens = rz_trit_tokens_(x->n - t);
+        switch (tokens) { /* constants, so that sums stay in registers */
+#define RZ_CASE_(k) case k: rz_trit_row_group_(w, tile, x, t, k, out, out_stride, store); break;
+            RZ_TRIT_CASES_
+#undef RZ_CASE_
+        }
     }
 }
 

@@ -49,7 +49,8 @@ RZ_APART void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activ
     rz_store_rows_(rows, rz_scale_(w, x, 0), out + 16 * tile, w->rows - 16 * tile, store);
 }
 
-#define RZ_TRIT_SUMS_ RZ_TRIT_SUMS_OF_BYTES
+#define RZ_TRIT_SUMS_(n) RZ_TRIT_SUMS_OF_BYTES
+#define RZ_COLUMN_TOKENS_ RZ_FEW_TOKENS
 
 /* trit_lines_zmm.h has the algebra. */
 RZ_INLINE __m256i rz_trit_row_sums_(const uint8_t *from, const uint8_t *next, int64_t lines, const int8_t *values) {

@@ -117,17 +117,48 @@ RZ_INLINE const int8_t *rz_address_(const int8_t *from) {
     return from;
 }
 
+/* Up to so many tokens share the digits. Balanced groups: ten and one would take the digits out twice for little. */
+#define RZ_TRIT_TOKENS_ 10
+#define RZ_EACH_TRIT_TOKEN_(tokens, action) \
+    RZ_EACH_TOKEN_(tokens, action)          \
+    if (tokens > 6) action(6);              \
+    if (tokens > 7) action(7);              \
+    if (tokens > 8) action(8);              \
+    if (tokens > 9) action(9);
+
+#define RZ_TRIT_CASES_ \
+    RZ_CASE_(1) RZ_CASE_(2) RZ_CASE_(3) RZ_CASE_(4) RZ_CASE_(5) RZ_CASE_(6) RZ_CASE_(7) RZ_CASE_(8) RZ_CASE_(9) RZ_CASE_(10)
+
+/* Tokens of the next group of `left` ones. */
+RZ_INLINE int64_t rz_trit_tokens_(int64_t left) {
+    const int64_t groups = (left + RZ_TRIT_TOKENS_ - 1) / RZ_TRIT_TOKENS_;
+    return (left + groups - 1) / groups;
+}
+
+/* Where tokens 0, 3, 6 and 9 are; the others are one or two strides further. */
+typedef struct {
+    const int8_t *third[4];
+} rz_token_values_;
+
+RZ_INLINE rz_token_values_ rz_values_of_tokens_(const int8_t *values, int64_t stride) {
+    rz_token_values_ at;
+    at.third[0] = values;
+    RZ_UNROLL
+    for (int i = 1; i < 4; i++) at.third[i] = rz_address_(values + 3 * i * stride);
+    return at;
+}
+
 RZ_INLINE void rz_trit_group_(const rz_ternary *w, int64_t tile, const rz_activations *x, int64_t t,
                               int tokens, float *out, int64_t out_stride, rz_output_mode store) {
     const uint8_t *weights = w->codes + tile * w->run_lines * RZ_TILE_BYTES;
     const int8_t *values = x->codes + t * x->stride;
     const int64_t stride = x->stride;
     const __m512i mask = _mm512_set1_epi8((char)0xc0);
-    rz_trit_sums_ sums_0, sums_1, sums_2, sums_3, sums_4, sums_5;
+    rz_trit_sums_ sums_0, sums_1, sums_2, sums_3, sums_4, sums_5, sums_6, sums_7, sums_8, sums_9;
 #define RZ_CLEAR_(k) rz_trits_clear_(&sums_##k)
-#define RZ_ADD_(k) rz_trits_add_(&sums_##k, digits, (k < 3 ? values : later) + k % 3 * stride, RZ_TRIT_PARTS_(tokens))
+#define RZ_ADD_(k) rz_trits_add_(&sums_##k, digits, at.third[k / 3] + k % 3 * stride, RZ_TRIT_PARTS_(tokens))
 #define RZ_STORE_(k) rz_trits_store_(&sums_##k, w, tile, x, t + k, out + (t + k) * out_stride, store)
-    RZ_EACH_TOKEN_(tokens, RZ_CLEAR_)
+    RZ_EACH_TRIT_TOKEN_(tokens, RZ_CLEAR_)
     for (const uint8_t *end = weights + w->run_lines * RZ_TILE_BYTES; weights < end;
          weights += RZ_TILE_BYTES, values = rz_address_(values + RZ_TRITS_COLUMNS)) {
         __m512i digits[RZ_TRITS];
@@ -136,10 +167,10 @@ RZ_INLINE void rz_trit_group_(const rz_ternary *w, int64_t tile, const rz_activa
         RZ_UNROLL
         for (int k = 0; k < RZ_TRITS; k++, bytes = rz_next_trits_(bytes))
             digits[k] = _mm512_and_si512(rz_first_trits_(bytes), mask);
-        const int8_t *later = rz_address_(values + 3 * stride);
-        RZ_EACH_TOKEN_(tokens, RZ_ADD_)
+        const rz_token_values_ at = rz_values_of_tokens_(values, stride);
+        RZ_EACH_TRIT_TOKEN_(tokens, RZ_ADD_)
     }
-    RZ_EACH_TOKEN_(tokens, RZ_STORE_)
+    RZ_EACH_TRIT_TOKEN_(tokens, RZ_STORE_)
 #undef RZ_CLEAR_
 #undef RZ_ADD_
 #undef RZ_STORE_
@@ -153,16 +184,13 @@ RZ_INLINE int rz_trits_have_products_(const rz_ternary *w, const rz_activations 
 /* One row tile, all tokens. */
 RZ_APART void rz_trits_products_(const rz_ternary *w, int64_t tile, const rz_activations *x, float *out,
                                int64_t out_stride, rz_output_mode store) {
-    int64_t t = 0;
-    for (; t + RZ_TOKENS_ <= x->n; t += RZ_TOKENS_)
-        rz_trit_group_(w, tile, x, t, RZ_TOKENS_, out, out_stride, store);
-    switch (x->n - t) { /* constants, so that sums stay in registers */
-    case 5: rz_trit_group_(w, tile, x, t, 5, out, out_stride, store); break;
-    case 4: rz_trit_group_(w, tile, x, t, 4, out, out_stride, store); break;
-    case 3: rz_trit_group_(w, tile, x, t, 3, out, out_stride, store); break;
-    case 2: rz_trit_group_(w, tile, x, t, 2, out, out_stride, store); break;
-    case 1: rz_trit_group_(w, tile, x, t, 1, out, out_stride, store); break;
-    default: break;
+    for (int64_t t = 0, tokens; t < x->n; t += tokens) {
+        tokens = rz_trit_tokens_(x->n - t);
+        switch (tokens) { /* constants, so that sums stay in registers */
+#define RZ_CASE_(k) case k: rz_trit_group_(w, tile, x, t, k, out, out_stride, store); break;
+            RZ_TRIT_CASES_
+#undef RZ_CASE_
+        }
     }
 }
 
