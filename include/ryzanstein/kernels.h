@@ -299,8 +299,8 @@ typedef struct rz_kernels {
     void (*ternary_rows)(const rz_ternary *w, const int32_t *rows, int64_t count,
                          const rz_activations *x, float *out, int64_t out_stride);
 
-    /* Up to so many tokens a product by ternary_columns, of all columns that some token needs, is the
-     * fastest one. */
+    /* Up to so many tokens a matrix in columns or trit columns is multiplied by ternary_columns, with the
+     * columns that some token needs, and not by ternary_matmul. */
     int64_t column_tokens;
 
     /* Part of y, for a matrix in columns or trit columns and n tokens: adds the

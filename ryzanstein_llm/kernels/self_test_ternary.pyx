@@ -158,9 +158,9 @@ def check_ternary_columns(tables, random, use):
     """Few whole columns; and as many columns as a token can have, of a few rows."""
     whole = ternary(random, use.rows, min(use.columns, 64), use.which)
     short = ternary(random, min(use.rows, PANEL_ROWS), min(use.columns, 64), use.which)
-    few = random.integers(-127, 128, (RZ_FEW_TOKENS, 4 * RZ_LIST_STEP), np.int8)
+    few = random.integers(-127, 128, (RZ_FEW_TOKENS + 2, 4 * RZ_LIST_STEP), np.int8)
     most = np.full((1, -(-use.columns // RZ_LIST_STEP) * RZ_LIST_STEP), 127, np.int8)
-    return [*(column_sums(tables, random, whole, few[:n]) for n in range(1, RZ_FEW_TOKENS + 1)),
+    return [*(column_sums(tables, random, whole, few[:n]) for n in range(1, len(few) + 1)),
             column_sums(tables, random, short, most)]
 
 

