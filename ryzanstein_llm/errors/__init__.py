@@ -217,7 +217,7 @@ class CacheBudgetError(RyzansteinError, MemoryError):
 
 class MemoryLimitError(RyzansteinError, MemoryError):
     """A model cannot be loaded in the memory that this process can have; refused before any of its
-    weights is read.
+    weights is packed.
 
     Attributes
     ----------

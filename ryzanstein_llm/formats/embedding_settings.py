@@ -99,7 +99,7 @@ def _modules(path: Path) -> tuple[tuple[str, ...], str]:
                     f"{path}: [{index}]: path: {folder!r} does not name a folder in this directory"
                 )
             try:
-                (path.parent / folder).is_dir()
+                (path.parent / folder / "config.json").is_file()
             except OSError as error:  # a name that is too long
                 problem = f"{path}: [{index}]: path: {folder[:200]!r}: {error.strerror}"
                 raise FormatError(problem) from error

@@ -62,7 +62,7 @@ def weight_memory(
         blocks, stats = math.prod(shapes[0]), 4 * math.prod(shapes[1])
         packed.append(blocks)
     vectors = 4 * sum(vector.size for vector in plan.vectors)
-    if keeps_file(directory, sum(packed) + stats):
+    if keeps_file(directory, packed_bytes(plan)):
         peak, total = _peak_with_file, sum(packed)
     else:  # what pages of the arena take more than arrays counts as weights
         peak, total = _peak_in_memory, arena_bytes(packed)

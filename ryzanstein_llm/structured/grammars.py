@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +27,7 @@ NO_FORCING = '%llguidance {"no_forcing": true}'
 """In a written grammar something may have to follow without end, as in `start: "a" start`, and
 llguidance would collect all of it before the first token. The last of such lines counts."""
 
+_SCHEMA = re.compile(r"%json\s*")
 _GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.M)
 _GBNF_CHARACTER = re.compile(r"\\(\\|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -91,8 +92,19 @@ def written_grammar(name: str, text: Any) -> str:
     lark = _check_text(name, text)
     if _GBNF_RULE.search(lark):
         lark = _from_gbnf(name, lark)
+    for schema in _schemas_within(lark):
+        refuse_large_multiples(name, schema)
     grammar: str = llguidance().LLMatcher.grammar_from_lark(f"{lark}\n{NO_FORCING}\n")
     return grammar
+
+
+def _schemas_within(lark: str) -> Iterator[Any]:
+    """What stands behind `%json`, if it is JSON; otherwise llguidance says what is wrong."""
+    for begin in _SCHEMA.finditer(lark):
+        try:
+            yield json.JSONDecoder().raw_decode(lark, begin.end())[0]
+        except (ValueError, RecursionError):
+            continue
 
 
 def _from_gbnf(name: str, text: str) -> str:

@@ -19,14 +19,15 @@ COMBINING = ("allOf", "anyOf", "oneOf", "$ref")
 """With these, a number may have to be a multiple of several at once."""
 
 
-def refuse_large_multiples(name: str, schema: Mapping[str, Any]) -> None:
+def refuse_large_multiples(name: str, schema: Any) -> None:
     """Refuse a schema whose `multipleOf` would take too long. Zeros at the end cost nothing, nor
     does the place of the point, so 0.01 and 1,000,000 are fine.
 
     Parameters
     ----------
     name : str
-        What the caller calls the schema, which json.dumps accepts.
+        What the caller calls it.
+    schema : what json.dumps accepts
 
     Raises
     ------

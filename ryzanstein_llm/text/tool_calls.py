@@ -181,13 +181,19 @@ class _Whole:
         self.tag, self.needs_tag = tag, needs_tag
         self._held = ""
         self._is_text = False
+        self._later: list[str] | None = None  # what follows, once only the end can decide
 
     def push(self, piece: str) -> Found:
+        if self._later is not None:
+            self._later.append(piece)
+            return []
         self._held += piece
-        if self.tag in self._held:
-            return []  # decided at the end
         begin = self._held.lstrip()
-        if not self.needs_tag and not self._is_text and (not begin or begin[0] == "{"):
+        braced = not self.needs_tag and not self._is_text and begin.startswith("{")
+        if braced or self.tag in self._held:
+            self._later = []
+            return []
+        if not self.needs_tag and not self._is_text and not begin:
             return []
         self._is_text = self._is_text or not self.tag.startswith(begin)
         certain = self._held[: len(self._held) - undecided(self._held, [self.tag])].rstrip()
@@ -195,7 +201,7 @@ class _Whole:
         return [certain] if certain else []
 
     def flush(self) -> Found:
-        held, self._held = self._held, ""
+        held, self._held = self._held + "".join(self._later or ()), ""
         before, tag, rest = held.partition(self.tag)
         if not tag:
             before, rest = ("", held) if not self.needs_tag and not self._is_text else (held, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,17 @@ def test_damage_is_named(name: str, content: Any, named: str, tmp_path: Path) ->
     with pytest.raises(FormatError, match=named) as caught:
         read_embedding_settings(tmp_path, None)
     assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the longest path of Linux")
+@pytest.mark.parametrize("length", [4084, 4090, 4095, 4096, 5000])
+def test_a_folder_whose_file_has_too_long_a_path(length: int, tmp_path: Path) -> None:
+    """4,095 bytes are the longest path."""
+    folder = ("x" * 200 + "/") * 30
+    folder = folder[: length - len(str(tmp_path)) - 2] + "x"
+    write(tmp_path / "modules.json", [{"type": "a.Pooling", "path": folder}])
+    with pytest.raises(FormatError, match=r"modules\.json: \[0\]: path: .*too long"):
+        read_embedding_settings(tmp_path, None)
 
 
 @pytest.mark.parametrize("kind", ["1", 1.0, True, [1]])

@@ -104,6 +104,23 @@ def test_multiples_that_would_take_gigabytes_are_refused(
         model.generate(TALE, schema=schema)
 
 
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        'start: %json {"multipleOf": 2147483647}',
+        'start: "a" b\nb: %json\n  {"properties": {"a": {"multipleOf": 999983}}}',
+    ],
+)
+def test_multiples_in_a_grammar_too(model: BitNetModel, grammar: str) -> None:
+    with pytest.raises(InvalidParameterError, match=r'grammar has "multipleOf": .* too long'):
+        model.generate(TALE, grammar=grammar)
+
+
+def test_a_schema_in_a_grammar(model: BitNetModel) -> None:
+    grammar = 'start: %json {"type": "integer", "multipleOf": 500, "minimum": 1, "maximum": 999}'
+    assert model.generate(TALE, grammar=grammar, max_tokens=9) == "500"
+
+
 @pytest.mark.parametrize("step", [1, 5, 60, 997, 0.01, 0.25, 1_000_000, 86_400, 2.5e-7])
 def test_usual_multiples_are_not(model: BitNetModel, step: float) -> None:
     schema = {"type": "number", "multipleOf": step, "minimum": 0}
