@@ -6,7 +6,8 @@ that column of `down` need not be read either. Integer sums stay the same, so re
 dense steps bit for bit.
 
 This pays only for the few tokens of decoding: in a prompt, some token needs each row. Columns pay for more
-tokens than rows, because a step over columns reads them once for all rows. Each thread has its own sums over columns. At the end they are added as integers, so their order does not matter.
+tokens than rows do, because a step over columns reads them once for all rows. Each thread has its own sums over
+columns. At the end they are added as integers, so their order does not matter.
 """
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memset
