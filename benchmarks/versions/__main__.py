@@ -24,7 +24,11 @@ __all__ = ["main"]
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = WORKER.parents[2]
-CASES = (("prompt", 512), ("prompt", 128), ("sequences", 16), ("sequences", 1))
+CASES = (
+    ("prompt", 512),
+    ("prompt", 128),
+    *(("sequences", count) for count in (16, 8, 4, 2, 1)),
+)
 TITLES = {"prompt": "prompt of {} tokens", "sequences": "sequences at once: {}"}
 
 
