@@ -142,6 +142,8 @@ typedef struct rz_activations {
 /* Up to so many tokens a ternary product goes token by token, the weights from L1 after the first:
  * opening them to bytes would cost more than it saves. */
 #define RZ_FEW_TOKENS 3
+/* The same for products that look up sums of three weights, which cost less. */
+#define RZ_TABLES_TOKENS 6
 /* Entries of a list of columns come in groups of so many. */
 #define RZ_LIST_STEP 8
 
@@ -294,8 +296,12 @@ typedef struct rz_kernels {
                                 int64_t x_stride, int64_t n, float *out, int64_t out_stride,
                                 rz_output_mode store, void *scratch);
 
+    /* Up to so many tokens a matrix in rows or trit rows is multiplied by ternary_rows, with the rows that
+     * some token needs, and not by ternary_matmul. At least RZ_FEW_TOKENS, as column_tokens. */
+    int64_t row_tokens;
+
     /* The same y for the `count` listed rows of a matrix in rows or trit rows, the others untouched,
-     * and x->n <= RZ_FEW_TOKENS: out[t * out_stride + row] = y. */
+     * and x->n <= row_tokens: out[t * out_stride + row] = y. */
     void (*ternary_rows)(const rz_ternary *w, const int32_t *rows, int64_t count,
                          const rz_activations *x, float *out, int64_t out_stride);
 

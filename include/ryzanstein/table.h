@@ -35,6 +35,7 @@ const rz_kernels RZ_NAME(rz_kernels) = {
     .ternary_matmul = rz_ternary_matmul,
     .group_matmul = rz_group_matmul,
     .group_matmul_floats = RZ_NAME(rz_group_matmul_floats),
+    .row_tokens = RZ_ROW_TOKENS_,
     .ternary_rows = rz_ternary_rows,
     .column_tokens = RZ_COLUMN_TOKENS_,
     .ternary_columns = rz_ternary_columns,

@@ -3,7 +3,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "ryzanstein/kernels.h" nogil:
     enum: RZ_TILE_ROWS, RZ_TILE_COLUMNS, RZ_TILE_BYTES, RZ_MAX_COLUMNS, RZ_PANEL_TILES
-    enum: RZ_LINE_CODES, RZ_LINE_TRITS, RZ_LINE_SUMS, RZ_LINE_BYTES, RZ_MAX_COLUMN_RUNS, RZ_FEW_TOKENS, RZ_LIST_STEP
+    enum: RZ_LINE_CODES, RZ_LINE_TRITS, RZ_LINE_SUMS, RZ_LINE_BYTES, RZ_MAX_COLUMN_RUNS, RZ_FEW_TOKENS, RZ_TABLES_TOKENS, RZ_LIST_STEP
     enum: RZ_KV_BLOCK, RZ_MAX_QUERIES, RZ_MAX_HEAD_DIM, RZ_TERNARY_LAYOUT_VERSION
     enum: RZ_TRITS_COLUMNS, RZ_TABLES_COLUMNS
     int64_t RZ_COLUMN_STRIDE(int64_t lines)
@@ -91,6 +91,7 @@ cdef extern from "ryzanstein/kernels.h" nogil:
                              rz_output_mode, void *) noexcept nogil
         void (*group_matmul_floats)(const rz_ternary *, int64_t, int64_t, const float *, int64_t, int64_t, float *,
                                     int64_t, rz_output_mode, void *) noexcept nogil
+        int64_t row_tokens
         void (*ternary_rows)(const rz_ternary *, const int32_t *, int64_t, const rz_activations *, float *,
                              int64_t) noexcept nogil
         int64_t column_tokens

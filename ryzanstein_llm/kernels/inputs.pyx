@@ -6,7 +6,7 @@ All matrices of an input read the same int8 codes, or the same floats.
 from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_FEW_TOKENS, RZ_GROUP_COLUMNS, RZ_GROUPS, RZ_LAYOUT_TABLES, RZ_TABLES_BYTES, kernels,
+    RZ_TABLES_TOKENS, RZ_GROUP_COLUMNS, RZ_GROUPS, RZ_LAYOUT_TABLES, RZ_TABLES_BYTES, kernels,
     rz_output_mode, rz_ternary)
 from ryzanstein_llm.kernels.steps cimport Step, step
 from ryzanstein_llm.kernels.ternary_matrix cimport BY_TOKEN, NOT_QUANTIZED, TernaryMatrix
@@ -64,7 +64,7 @@ cdef int request_input(Input *source, TernaryMatrix matrix, bint first) except -
         source.kind, source.group_columns = matrix.input_kind, group_columns
     elif source.kind != matrix.input_kind or source.group_columns != group_columns:
         raise ValueError(f"{matrix!r} needs another quantisation of its input than the matrices before it")
-    if matrix.matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_FEW_TOKENS and kernels().ternary_tables != NULL:
+    if matrix.matrix.layout == RZ_LAYOUT_TABLES and source.n <= RZ_TABLES_TOKENS and kernels().ternary_tables != NULL:
         source.needs_tables = True
     return 0
 

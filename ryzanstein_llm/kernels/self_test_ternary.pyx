@@ -5,7 +5,7 @@ import numpy as np
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ryzanstein_llm.kernels.cpu cimport (
     RZ_ACTIVATIONS_STRIDE, RZ_FEW_TOKENS, RZ_LINE_SUMS, RZ_LIST_STEP, RZ_SCREEN_BLOCK_BYTES, RZ_SCREEN_GROUP,
-    RZ_SCREEN_ROWS, RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES, Table, rz_activations,
+    RZ_SCREEN_ROWS, RZ_STORE_ADD, RZ_STORE_SET, RZ_TABLES_BYTES, RZ_TABLES_TOKENS, Table, rz_activations,
     rz_output_mode, rz_screen, rz_screen_inputs, rz_screen_logits)
 from ryzanstein_llm.kernels.ternary_matrix cimport TernaryMatrix
 
@@ -78,7 +78,7 @@ def check_ternary_matmul(tables, random, use):
         sums = codes.sum(axis=1, dtype=np.int32)
         cdef rz_activations x = activations(codes, scales, sums, 1)
         scratch = packing.aligned_empty(table.kernels.product_scratch(use.columns, x.n))
-        if use.which == "tables" and table.kernels.ternary_tables != NULL and x.n <= RZ_FEW_TOKENS and not add:
+        if use.which == "tables" and table.kernels.ternary_tables != NULL and x.n <= RZ_TABLES_TOKENS and not add:
             looked_up = sums_of_triples(table, codes, use.columns)
             x.tables = <const uint8_t *>at(looked_up)
         table.kernels.ternary_matmul(&w.matrix, 0, end, &x, floats_at(out), out.shape[1], store, at(scratch))

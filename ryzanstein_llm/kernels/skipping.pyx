@@ -12,7 +12,7 @@ columns. At the end they are added as integers, so their order does not matter.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memset
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_FEW_TOKENS, RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LINE_SUMS,
+    RZ_LAYOUT_COLUMNS, RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_COLUMNS, RZ_LAYOUT_TRIT_ROWS, RZ_LINE_SUMS,
     RZ_LIST_STEP, RZ_PANEL_TILES, RZ_STORE_SET, kernels, rz_activations)
 from ryzanstein_llm.kernels.inputs cimport multiply
 from ryzanstein_llm.kernels.linear cimport PANEL_ROWS, Gated, Projections
@@ -43,7 +43,7 @@ cdef int64_t blocks(int64_t runs, int threads) noexcept nogil:
 
 cdef bint can_skip_rows(const Gated *job) noexcept nogil:
     """Whether rows_skipping_steps can compute this job."""
-    if job.activation != RELU2 or job.input.n > RZ_FEW_TOKENS:
+    if job.activation != RELU2 or job.input.n > kernels().row_tokens:
         return False
     return job.up.layout in (RZ_LAYOUT_ROWS, RZ_LAYOUT_TRIT_ROWS)
 

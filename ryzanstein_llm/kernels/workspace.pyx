@@ -7,7 +7,7 @@ again. What they contain is valid only within a call.
 import numpy as np
 
 from openmp cimport omp_get_wtime
-from ryzanstein_llm.kernels.cpu cimport RZ_ACTIVATIONS_STRIDE, RZ_FEW_TOKENS, RZ_TABLES_BYTES
+from ryzanstein_llm.kernels.cpu cimport RZ_ACTIVATIONS_STRIDE, RZ_TABLES_TOKENS, RZ_TABLES_BYTES
 from ryzanstein_llm.kernels.threads cimport team_size
 
 from ryzanstein_llm.kernels.packing import aligned_empty
@@ -159,7 +159,7 @@ cdef class Workspace:
             new = aligned_empty(size)
             memory = new
             self._floats, self.floats = new, <float *>&memory[0]
-        size = min(tokens, RZ_FEW_TOKENS) * RZ_TABLES_BYTES(columns)
+        size = min(tokens, RZ_TABLES_TOKENS) * RZ_TABLES_BYTES(columns)
         if self._tables is None or self._tables.size < size:
             new = aligned_empty(size)  # costs no memory until something is written to it
             memory = new
@@ -177,7 +177,7 @@ cdef class Workspace:
         x.codes = self.codes
         x.scales = self.scales
         x.sums = self.sums
-        x.tables = self.tables if tokens <= RZ_FEW_TOKENS else NULL
+        x.tables = self.tables if tokens <= RZ_TABLES_TOKENS else NULL
         x.stride = RZ_ACTIVATIONS_STRIDE(columns)
         x.n = tokens
         x.groups = groups

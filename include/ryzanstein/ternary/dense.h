@@ -3,8 +3,7 @@
 #include "ryzanstein/ternary/epilogue.h"
 
 RZ_INLINE int rz_dense_directly_(const rz_ternary *w, const rz_activations *x) {
-    return x->n <= RZ_FEW_TOKENS &&
-           (w->layout == RZ_LAYOUT_TRITS || (w->layout == RZ_LAYOUT_TABLES && x->tables));
+    return (w->layout == RZ_LAYOUT_TRITS && x->n <= RZ_FEW_TOKENS) || (w->layout == RZ_LAYOUT_TABLES && x->tables);
 }
 
 static void rz_dense_products_(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,

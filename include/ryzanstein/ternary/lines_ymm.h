@@ -10,6 +10,10 @@ RZ_INLINE int32_t rz_sum_lanes_(__m256i a) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 
+/* Opening panels of rows and columns costs as much as several tokens. */
+#define RZ_ROW_TOKENS_ 16
+#define RZ_COLUMN_TOKENS_ 5
+
 /* Rows of a list that go together: the sixteen registers hold the sums of one. */
 #define RZ_ROWS_TOGETHER_ 1
 

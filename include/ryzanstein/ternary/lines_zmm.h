@@ -13,6 +13,7 @@
 
 #define RZ_PLANE_SHIFT_(p) (2 * (p))
 #define RZ_TRIT_SUMS_(n) ((n) > RZ_FEW_TOKENS ? RZ_TRIT_SUMS_OF_SHIFTED : RZ_TRIT_SUMS_OF_BYTES)
+#define RZ_ROW_TOKENS_ RZ_FEW_TOKENS
 #define RZ_COLUMN_TOKENS_ 10 /* measured: pays up to 10 rows, costs from 12 on */
 /* Rows of a list that go together: their sums share the activations, and hide each other's latency. */
 #define RZ_ROWS_TOGETHER_ 4

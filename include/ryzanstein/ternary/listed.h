@@ -23,7 +23,7 @@ static void rz_ternary_rows(const rz_ternary *w, const int32_t *rows, int64_t co
 static void rz_ternary_columns(const rz_ternary *w, const int32_t *columns, int64_t count,
                                const int8_t *values, int64_t values_stride, int64_t n, int32_t *sums) {
     const int trits = w->layout == RZ_LAYOUT_TRIT_COLUMNS;
-#if RZ_COLUMN_TOKENS_ > RZ_FEW_TOKENS
+#ifdef RZ_BLOCK_COLUMNS_
     if (n > RZ_FEW_TOKENS) {
         rz_columns_of_many_(w, columns, count, values, values_stride, n, sums);
         return;

@@ -8,6 +8,7 @@
 
 #define RZ_PLANE_SHIFT_(p) 0 /* codes are shifted down before they are multiplied */
 #define RZ_TRIT_SUMS_(n) RZ_TRIT_SUMS_OF_CODES
+#define RZ_ROW_TOKENS_ RZ_FEW_TOKENS
 #define RZ_COLUMN_TOKENS_ RZ_FEW_TOKENS
 #include "ryzanstein/ternary/lines.h"
 #include "ryzanstein/ternary/triples.h"

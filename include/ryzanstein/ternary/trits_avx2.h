@@ -37,7 +37,6 @@ RZ_APART void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activ
 }
 
 #define RZ_TRIT_SUMS_(n) RZ_TRIT_SUMS_OF_ABOVE
-#define RZ_COLUMN_TOKENS_ RZ_FEW_TOKENS
 
 /* A line is ten pairs: 7,680 in int16. */
 RZ_INLINE __m256i rz_trit_row_sums_(const uint8_t *from, const uint8_t *next, int64_t lines, const int8_t *values) {

@@ -50,7 +50,6 @@ RZ_APART void rz_trits_matvec_(const rz_ternary *w, int64_t tile, const rz_activ
 }
 
 #define RZ_TRIT_SUMS_(n) RZ_TRIT_SUMS_OF_BYTES
-#define RZ_COLUMN_TOKENS_ RZ_FEW_TOKENS
 
 /* trit_lines_zmm.h has the algebra. */
 RZ_INLINE __m256i rz_trit_row_sums_(const uint8_t *from, const uint8_t *next, int64_t lines, const int8_t *values) {
