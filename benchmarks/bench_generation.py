@@ -1,4 +1,5 @@
-"""2. Multi-token generation: 50 tokens after a prompt, and what the KV cache is worth."""
+"""2. Multi-token generation: 50 tokens after a prompt, what the KV cache is worth, and how requests
+that are not simply greedy and several sequences in one pass compare with one greedy sequence."""
 
 from __future__ import annotations
 
@@ -7,13 +8,16 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import pytest
 
 from benchmarks.six.baseline import Baseline
 from benchmarks.six.criteria import Criteria
 from benchmarks.six.rounds import in_turns, ratio, seconds_of
 from benchmarks.six.subject import Subject
 from ryzanstein_llm import GenerationResult
-from ryzanstein_llm.bench.cases import prompt
+from ryzanstein_llm.bench.cases import Batch, Case, Decode, Sampled, Sequences, prompt
+from ryzanstein_llm.bench.plan import BATCH_CONTEXT
+from ryzanstein_llm.bench.requests import SAMPLED
 from ryzanstein_llm.engine.compute import new_cancel_flag
 
 TOKENS, ROUNDS = 50, 5
@@ -23,6 +27,17 @@ OPTIONS: dict[str, Any] = {
     "prompt_lookup_num_tokens": 0,  # each token has a pass of its own
 }
 PROMPT = "Explain quantum computing"
+
+CONTEXT, DECODED = BATCH_CONTEXT, 16
+TIMES_GREEDY = {
+    "top-p": 0.5, "temperature": 0.5, "repetition-penalty": 0.85, "logit-bias": 0.85,
+    "logprobs": 0.4,
+}  # fmt: skip
+"""How many times as fast as greedy at least. Penalties and biases read what greedy tokens read,
+logprobs the whole head, and draws something between."""
+TIMES_ONE = {2: 1.2, 4: 1.7, 8: 2.2}
+"""How many times as fast as one sequence so many together are at least."""
+SHARE = 0.5  # of what the limits allow: what several sequences are expected to reach
 
 
 def test_generation_of_fifty_tokens(benchmark: Any, subject: Subject, criteria: Criteria) -> None:
@@ -63,6 +78,7 @@ def test_generation_of_fifty_tokens(benchmark: Any, subject: Subject, criteria: 
         bytes_per_token=nbytes,
         limit_bytes_per_second=limit,
         mbu=nbytes * rate / limit,
+        of_limit={"50 tokens": rate / subject.roofline(before, middle)},
     )
     criteria.below("50 tokens, in s", total, 20, "s")
     criteria.above("tokens/s after the first", rate, 2.5, "tokens/s")
@@ -105,3 +121,88 @@ def test_step_at_position_fifty(benchmark: Any, subject: Subject, criteria: Crit
         ratio(found["again"], found["step"]), 2, "x", anywhere=True,
     )  # fmt: skip
     criteria.check()
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_decoding_with(
+    name: str, benchmark: Any, subject: Subject, criteria: Criteria, show: Any
+) -> None:
+    """Drawn tokens, changed logits and logprobs, against greedy tokens in turns."""
+    what, bound = f"{name}, times as fast as greedy", TIMES_GREEDY[name]
+    skip_if_too_long(subject, criteria, {what: f"> {bound:g} x"})
+    sequences = Sequences(subject.model, CONTEXT)
+    case = Sampled(subject.model, sequences, name, DECODED)
+    before = subject.limits()
+    found = rates_in_turns(subject, case, Decode(sequences, DECODED))
+    benchmark.pedantic(case.measure, args=(subject.engine(), subject.model.n_threads), rounds=3)
+    gain, rate = ratio(found[case.name], found["one"]), median(found[case.name])
+    show(f"{name}: {rate:.1f} tokens/s, {gain:.2f} x of greedy\n")
+    benchmark.extra_info |= subject.facts(
+        tokens_per_second=rate,
+        times_greedy=gain,
+        limit_bytes_per_second=before.bytes_per_second,
+        of_limit={name: rate / subject.roofline(before, middle_of(subject))},
+    )
+    criteria.above(what, gain, bound, "x")
+    criteria.check()
+
+
+@pytest.mark.parametrize("count", TIMES_ONE)
+def test_sequences_in_one_pass(
+    count: int, benchmark: Any, subject: Subject, criteria: Criteria, show: Any
+) -> None:
+    """Against one sequence in turns."""
+    what, bound = f"{count} sequences, times as fast as one", TIMES_ONE[count]
+    bounds = {what: f"> {bound:g} x"}
+    skip_if_too_long(subject, criteria, bounds)
+    before, ids = subject.limits(), middle_of(subject)
+    allowed = subject.roofline(before, ids, count)
+    most = allowed / subject.roofline(before, ids)
+    if subject.reference and SHARE * most < bound:
+        why = (
+            f"reading {before.bytes_per_second / 1e9:.1f} GB/s and multiplying "
+            f"{before.multiply_adds_per_second / 1e9:.0f} GMAC/s allow {most:.2f} x: {SHARE:g} of "
+            "that is below"
+        )
+        criteria.skip(why, bounds)
+    sequences = Sequences(subject.model, CONTEXT)
+    case = Batch(sequences, count, DECODED)
+    found = rates_in_turns(subject, case, Decode(sequences, DECODED))
+    benchmark.pedantic(case.measure, args=(subject.engine(), subject.model.n_threads), rounds=3)
+    gain, rate = ratio(found[case.name], found["one"]), median(found[case.name])
+    show(f"{count} sequences: {rate:.1f} tokens/s, {gain:.2f} x of one\n")
+    benchmark.extra_info |= subject.facts(
+        batch_tokens_per_second=rate,
+        times_one=gain,
+        limit_bytes_per_second=before.bytes_per_second,
+        limit_multiply_adds_per_second=before.multiply_adds_per_second,
+        of_limit={case.name: rate / allowed},
+    )
+    criteria.above(what, gain, bound, "x")
+    criteria.check()
+
+
+def skip_if_too_long(subject: Subject, criteria: Criteria, bounds: dict[str, str]) -> None:
+    length = subject.model.context_length
+    if length < CONTEXT + DECODED + 2:
+        criteria.skip(f"the model's context is {length} tokens", bounds)
+
+
+def middle_of(subject: Subject) -> list[int]:
+    """Tokens before the one in the middle of those that are decoded."""
+    return prompt(subject.model, CONTEXT + 1 + DECODED // 2)
+
+
+def rates_in_turns(subject: Subject, case: Case, one: Case) -> dict[str, list[float]]:
+    """Tokens a second of a case, and of "one", which takes turns with it. Outputs under the same
+    name must be the same."""
+    engine, threads = subject.engine(), subject.model.n_threads
+    outputs: dict[str, object] = {}
+
+    def run(measured_case: Case) -> float:
+        measured = measured_case.measure(engine, threads)
+        for name, value in measured.output.items():
+            assert outputs.setdefault(name, value) == value, name
+        return measured.amount / measured.seconds
+
+    return in_turns({case.name: lambda: run(case), "one": lambda: run(one)}, ROUNDS)

@@ -56,6 +56,7 @@ def test_single_token_latency(benchmark: Any, subject: Subject, criteria: Criter
         bytes_per_token=nbytes,
         limit_bytes_per_second=limit,
         mbu=nbytes / seconds / limit,
+        of_limit={"a token": 1 / seconds / subject.roofline(before, first)},
         baseline_seconds=slow,
         baseline_unpacking_seconds=unpacking,
         times_baseline=slow / seconds,

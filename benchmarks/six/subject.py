@@ -23,6 +23,8 @@ from ryzanstein_llm.profiling.costs import projection_multiply_adds
 from ryzanstein_llm.sampling import Sampler, SamplingParams
 from ryzanstein_llm.testing import make_checkpoint, preset_config
 
+from .roofline import roofline
+
 __all__ = ["REFERENCE", "Subject", "open_subject"]
 
 REFERENCE = "bitnet-b1.58-2B-4T"
@@ -107,6 +109,13 @@ class Subject:
         return bytes_per_token(
             self.model.graph, engine.store.layout, len(ids), counted.head_rows, counted.densities
         ).total
+
+    def roofline(self, limits: Limits, ids: Sequence[int], sequences: int = 1) -> float:
+        """Tokens a second that these limits allow for one more token after `ids` of each of so many
+        sequences, greedy, whose weights are read once."""
+        cache = (sequences - 1) * len(ids) * self.model.info()["kv_bytes_per_token"]
+        products = projection_multiply_adds(self.model.graph)
+        return roofline(limits, sequences, self.bytes_of_token(ids) + cache, products)
 
     def facts(self, **more: Any) -> dict[str, Any]:
         """For `extra_info`: what ran and on what, and what else is known."""
