@@ -4,6 +4,8 @@ that are not simply greedy and several sequences in one pass compare with one gr
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from benchmarks.six.baseline import Baseline
 from benchmarks.six.criteria import Criteria
+from benchmarks.six.roofline import mean
 from benchmarks.six.rounds import in_turns, ratio, seconds_of
 from benchmarks.six.subject import Subject
 from ryzanstein_llm import GenerationResult
@@ -19,6 +22,7 @@ from ryzanstein_llm.bench.cases import Batch, Case, Decode, Sampled, Sequences, 
 from ryzanstein_llm.bench.plan import BATCH_CONTEXT
 from ryzanstein_llm.bench.requests import SAMPLED
 from ryzanstein_llm.engine.compute import new_cancel_flag
+from ryzanstein_llm.profiling import Limits
 
 TOKENS, ROUNDS = 50, 5
 OPTIONS: dict[str, Any] = {
@@ -68,7 +72,8 @@ def test_generation_of_fifty_tokens(benchmark: Any, subject: Subject, criteria: 
     total = median(times[-ROUNDS:])
     middle = prompt(model, timed[0].prompt_tokens + TOKENS // 2)
     nbytes = subject.bytes_of_token(middle)
-    limit = (before.bytes_per_second + after.bytes_per_second) / 2
+    limits = mean(before, after)
+    limit = limits.bytes_per_second
     benchmark.extra_info |= subject.facts(
         prompt_tokens=timed[0].prompt_tokens,
         first_token_seconds=first,
@@ -78,7 +83,7 @@ def test_generation_of_fifty_tokens(benchmark: Any, subject: Subject, criteria: 
         bytes_per_token=nbytes,
         limit_bytes_per_second=limit,
         mbu=nbytes * rate / limit,
-        of_limit={"50 tokens": rate / subject.roofline(before, middle)},
+        of_limit={"50 tokens": rate / subject.roofline(middle)(limits)},
     )
     criteria.below("50 tokens, in s", total, 20, "s")
     criteria.above("tokens/s after the first", rate, 2.5, "tokens/s")
@@ -132,16 +137,16 @@ def test_decoding_with(
     skip_if_too_long(subject, criteria, {what: f"> {bound:g} x"})
     sequences = Sequences(subject.model, CONTEXT)
     case = Sampled(subject.model, sequences, name, DECODED)
-    before = subject.limits()
-    found = rates_in_turns(subject, case, Decode(sequences, DECODED))
+    allowed = subject.roofline(middle_of(subject))
+    found = in_turns_with_greedy(subject, case, Decode(sequences, DECODED))
     benchmark.pedantic(case.measure, args=(subject.engine(), subject.model.n_threads), rounds=3)
-    gain, rate = ratio(found[case.name], found["one"]), median(found[case.name])
+    gain, rate = ratio(found.rates, found.greedy), median(found.rates)
     show(f"{name}: {rate:.1f} tokens/s, {gain:.2f} x of greedy\n")
     benchmark.extra_info |= subject.facts(
         tokens_per_second=rate,
         times_greedy=gain,
-        limit_bytes_per_second=before.bytes_per_second,
-        of_limit={name: rate / subject.roofline(before, middle_of(subject))},
+        of_limit={name: ratio(found.rates, list(map(allowed, found.limits)))},
+        **found.median_limits(),
     )
     criteria.above(what, gain, bound, "x")
     criteria.check()
@@ -156,8 +161,8 @@ def test_sequences_in_one_pass(
     bounds = {what: f"> {bound:g} x"}
     skip_if_too_long(subject, criteria, bounds)
     before, ids = subject.limits(), middle_of(subject)
-    allowed = subject.roofline(before, ids, count)
-    most = allowed / subject.roofline(before, ids)
+    allowed = subject.roofline(ids, count)
+    most = allowed(before) / subject.roofline(ids)(before)
     if subject.reference and SHARE * most < bound:
         why = (
             f"reading {before.bytes_per_second / 1e9:.1f} GB/s and multiplying "
@@ -167,16 +172,15 @@ def test_sequences_in_one_pass(
         criteria.skip(why, bounds)
     sequences = Sequences(subject.model, CONTEXT)
     case = Batch(sequences, count, DECODED)
-    found = rates_in_turns(subject, case, Decode(sequences, DECODED))
+    found = in_turns_with_greedy(subject, case, Decode(sequences, DECODED))
     benchmark.pedantic(case.measure, args=(subject.engine(), subject.model.n_threads), rounds=3)
-    gain, rate = ratio(found[case.name], found["one"]), median(found[case.name])
+    gain, rate = ratio(found.rates, found.greedy), median(found.rates)
     show(f"{count} sequences: {rate:.1f} tokens/s, {gain:.2f} x of one\n")
     benchmark.extra_info |= subject.facts(
         batch_tokens_per_second=rate,
         times_one=gain,
-        limit_bytes_per_second=before.bytes_per_second,
-        limit_multiply_adds_per_second=before.multiply_adds_per_second,
-        of_limit={case.name: rate / allowed},
+        of_limit={case.name: ratio(found.rates, list(map(allowed, found.limits)))},
+        **found.median_limits(),
     )
     criteria.above(what, gain, bound, "x")
     criteria.check()
@@ -193,16 +197,37 @@ def middle_of(subject: Subject) -> list[int]:
     return prompt(subject.model, CONTEXT + 1 + DECODED // 2)
 
 
-def rates_in_turns(subject: Subject, case: Case, one: Case) -> dict[str, list[float]]:
-    """Tokens a second of a case, and of "one", which takes turns with it. Outputs under the same
-    name must be the same."""
+@dataclass(frozen=True)
+class Turns:
+    """Of each round: tokens a second of a case and of one greedy sequence, and the limits."""
+
+    rates: list[float]
+    greedy: list[float]
+    limits: list[Limits]
+
+    def median_limits(self) -> dict[str, float]:
+        """For `extra_info`."""
+        return {
+            "limit_bytes_per_second": median(each.bytes_per_second for each in self.limits),
+            "limit_multiply_adds_per_second": median(
+                each.multiply_adds_per_second for each in self.limits
+            ),
+        }
+
+
+def in_turns_with_greedy(subject: Subject, case: Case, greedy: Case) -> Turns:
+    """Outputs under the same name must be the same."""
     engine, threads = subject.engine(), subject.model.n_threads
     outputs: dict[str, object] = {}
 
-    def run(measured_case: Case) -> float:
-        measured = measured_case.measure(engine, threads)
+    def rate(one: Case) -> float:
+        measured = one.measure(engine, threads)
         for name, value in measured.output.items():
             assert outputs.setdefault(name, value) == value, name
         return measured.amount / measured.seconds
 
-    return in_turns({case.name: lambda: run(case), "one": lambda: run(one)}, ROUNDS)
+    cases = dict(zip(("rates", "greedy", "read", "multiply"),
+                     (case, greedy, *subject.limit_cases()), strict=True))  # fmt: skip
+    found = in_turns({name: partial(rate, one) for name, one in cases.items()}, ROUNDS)
+    limits = list(map(Limits, found["read"], found["multiply"]))
+    return Turns(found["rates"], found["greedy"], limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ryzanstein_llm.profiling import Limits
 
-__all__ = ["roofline"]
+__all__ = ["mean", "roofline"]
 
 
 def roofline(limits: Limits, tokens: int, nbytes: float, multiply_adds: float) -> float:
@@ -25,3 +25,11 @@ def roofline(limits: Limits, tokens: int, nbytes: float, multiply_adds: float) -
     reading = nbytes / limits.bytes_per_second
     multiplying = tokens * multiply_adds / limits.multiply_adds_per_second
     return tokens / max(reading, multiplying)
+
+
+def mean(before: Limits, after: Limits) -> Limits:
+    """Of limits that were measured before and after something."""
+    return Limits(
+        (before.bytes_per_second + after.bytes_per_second) / 2,
+        (before.multiply_adds_per_second + after.multiply_adds_per_second) / 2,
+    )
