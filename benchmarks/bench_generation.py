@@ -41,7 +41,7 @@ TIMES_GREEDY = {
 logprobs the whole head, and draws something between."""
 TIMES_ONE = {2: 1.2, 4: 1.4, 8: 1.7}
 """How many times as fast as one sequence so many together are at least."""
-SHARE = 0.8  # of what the limits allow: what several sequences cannot be expected to reach
+SHARE = 0.8  # of what the limits allow: more cannot be expected of several sequences
 
 
 def test_generation_of_fifty_tokens(benchmark: Any, subject: Subject, criteria: Criteria) -> None:
