@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.six.baseline import Baseline
 from benchmarks.six.criteria import Criteria
+from benchmarks.six.roofline import mean
 from benchmarks.six.subject import Subject
 
 ROUNDS = 100
@@ -49,13 +50,15 @@ def test_single_token_latency(benchmark: Any, subject: Subject, criteria: Criter
     unpacking = median(run.unpacking_seconds for run in measured)
 
     nbytes = subject.bytes_of_token(first)
-    limit = (before.bytes_per_second + after.bytes_per_second) / 2
+    limits = mean(before, after)
+    limit = limits.bytes_per_second
     benchmark.extra_info |= subject.facts(
         seconds=seconds,
         tokens_per_second=1 / seconds,
         bytes_per_token=nbytes,
         limit_bytes_per_second=limit,
         mbu=nbytes / seconds / limit,
+        of_limit={"a token": 1 / seconds / subject.roofline(first)(limits)},
         baseline_seconds=slow,
         baseline_unpacking_seconds=unpacking,
         times_baseline=slow / seconds,

@@ -121,6 +121,10 @@ def test_prefill_and_decode_on(
         bandwidth_speedup=scaling(rows, "read", threads),
         multiply_speedup=scaling(rows, "multiply", threads),
         mbu=decode.limit_share.median,
+        of_limit={
+            f"a prompt of {length}": prefill.limit_share.median,
+            "decoding": decode.limit_share.median,
+        },
         limit_bytes_per_second=rows["read", threads].rate.median,
         limit_multiply_adds_per_second=rows["multiply", threads].rate.median,
     )

@@ -15,10 +15,11 @@ from reference import write_random_family
 
 from ryzanstein_llm import BitNetModel, bench
 from ryzanstein_llm.bench import machine, memory, start
-from ryzanstein_llm.bench.cases import Measured, prompt
+from ryzanstein_llm.bench.cases import Measured, Sampled, Sequences, prompt
 from ryzanstein_llm.bench.figures import Spread, make_rows
 from ryzanstein_llm.bench.measured_engine import MeasuredEngine
 from ryzanstein_llm.bench.plan import Setting, make_plan
+from ryzanstein_llm.bench.requests import SAMPLED
 from ryzanstein_llm.bench.schedule import Sample, measure_rounds
 from ryzanstein_llm.bench.traffic import (
     Densities,
@@ -42,8 +43,8 @@ def report() -> bench.BenchReport:
 
 
 CASES = [
-    "read", "decode at 16", "decode at 300", "multiply", "projections of 32", "prefill of 8",
-    "prefill of 32", "1 sequences", "3 sequences",
+    "read", "decode at 16", "decode at 300", "top-p at 16", "multiply", "projections of 32",
+    "prefill of 8", "prefill of 32", "1 sequences", "3 sequences",
 ]  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def test_amounts_are_what_was_done(report: bench.BenchReport) -> None:
     for sample in report.samples:
         if sample.kind == "read":
             assert sample.amount % nbytes == 0
-        elif sample.kind == "decode":
+        elif sample.kind in ("decode", "sampled"):
             assert sample.amount == tokens
         elif sample.kind == "prefill":
             assert sample.amount == sample.size
@@ -98,7 +99,7 @@ def test_kernel_time_is_part_of_the_time(report: bench.BenchReport) -> None:
 
 def test_the_screen_leaves_few_rows(report: bench.BenchReport) -> None:
     for sample in report.samples:
-        if sample.kind in ("decode", "batch"):
+        if sample.kind in ("decode", "sampled", "batch"):
             assert sample.amount <= sample.head_rows < sample.amount * report.model["vocab_size"]
         else:
             assert sample.head_rows == 0
@@ -107,10 +108,77 @@ def test_the_screen_leaves_few_rows(report: bench.BenchReport) -> None:
 def test_several_tiers_take_turns_and_the_one_in_use_is_kept() -> None:
     before, tiers = cpu.current_tier(), cpu.available_tiers()
     found = bench.run(tiers=tiers, n_threads=1, repetitions=1, batches=[1], quick=True)
-    assert [sample.tier for sample in found.samples] == tiers * 6
+    assert [sample.tier for sample in found.samples] == tiers * 7
     assert found.check is not None
     assert [setting["tier"] for setting in found.check["settings"]] == tiers
     assert cpu.current_tier() == before
+
+
+def test_all_tiers_are_those_worth_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scalar tier takes minutes for a prompt, and is measured by name, or if there is no
+    other."""
+    for available, expected in (
+        (["amx", "avx2", "scalar"], ["amx", "avx2"]),
+        (["scalar"], ["scalar"]),
+    ):
+        monkeypatch.setattr(cpu, "available_tiers", lambda tiers=available: tiers)
+        plan = make_plan(1, "all", None, None, None, None, None, False)
+        assert [setting.tier for setting in plan.settings] == expected
+
+
+@pytest.fixture(scope="module")
+def sampled() -> bench.BenchReport:
+    """All requests beside greedy ones, on one thread, in all tiers."""
+    return bench.run(
+        n_threads=1, tiers=cpu.available_tiers(), contexts=[300, 16], prefill=[8], batches=[1],
+        sampled=SAMPLED, quick=True,
+    )  # fmt: skip
+
+
+def test_each_request_has_a_row_in_each_tier(sampled: bench.BenchReport) -> None:
+    """After the shortest context, next to the greedy tokens that it is compared with."""
+    rows = [row for row in sampled.rows if row.kind == "sampled"]
+    assert [(row.case, row.tier) for row in rows] == [
+        (f"{name} at 16", tier) for name in SAMPLED for tier in cpu.available_tiers()
+    ]
+    for row in rows:
+        pairs = zip(values(sampled, row), values(sampled, row, "decode at 16"), strict=True)
+        assert row.relative == Spread.of(a / b for a, b in pairs)
+
+
+def test_requests_are_in_the_text_and_explained(sampled: bench.BenchReport) -> None:
+    text = sampled.text()
+    assert max(map(len, text.splitlines())) <= 80
+    title = "decode, one sequence, sampled or with changed logits"
+    table = text.partition(title)[2].partition("ternary projections alone")[0]
+    row = sampled.row("repetition-penalty at 16")
+    assert row.relative is not None
+    for name, request in SAMPLED.items():
+        assert name in table
+        assert f"{name}: {request.title}" in " ".join(text.split())
+    assert f"{row.relative.median:.2f}" in table
+    assert "x greedy" in table
+
+
+def test_greedy_requests_alone_on_demand() -> None:
+    found = bench.run(n_threads=1, repetitions=1, batches=[1], sampled="none", quick=True)
+    assert not [row for row in found.rows if row.kind == "sampled"]
+    assert "x greedy" not in found.text()
+
+
+def test_only_logprobs_have_the_tokens_of_greedy_requests() -> None:
+    """They are compared with each other under the same names."""
+    with BitNetModel(n_threads=1) as model:
+        engine, sequences = MeasuredEngine(model.engine, 1), Sequences(model, 16)
+        greedy = sequences.measure(1, 4, engine)
+        for name in SAMPLED:
+            found = Sampled(model, sequences, name, 4).measure(engine, 1)
+            if name == "logprobs":
+                assert found.output == greedy.output
+                assert found.counters is not None
+                assert found.counters.head_rows == 4 * model.vocab_size
+            else:
+                assert not found.output.keys() & greedy.output.keys()
 
 
 # ---- figures follow from samples ---------------------------------------------------------------
@@ -132,10 +200,8 @@ def test_rates_and_their_range(report: bench.BenchReport) -> None:
 
 def test_seconds_are_of_a_token_a_prompt_or_a_pass(report: bench.BenchReport) -> None:
     for row in report.rows:
-        amount = {"decode": 1, "gemm": row.size, "prefill": row.size, "batch": row.size}.get(
-            row.kind
-        )
-        if amount is not None:
+        if row.kind not in ("read", "multiply"):
+            amount = 1 if row.kind in ("decode", "sampled") else row.size
             assert row.seconds.low == pytest.approx(amount / row.rate.high)
 
 
@@ -155,6 +221,8 @@ def test_the_limit_of_the_rest_is_arithmetic(report: bench.BenchReport) -> None:
             limits = [rate / report.model["multiply_adds"] for rate in peaks]
             shares = [a / b for a, b in zip(values(report, row), limits, strict=True)]
             assert row.limit_share == Spread.of(shares)
+        elif row.kind == "sampled":
+            assert row.limit is row.limit_share is row.traffic is None
         elif row.kind in ("read", "multiply"):
             assert row.limit is row.limit_share is row.outside_kernels is None
 
@@ -171,7 +239,7 @@ def test_decoding_is_compared_with_one_sequence_at_the_shortest_context(
     report: bench.BenchReport,
 ) -> None:
     for row in report.rows:
-        if row.kind == "batch" or row.case == "decode at 300":
+        if row.kind in ("batch", "sampled") or row.case == "decode at 300":
             pairs = zip(values(report, row), values(report, row, "decode at 16"), strict=True)
             assert row.relative == Spread.of(a / b for a, b in pairs)
         else:
@@ -307,6 +375,30 @@ def test_a_batch_must_give_the_tokens_of_one_sequence(monkeypatch: pytest.Monkey
     monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
     with pytest.raises(BenchError, match=r"sequence 0, token 0: .* in 2 sequences"):
         bench.run(n_threads=1, batches=[1, 2], quick=True)
+
+
+def test_a_drawn_token_must_be_that_of_the_whole_vocabulary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A head that gives too few candidates: the greedy tokens are right, and drawn ones are not."""
+
+    class Wrong(MeasuredEngine):
+        def _compute(self, shares):
+            return [
+                (share, [self._largest(each) for each in answers])
+                for share, answers in super()._compute(shares)
+            ]
+
+        def _largest(self, candidates: Candidates) -> Candidates:
+            place = int(candidates.logits.argmax())
+            ids = np.arange(len(candidates.logits)) if candidates.ids is None else candidates.ids
+            return Candidates(ids[place : place + 1], candidates.logits[place : place + 1])
+
+    monkeypatch.setattr(bench.benchmark, "MeasuredEngine", Wrong)
+    run = {"n_threads": 1, "batches": [1], "contexts": [16], "repetitions": 1, "quick": True}
+    assert bench.run(**run, sampled="none").rows
+    with pytest.raises(BenchError, match=r"token \d: .* in temperature at 16, .* whole vocabulary"):
+        bench.run(**run, sampled="temperature")
 
 
 def test_a_repetition_must_give_what_the_first_gave() -> None:
@@ -467,12 +559,12 @@ def test_progress_counts_every_measurement() -> None:
         n_threads=1, repetitions=2, quick=True,
         progress=lambda done, total, what: seen.append((done, total)),
     )  # fmt: skip
-    measured = seen[-23:]
-    assert measured == [(n + 1, 23) for n in range(23)]  # seven cases thrice, two starts
+    measured = seen[-26:]
+    assert measured == [(n + 1, 26) for n in range(26)]  # eight cases thrice, two starts
 
 
 def test_defaults_suit_the_model() -> None:
-    plan = make_plan(1, None, None, None, None, None, False)
+    plan = make_plan(1, None, None, None, None, None, None, False)
     assert plan.contexts_for(4096) == (16, 1024, 4000)
     assert plan.contexts_for(512) == (16, 416)
     assert plan.contexts_for(20) == (2,)
@@ -480,6 +572,9 @@ def test_defaults_suit_the_model() -> None:
     assert plan.prefill_for(100) == (32,)
     assert plan.batches_for(4096) == (1, 2, 4, 8, 16)
     assert plan.batches_for(20) == ()
+    assert plan.sampled == (
+        "top-p", "temperature", "repetition-penalty", "logit-bias", "logprobs",
+    )  # fmt: skip
     assert plan.read_bytes >= 512 << 20
     assert plan.repetitions >= 3
 
@@ -495,6 +590,10 @@ def test_defaults_suit_the_model() -> None:
         ({"contexts": 5.5}, "contexts"),
         ({"prefill": [513]}, "prefill"),
         ({"batches": [0]}, "batches"),
+        ({"tiers": ["all", "scalar"]}, "tiers"),
+        ({"sampled": "beam"}, "sampled"),
+        ({"sampled": ["none", "top-p"]}, "sampled"),
+        ({"sampled": []}, "sampled"),
         ({"repetitions": 0}, "repetitions"),
         ({"kv_dtype": "int3"}, "kv_dtype"),
         ({"preset": "nine"}, "nine"),
@@ -545,7 +644,7 @@ def test_tables_fit_80_columns_and_drop_no_column(report: bench.BenchReport) -> 
     lines = report.text().splitlines()
     assert max(map(len, lines)) <= 80
     begin = lines.index("decode, one sequence, greedy") + 1
-    decode = lines[begin : lines.index("ternary projections alone")]
+    decode = lines[begin : lines.index("decode, one sequence, sampled or with changed logits")]
     headings = [line.split() for line in decode if line.startswith("  tier")]
     assert len(headings) > 1
     assert all(heading[:3] == ["tier", "threads", "context"] for heading in headings)

@@ -328,7 +328,7 @@ class TestBench:
         command = (
             "bench --preset tiny --sparse --keep dir --threads 1 2 --tiers avx2 scalar"
             " --kv-dtype int8 --weight-format table --contexts 16 64 --prefill 8"
-            " --batches 1 4 --repetitions 3 --quick --no-scalar-check"
+            " --batches 1 4 --sampled top-p none -r 3 --quick --no-scalar-check"
         )
         assert main(command.split()) == 0
         path, options = calls[0]
@@ -337,9 +337,23 @@ class TestBench:
         assert options == {
             "preset": "tiny", "sparse_gates": 0.2, "keep": "dir", "n_threads": [1, 2],
             "tiers": ["avx2", "scalar"], "kv_dtype": "int8", "weight_format": "table",
-            "contexts": [16, 64], "prefill": [8], "batches": [1, 4], "repetitions": 3,
-            "quick": True, "scalar_check": False, "packed_cache": True,
+            "contexts": [16, 64], "prefill": [8], "batches": [1, 4], "sampled": ["top-p", "none"],
+            "repetitions": 3, "quick": True, "scalar_check": False, "packed_cache": True,
         }  # fmt: skip
+
+    def test_several_values_as_llama_bench_writes_them(self, calls):
+        command = (
+            "bench -t 1,2 --n-depth 16,64 --n-prompt 8,32 512 --batches 1,2,4 --tiers avx2,scalar"
+            " --sampled=top-p,logprobs"
+        )
+        assert main(command.split()) == 0
+        _, options = calls[0]
+        assert options["n_threads"] == [1, 2]
+        assert options["contexts"] == [16, 64]
+        assert options["prefill"] == [8, 32, 512]
+        assert options["batches"] == [1, 2, 4]
+        assert options["tiers"] == ["avx2", "scalar"]
+        assert options["sampled"] == ["top-p", "logprobs"]
 
     def test_help_names_some_presets_and_a_wrong_name_lists_all(self, capsys):
         assert main(["bench", "--help"]) == 0
@@ -653,6 +667,9 @@ class TestTheRealEngine:
             (["bench", "--contexts", "16", "0"], "--contexts must be in 1..1048576, not 0"),
             (["bench", "-t", "1", "0"], "-t must be in 1..1024, not 0"),
             (["bench", "--tiers", "scalar", "abacus"], "--tiers must be one of"),
+            (["bench", "--batches", "1,x"], "must be an integer, not 'x'"),
+            (["bench", "--n-depth", "0"], "--n-depth must be in 1..1048576, not 0"),
+            (["bench", "--sampled", "beam"], "--sampled must be one of"),
             (["generate", "word " * 5000], "512"),
         ],
     )

@@ -5,6 +5,7 @@ folder, its name beginning with the date.
     python -m benchmarks.history check run.json     # against what is kept: no more than 10 % lost
     python -m benchmarks.history add run.json
     python -m benchmarks.history show
+    python -m benchmarks.history machines     # machines of different kinds, each by its own limits
 """
 
 from __future__ import annotations

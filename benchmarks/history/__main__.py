@@ -1,4 +1,4 @@
-"""`python -m benchmarks.history add | check | show`"""
+"""`python -m benchmarks.history add | check | show | machines`"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ryzanstein_llm.text_table import aligned
 
 from .check import MOST_LOST, compare
 from .entries import FOLDER, Entry, FormatError, load_entries, read_run, save
+from .machines import last_of_each, table_of_machines
 
 __all__ = ["COLUMNS", "figure_of", "main", "table"]
 
@@ -56,6 +57,18 @@ def _check(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     sys.stdout.write(table(load_entries(options.folder)))
+    return 0
+
+
+def _machines(options: argparse.Namespace) -> int:
+    folders = [options.folder, *options.others]
+    entries = [entry for folder in folders for entry in load_entries(folder)]
+    found = last_of_each(entries)
+    if not found:
+        sys.stdout.write("nothing to compare: no kept run says its shares of the limits\n")
+        return 0
+    sys.stdout.write(f"{found[-1].model}, each machine by the limits of its own run\n")
+    sys.stdout.write(aligned(table_of_machines(found)))
     return 0
 
 
@@ -104,6 +117,16 @@ def _parser() -> argparse.ArgumentParser:
     for command in (add, check):
         command.add_argument("file", type=Path, help="of --benchmark-json or --benchmark-autosave")
     commands.add_parser("show", help="a table of all runs").set_defaults(run=_show)
+    machines = commands.add_parser(
+        "machines",
+        help="machines of different kinds, each by its own limits",
+        description="The last run of each CPU: what its limits are, and what each benchmark "
+        "reached of them. Only runs of the same model as the last one.",
+    )
+    machines.add_argument(
+        "others", type=Path, nargs="*", metavar="FOLDER", help="histories beside the first"
+    )
+    machines.set_defaults(run=_machines)
     return parser
 
 

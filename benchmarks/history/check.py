@@ -20,6 +20,7 @@ LAST = 3
 PER_GIGABYTE = {
     "tokens_per_second": "tokens a GB",
     "decode_tokens_per_second": "decoded tokens a GB",
+    "batch_tokens_per_second": "tokens of all sequences a GB",
 }
 # Of prompts, whose ternary products are the same for ever.
 PEAK_SHARE = "fraction_of_peak"

@@ -64,10 +64,14 @@ class Entry:
 
     def comparable(self, other: Entry) -> bool:
         """Whether shares of limits mean the same in both: model, cache and CPU are the same."""
+        return self.same_model(other) and self.machine.get("cpu") == other.machine.get("cpu")
+
+    def same_model(self, other: Entry) -> bool:
+        """Whether a token takes the same work in both: shapes, kind of weights and cache."""
         return all(
             getattr(self, name) == getattr(other, name)
             for name in ("parameters", "random_weights", "kv_dtype")
-        ) and (self.machine.get("cpu") == other.machine.get("cpu"))
+        )
 
 
 def read_run(path: Path) -> Entry:

@@ -40,8 +40,8 @@ class Results:
     ----------
     bench : dict or None
         `bench.json`: what `ryzanstein-llm bench --json` wrote, without samples.
-    others : dict by name
-        `bench-<name>.json`: other tiers, other weights.
+    named : dict by name
+        `bench-<name>.json`: other tiers, other weights, other machines.
     peers : dict or None
         `peers.json`: of `benchmarks.peers compare --json`.
     history : list of Entry
@@ -49,19 +49,43 @@ class Results:
     """
 
     bench: Found | None = None
-    others: Mapping[str, Found] = field(default_factory=dict)
+    named: Mapping[str, Found] = field(default_factory=dict)
     peers: Found | None = None
     history: list[Entry] = field(default_factory=list)
 
     @property
     def six(self) -> Entry | None:
-        """The last run of the six: of the model of `bench`, if there is one."""
+        """The last run of the six: of the model and the CPU of `bench`, if there is one."""
         wanted = [
             entry
             for entry in self.history
-            if self.bench is None or entry.parameters == self.bench["model"]["parameters"]
+            if self.bench is None
+            or (
+                entry.parameters == self.bench["model"]["parameters"]
+                and entry.machine.get("cpu") == self.bench["machine"]["cpu"]
+            )
         ]
         return wanted[-1] if wanted else None
+
+    @property
+    def others(self) -> dict[str, Found]:
+        """Reports beside `bench`, of the same CPU, by name."""
+        return {name: found for name, found in self.named.items() if self._same_cpu(found)}
+
+    @property
+    def other_machines(self) -> dict[str, Found]:
+        """Reports of the same model on other CPUs, by name."""
+        return {
+            name: found
+            for name, found in self.named.items()
+            if self.bench is not None
+            and not self._same_cpu(found)
+            and found["model"]["parameters"] == self.bench["model"]["parameters"]
+        }
+
+    def _same_cpu(self, report: Found) -> bool:
+        cpu: str = report["machine"]["cpu"]
+        return self.bench is None or cpu == self.bench["machine"]["cpu"]
 
     def rows(self, kind: str) -> list[Found]:
         """Of `bench`."""
@@ -117,10 +141,13 @@ def rows_of(report: Found, kind: str) -> list[Found]:
     return [row for row in report["rows"] if row["kind"] == kind]
 
 
-def row_of(report: Found, kind: str, threads: int, size: int | None = None) -> Found | None:
-    """The first of its kind, threads and size of a report of bench."""
+def row_of(
+    report: Found, kind: str, threads: int, size: int | None = None, tier: str | None = None
+) -> Found | None:
+    """The first of its kind, threads, size and tier of a report of bench."""
     for row in rows_of(report, kind):
-        if row["threads"] == threads and size in (None, row["size"]):
+        alike = size in (None, row["size"]) and tier in (None, row["tier"])
+        if row["threads"] == threads and alike:
             return row
     return None
 
@@ -134,7 +161,7 @@ def load_results(folder: Path = FOLDER, history: Path = HISTORY) -> Results:
         If a file is not what its name says.
     """
     found: dict[str, Any] = {}
-    others = {}
+    named = {}
     for path in sorted(folder.glob("*.json")):
         report = _read(path)
         kind = kind_of(report)
@@ -142,10 +169,10 @@ def load_results(folder: Path = FOLDER, history: Path = HISTORY) -> Results:
             raise ResultError(f"{path}: its name says {path.stem}, its contents {kind}")
         name = path.stem.partition("-")[2]
         if kind == "bench" and name:
-            others[name] = report
+            named[name] = report
         else:
             found[kind] = report
-    return Results(found.get("bench"), others, found.get("peers"), load_entries(history))
+    return Results(found.get("bench"), named, found.get("peers"), load_entries(history))
 
 
 def keep(path: Path, name: str = "", folder: Path = FOLDER) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ryzanstein_llm.bench.requests import SAMPLED
 from ryzanstein_llm.text_table import number, plural
 
+from .machine_tables import MACHINE_TABLES
 from .markdown import markdown, times
 from .peer_tables import PEER_TABLES
 from .results import Found, Results, row_of
@@ -106,6 +108,33 @@ def decode(results: Results) -> str:
     return markdown(_header(results, "tokens in the cache", "of the bandwidth"), lines)
 
 
+def sampled(results: Results) -> str:
+    """Requests that are not simply greedy, beside greedy ones."""
+    lines = []
+    cases: dict[str, list[Found]] = {}
+    for row in results.rows("sampled"):
+        cases.setdefault(row["case"], []).append(row)
+    for case, rows in cases.items():
+        line = [SAMPLED[case.partition(" ")[0]].title]
+        for count in results.threads:
+            found = next(row for row in rows if row["threads"] == count)  # of the first tier
+            line += [_spread(found), times(found["relative"]["median"])]
+        lines.append(line)
+    return markdown(_header(results, "one sequence", "as fast as greedy"), lines)
+
+
+def batches(results: Results) -> str:
+    """Several sequences in one pass."""
+    lines = _by_threads(
+        results,
+        "batch",
+        lambda row: plural(row["size"], "sequence"),
+        lambda row: (_spread(row), times(row["relative"]["median"]), _share(row)),
+    )
+    more = ("as fast as one", "of the int8 peak")
+    return markdown(_header(results, "in one pass", *more), lines)
+
+
 def prefill(results: Results) -> str:
     """Prompts, and their projections alone."""
     lines = _by_threads(
@@ -156,18 +185,23 @@ def others(results: Results) -> str:
     threads = results.threads
     lines = []
     for name, report in {"default": results.bench, **results.others}.items():
-        line = [name, report["model"]["weight_format"]]
-        for _, kind, size in cases:
-            found = [row_of(report, kind, count, size) for count in threads]
-            rates = ["?" if row is None else number(row["rate"]["median"]) for row in found]
-            line.append(", ".join(rates) if any(found) else "")
-        lines.append(line)
-    header = ["run", "weights", *(title for title, *_ in cases)]
+        for tier in dict.fromkeys(setting["tier"] for setting in report["options"]["settings"]):
+            line = [name, tier, report["model"]["weight_format"]]
+            for _, kind, size in cases:
+                found = [row_of(report, kind, count, size, tier) for count in threads]
+                rates = ["?" if row is None else number(row["rate"]["median"]) for row in found]
+                line.append(", ".join(rates) if any(found) else "")
+            lines.append(line)
+    header = ["run", "tier", "weights", *(title for title, *_ in cases)]
     return markdown(header, lines)
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    **{table.__name__: table for table in (machine, decode, prefill, start, others)},
+    **{
+        table.__name__: table
+        for table in (machine, decode, sampled, batches, prefill, start, others)
+    },
+    **MACHINE_TABLES,
     **PEER_TABLES,
     **SIX_TABLES,
 }

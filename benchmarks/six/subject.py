@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from ryzanstein_llm.profiling import Limits
 from ryzanstein_llm.profiling.costs import projection_multiply_adds
 from ryzanstein_llm.sampling import Sampler, SamplingParams
 from ryzanstein_llm.testing import make_checkpoint, preset_config
+
+from .roofline import roofline
 
 __all__ = ["REFERENCE", "Subject", "open_subject"]
 
@@ -107,6 +109,14 @@ class Subject:
         return bytes_per_token(
             self.model.graph, engine.store.layout, len(ids), counted.head_rows, counted.densities
         ).total
+
+    def roofline(self, ids: Sequence[int], sequences: int = 1) -> Callable[[Limits], float]:
+        """Tokens a second that limits allow for one more token after `ids` of each of so many
+        sequences, greedy, whose weights are read once."""
+        cache = (sequences - 1) * len(ids) * self.model.info()["kv_bytes_per_token"]
+        nbytes = self.bytes_of_token(ids) + cache
+        products = projection_multiply_adds(self.model.graph)
+        return lambda limits: roofline(limits, sequences, nbytes, products)
 
     def facts(self, **more: Any) -> dict[str, Any]:
         """For `extra_info`: what ran and on what, and what else is known."""

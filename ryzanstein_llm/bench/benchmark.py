@@ -17,7 +17,7 @@ from ..models import WEIGHT_FORMATS
 from ..profiling.costs import projection_multiply_adds
 from ..testing import make_checkpoint, preset_config
 from ..validation import check_callable
-from .cases import Batch, Case, Decode, DenseDecode, Gemm, Prefill, Sequences
+from .cases import Batch, Case, Decode, DenseDecode, Gemm, Prefill, Sampled, Sequences
 from .check import check_against_scalar
 from .figures import make_rows
 from .limits import MultiplyLimit, ReadLimit
@@ -47,6 +47,7 @@ def run(
     contexts: Iterable[int] | None = None,
     prefill: Iterable[int] | None = None,
     batches: Iterable[int] | None = None,
+    sampled: str | Iterable[str] | None = None,
     repetitions: int | None = None,
     quick: bool = False,
     scalar_check: bool = True,
@@ -72,7 +73,8 @@ def run(
     n_threads : int or several, optional
         Default: what `BitNetModel` would choose for a large model.
     tiers : str or several, optional
-        Default: the tier in use. All tiers read weights in the format that suits the one in use.
+        Default: the tier in use. "all": every tier of this CPU except scalar, which only checks the
+        others. All tiers read weights in the format that suits the one in use.
     kv_dtype : "float32", "bfloat16" or "int8", optional
     weight_format : "2bit", "1.6bit" or "table", optional
         Default: what `BitNetModel` would choose with the tier in use.
@@ -83,6 +85,10 @@ def run(
         Lengths of prompts. Default: those of 32, 128 and 512 that fit.
     batches : ints, optional
         Sequences in one pass. Default: 1, 2, 4, 8, 16.
+    sampled : str or several, optional
+        Requests that are measured beside greedy ones: "top-p" (0.95, at temperature 0.7),
+        "temperature" (0.7), "repetition-penalty" (1.1), "logit-bias" (of two tokens), "logprobs"
+        (the five likeliest), or "none". Default: all of them.
     repetitions : int, optional
         Number of rounds. Default: 5.
     quick : bool
@@ -102,7 +108,7 @@ def run(
         If an option is out of range.
     """
     check_callable("progress", progress)
-    plan = make_plan(n_threads, tiers, contexts, prefill, batches, repetitions, quick)
+    plan = make_plan(n_threads, tiers, contexts, prefill, batches, sampled, repetitions, quick)
     if preset is None and not (sparse_gates is None and keep is None):
         raise InvalidParameterError("is needed for sparse_gates and keep", "preset")
     if preset is not None and path is not None:
@@ -273,6 +279,7 @@ def _cases(model: BitNetModel, plan: Plan, dense: dict[int, MeasuredEngine]) -> 
         ReadLimit(plan.read_bytes, plan.limit_seconds),
         *([DenseDecode(decodes[0], dense)] if dense else []),
         *decodes,
+        *(Sampled(model, sequences[min(contexts)], name, plan.tokens) for name in plan.sampled),
         MultiplyLimit(plan.limit_seconds),
         Gemm(model, max(prompts)),
         *(Prefill(model, tokens) for tokens in prompts),

@@ -16,10 +16,12 @@ import numpy as np
 
 from ..engine.compute import Float32, new_cancel_flag
 from ..engine.sequence import Sequence
+from ..errors import BenchError
+from ..interfaces.head_query import Candidates
 from ..model import BitNetModel
-from ..sampling import Sampler, SamplingParams
 from .measured_engine import Counters, MeasuredEngine
 from .plan import BATCH_CONTEXT
+from .requests import GREEDY, SAMPLED, Request
 
 __all__ = [
     "Batch",
@@ -29,6 +31,7 @@ __all__ = [
     "Gemm",
     "Measured",
     "Prefill",
+    "Sampled",
     "Sequences",
     "prompt",
 ]
@@ -63,7 +66,7 @@ class Case(Protocol):
     ----------
     name : str
         Is unique in a run.
-    kind : "read", "multiply", "decode", "dense", "gemm", "prefill" or "batch"
+    kind : "read", "multiply", "decode", "dense", "sampled", "gemm", "prefill" or "batch"
     size : int
         Context, tokens of the prompt, or number of sequences; 0 if it has none.
     """
@@ -92,30 +95,33 @@ class Sequences:
     def __init__(self, model: BitNetModel, context: int) -> None:
         self._model, self.context = model, context
 
-    def first(self, count: int, tokens: int, engine: MeasuredEngine) -> list[Sequence]:
+    def first(
+        self, count: int, tokens: int, engine: MeasuredEngine, request: Request
+    ) -> list[Sequence]:
         """New sequences with a prompt of `context` + 1 positions and their first token. That token
         is not measured, because it wakes the threads and copies blocks."""
         prompts = [prompt(self._model, self.context + 1, i) for i in range(count)]
         sequences = [
-            engine.sequence(
-                ids, Sampler(SamplingParams()), max_tokens=tokens + 1, listener=FirstToken()
-            )
+            engine.sequence(ids, request.sampler(), max_tokens=tokens + 1, listener=FirstToken())
             for ids in prompts
         ]
         engine.advance(*sequences, to_end=False)
         return sequences
 
-    def names(self, sequence: int, tokens: list[int]) -> dict[str, object]:
-        """New tokens of a sequence, under names that are the same in every case."""
+    def names(self, sequence: int, tokens: list[int], request: Request) -> dict[str, object]:
+        """New tokens of a sequence, under names that are the same in every case that has to give
+        the same tokens."""
+        which = "" if request.greedy else f"{request.title}, "
         return {
-            f"context {self.context}, sequence {sequence}, token {i}": token
+            f"{which}context {self.context}, sequence {sequence}, token {i}": token
             for i, token in enumerate(tokens)
         }
 
-    def measure(self, count: int, tokens: int, engine: MeasuredEngine) -> Measured:
-        """Greedy tokens of `count` sequences, one of each in a pass, by the engine that `generate`
-        uses."""
-        sequences = self.first(count, tokens, engine)
+    def measure(
+        self, count: int, tokens: int, engine: MeasuredEngine, request: Request = GREEDY
+    ) -> Measured:
+        """Tokens of `count` sequences, one of each in a pass, by the engine of `generate`."""
+        sequences = self.first(count, tokens, engine, request)
         before, start = engine.counters(), time.perf_counter()
         engine.advance(*sequences, to_end=True)
         seconds, counters = time.perf_counter() - start, engine.counters() - before
@@ -123,7 +129,8 @@ class Sequences:
         for index, sequence in enumerate(sequences):
             if sequence.error is not None:
                 raise sequence.error
-            output |= self.names(index, sequence.tokens[sequence.prompt_tokens :])
+            new = sequence.tokens[sequence.prompt_tokens :]
+            output |= self.names(index, new, request)
             engine.leave(sequence)
         return Measured(seconds, count * tokens, counters, output)
 
@@ -171,6 +178,43 @@ class DenseDecode:
 
     def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured:
         return self._decode.measure(self._engines[n_threads], n_threads)
+
+
+class Sampled:
+    """Tokens of one sequence that is not simply greedy: one of `requests.SAMPLED`."""
+
+    kind = "sampled"
+
+    def __init__(self, model: BitNetModel, sequences: Sequences, request: str, tokens: int) -> None:
+        self.size = sequences.context
+        self.name = f"{request} at {self.size}"
+        self._model, self._sequences, self._tokens = model, sequences, tokens
+        self._request, self._checked = SAMPLED[request], False
+
+    def measure(self, engine: MeasuredEngine, n_threads: int) -> Measured:
+        """The tokens of the first call are compared with those that all logits give. Later ones
+        have the same names."""
+        measured = self._sequences.measure(1, self._tokens, engine, self._request)
+        if not self._checked:
+            self._compare(measured.output, engine)
+            self._checked = True
+        return measured
+
+    def _compare(self, output: Mapping[str, object], engine: MeasuredEngine) -> None:
+        ids = prompt(self._model, self.size + 1)
+        pending, begin = ids.copy(), len(ids)
+        cache, sampler = self._model.new_cache(), self._request.sampler()
+        for index, (name, token) in enumerate(output.items()):
+            logits = engine.last_logits(cache, pending, new_cancel_flag())
+            sampler.query(ids, begin)
+            chosen = sampler.choose(Candidates(None, logits), index)
+            if token != chosen:
+                raise BenchError(
+                    f"output differs: {name}: {token!r} in {self.name}, {chosen!r} by the logits "
+                    "of the whole vocabulary"
+                )
+            pending = [chosen]
+            ids += pending
 
 
 class Gemm:

@@ -39,13 +39,14 @@ class Row:
     case, kind, size, tier, threads
         As in `Sample`.
     seconds : Spread
-        Time of a token (decode, dense), a prompt (gemm, prefill) or a pass (batch); for limits, of
-        a repetition.
+        Time of a token (decode, dense, sampled), a prompt (gemm, prefill) or a pass (batch); for
+        limits, of a repetition.
     rate : Spread
         Per second: bytes (read), int8 multiply-adds (multiply), otherwise tokens of all sequences.
     limit : Spread or None
         The tokens per second that the limit allows: bandwidth for decode and dense, int8 peak for
-        gemm, prefill and batch. None for the limits themselves.
+        gemm, prefill and batch. None for the limits themselves, and for sampled: how much of the
+        head these read depends on the logits.
     limit_share : Spread or None
         rate / limit. For decode this is MBU.
     outside_kernels : Spread or None
@@ -53,8 +54,8 @@ class Row:
     scaling : Spread or None
         rate / (rate with the fewest threads of the same tier).
     relative : Spread or None
-        For decode and batch: rate / (rate of one sequence at the shortest context). For dense:
-        (rate of decode, which skips) / rate.
+        For decode, sampled and batch: rate / (rate of one greedy sequence at the shortest context).
+        For dense: (rate of decode, which skips) / rate.
     traffic : Traffic or None
         For decode and dense: bytes read for a token.
     """
@@ -116,7 +117,7 @@ def _row(
     if threads != least:
         scaling = _ratios(rates, groups[first.case, tier, least])
     decodes = [other for other, *_ in groups.values() if other.kind == "decode"]
-    if first.kind in ("decode", "batch") and decodes:
+    if first.kind in ("decode", "sampled", "batch") and decodes:
         shortest = min(decodes, key=lambda sample: sample.size)
         if shortest.case != first.case:
             relative = _ratios(rates, groups[shortest.case, tier, threads])
@@ -144,7 +145,7 @@ def _row(
 
 def _units(sample: Sample) -> float:
     """Number of tokens, prompts, passes or repetitions in a sample; `Row.seconds` is for one."""
-    if sample.kind in ("decode", "dense"):
+    if sample.kind in ("decode", "dense", "sampled"):
         return sample.amount
     return sample.amount / sample.size if sample.kind == "batch" else 1
 

@@ -10,8 +10,12 @@ from ..errors import InvalidParameterError
 from ..kernels import cpu
 from ..system.threads import choose_threads
 from ..validation import check_choice, check_int
+from .requests import SAMPLED
 
-__all__ = ["Plan", "Setting", "make_plan"]
+__all__ = ["ALL", "NONE", "Plan", "Setting", "make_plan"]
+
+ALL, NONE = "all", "none"
+"""Words that stand for every tier that is worth timing, and for no request but greedy ones."""
 
 MAX_POSITIONS = 1 << 20
 BATCH_CONTEXT = 16  # positions of each sequence of a batch before it is timed
@@ -41,6 +45,8 @@ class Plan:
         Lengths of prompts. None: chosen for the model.
     batches : tuple of int
         Sequences in one pass.
+    sampled : tuple of str
+        Names of the requests of `SAMPLED` that are measured beside greedy ones.
     repetitions : int
         Number of recorded rounds. One more round before them is not recorded.
     tokens : int
@@ -57,6 +63,7 @@ class Plan:
     contexts: tuple[int, ...] | None
     prefill: tuple[int, ...] | None
     batches: tuple[int, ...]
+    sampled: tuple[str, ...]
     repetitions: int
     tokens: int
     read_bytes: int
@@ -104,6 +111,7 @@ def make_plan(
     contexts: Iterable[int] | None,
     prefill: Iterable[int] | None,
     batches: Iterable[int] | None,
+    sampled: str | Iterable[str] | None,
     repetitions: int | None,
     quick: bool,
 ) -> Plan:
@@ -116,14 +124,12 @@ def make_plan(
     """
     threads = (None,) if n_threads is None else _several("n_threads", n_threads)
     counts = [choose_threads(count).count for count in threads]
-    available = cpu.available_tiers()
-    names = (cpu.current_tier(),) if tiers is None else _several("tiers", tiers)
-    chosen = [check_choice("tiers", name, available) for name in names]
     return Plan(
-        settings=tuple(Setting(tier, count) for tier in chosen for count in counts),
+        settings=tuple(Setting(tier, count) for tier in _tiers(tiers) for count in counts),
         contexts=_sizes("contexts", contexts, MAX_POSITIONS) or ((16,) if quick else None),
         prefill=_sizes("prefill", prefill, MAX_POSITIONS) or ((32,) if quick else None),
         batches=_sizes("batches", batches, 256) or ((1, 4) if quick else (1, 2, 4, 8, 16)),
+        sampled=_sampled(sampled, quick),
         repetitions=(2 if quick else 5)
         if repetitions is None
         else check_int("repetitions", repetitions, 1, 1000),
@@ -131,6 +137,25 @@ def make_plan(
         read_bytes=32 << 20 if quick else 512 << 20,
         limit_seconds=0.005 if quick else 0.15,
     )
+
+
+def _tiers(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """`ALL` leaves out the scalar tier, which is there to check the others: a prompt of a large
+    model takes it minutes."""
+    available = cpu.available_tiers()
+    if given is None:
+        return (cpu.current_tier(),)
+    names = _several("tiers", given)
+    if names == (ALL,):
+        return tuple(tier for tier in available if tier != "scalar") or ("scalar",)
+    return tuple(check_choice("tiers", name, available) for name in names)
+
+
+def _sampled(given: str | Iterable[str] | None, quick: bool) -> tuple[str, ...]:
+    if given is None:
+        return tuple(SAMPLED)[: 1 if quick else None]
+    names = _several("sampled", given)
+    return () if names == (NONE,) else tuple(check_choice("sampled", n, SAMPLED) for n in names)
 
 
 def _several(name: str, values: Any) -> tuple[Any, ...]:

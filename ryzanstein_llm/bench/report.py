@@ -36,7 +36,8 @@ class BenchReport:
         from a file of packed weights), multiply_adds (ternary ones of a token), vocab_size,
         context_length, kv_dtype, weight_format, kv_bytes_per_token, random_weights, sparse_gates.
     options : dict
-        settings, contexts, prefill, batches, repetitions, tokens, read_bytes, start_tokens, quick.
+        settings, contexts, prefill, batches, sampled, repetitions, tokens, read_bytes,
+        start_tokens, quick.
     check : dict or None
         The outputs that were equal to those of the scalar tier in every setting; None if they were
         not compared.

@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 from ..text_table import Block, Table, number, plural
 from .figures import Row, Spread
+from .requests import SAMPLED
 from .start import Start
 
 __all__ = ["blocks"]
 
 Column = tuple[str, Callable[[Row], str]]
 
-KEYS = ("tier", "threads", "context", "tokens", "sequences")
+KEYS = ("tier", "threads", "request", "context", "tokens", "sequences")
 """Names of the columns that say what a row is about."""
 
 
@@ -80,6 +81,20 @@ def blocks(report: Report) -> list[Block]:
                 ("MBU", _percent("limit_share")),
                 ("outside", _median_percent("outside_kernels")),
                 ("skipping x", _times("relative")),
+                ("scaling", _times("scaling")),
+            ],
+        ),
+        _rows(
+            "decode, one sequence, sampled or with changed logits",
+            report,
+            "sampled",
+            [
+                ("request", _request),
+                ("context", lambda row: str(row.size)),
+                ("tokens/s", _scaled("rate")),
+                ("ms/token", _median("seconds", 1e3)),
+                ("x greedy", _times("relative")),
+                ("outside", _median_percent("outside_kernels")),
                 ("scaling", _times("scaling")),
             ],
         ),
@@ -208,9 +223,13 @@ def _legend(report: Report) -> dict[str, str]:
         "limit": "tokens/s that streaming reads allow for one sequence, and int8 multiply-adds for "
         "the rest; MBU and shares are of the limit in the same round",
         "outside": "share of the time outside the kernels",
-        "x at, x one": "times the rate of one sequence at the shortest context",
+        "x at, x one": "times the rate of one greedy sequence at the shortest context",
         "scaling": "times the rate with the fewest threads",
     }
+    if report.options["sampled"]:
+        legend["x greedy"] = "times the rate of greedy decoding at the same context"
+        titles = (f"{name}: {SAMPLED[name].title}" for name in report.options["sampled"])
+        legend["requests"] = "; ".join(titles)
     if any(row.kind == "dense" for row in report.rows):
         legend["up, down"] = "share of these weights that was read; the rest was skipped"
         legend["skipping x"] = "times the rate without skipping"
@@ -250,6 +269,11 @@ def _times(attribute: str) -> Callable[[Row], str]:
         return "" if found is None else f"{found.median:.2f}"
 
     return cell
+
+
+def _request(row: Row) -> str:
+    """The name of a request that is not simply greedy."""
+    return row.case.partition(" ")[0]
 
 
 def _megabytes(row: Row) -> str:

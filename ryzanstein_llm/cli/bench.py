@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -27,10 +29,25 @@ SPARSE_GATES = 0.2
 MEASURED = "What is measured"
 
 HELP = """\
-Measure memory bandwidth, int8 peak, decoding, prompts, several sequences in one pass, load time and
-memory, interleaved in one run. The outputs of all settings and of the scalar tier are compared. If
-one differs, no figures are shown, and the exit code is 1.
+Measure memory bandwidth, int8 peak, decoding (greedy, sampled, with changed logits), prompts,
+several sequences in one pass, load time and memory, interleaved in one run. The outputs of all
+settings and of the scalar tier are compared. If one differs, no figures are shown, and the exit
+code is 1.
 """
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Of an option with several values, which llama-bench writes with commas between them."""
+    return tuple(text.split(","))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(integer, _names(text)))
+
+
+def _each(given: Iterable[tuple[Any, ...]]) -> list[Any] | None:
+    """All values of such an option; None if it was not given."""
+    return list(itertools.chain.from_iterable(given)) or None
 
 
 @click.command(
@@ -69,7 +86,7 @@ one differs, no figures are shown, and the exit code is 1.
     "-t",
     "--threads",
     "n_threads",
-    type=integer,
+    type=_integers,
     several=True,
     metavar="N...",
     section=MEASURED,
@@ -77,15 +94,19 @@ one differs, no figures are shown, and the exit code is 1.
 )
 @option(
     "--tiers",
+    type=_names,
     several=True,
     metavar="TIER...",
     section=MEASURED,
-    help="kernel tiers that info lists (default: the one in use); all read weights in the format "
-    "that suits the tier in use. RYZANSTEIN_ISA measures another tier with its own format",
+    help="kernel tiers that info lists, or all (not scalar, which checks the others; default: the "
+    "one in use). They read weights in the format that suits the tier in use; RYZANSTEIN_ISA "
+    "measures another tier with its own format",
 )
 @option(
     "--contexts",
-    type=integer,
+    "--n-depth",
+    "contexts",
+    type=_integers,
     several=True,
     metavar="N...",
     section=MEASURED,
@@ -93,7 +114,9 @@ one differs, no figures are shown, and the exit code is 1.
 )
 @option(
     "--prefill",
-    type=integer,
+    "--n-prompt",
+    "prefill",
+    type=_integers,
     several=True,
     metavar="N...",
     section=MEASURED,
@@ -101,13 +124,29 @@ one differs, no figures are shown, and the exit code is 1.
 )
 @option(
     "--batches",
-    type=integer,
+    type=_integers,
     several=True,
     metavar="N...",
     section=MEASURED,
     help="sequences in one pass (default: 1, 2, 4, 8, 16)",
 )
-@option("--repetitions", type=integer, metavar="N", section=MEASURED, help="rounds (default: 5)")
+@option(
+    "--sampled",
+    type=_names,
+    several=True,
+    metavar="NAME...",
+    section=MEASURED,
+    help="requests beside greedy ones: top-p, temperature, repetition-penalty, logit-bias, "
+    "logprobs, or none (default: all)",
+)
+@option(
+    "-r",
+    "--repetitions",
+    type=integer,
+    metavar="N",
+    section=MEASURED,
+    help="rounds (default: 5)",
+)
 @option("--quick", is_flag=True, section=MEASURED, help="a short run, to try the benchmark")
 @option(
     "--no-scalar-check",
@@ -136,13 +175,14 @@ def command(context: click.Context, /, **given: Any) -> int:
             preset=given["preset"],
             sparse_gates=SPARSE_GATES if given["sparse_gates"] else None,
             keep=given["keep"],
-            n_threads=list(given["n_threads"]) or None,
-            tiers=list(given["tiers"]) or None,
+            n_threads=_each(given["n_threads"]),
+            tiers=_each(given["tiers"]),
             kv_dtype=given["kv_dtype"],
             weight_format=given["weight_format"],
-            contexts=list(given["contexts"]) or None,
-            prefill=list(given["prefill"]) or None,
-            batches=list(given["batches"]) or None,
+            contexts=_each(given["contexts"]),
+            prefill=_each(given["prefill"]),
+            batches=_each(given["batches"]),
+            sampled=_each(given["sampled"]),
             repetitions=given["repetitions"],
             quick=given["quick"],
             scalar_check=not given["no_scalar_check"],

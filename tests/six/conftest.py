@@ -83,7 +83,7 @@ def profiles() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def entries(report: dict[str, Any], profiles: dict[str, Any]) -> list[Entry]:
-    """Four runs of the six, with three numbers of threads."""
+    """Four runs of the six, with three numbers of threads, and one on another machine."""
     criterion = {"benchmark": "latency", "what": "a token, in ms", "value": 27.0, "why": ""}
     results = {
         **profiles,
@@ -91,6 +91,7 @@ def entries(report: dict[str, Any], profiles: dict[str, Any]) -> list[Entry]:
             "seconds": 0.027, "mbu": 0.8, "baseline_seconds": 0.7, "times_baseline": 26.0,
             "baseline_unpacking_seconds": 3.0, "threads": 2, "tier": "avx2",
             "tokens_per_second": 37.0, "limit_bytes_per_second": 40e9,
+            "of_limit": {"a token": 0.8},
             "criteria": [
                 criterion | {"status": "pass", "bound": "< 500 ms"},
                 criterion | {"status": "fail", "bound": "< 20 ms"},
@@ -124,14 +125,16 @@ def entries(report: dict[str, Any], profiles: dict[str, Any]) -> list[Entry]:
     skipped = {"benchmark": "threads", "status": "not shown", "value": None, "why": "4 cores"}
     not_shown = [skipped | {"what": f"on {count} cores", "bound": "> 3 x"} for count in (8, 16)]
     return [
-        Entry(f"2026-0{month}-01", f"{month}" * 40, *facts, not_shown) for month in (1, 2, 3, 4)
+        dataclasses.replace(Entry("2026-01-01", "0" * 40, *facts), machine={"cpu": "Another CPU"}),
+        *(Entry(f"2026-0{month}-01", f"{month}" * 40, *facts, not_shown) for month in (1, 2, 3, 4)),
     ]
 
 
 @pytest.fixture(scope="session")
 def results(report: dict[str, Any], peers: dict[str, Any], entries: list[Entry]) -> Results:
     """Enough for every table and picture."""
-    return Results(report, {"avx2": report}, peers, entries)
+    other = report | {"machine": report["machine"] | {"cpu": "Another CPU"}}
+    return Results(report, {"avx2": report, "another": other}, peers, entries)
 
 
 @pytest.fixture(scope="session")

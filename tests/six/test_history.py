@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from benchmarks.history.__main__ import main
 from benchmarks.history.check import compare
 from benchmarks.history.entries import FormatError, load_entries, read_run, save
+from benchmarks.history.machines import last_of_each, shares
+from benchmarks.six.roofline import roofline
+from ryzanstein_llm.profiling import Limits
 
 LATENCY = "test_single_token_latency"
 
@@ -108,6 +112,88 @@ def test_it_is_held_against_the_median_of_the_last_three(tmp_path: Path) -> None
 def test_only_like_is_compared_with_like(tmp_path: Path, other: dict[str, Any]) -> None:
     kept = history(tmp_path, other)
     assert compare(read_run(run_file(tmp_path, 9, tokens_per_second=1.0)), kept) == []
+
+
+def machine_run(
+    tmp_path: Path, folder: str, day: int, cpu: str, reads: float, **shares: float
+) -> None:
+    """A kept run whose benchmark says its limits and shares of them."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    limits = {"limit_bytes_per_second": reads, "limit_multiply_adds_per_second": 10 * reads}
+    run = run_file(tmp_path, day, cpu=cpu, of_limit=shares, **limits)
+    save(read_run(run), tmp_path / folder)
+
+
+def test_machines_of_different_kinds_are_compared_by_their_own_limits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last run of each, in shares of the limits of that run: a machine that is twice as fast
+    in everything is no better. Histories may lie in several folders."""
+    machine_run(tmp_path, "one", 1, "A", 40e9, **{"a token": 0.2})
+    machine_run(tmp_path, "one", 2, "A", 40e9, **{"a token": 0.8, "8 sequences": 0.6})
+    machine_run(tmp_path, "two", 3, "B", 80e9, **{"a token": 0.8, "top-p": 0.5})
+    command = ["--folder", str(tmp_path / "one"), "machines", str(tmp_path / "two")]
+    assert main(command) == 0
+    lines = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["2b, each machine by the limits of its own run"],
+        ["A, avx2, 2 threads, 2026-01-02", "B, avx2, 2 threads, 2026-01-03", "second / first"],
+        ["reads, GB/s", "40.0", "80.0"],
+        ["multiplies, G int8 a second", "400.0", "800.0"],
+        ["8 sequences, of the limit", "0.600"],
+        ["a token, of the limit", "0.800", "0.800", "1.00"],
+        ["top-p, of the limit", "0.500"],
+    ]
+
+
+def test_machines_with_another_model_or_without_shares_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "history"
+    folder.mkdir()
+    save(
+        read_run(run_file(tmp_path, 1, cpu="A", of_limit={"a token": 0.8}, kv_dtype="int8")), folder
+    )
+    save(read_run(run_file(tmp_path, 2, cpu="B", of_limit={"a token": 0.7})), folder)
+    save(read_run(run_file(tmp_path, 3, cpu="C")), folder)
+    assert [entry.machine["cpu"] for entry in last_of_each(load_entries(folder))] == ["B"]
+    (folder / "20260102-000000-2b-0000000.json").unlink()
+    for path in folder.iterdir():
+        if '"of_limit"' in path.read_text():
+            path.unlink()
+    assert main(["--folder", str(folder), "machines"]) == 0
+    assert "no kept run says its shares" in capsys.readouterr().out
+
+
+def test_of_several_numbers_of_threads_the_most_count(tmp_path: Path) -> None:
+    info = json.loads(run_file(tmp_path).read_text())["benchmarks"][0]["extra_info"]
+    benchmarks = [
+        {
+            "name": f"test_prefill_and_decode_on[{threads}]",
+            "extra_info": info | {"threads": threads, "of_limit": {"decoding": share}},
+        }
+        for threads, share in ((16, 0.7), (2, 0.8), (1, 0.9))
+    ]
+    path = tmp_path / "several.json"
+    path.write_text(json.dumps({"datetime": "2026-01-01", "benchmarks": benchmarks}))
+    assert shares(read_run(path)) == {"decoding": 0.7}
+
+
+def test_what_both_limits_allow() -> None:
+    """One token waits for memory; many wait for multiply-adds."""
+    limits = Limits(bytes_per_second=40e9, multiply_adds_per_second=1000e9)
+    assert roofline(limits, 1, 0.4e9, 2e9) == 100
+    assert roofline(limits, 5, 0.4e9, 2e9) == 500
+    assert roofline(limits, 50, 0.4e9, 2e9) == 500
+
+
+def test_several_sequences_are_held_against_bandwidth_too(tmp_path: Path) -> None:
+    kept = history(tmp_path, {"batch_tokens_per_second": 160.0})
+    run = run_file(tmp_path, 9, batch_tokens_per_second=140.0)
+    assert [(f.figure, f.bad) for f in compare(read_run(run), kept)] == [
+        ("tokens a GB", False),
+        ("tokens of all sequences a GB", True),
+    ]
 
 
 def test_changed_bits_are_bad(tmp_path: Path) -> None:

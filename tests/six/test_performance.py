@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,66 @@ def test_the_six_of_another_model_are_not_mixed_in(results: Results, entries: li
     assert results.bench is not None
     other = dict(results.bench, model=dict(results.bench["model"], parameters=1))
     assert Results(other, {}, None, entries).six is None
+
+
+def test_another_machine_is_shown_beside_and_never_among_the_first(
+    results: Results, entries: list[Entry]
+) -> None:
+    """Neither its bench, nor its run of the six, though it were the last."""
+    assert results.bench is not None
+    (other,) = [entry for entry in entries if entry.machine["cpu"] == "Another CPU"]
+    later = dataclasses.replace(results, history=[*entries, other])
+    assert later.six is not None
+    assert later.six.machine["cpu"] == results.bench["machine"]["cpu"]
+    assert "Another" not in TABLES["others"](later)
+    lines = TABLES["machines"](later).splitlines()
+    assert lines[2] == f"| CPU | {results.bench['machine']['cpu']} | Another CPU |"
+    row = results.row("decode", 2, 16)
+    assert row is not None
+    share = f"tokens/s, {row['limit_share']['median']:.2f}"
+    (decoding,) = [line for line in lines if line.startswith("| decoding after 16")]
+    assert decoding.count(share) == 2
+    assert "Another CPU, avx2, 2 threads" in TABLES["by_limits"](later)
+    alone = dataclasses.replace(results, named={}, history=entries[1:])
+    assert TABLES["machines"](alone) == TABLES["by_limits"](alone) == ""
+    trained = {**results.bench["model"], "parameters": 1}
+    otherwise = {"another": {**results.named["another"], "model": trained}}
+    assert TABLES["machines"](dataclasses.replace(results, named=otherwise)) == ""
+
+
+def test_requests_and_batches_say_how_much_faster_they_are(results: Results) -> None:
+    for table, kind, begin in (
+        ("sampled", "sampled", "| temperature 0.7, top_p 0.95 |"),
+        ("batches", "batch", "| 3 sequences |"),
+    ):
+        size = 3 if kind == "batch" else 16
+        (line,) = [line for line in TABLES[table](results).splitlines() if line.startswith(begin)]
+        for count in (1, 2):
+            row = results.row(kind, count, size)
+            assert row is not None
+            assert f"| {row['relative']['median']:.2f} {TIMES} |" in line
+
+
+def test_each_tier_of_a_report_has_a_line(results: Results) -> None:
+    """Of one that was made with several."""
+    assert results.bench is not None
+    tier = results.bench["options"]["settings"][0]["tier"]
+    settings = [{"tier": name, "threads": 1} for name in (tier, "amx")]
+    rows = [row for row in results.bench["rows"] if row["threads"] == 1]
+    fast = [row | {"tier": "amx", "rate": dict.fromkeys(row["rate"], 7654.0)} for row in rows]
+    several = {
+        **results.bench,
+        "options": results.bench["options"] | {"settings": settings},
+        "rows": rows + fast,
+    }
+    found = TABLES["others"](dataclasses.replace(results, bench=several, named={})).splitlines()
+    assert [line.split(" | ")[:2] for line in found[2:]] == [
+        ["| default", tier],
+        ["| default", "amx"],
+    ]
+    assert "7654" in found[3]
+    assert "7654" not in found[2]
+    assert "7654" not in TABLES["sampled"](dataclasses.replace(results, bench=several))
 
 
 def test_placeholders_that_mean_nothing_are_errors() -> None:

@@ -7,10 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from benchmarks import bench_generation
 from benchmarks.history.entries import read_run
+from benchmarks.six.criteria import Criteria
+from benchmarks.six.roofline import roofline
+from ryzanstein_llm.profiling import Limits
+
+POOR = Limits(bytes_per_second=40e9, multiply_adds_per_second=200e9)
+"""Of a machine that multiplies hardly faster than it reads the weights of one token."""
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -56,3 +65,32 @@ def test_the_history_keeps_what_was_not_shown(run: tuple[str, Path]) -> None:
     assert found["branch misses"]["why"] == "perf is not installed"
     assert found["simulated accesses, avx2"]["why"] == "valgrind is not installed"
     assert all(criterion["status"] == "not shown" for criterion in found.values())
+
+
+def subject(context_length: int) -> Any:
+    """A model in the shapes of 2B-4T, on that machine. It has no engine: nothing can be timed."""
+    return SimpleNamespace(
+        reference=True,
+        model=SimpleNamespace(context_length=context_length, vocab_size=99),
+        limits=lambda: POOR,
+        roofline=lambda ids, count=1: lambda limits: roofline(limits, count, 0.5e9, 2e9),
+    )
+
+
+def test_sequences_that_the_limits_allow_to_gain_nothing_are_not_timed() -> None:
+    criteria = Criteria("generation", reference=True)
+    with pytest.raises(pytest.skip.Exception, match=r"40\.0 GB/s .* 200 GMAC/s allow 1\.25 x"):
+        bench_generation.test_sequences_in_one_pass(8, None, subject(4096), criteria, None)
+    (found,) = criteria
+    assert (found.what, found.status) == ("8 sequences, times as fast as one", "not shown")
+
+
+def test_a_context_that_is_too_short_for_decoding_is_a_reason() -> None:
+    for call in (
+        lambda *rest: bench_generation.test_decoding_with("top-p", *rest),
+        lambda *rest: bench_generation.test_sequences_in_one_pass(2, *rest),
+    ):
+        criteria = Criteria("generation", reference=True)
+        with pytest.raises(pytest.skip.Exception, match="the model's context is 20 tokens"):
+            call(None, subject(20), criteria, None)
+        assert len(list(criteria)) == 1
