@@ -389,6 +389,7 @@ def test_what_does_not_fit_the_context_is_refused_before_any_work(
     with pytest.raises(errors.ContextOverflowError) as caught:
         model.score([[5] * 10, [5] * 511], [[6], [6, 7, 8]])
     assert (caught.value.needed, caught.value.context_length) == (513, 512)
+    assert "the prompt has 511, and a continuation 3" in str(caught.value)
 
 
 def test_the_last_token_needs_no_place_in_the_context(model: BitNetModel) -> None:

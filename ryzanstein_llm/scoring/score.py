@@ -10,6 +10,7 @@ import numpy as np
 from ..engine.branches import Stem, run_stems
 from ..engine.engine import Engine
 from ..errors import ContextOverflowError, InvalidParameterError, RyzansteinError
+from ..errors.request import LONGER_CONTEXT
 from ..kernels.elementwise import (
     cumulative_sum,
     enter_float_mode,
@@ -95,8 +96,8 @@ def _scores(
     for prompt, place, options, name in asked:
         try:
             tokens, found = _tokens(vocabulary, prompt, options, place, name)
-            for ids in found:  # nothing is computed after the last token
-                _refuse_long(engine, len(tokens) + len(ids) - 1)
+            for ids in found:
+                _refuse_long(engine, len(tokens), len(ids))
         except RyzansteinError as error:
             if place != "prompt" and not str(error).startswith((place, name)):
                 error = error.about(place)
@@ -176,9 +177,15 @@ def _tokens(
     return context, found
 
 
-def _refuse_long(engine: Engine, tokens: int) -> None:
+def _refuse_long(engine: Engine, prompt: int, continuation: int) -> None:
+    """Raise an error if so many tokens do not fit together."""
+    tokens = prompt + continuation - 1  # nothing is computed after the last one
     if tokens > engine.context_length:
-        raise ContextOverflowError(tokens, engine.context_length)
+        reason = (
+            f"the prompt has {prompt}, and a continuation {continuation}, of which the last needs "
+            f"no place; shorten them, or {LONGER_CONTEXT}"
+        )
+        raise ContextOverflowError(tokens, engine.context_length, reason)
     if tokens > engine.store.capacity:
         raise engine.store.refuse(tokens)
 
