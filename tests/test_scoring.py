@@ -140,7 +140,8 @@ def test_the_choice_is_the_likeliest_and_probabilities_are_the_softmax(model: Bi
 
 
 def test_of_equal_options_the_first_is_chosen(model: BitNetModel) -> None:
-    choice = model.choose(TALE, [" zebra", " there", " there"])
+    ids = model.tokenize(" there", add_special_tokens=False)
+    choice = model.choose(TALE, [" zebra", " there", ids])  # type: ignore[list-item]
     assert choice.index == 1
     assert choice.probabilities[1] == choice.probabilities[2]
     assert model.choose(TALE, [" there"]).probabilities == [1.0]
@@ -331,6 +332,34 @@ def test_one_prompt_gives_one_list_and_several_give_several(model: BitNetModel) 
     assert len(model.choose([TALE], [" there"])) == 1  # type: ignore[arg-type]
     assert model.score(TALE, []) == []
     assert model.score([TALE, TALE], []) == [[], []]
+
+
+@pytest.mark.parametrize("nothing", [[], ()])
+def test_a_list_of_no_prompts_gives_a_list_of_no_answers(model: BitNetModel, nothing: Any) -> None:
+    assert model.score(nothing, [" there"]) == []
+    assert model.choose(nothing, [" there"]) == []  # type: ignore[comparison-overlap]
+    assert model.score_each(nothing, nothing) == []
+    with pytest.raises(errors.InvalidParameterError, match="continuations must be a list"):
+        model.score(nothing, " there")
+    with pytest.raises(errors.InvalidParameterError, match="options must hold at least one"):
+        model.choose(nothing, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "index", "first"),
+    [
+        (["yes", "no", "yes"], 2, 0),
+        ([[5, 6], (5, 6)], 1, 0),
+        ([" a", [5], np.array([5])], 2, 1),
+    ],
+)
+def test_an_option_that_is_there_twice_is_refused(
+    model: BitNetModel, options: Any, index: int, first: int
+) -> None:
+    with pytest.raises(errors.InvalidParameterError) as caught:
+        model.choose(TALE, options)
+    assert caught.value.parameter == f"options[{index}]"
+    assert f"is the same as options[{first}]: {options[index]!r}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

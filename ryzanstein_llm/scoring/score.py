@@ -124,18 +124,38 @@ def choose(
     many: bool,
 ) -> list[Choice]:
     """The likeliest option, for each of `prompts`. See `ScoreSource.choose`."""
-    if not _listed(options, "options"):
+    listed = _listed(options, "options")
+    if not listed:
         raise InvalidParameterError("must hold at least one option", "options")
+    _refuse_repeated(listed)
     given = (engine, vocabulary, prompts, options, normalize, progress)
     found = score(*given, many=many, name="options")
     return [_choice(scores) for scores in found]
 
 
 def several(prompt: Any) -> bool:
-    """Whether this is a list of prompts, and not one prompt as text or ids."""
-    if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not prompt:
+    """Whether this is a list of prompts, and not one prompt as text or ids. An empty list is one of
+    no prompts."""
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence):
         return False
+    if not prompt:
+        return isinstance(prompt, (list, tuple))
     return isinstance(prompt[0], (str, list, tuple, np.ndarray))
+
+
+def _refuse_repeated(options: list[Any]) -> None:
+    """Raise InvalidParameterError if one is there twice: each would get a part of the
+    probability."""
+    places: dict[Any, int] = {}
+    for index, option in enumerate(options):
+        text = isinstance(option, str)
+        if not text and not isinstance(option, (list, tuple, np.ndarray)):
+            continue  # no option at all, which is refused later
+        key = option if text else repr(np.asarray(option).tolist())
+        first = places.setdefault((text, key), index)
+        if first != index:
+            problem = f"is the same as options[{first}]: {option!r}"
+            raise InvalidParameterError(problem, f"options[{index}]")
 
 
 def _listed(given: Any, name: str) -> list[Any]:
