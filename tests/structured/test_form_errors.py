@@ -67,6 +67,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"schema": {}, "regex": "a"}, "regex cannot be given together with schema"),
     ({"choices": ["a"], "grammar": "start: x"}, "grammar cannot be given together with choices"),
     ({"regex": "a", "ignore_eos": True}, "ignore_eos must be False with regex"),
+    (
+        {"regex": "a", "overflow": "shift"},
+        "overflow must be 'error' or 'truncate' with regex, not 'shift'",
+    ),
 ]  # fmt: skip
 
 
