@@ -104,7 +104,8 @@ class OutputFormat:
             return json.loads(text) if self.target is None else read_instance(self.target, text)
         except (ValueError, AssertionError, RecursionError) as error:
             # what validators raise, says Pydantic; and numbers or lists beyond Python's limits
-            raise InvalidOutputError(self.argument, text, str(error)) from error
+            problem = str(error) or type(error).__name__
+            raise InvalidOutputError(self.argument, text, problem) from error
 
 
 def _plain(grammar: Callable[[str, Any], str]) -> Callable[[str, Any], OutputFormat]:

@@ -230,10 +230,10 @@ def test_what_a_dataclass_refuses_is_an_error_of_ours(
         even: Literal[2]
 
         def __post_init__(self) -> None:
-            raise kind("never")
+            raise kind
 
     result = model.generate(TALE, schema=Odd, return_result=True)
-    with pytest.raises(InvalidOutputError, match="never") as caught:
+    with pytest.raises(InvalidOutputError, match=f"cannot be read: {kind.__name__}") as caught:
         _ = result.parsed
     assert type(caught.value.__cause__) is kind
 
