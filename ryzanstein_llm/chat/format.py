@@ -76,10 +76,11 @@ def choose_template(
     if default is not None:
         return default
     names = ", ".join(map(repr, named))
-    problem = f"only those called {names}; name one" if named else "none; pass Jinja text"
+    several = f"has several chat templates and no default; name one of {names}"
+    problem = several if named else "has no chat template; pass Jinja text"
     raise ChatTemplateError(
-        f"{vocabulary.path}: of chat templates, the checkpoint has {problem} as chat_template=, or "
-        "use generate() to continue a text"
+        f"{vocabulary.path}: the checkpoint {problem} as chat_template=, or use generate() to "
+        "continue a text"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ContextOverflowError
+from ..errors.request import LONGER_CONTEXT
 from ..options import GenerationOptions
 from ..text.chat_prompt import ChatPrompt
 
@@ -55,7 +56,9 @@ def fitting_prompt(
         except ContextOverflowError as error:
             return error
         needed = len(prompt.ids) + new
-        return prompt if needed <= capacity else ContextOverflowError(needed, capacity)
+        if needed <= capacity:
+            return prompt
+        return ContextOverflowError(needed, capacity, _reason(len(prompt.ids), new, capacity))
 
     found = fitting(starts[0])
     if isinstance(found, ChatPrompt):
@@ -72,3 +75,17 @@ def fitting_prompt(
         else:
             low = middle
     return best, starts[high] - begin
+
+
+def _reason(tokens: int, new: int, capacity: int) -> str:
+    """What is too long, if `new` tokens more do not fit after the system messages and the last
+    turn, and what to change."""
+    if tokens < capacity and new > 1:
+        return (
+            f"the system messages and the last turn have {tokens}, and max_tokens={new}; lower "
+            f"max_tokens to {capacity - tokens} or less"
+        )
+    return (
+        "the system messages and the last turn, which are never left out, are too long; shorten "
+        f"them, or {LONGER_CONTEXT}"
+    )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..engine.engine import Engine
 from ..errors import ContextOverflowError, UnsupportedFeatureError
+from ..errors.request import LONGER_CONTEXT
 from ..generation import Generation
 from ..options import GenerationOptions
 from ..results import GenerationResult
@@ -51,7 +52,11 @@ class ChatRequest:
         dropped: int = 0,
     ) -> None:
         if len(prompt.ids) > engine.context_length:
-            raise ContextOverflowError(len(prompt.ids), engine.context_length)
+            reason = (
+                'the conversation is too long; shorten it, let overflow="truncate" leave out its '
+                f"oldest turns, or {LONGER_CONTEXT}"
+            )
+            raise ContextOverflowError(len(prompt.ids), engine.context_length, reason)
         output = options.output
         self._instead: str | None = None
         if output is not None:

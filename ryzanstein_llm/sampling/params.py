@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..errors import FormatError, InvalidParameterError
 from ..notebook import as_html
-from ..validation import check_float, check_int
+from ..validation import check_float, check_int, did_you_mean
 
 __all__ = ["GREEDY_BELOW", "Defaults", "SamplingParams"]
 
@@ -198,9 +198,9 @@ class SamplingParams:
             raise InvalidParameterError(problem, "overrides")
         unknown = [name for name in overrides if name not in self.__dataclass_fields__]
         if unknown:
-            known = ", ".join(self.__dataclass_fields__)
-            problem = f"is no sampling parameter; the parameters are {known}"
-            raise InvalidParameterError(problem, str(unknown[0]))
+            name, known = str(unknown[0]), self.__dataclass_fields__
+            hint = did_you_mean(name, known) or f"the parameters are {', '.join(known)}"
+            raise InvalidParameterError(f"is no sampling parameter; {hint}", name)
         return replace(
             self, **{name: value for name, value in overrides.items() if value is not None}
         )

@@ -195,7 +195,9 @@ def test_roles_that_the_template_names_are_roles(model: BitNetModel) -> None:
 
 
 def test_the_demo_model_has_no_template(model: BitNetModel) -> None:
-    with pytest.raises(ChatTemplateError, match="has none; pass Jinja text as chat_template="):
+    with pytest.raises(
+        ChatTemplateError, match="the checkpoint has no chat template; pass Jinja text"
+    ):
         model.chat(TALE)
 
 

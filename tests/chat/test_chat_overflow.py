@@ -64,7 +64,7 @@ def test_the_oldest_turns_are_left_out_and_the_system_message_stays(model, syste
 
 
 def test_without_it_the_conversation_is_refused(model):
-    with pytest.raises(ContextOverflowError):
+    with pytest.raises(ContextOverflowError, match=r"the conversation is too long; .*truncate"):
         model.chat(conversation(40), **OPTIONS)
 
 
@@ -75,6 +75,21 @@ def test_a_last_turn_that_is_too_long_is_refused(model, overflow):
         model.chat(messages, max_tokens=5, overflow=overflow, **OPTIONS)
     with pytest.raises(ContextOverflowError):
         model.chat(messages[-1:], max_tokens=5, overflow=overflow, **OPTIONS)
+
+
+def test_max_tokens_that_leave_no_room_for_the_last_turn_are_named(model):
+    messages = conversation(3)
+    with pytest.raises(ContextOverflowError) as caught:
+        model.chat(messages, max_tokens=10**6, overflow="truncate", **OPTIONS)
+    assert "max_tokens=1000000; lower max_tokens to " in str(caught.value)
+    most = int(str(caught.value).split("lower max_tokens to ")[1].split()[0])
+    assert model.chat(messages, max_tokens=most, overflow="truncate", **OPTIONS).usage
+    with pytest.raises(ContextOverflowError, match=f"lower max_tokens to {most} or less"):
+        model.chat(messages, max_tokens=most + 1, overflow="truncate", **OPTIONS)
+    long = [{"role": "user", "content": "a king and a fox " * 60}]
+    with pytest.raises(ContextOverflowError) as caught:
+        model.chat(long, max_tokens=5, overflow="truncate", **OPTIONS)
+    assert "max_tokens" not in str(caught.value)
 
 
 def test_an_answer_may_be_longer_than_the_context(model):
