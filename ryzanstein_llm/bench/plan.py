@@ -120,8 +120,8 @@ def make_plan(
     repetitions: int | None,
     quick: bool,
 ) -> Plan:
-    """Check the options that need no model, and fill in defaults. Without `n_threads`, the number is
-    that for a large model; `Plan.on_threads` puts in what a model has chosen.
+    """Check the options that need no model, and fill in defaults. Without `n_threads` the settings
+    have as many as a large model; `Plan.on_threads` puts in what a model has chosen.
 
     Raises
     ------
