@@ -16,7 +16,7 @@ from ryzanstein_llm.packed_cache import loading
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "API.md").read_text(encoding="utf-8")
 
-# Keys that are data, not names: of `tensors` types, of the threads of `doctor` variables, and so on.
+# Their keys are data: types of tensors, and variables of the environment.
 OPEN = {"tensors", "environment"}
 
 
@@ -32,7 +32,7 @@ def keys_of(value: Any) -> set[str]:
 
 def documented_keys(command: str) -> set[str]:
     """The words in code style of the command's row in the table of --json."""
-    (table,) = re.findall(r"^With `--json` .*?(?=^`cache` )", DOCUMENT, re.M | re.S)
+    (table,) = re.findall(r"^With `--json` .*?(?=^`cache`,)", DOCUMENT, re.M | re.S)
     (row,) = re.findall(rf"^\| `{re.escape(command)}`.*? \| (.*) \|$", table, re.M)
     return set(re.findall(r"`(\w+)`", row))
 
