@@ -31,6 +31,7 @@ from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.models import plan
 from ryzanstein_llm.profiling.costs import projection_multiply_adds
+from ryzanstein_llm.system import threads as system_threads
 from ryzanstein_llm.testing import make_checkpoint, preset_config, tensor_shapes
 
 
@@ -124,6 +125,19 @@ def test_all_tiers_are_those_worth_timing(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(cpu, "available_tiers", lambda tiers=available: tiers)
         plan = make_plan(1, "all", None, None, None, None, None, False)
         assert [setting.tier for setting in plan.settings] == expected
+
+
+def test_threads_are_by_default_as_many_as_a_model_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small model has one, whatever the machine has, in the benchmark too."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(system_threads, "_allowed_cpus", lambda: set(range(8)))
+    monkeypatch.setattr(system_threads, "cpu_quota", lambda root: None)
+    assert system_threads.choose_threads().count > 1
+    found = bench.run(repetitions=1, batches=[1], sampled="none", quick=True)
+    assert {sample.threads for sample in found.samples} == {1}
+    assert found.check is not None
+    assert {setting["threads"] for setting in found.check["settings"]} == {1}
+    assert {setting["threads"] for setting in found.options["settings"]} == {1}
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,12 @@ def _nearest_option(context: click.Context, name: str) -> str:
         return hint
     program = context.find_root().command
     assert isinstance(program, Program)
-    for command in program.commands.values():
-        if any(name in param.opts for param in command.params):
-            return f"did you mean {context.find_root().info_name} {command.name} {name}?"
+    owners = [
+        command.name
+        for command in program.commands.values()
+        if any(name in param.opts for param in command.params)
+    ]
+    # what many commands have says nothing about which one was meant, unless none was named
+    if len(owners) == 1 or (owners and context.command is program):
+        return f"did you mean {context.find_root().info_name} {owners[0]} {name}?"
     return ""
