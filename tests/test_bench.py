@@ -3,6 +3,7 @@ outputs give no figures. No test looks at how fast anything is."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -496,6 +497,15 @@ def test_memory_is_read_from_proc(tmp_path: Path) -> None:
 def test_a_process_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="CheckpointNotFoundError"):
         start.measure_start(tmp_path / "gone", Setting("scalar", 1), "float32", "2bit", 4)
+
+
+def test_a_process_that_cannot_be_started_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object, **options: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(start.subprocess, "Popen", refuse)
+    with pytest.raises(BenchError, match=r"cannot be started: .*Resource temporarily unavailable"):
+        start.measure_start(tmp_path, Setting("scalar", 1), "float32", "2bit", 4)
 
 
 def test_the_machine_card(monkeypatch: pytest.MonkeyPatch) -> None:

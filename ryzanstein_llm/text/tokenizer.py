@@ -18,7 +18,7 @@ from ..errors import InvalidParameterError
 from ..formats.json_file import read_text
 from .apart import interruptible
 from .gguf_tokenizer import build_tokenizer, tokenizer_config
-from .library import LibraryErrors
+from .library import LibraryErrors, lacks_threads
 from .longest_token import longest_token
 from .pipeline import TextPipeline, is_byte, token_bytes
 
@@ -194,7 +194,12 @@ class Tokenizer:
             return self._raw.encode(text, add_special_tokens=False)
         # unlike `encode`, this releases the GIL, and it keeps no offsets
         work = partial(self._raw.encode_batch_fast, [text], add_special_tokens=False)
-        found: list[Encoding] = interruptible(work)
+        try:
+            found: list[Encoding] = interruptible(work)
+        except BaseException as error:
+            if not lacks_threads(error):
+                raise
+            return self._raw.encode(text, add_special_tokens=False)
         return found[0]
 
     def fewest_ids(self, text: str) -> int:
