@@ -34,7 +34,7 @@ Talk with a model. Type a message and press Enter; the answer appears while it i
 
 A model without chat template, such as the built-in demo model, goes on from what you write.
 
-From a pipe, each line is a message or a command, and only the answers are printed.
+From a pipe, each line is a message or a command, and only the answers are on standard output.
 """
 
 COMMANDS = f"""\
@@ -140,7 +140,7 @@ class _Conversation:
         name, _, value = text[1:].partition(" ")
         value = value.strip()
         if name == "help":
-            write(COMMANDS)
+            self._tell(COMMANDS)
         elif name == "retry":
             self._retries += 1
             self._answer(lambda: self._talk.retry(self._given()))
@@ -167,8 +167,7 @@ class _Conversation:
 
     def _set(self, text: str) -> None:
         if not text:
-            for name, value in self._options.items():
-                write(f"{name} {value}\n")
+            self._tell("".join(f"{name} {value}\n" for name, value in self._options.items()))
             return
         name, _, given = text.replace("=", " ", 1).partition(" ")
         kinds: dict[str, Callable[[str], Any]] = {
@@ -187,6 +186,14 @@ class _Conversation:
             value = int.from_bytes(os.urandom(4), "little")
         _checked({**self._options, name: value})
         self._options[name] = value
+
+    def _tell(self, text: str) -> None:
+        """Show what is no answer: through a pipe, only answers are on standard output."""
+        if self._reader.interactive:
+            write(text)
+        else:
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
     def _answer(self, begin: Callable[[], Answer]) -> None:
         answer = begin()
