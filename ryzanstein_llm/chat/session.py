@@ -140,7 +140,13 @@ class ChatSession:
         SessionBusyError
         """
         self._refuse_busy()
-        found = read_json_object(Path(path)).get("messages")
+        read = read_json_object(Path(path))
+        if "text" in read and "messages" not in read:
+            raise FormatError(
+                f"{path}: is a text, not a conversation; `ryzanstein-llm chat` saved it with a "
+                "model without chat template, and loads it with such a model"
+            )
+        found = read.get("messages")
         try:
             messages = check_messages(found, self._format.roles) if found != [] else []
         except InvalidParameterError as error:

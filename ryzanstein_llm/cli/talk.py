@@ -126,7 +126,10 @@ class TaleTalk:
 
         from ..formats.json_file import read_json_object
 
-        text = read_json_object(Path(path)).get("text")
+        read = read_json_object(Path(path))
+        text = read.get("text")
+        if "messages" in read and text is None:
+            raise FormatError(f"{path}: is a conversation, for models with a chat template")
         if not isinstance(text, str):
             raise FormatError(f"{path}: has no 'text'")
         self.clear()

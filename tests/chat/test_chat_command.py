@@ -113,6 +113,20 @@ def test_a_conversation_is_saved_and_loaded(talk: Talk, template: str, tmp_path:
     assert talk(f"/load {tale}\nBut\n", "-n", "5")[0] == 0
 
 
+def test_a_file_of_the_other_kind_of_model_is_refused(
+    talk: Talk, template: str, tmp_path: Path
+) -> None:
+    tale, conversation = tmp_path / "tale.json", tmp_path / "chat.json"
+    talk(f"The fox\n/save {tale}\n", "-n", "3")
+    talk(f"The fox\n/save {conversation}\n", "-n", "3", "--chat-template", template)
+    code, _, err = talk(f"/load {tale}\n", "--chat-template", template)
+    assert code == 2
+    assert f"{tale}: is a text, not a conversation" in err
+    code, _, err = talk(f"/load {conversation}\n")
+    assert code == 2
+    assert f"{conversation}: is a conversation, for models with a chat template" in err
+
+
 def test_a_system_message_can_be_replaced(talk: Talk, template: str, tmp_path: Path) -> None:
     path = tmp_path / "chat.json"
     talk(f"Hi\n/system Be kind.\n/save {path}\n", "--chat-template", template, "-n", "4")
