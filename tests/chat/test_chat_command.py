@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import select
@@ -17,7 +16,6 @@ import pytest
 from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel, SamplingParams
-from ryzanstein_llm.cli import main
 
 TURNS = (
     "{% for m in messages %}{{ bos_token }}{{ m.role }}\n{{ m.content }}{{ eos_token }}\n"
@@ -25,26 +23,6 @@ TURNS = (
 )
 
 Talk = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
-    """Runs the command with these lines as standard input; gives exit code, stdout, stderr."""
-
-    def run(lines: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode("utf-8"))))
-        code = main(["chat", *arguments])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> str:
-    needs_extra("chat", "jinja2")
-    path = tmp_path / "turns.jinja"
-    path.write_text(TURNS)
-    return str(path)
 
 
 def test_the_demo_model_tells_on(talk: Talk) -> None:
@@ -164,6 +142,8 @@ def test_through_a_pipe_only_answers_are_on_standard_output(talk: Talk) -> None:
         ("", ["--temperature", "-1"], "--temperature must be in [0, 100], not -1"),
         ("", ["--system", "a"], "--system needs a model with a chat template"),
         ("", ["--chat-template", "nothing"], "nothing: No such file or directory"),
+        ("", ["--overflow", "cut"], "--overflow must be one of 'error', 'truncate', 'shift'"),
+        ("/set overflow cut\n", [], "overflow must be one of 'error', 'truncate', 'shift'"),
         ("", ["-n", "-2"], "-n must be in -1..2147483648, not -2"),
         ("/nothing\n", [], "there is no command /nothing; /help shows all"),
         ("/set heat 3\n", [], "there is no option 'heat'; the options are max_tokens, temperature"),
