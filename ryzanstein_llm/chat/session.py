@@ -147,9 +147,15 @@ class ChatSession:
         """
         self._refuse_busy()
         try:
-            found = read_json_object(Path(path)).get("messages")
+            read = read_json_object(Path(path))
         except CheckpointNotFoundError as error:  # it is no checkpoint
             raise SessionNotFoundError(*error.args) from error.__cause__
+        if "text" in read and "messages" not in read:
+            raise FormatError(
+                f"{path}: is a text, not a conversation; `ryzanstein-llm chat` saved it with a "
+                "model without chat template, and loads it with such a model"
+            )
+        found = read.get("messages")
         try:
             messages = check_messages(found, self._format.roles) if found != [] else []
         except InvalidParameterError as error:

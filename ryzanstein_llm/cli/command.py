@@ -14,6 +14,7 @@ from .console import log_messages
 
 __all__ = [
     "Command",
+    "Decorated",
     "Option",
     "Program",
     "decimal",

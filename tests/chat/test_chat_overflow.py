@@ -63,6 +63,34 @@ def test_the_oldest_turns_are_left_out_and_the_system_message_stays(model, syste
     assert count > 0 if turns >= 9 else turns > 1 or not count
 
 
+@pytest.mark.parametrize("overflow", ["truncate", "shift"])
+@pytest.mark.parametrize("turns", [5, 9, 40])
+def test_an_answer_without_a_limit_has_a_quarter_of_the_context(model, overflow, turns):
+    messages = conversation(turns)
+    options = {**OPTIONS, "overflow": overflow, "ignore_eos": True}
+    limits = {"max_tokens": 200 if overflow == "shift" else None}
+    found = model.chat(messages, **limits, **options)
+    count, room = found.dropped_messages, model.context_length // 4
+    assert count > 0
+    assert found.generation.prompt_tokens + room <= model.context_length
+    longer = [messages[0], *messages[count - 1 :]]
+    assert not fits(model, longer, room)
+    if overflow == "truncate":
+        assert len(found.generation.ids) == model.context_length - found.generation.prompt_tokens
+        assert found.finish_reason == "length"
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "shift"])
+def test_a_last_turn_that_leaves_less_than_a_quarter_is_answered_alone(model, overflow):
+    last = {"role": "user", "content": "a king and a fox " * 19}
+    alone = model.chat([last], max_tokens=5, **OPTIONS)
+    assert model.context_length - 32 < alone.generation.prompt_tokens < model.context_length - 5
+    limits = {"max_tokens": 200 if overflow == "shift" else None, "overflow": overflow}
+    found = model.chat([*conversation(1, False)[:-1], last], **limits, **OPTIONS)
+    assert found.dropped_messages == 2
+    assert found.generation.prompt_tokens == alone.generation.prompt_tokens
+
+
 def test_without_it_the_conversation_is_refused(model):
     with pytest.raises(ContextOverflowError, match=r"the conversation is too long; .*truncate"):
         model.chat(conversation(40), **OPTIONS)

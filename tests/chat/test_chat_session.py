@@ -209,6 +209,7 @@ def test_save_and_load(model: BitNetModel, session: ChatSession, tmp_path: Path)
     [
         ("[]", "expected a JSON object"),
         ("{}", "messages must be a list"),
+        ('{"text": "The fox"}', "a text, not a conversation; .* without chat template"),
         ('{"messages": [{"role": "x", "content": ""}]}', r"messages\[0\]\['role'\]"),
         ("not", "not valid JSON"),
     ],
