@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict
 
 from .errors import InvalidParameterError
+from .errors.suggestion import did_you_mean
 from .sampling import BAN, MOST_LOGPROBS, Adjustments, LogitsProcessor, SamplingParams
 from .structured import OUTPUT_ARGUMENTS, OutputFormat
 from .text.stop_strings import StopStrings
@@ -17,7 +18,6 @@ from .validation import (
     check_float,
     check_int,
     check_token_ids,
-    did_you_mean,
 )
 
 __all__ = ["GenerationArguments", "GenerationOptions"]

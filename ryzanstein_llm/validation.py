@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection, Mapping, Sequence, Set
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +21,6 @@ __all__ = [
     "check_float",
     "check_int",
     "check_token_ids",
-    "did_you_mean",
 ]
 
 Choice = TypeVar("Choice")
@@ -79,12 +77,6 @@ def check_choice(name: str, value: Any, choices: Collection[Choice]) -> Choice:
             return choice
     listed = ", ".join(repr(choice) for choice in choices)
     raise InvalidParameterError(f"must be one of {listed}, not {value!r}", name)
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Such as "did you mean top_k?". Empty if no known name is similar."""
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def check_token_ids(

@@ -185,8 +185,10 @@ class TestPrompt:
 
         monkeypatch.setattr(engine, "stream", refused)
         assert main(["generate", "Once", spelling, "2"]) == 2
-        expected = f"ryzanstein-llm: error: {spelling} 2 is too small for 7 tokens\n"
-        assert capsys.readouterr().err == expected
+        expected = (
+            f"ryzanstein-llm: error: {spelling} 2 is too small for 7 tokens: the prompt is too long"
+        )
+        assert capsys.readouterr().err.startswith(expected)
         assert main(["generate", "Once"]) == 2
         assert "7 tokens do not fit a context of 2 tokens" in capsys.readouterr().err
 

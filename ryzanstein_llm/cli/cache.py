@@ -64,9 +64,9 @@ the name of a file, as list shows it, or a pattern such as "*/2B-4T".
 def command(context: click.Context, words: tuple[str, ...], yes: bool, as_json: bool) -> int:
     action, *names = words or ("list",)
     if action not in ACTIONS:
-        from .nearest import nearest
+        from ..errors.suggestion import did_you_mean
 
-        hint = nearest(action, ACTIONS) or f"the actions are {', '.join(ACTIONS)}"
+        hint = did_you_mean(action, ACTIONS) or f"the actions are {', '.join(ACTIONS)}"
         raise click.UsageError(f"no action {action!r}; {hint}", context)
     if yes and action != "clear":
         raise click.UsageError(f"--yes is for clear, not for {action}", context)

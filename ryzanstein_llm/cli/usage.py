@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..errors.suggestion import did_you_mean
 from .command import Program, spellings, takes_value
-from .nearest import nearest
 
 __all__ = [
     "explain",
@@ -30,7 +30,7 @@ def explain(error: click.UsageError) -> str:
 
 def _nearest_option(context: click.Context, name: str) -> str:
     own = [known for param in context.command.params for known in param.opts if known[0] == "-"]
-    if name.startswith("--") and len(name) > 3 and (hint := nearest(name, own)):
+    if name.startswith("--") and len(name) > 3 and (hint := did_you_mean(name, own)):
         return hint
     program = context.find_root().command
     assert isinstance(program, Program)

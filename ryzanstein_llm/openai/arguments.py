@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from ..errors import InvalidParameterError, UnsupportedFeatureError
+from ..errors.suggestion import did_you_mean
 from ..sampling import SamplingParams
-from ..validation import check_bool, check_int, did_you_mean
+from ..validation import check_bool, check_int
 
 __all__ = ["ChatCompletionArguments", "CompletionArguments", "Settings", "read_settings"]
 

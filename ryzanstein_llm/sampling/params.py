@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import FormatError, InvalidParameterError
+from ..errors.suggestion import did_you_mean
 from ..notebook import as_html
-from ..validation import check_float, check_int, did_you_mean
+from ..validation import check_float, check_int
 
 __all__ = ["GREEDY_BELOW", "Defaults", "SamplingParams", "source_of"]
 
