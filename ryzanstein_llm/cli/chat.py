@@ -70,7 +70,7 @@ with prompt_toolkit installed, Alt-Enter begins a new line. //text says "/text".
     metavar="N",
     section="Conversation",
     help="tokens of an answer at most (default: until it ends); "
-    f"{UNLIMITED}: until the context is full",
+    f"{UNLIMITED}: no limit but the length of the context",
 )
 @overflow_option(
     "Conversation",

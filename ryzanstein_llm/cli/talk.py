@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import FormatError, InvalidParameterError
-from ..text_table import plural
 
 if TYPE_CHECKING:
     from .. import BitNetModel, ChatStream, TextIterator
@@ -195,6 +194,8 @@ class _ChatAnswer:
 
     @property
     def forgotten(self) -> str:
+        from ..text_table import plural
+
         messages = self._stream.result.dropped_messages
         tokens = self.generation.dropped_tokens
         parts = [plural(messages, "message")] if messages else []
@@ -211,6 +212,8 @@ class _TaleAnswer:
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for piece in self._stream:
             yield "", piece
+        from ..text_table import plural
+
         self.used, dropped = self._keep()
         self.forgotten = plural(dropped, "token") if dropped else ""
 

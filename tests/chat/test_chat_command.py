@@ -196,14 +196,15 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.end, text.encode("utf-8"))
 
-    def expect(self, text: str, seconds: float = 60) -> None:
-        """Wait for a text after what was expected before."""
+    def expect(self, text: str, seconds: float = 60) -> str:
+        """Wait for a text after what was expected before. Returns what stands between the two."""
         deadline = time.monotonic() + seconds
         while text not in self.seen:
             assert time.monotonic() < deadline, f"no {text!r} in {self.seen!r}"
             if select.select([self.end], [], [], 0.2)[0]:
                 self.seen += os.read(self.end, 65536).decode("utf-8", "replace")
-        self.seen = self.seen.partition(text)[2]
+        between, _, self.seen = self.seen.partition(text)
+        return between
 
     def close(self) -> int:
         try:
@@ -233,6 +234,20 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(term: str) -> None:
     terminal.type("\x03")
     terminal.expect("Ctrl-D or /exit ends")
     terminal.expect(prompt)
+    terminal.type("\x04")
+    assert terminal.close() == 0
+
+
+def test_a_terminal_shows_what_is_forgotten_and_how_much_is_left() -> None:
+    terminal = Terminal("dumb", "-c", "64", "-n", "20", "-t", "1")
+    for line in ("Once upon a time", "But the fox", "And the king"):
+        terminal.expect("> ")
+        terminal.type(f"{line}\n")
+    terminal.expect("(the context is full; the oldest part is forgotten: ")
+    terminal.expect(" tokens so far)")
+    terminal.expect("tokens/s, ")
+    used = terminal.expect(" of 64 tokens of the context, cut off)")
+    assert 20 < int(used) < 64
     terminal.type("\x04")
     assert terminal.close() == 0
 
