@@ -21,6 +21,7 @@ from .gguf_tokenizer import build_tokenizer, tokenizer_config
 from .library import LibraryErrors
 from .longest_token import longest_token
 from .pipeline import TextPipeline, is_byte, token_bytes
+from .tokenizer_file import check_tokenizer
 
 if TYPE_CHECKING:
     from ..formats import Checkpoint
@@ -122,13 +123,15 @@ class Tokenizer:
         Raises
         ------
         FormatError
-            The file is not a tokenizer.
+            The file is not a tokenizer, or has a value with which `tokenizers` would end the
+            process (`check_tokenizer`).
         CheckpointNotFoundError, ResourceLimitError
             It cannot be read.
         """
         # not from_file, which wants a path in UTF-8 and calls every failure the same
         text = read_text(Path(path))
         with LibraryErrors(str(path)):
+            check_tokenizer(text, str(path))
             raw = RawTokenizer.from_str(text)
         return cls(raw, config, source=str(path))
 
