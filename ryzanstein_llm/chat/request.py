@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from ..engine.engine import Engine
@@ -27,8 +28,8 @@ class ChatRequest:
     format : ChatFormat
     prompt : ChatPrompt
     options : GenerationOptions
-    tools : bool
-        Whether the answer may hold tool calls.
+    tools : collection of str or None
+        Names of the tools that the answer may call.
     dropped : int
         How many messages are not in the prompt because of `overflow`.
 
@@ -47,7 +48,7 @@ class ChatRequest:
         prompt: ChatPrompt,
         options: GenerationOptions,
         *,
-        tools: bool,
+        tools: Collection[str] | None,
         dropped: int = 0,
     ) -> None:
         if len(prompt.ids) > engine.context_length:
