@@ -54,8 +54,9 @@ class _Weights:
         """Go one step back."""
         kind, content = step.get("type"), step.get("content")
         pattern, charsmap = step.get("pattern"), step.get("precompiled_charsmap")
-        if isinstance(pattern, Mapping) and isinstance(content, str):
-            self._replace(pattern.get("String"), self._of(content))
+        if kind == "Replace" and isinstance(content, str):
+            old = pattern.get("String") if isinstance(pattern, Mapping) else None
+            self._replace(old, self._of(content))
         elif isinstance(step.get("suffix"), str):  # of words, in a decoder
             self._replace(step["suffix"], self._of(" "))
         elif isinstance(charsmap, str):

@@ -1,6 +1,9 @@
 """What a `tokenizer.json` may say. The `tokenizers` library believes the file: some values make it
 take memory without end, and then it ends the process; others make its Rust code panic, which it
-prints. They are refused before it reads them. No tokenizer that works has one."""
+prints. They are refused before it reads them. No tokenizer that works has one.
+
+The library also reads lists where it writes objects. They are refused too, so that a value has one
+place."""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ models have about a million tokens."""
 
 MOST_ADDED_IDS = 1024
 """Ids that a post-processor may add to a text; of released models, one to three."""
+
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 MOST_GROWTH = 256
 """Characters that may become of one. Released tokenizers replace a space by another character, or a
@@ -48,8 +53,8 @@ def check_tokenizer(text: str, source: str) -> None:
         if isinstance(spec, Mapping):
             _check_ids(spec)
             _check_merges(_mapping(spec.get("model")))
-            for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
-                for step in _steps(spec.get(name)):
+            for name in PARTS:
+                for step in _steps(spec, name):
                     _check_step(name, step)
             _check_growth(spec, "normalizer", "pre_tokenizer")
             _check_growth(spec, "decoder")
@@ -81,13 +86,26 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _steps(part: Any) -> Iterator[Mapping[str, Any]]:
-    """The steps of a part of the tokenizer, in order."""
-    step = _mapping(part)
+def _steps(spec: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """The steps of a part of the tokenizer, in order. One that contains others comes after them."""
+    part = spec.get(name)
+    if part is not None:
+        yield from _flat(_object_of(part, name), name)
+
+
+def _flat(step: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(step.get("type"), str):
+        raise _RefusedError(f"{name}: a step has no type")
     for key in ("normalizers", "pretokenizers", "processors", "decoders"):
         for each in _list(step.get(key)):
-            yield from _steps(each)
+            yield from _flat(_object_of(each, name), name)
     yield step
+
+
+def _object_of(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _RefusedError(f"{where} holds {str(value)[:100]!r} in the place of an object")
+    return value
 
 
 def _check_ids(spec: Mapping[str, Any]) -> None:
@@ -128,7 +146,7 @@ def _check_step(name: str, step: Mapping[str, Any]) -> None:
         raise _RefusedError(f"{name}: the length of FixedLength is 0")
     if kind == "Precompiled" and not _is_charsmap(step.get("precompiled_charsmap")):
         raise _RefusedError(f"{name}: the precompiled_charsmap of Precompiled is damaged")
-    if kind == "TemplateProcessing" or "special_tokens" in step:
+    if kind == "TemplateProcessing":
         _check_template(f"{name}: single", step)
 
 
@@ -148,14 +166,15 @@ def _is_charsmap(value: Any) -> bool:
 
 def _check_template(where: str, step: Mapping[str, Any]) -> None:
     """What is added to one text. Nothing here makes a pair of texts."""
-    known = _mapping(step.get("special_tokens"))
+    known = _object_of(step.get("special_tokens") or {}, where)
     texts, ids = 0, 0
-    for piece in map(_mapping, _list(step.get("single"))):
+    for piece in _list(step.get("single")):
+        piece = {kind: _object_of(of, where) for kind, of in _object_of(piece, where).items()}
         name = _mapping(piece.get("SpecialToken")).get("id")
         if isinstance(name, str):
             if name not in known:
                 raise _RefusedError(f"{where} names {name[:200]!r}, which is not in special_tokens")
-            ids += len(_list(_mapping(known[name]).get("ids")))
+            ids += len(_list(_object_of(known[name], where).get("ids")))
         text = _mapping(piece.get("Sequence")).get("id")
         texts += text == "A"
         if text == "B":
@@ -167,7 +186,7 @@ def _check_template(where: str, step: Mapping[str, Any]) -> None:
 
 
 def _check_growth(spec: Mapping[str, Any], *names: str) -> None:
-    steps = [step for name in names for step in _steps(spec.get(name))]
+    steps = [step for name in names for step in _steps(spec, name)]
     found = growth(steps, decoder=names == ("decoder",), most=MOST_GROWTH)
     if found > MOST_GROWTH:
         raise _RefusedError(
