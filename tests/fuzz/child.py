@@ -150,7 +150,8 @@ def _guided(run: Run, ready: Ready, atheris: ModuleType, corpus: Path, seed: int
     options = [
         "fuzz", f"-seed={seed % (1 << 31) or 1}", f"-max_len={MOST_BYTES}", "-len_control=0",
         "-timeout=1000000", "-rss_limit_mb=0", "-malloc_limit_mb=0", "-reload=0", "-mutate_depth=1",
-        "-print_final_stats=0", "-verbosity=0", str(corpus),
+        "-print_final_stats=0", "-verbosity=0",
+        f"-artifact_prefix={corpus.parent}/", str(corpus),
     ]  # fmt: skip
     atheris.Setup(options, run.one, custom_mutator=changed)
     atheris.Fuzz()
