@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .engine.blocks import resident_cache_bytes
 from .engine.engine import Engine
 from .interfaces.kv_layout import KVLayout
 from .kernels import cpu
@@ -40,6 +41,7 @@ def model_facts(
         "weight_format": graph.weight_format,
         "packed_file": packed_file,
         "kv_bytes_per_token": layout.bytes_per_position,
+        "kv_cache_bytes": resident_cache_bytes(layout, context_length),
         "kv_dtype": layout.kind,
         "tier": cpu.current_tier(),
         "threads": threads,
@@ -117,7 +119,8 @@ class ModelFacts:
     def info(self) -> dict[str, Any]:
         """Facts about the model and how it runs: family, path, n_layers, hidden_size, vocab_size,
         context_length, parameters, weight_bytes, weight_format, packed_file (the Path that packed
-        weights are mapped from, or None), kv_bytes_per_token, kv_dtype, tier, threads (a
+        weights are mapped from, or None), kv_bytes_per_token, kv_cache_bytes (memory that keys and
+        values of context_length tokens take, in whole blocks and pages), kv_dtype, tier, threads (a
         ThreadChoice), eos_ids, has_tokenizer. A closed model gives them too."""
         return {**self._facts, "tier": cpu.current_tier()}
 

@@ -247,9 +247,10 @@ class Generation:
         self._finish("cancelled" if self.cancelled else reason or "cancelled")
 
     def _begin(self) -> None:
-        given = self._prompt.after([] if self._owner is None else self._owner.claim(self._claim))
+        before = [] if self._owner is None else self._owner.claim(self._claim)
+        given = self._prompt.after(before)
         options, capacity = self._options, self._engine.store.capacity
-        tokens = fitted(given, options, self._engine, self._vocabulary.start_id)
+        tokens = fitted(given, options, self._engine, self._vocabulary.start_id, len(before))
         self._dropped = len(given) - len(tokens)
         eos_ids, stop_ids = options.ends(self._vocabulary)
         self._listener.begin_after(tokens)
@@ -295,6 +296,7 @@ class Generation:
             drafted_tokens=sequence.drafted_tokens,
             accepted_tokens=sequence.accepted_tokens,
             dropped_tokens=self._dropped + sequence.dropped_tokens,
+            context_full=reason == "length" and self._fills_context(sequence),
             output=self._options.output,
         )
         self._engine.leave(sequence)
@@ -302,6 +304,11 @@ class Generation:
         if self._owner is not None:
             self._owner.settle(self._claim, sequence.tokens)
         self.result, self.over = result, True
+
+    def _fills_context(self, sequence: Sequence) -> bool:
+        """Whether more tokens would have no room, whatever `max_tokens` says."""
+        full = len(sequence.tokens) >= self._engine.store.capacity
+        return full and self._options.overflow != "shift"
 
     def _logprobs(self, count: int) -> list[TokenLogprob]:
         """Of the first `count` new tokens."""

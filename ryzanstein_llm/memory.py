@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .engine.blocks import resident_cache_bytes
 from .engine.compute import PASS_TOKENS
 from .formats import Checkpoint, open_checkpoint
-from .interfaces.kv_layout import BLOCK_POSITIONS, KV_DTYPES, KVLayout
-from .kernels.memory import resident_bytes
+from .interfaces.kv_layout import KV_DTYPES, KVLayout
 from .model import DEFAULT_KV_DTYPE
 from .models import WEIGHT_FORMATS, DecoderPlan, LoadOptions, plan_model
 from .models.gguf_names import translate
@@ -44,8 +44,10 @@ class MemoryEstimate:
     screen : int
         The screen of the output head.
     kv_cache : int
-        Keys and values of `sequences` texts of `context_length` tokens. A model that goes on
-        running keeps those of earlier prompts too, as far as `prefix_cache_bytes` allows.
+        Keys and values of `sequences` texts of `context_length` tokens. They are kept in blocks of
+        256 tokens, and each block takes whole pages, of 2 MiB where the system gives huge pages. A
+        model that goes on running keeps those of earlier prompts too, as far as
+        `prefix_cache_bytes` allows.
     tokenizer : int
         The vocabulary and its merges.
     workspace : int
@@ -139,8 +141,7 @@ def planned_memory(
     )
     layout = KVLayout(KV_DTYPES[kv_dtype], config.n_layers, config.n_kv_heads, config.head_dim)
     found = weight_memory(plan, checkpoint, directory)
-    blocks = sequences * -(-context // BLOCK_POSITIONS)
-    kv_cache = blocks * resident_bytes(layout.block_bytes)
+    kv_cache = sequences * resident_cache_bytes(layout, context)
     # of each position cosines and sines, for each kind of layer
     positions = max(context, min(1024, limit))
     tables = 4 * config.head_dim * positions * (1 if config.window is None else 2)

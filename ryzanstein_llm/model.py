@@ -187,7 +187,7 @@ class BitNetModel(
 
         Raises
         ------
-        CheckpointNotFoundError
+        SessionNotFoundError
             If the file cannot be read.
         SavedSessionError
             If it was made with another model, kv_dtype or activations.

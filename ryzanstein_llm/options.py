@@ -7,11 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict
 
 from .errors import InvalidParameterError
+from .errors.suggestion import did_you_mean
 from .sampling import BAN, MOST_LOGPROBS, Adjustments, LogitsProcessor, SamplingParams
 from .structured import OUTPUT_ARGUMENTS, OutputFormat
 from .text.stop_strings import StopStrings
 from .text.vocabulary import Vocabulary
-from .validation import check_bool, check_choice, check_float, check_int, check_token_ids
+from .validation import (
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+    check_token_ids,
+)
 
 __all__ = ["GenerationArguments", "GenerationOptions"]
 
@@ -38,7 +45,8 @@ class GenerationArguments(TypedDict, total=False):
         left out so that `max_tokens` more fit. "shift": whenever the context is full, the older
         half of it is dropped, and the rest is computed again. Beginning-of-text stays.
     min_tokens : int >= 0
-        The text ends with no token before it has so many.
+        The text ends with no token before it has so many. If its form allows no more tokens before,
+        that is an error.
     stop_token_ids : sequence of int
         More tokens that end the text and are not part of it, with finish_reason "stop".
     logit_bias : mapping from token ids or texts of one token to float in [-100, 100]
@@ -151,24 +159,18 @@ class GenerationOptions:
             raise InvalidParameterError(
                 f"must be SamplingParams, not {self.sampling!r}", "sampling"
             )
-        self._refuse_beside_output()
-        if self.output is not None and self.ignore_eos:
-            problem = f"must be False with {self.output.argument}, which says where the text ends"
-            raise InvalidParameterError(problem, "ignore_eos")
+        if self.output is not None:
+            self._refuse_beside(self.output.argument)
 
-    def _refuse_beside_output(self) -> None:
-        """Options that need logits or tokens which the form of the text leaves out."""
-        if self.output is None:
-            return
-        given = {
-            "logits_processor": bool(self.logits_processor),
-            "min_tokens": bool(self.min_tokens),
-            "overflow": self.overflow == "shift",
-        }
-        for name, there in given.items():
-            if there:
-                problem = f"cannot be used together with {self.output.argument}"
-                raise InvalidParameterError(problem, name)
+    def _refuse_beside(self, form: str) -> None:
+        """Refuse what cannot be used together with the form of a text, which the caller calls
+        `form`."""
+        if self.ignore_eos:
+            problem = f"must be False with {form}, which says where the text ends"
+            raise InvalidParameterError(problem, "ignore_eos")
+        if self.overflow == "shift":  # the form follows from all tokens of the text
+            problem = f"must be 'error' or 'truncate' with {form}, not 'shift'"
+            raise InvalidParameterError(problem, "overflow")
 
     def _check_adjustments(self) -> None:
         given = 0 if self.min_tokens is None else self.min_tokens
@@ -245,8 +247,9 @@ class GenerationOptions:
         others = {name: value for name, value in arguments.items() if name not in names}
         unknown = sorted(set(others) - set(SamplingParams.__dataclass_fields__))
         if unknown:
-            known = ", ".join([*names, *SamplingParams.__dataclass_fields__])
-            raise InvalidParameterError(f"is no option; the options are {known}", unknown[0])
+            known = [*names, *SamplingParams.__dataclass_fields__]
+            hint = did_you_mean(unknown[0], known) or f"the options are {', '.join(known)}"
+            raise InvalidParameterError(f"is no option; {hint}", unknown[0])
         if not others:
             return options
         return replace(options, sampling=options.sampling.with_overrides(others))

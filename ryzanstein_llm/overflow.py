@@ -5,6 +5,7 @@ from __future__ import annotations
 from .engine.engine import Engine
 from .engine.sequence import without_older_half
 from .errors import ContextOverflowError
+from .errors.request import LONGER_CONTEXT
 from .options import GenerationOptions
 
 __all__ = ["beginning", "fitted"]
@@ -16,9 +17,14 @@ def beginning(tokens: list[int], start_id: int | None) -> int:
 
 
 def fitted(
-    tokens: list[int], options: GenerationOptions, engine: Engine, start_id: int | None
+    tokens: list[int],
+    options: GenerationOptions,
+    engine: Engine,
+    start_id: int | None,
+    before: int = 0,
 ) -> list[int]:
-    """The tokens that a request begins with, of those that it was given.
+    """The tokens that a request begins with, of those that it was given. The first `before` were in
+    the session already.
 
     "error": all. "truncate": beginning-of-text if it comes first, and as many of the last ones as
     leave room for `max_tokens`, or for one if that is None. "shift": the older half is dropped, but
@@ -33,13 +39,15 @@ def fitted(
     context, capacity = engine.context_length, engine.store.capacity
     if options.overflow == "error":
         if len(tokens) > context:
-            raise ContextOverflowError(len(tokens), context)
+            raise _too_long(len(tokens), context, before)
         return tokens
     kept = beginning(tokens, start_id)
     new = 1 if options.max_tokens is None else options.max_tokens
     room = capacity - (min(new, 1) if options.overflow == "shift" else new)
     if room < kept + 1:
-        raise ContextOverflowError(kept + 1 + capacity - room, capacity)
+        raise ContextOverflowError(
+            kept + 1 + capacity - room, capacity, _no_room(options, kept, capacity)
+        )
     if len(tokens) <= room:
         return tokens
     if options.overflow == "truncate":
@@ -47,3 +55,25 @@ def fitted(
     while len(tokens) > room:
         tokens = without_older_half(tokens, kept)
     return tokens
+
+
+def _too_long(tokens: int, context: int, before: int) -> ContextOverflowError:
+    if not before:
+        return ContextOverflowError(tokens, context)
+    reason = (
+        f"the session has {before}, and the prompt adds {tokens - before}; make room with "
+        'truncate(), let overflow="truncate" or "shift" drop the oldest tokens, or '
+        f"{LONGER_CONTEXT}"
+    )
+    return ContextOverflowError(tokens, context, reason)
+
+
+def _no_room(options: GenerationOptions, kept: int, capacity: int) -> str:
+    """Why there is no room for a token of the prompt, and what to change."""
+    most = capacity - kept - 1
+    if options.overflow == "truncate" and options.max_tokens is not None and most >= 0:
+        return (
+            f"max_tokens={options.max_tokens} leaves no room for the prompt; lower max_tokens to "
+            f"{most} or less"
+        )
+    return f"there is no room for a token of the prompt and a new one; {LONGER_CONTEXT}"

@@ -107,6 +107,9 @@ class GenerationResult:
         of these were right. Wrong ones are no part of the continuation.
     dropped_tokens : int
         How many tokens were left out or dropped because of `overflow`.
+    context_full : bool
+        Whether it ended because the context (or `prefix_cache_bytes`) has no room for more tokens;
+        `finish_reason` is "length" then.
     output : OutputFormat or None
         The form that was asked for.
     """
@@ -122,6 +125,7 @@ class GenerationResult:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     dropped_tokens: int = 0
+    context_full: bool = False
     output: OutputFormat | None = None
 
     @property
@@ -133,10 +137,12 @@ class GenerationResult:
         ------
         IncompleteOutputError
             The text ended before its form was complete.
+        InvalidOutputError
+            The class given as `schema` refuses the text.
         """
         if self.output is None:
             return None
-        return self.output.read(self.text or "", self.finish_reason)
+        return self.output.read(self.text or "", self.finish_reason, self.context_full)
 
     @property
     def usage(self) -> dict[str, int]:

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from ._version import __version__
 from .engine.engine import Engine
 from .engine.kv_cache import KVCache
-from .errors import ContextOverflowError, FormatError, InvalidParameterError, SavedSessionError
+from .errors import (
+    CheckpointNotFoundError,
+    ContextOverflowError,
+    FormatError,
+    InvalidParameterError,
+    SavedSessionError,
+    SessionNotFoundError,
+)
+from .errors.request import LONGER_CONTEXT
 from .formats import FileStamp, open_checkpoint
 from .formats.new_file import NewFile, remove_leftovers
 from .formats.safetensors_file import SafetensorsFile
@@ -115,7 +123,10 @@ def read_session(
 ) -> list[int]:
     """The tokens of a file; their keys and values are kept from now on. See
     `BitNetModel.load_session`."""
-    file = SafetensorsFile(_path(path))
+    try:
+        file = SafetensorsFile(_path(path))
+    except CheckpointNotFoundError as error:  # it is no checkpoint
+        raise SessionNotFoundError(*error.args) from error.__cause__
     try:
         found = file.metadata
         for name, value in key.metadata.items():
@@ -132,7 +143,8 @@ def read_session(
             raise FormatError(f"{file.path}: the data do not have the digest that the file gives")
         tokens = check_token_ids("tokens", file.array("tokens"), vocab_size)
         if len(tokens) > engine.context_length:
-            raise ContextOverflowError(len(tokens), engine.context_length)
+            reason = f"the saved session is too long; {LONGER_CONTEXT}"
+            raise ContextOverflowError(len(tokens), engine.context_length, reason)
         if any(found.get(name) != value for name, value in _form().items()):
             return tokens
         blocks = _checked_blocks(file, key.layout, len(tokens))

@@ -188,7 +188,8 @@ class Session(TextSource):
         options = GenerationOptions.from_arguments(arguments)
         self._vocabulary.refuse_text(needs_text or bool(options.stop))
         ids = self._vocabulary.read_prompt(prompt, any_length=options.overflow != "error")
-        fitted(ids.after(self._tokens), options, self._engine, self._vocabulary.start_id)
+        given, start_id = ids.after(self._tokens), self._vocabulary.start_id
+        fitted(given, options, self._engine, start_id, len(self._tokens))
         return Generation(self._engine, self._vocabulary, ids, options, self)
 
     @property

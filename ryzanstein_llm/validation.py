@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ContextOverflowError, InvalidParameterError
+from .errors.request import LONGER_CONTEXT
 
 __all__ = [
     "check_bool",
@@ -106,7 +107,7 @@ def check_token_ids(
         raise InvalidParameterError(f"must be {kinds}, not {type(ids).__name__}", name)
     try:
         if most is not None and hasattr(ids, "__len__") and before + len(ids) > most:
-            raise ContextOverflowError(before + len(ids), most)
+            raise _too_many(name, before + len(ids), most, before)
         # not a list: a range may be longer than memory, and ends at the first id out of range
         values = ids.tolist() if isinstance(ids, np.ndarray) else ids
         iter(values)
@@ -119,9 +120,17 @@ def check_token_ids(
     checked: list[int] = []
     for index, value in enumerate(values):
         if most is not None and before + index >= most:  # only now known if ids have no length
-            raise ContextOverflowError(before + index + 1, most)
+            raise _too_many(name, before + index + 1, most, before)
         if or_text and isinstance(value, str):
             problem = f"must be one text or token ids, but {name}[{index}] is a text: {value!r}"
             raise InvalidParameterError(problem, name)
         checked.append(check_int(f"{name}[{index}]", value, 0, vocab_size - 1))
     return checked
+
+
+def _too_many(name: str, needed: int, most: int, before: int) -> ContextOverflowError:
+    if name.startswith("prompt"):
+        return ContextOverflowError(needed, most)
+    cached = f"the cache has {before} already; truncate it, pass fewer {name}"
+    reason = cached if before else f"there are too many {name}; pass fewer"
+    return ContextOverflowError(needed, most, f"{reason}, or {LONGER_CONTEXT}")

@@ -85,6 +85,7 @@ class FakeModel:
             "weight_format": "1.6bit",
             "packed_file": None,
             "kv_bytes_per_token": 3096,
+            "kv_cache_bytes": 4194304,
             "kv_dtype": "int8",
             "tier": "avx2",
             "threads": ThreadChoice(2, "2 physical cores", 4, 2.5, 2),

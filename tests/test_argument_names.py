@@ -74,6 +74,38 @@ def test_generating(demo: BitNetModel, name: str, value: Any) -> None:
     refuses(name, shown, lambda: demo.generate("Once", **{name: value}))
 
 
+MISSPELT = [
+    ("temprature", "temperature"),
+    ("max_new_tokens", "max_tokens"),
+    ("repeat_penalty", "repetition_penalty"),
+    ("stop_token_id", "stop_token_ids"),
+    ("json_schema", "schema"),
+]
+
+
+@pytest.mark.parametrize(("name", "meant"), MISSPELT)
+def test_a_misspelt_option_is_told_the_nearest_one(
+    demo: BitNetModel, name: str, meant: str
+) -> None:
+    options: Any = {name: 1}
+    for call in (demo.generate, demo.stream):
+        with pytest.raises(InvalidParameterError) as caught:
+            call("Once", **options)
+        assert str(caught.value) == f"{name} is no option; did you mean {meant}?"
+        assert caught.value.parameter == name
+    if meant in SamplingParams.__dataclass_fields__:
+        with pytest.raises(InvalidParameterError, match=f"did you mean {meant}?"):
+            SamplingParams().with_overrides({name: 1})
+
+
+def test_an_option_like_no_other_is_told_all(demo: BitNetModel) -> None:
+    options: Any = {"xyz": 1}
+    with pytest.raises(
+        InvalidParameterError, match="xyz is no option; the options are max_tokens,"
+    ):
+        demo.generate("Once", **options)
+
+
 @pytest.mark.parametrize("value", ["ignore", 1, True])
 def test_errors_of_a_batch(demo: BitNetModel, value: Any) -> None:
     refuses("errors", repr(value), lambda: demo.generate(["Once", "The"], errors=value))

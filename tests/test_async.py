@@ -249,6 +249,32 @@ class TestErrors:
 
 
 class TestThreads:
+    @pytest.mark.parametrize("name", ["prepares", "computes"])
+    @pytest.mark.parametrize("kind", ["a text", "texts", "a stream"])
+    def test_where_one_is_refused_nothing_has_happened(self, model, monkeypatch, name, kind):
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if name in thread.name:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        async def ask() -> Any:
+            if kind == "texts":
+                return await model.agenerate([TALE, "x"], max_tokens=3)
+            if kind == "a stream":
+                return await read(model.astream(TALE, max_tokens=3))
+            return await model.agenerate(TALE, max_tokens=3)
+
+        async def work() -> Any:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(errors.ResourceLimitError, match="can't start new thread"):
+                    await ask()
+            return await ask()
+
+        assert run(work()) == run(ask())
+
     def test_200_tasks_are_one_batch(
         self, model: BitNetModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:

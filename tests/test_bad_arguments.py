@@ -186,13 +186,14 @@ def test_prompts_longer_than_the_context(model: BitNetModel, demo: BitNetModel) 
         demo.stream([1] * 513)  # at once, not at the first piece
     with pytest.raises(ContextOverflowError) as caught:
         model.forward([1] * 33)
+    assert "too many ids; pass fewer" in str(caught.value)
     assert (caught.value.needed, caught.value.context_length) == (33, 32)
 
 
 def test_a_cache_that_is_full(model: BitNetModel) -> None:
     cache = model.new_cache()
     model.forward([1] * 30, cache)
-    with refuses(ContextOverflowError, 33, 32):
+    with refuses(ContextOverflowError, 33, 32, "the cache has 30 already; truncate it"):
         model.forward([1, 2, 3], cache)
     assert len(cache) == 30
 

@@ -16,6 +16,9 @@ from spoilt import CONFIG, refuses, write_spoilt
 
 from ryzanstein_llm import BitNetModel, SamplingParams
 from ryzanstein_llm.errors import FormatError, UnsupportedModelError
+from ryzanstein_llm.formats import Tensor, open_checkpoint
+from ryzanstein_llm.models.weights import refuse_not_finite
+from ryzanstein_llm.packed_cache import loading
 
 ATTENTION, MLP = "model.layers.1.self_attn", "model.layers.1.mlp"
 
@@ -402,6 +405,51 @@ def test_an_embedding_that_is_not_finite_is_refused(tmp_path: Path, bad: float) 
 
     with refuses(FormatError, "model.embed_tokens.weight", "NaN or infinite"):
         BitNetModel(write_spoilt(tmp_path, spoil=spoil), n_threads=1)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_an_embedding_that_is_not_the_head_and_is_not_finite_is_refused(
+    tmp_path: Path, bad: float, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No screen looks at it, and `forward` would give other bits in every tier."""
+    monkeypatch.setattr(loading, "LEAST_BYTES", 1)
+    name = "model.embed_tokens.weight"
+
+    def spoil(tensors: dict[str, np.ndarray]) -> None:
+        tensors["lm_head.weight"] = tensors[name].copy()
+        tensors[name][3, 47] = bad
+
+    path = write_spoilt(tmp_path / "model", {"tie_word_embeddings": False}, spoil)
+    for _ in range(2):  # what was packed before the weight was found is of no use
+        with refuses(FormatError, "model.safetensors", repr(name), "row 3, column 47"):
+            BitNetModel(path, n_threads=1, packed_cache=tmp_path / "cache" if cached else False)
+
+
+@pytest.mark.parametrize("row", [0, 1, 2**20 // 3, 399_999])
+@pytest.mark.parametrize(
+    ("dtype", "finite", "infinite"),
+    [
+        ("BF16", [0x7F7F, 0xFF7F, 0x0001], [0x7F80, 0xFF80, 0x7FC0, 0x7F81, 0xFFFF]),
+        ("F16", [0x7BFF, 0xFBFF, 0x0001], [0x7C00, 0xFC00, 0x7E00, 0x7C01, 0xFFFF]),
+        ("F32", [0x7F7FFFFF, 0xFF7FFFFF, 1], [0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF]),
+    ],
+)
+def test_every_weight_that_is_not_finite_is_found(
+    tmp_path: Path, dtype: str, finite: list[int], infinite: list[int], row: int
+) -> None:
+    with open_checkpoint(write_spoilt(tmp_path)) as checkpoint:
+        name = "model.embed_tokens.weight"
+        bits = np.zeros((400_000, 3), np.uint32 if dtype == "F32" else np.uint16)
+        floats = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
+        tensor = Tensor(name, dtype, bits.view(floats[dtype]))
+        for each in finite:
+            bits[row, 2] = each
+            refuse_not_finite(checkpoint, tensor)
+        for each in infinite:
+            bits[row, 2] = each
+            with refuses(FormatError, repr(name), f"row {row}, column 2"):
+                refuse_not_finite(checkpoint, tensor)
 
 
 def test_logits_that_are_not_finite_are_not_turned_into_tokens(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ outputs give no figures. No test looks at how fast anything is."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -31,6 +32,7 @@ from ryzanstein_llm.interfaces.head_query import Candidates
 from ryzanstein_llm.kernels import cpu
 from ryzanstein_llm.models import plan
 from ryzanstein_llm.profiling.costs import projection_multiply_adds
+from ryzanstein_llm.system import threads as system_threads
 from ryzanstein_llm.testing import make_checkpoint, preset_config, tensor_shapes
 
 
@@ -124,6 +126,19 @@ def test_all_tiers_are_those_worth_timing(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(cpu, "available_tiers", lambda tiers=available: tiers)
         plan = make_plan(1, "all", None, None, None, None, None, False)
         assert [setting.tier for setting in plan.settings] == expected
+
+
+def test_threads_are_by_default_as_many_as_a_model_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small model has one, whatever the machine has, in the benchmark too."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(system_threads, "_allowed_cpus", lambda: set(range(8)))
+    monkeypatch.setattr(system_threads, "cpu_quota", lambda root: None)
+    assert system_threads.choose_threads().count > 1
+    found = bench.run(repetitions=1, batches=[1], sampled="none", quick=True)
+    assert {sample.threads for sample in found.samples} == {1}
+    assert found.check is not None
+    assert {setting["threads"] for setting in found.check["settings"]} == {1}
+    assert {setting["threads"] for setting in found.options["settings"]} == {1}
 
 
 @pytest.fixture(scope="module")
@@ -482,6 +497,15 @@ def test_memory_is_read_from_proc(tmp_path: Path) -> None:
 def test_a_process_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="CheckpointNotFoundError"):
         start.measure_start(tmp_path / "gone", Setting("scalar", 1), "float32", "2bit", 4)
+
+
+def test_a_process_that_cannot_be_started_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object, **options: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(start.subprocess, "Popen", refuse)
+    with pytest.raises(BenchError, match=r"cannot be started: .*Resource temporarily unavailable"):
+        start.measure_start(tmp_path, Setting("scalar", 1), "float32", "2bit", 4)
 
 
 def test_the_machine_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from packed_file import logits, only_file, read_parts
+from packed_file import logits, only_file, read_parts, write_parts
 from small_model import write_small_model
 
+import ryzanstein_llm
 from ryzanstein_llm.cli import main
 from ryzanstein_llm.packed_cache import loading
 from ryzanstein_llm.packed_cache.inventory import inventory
@@ -117,6 +118,38 @@ def test_states(path: Path, cache: Path) -> None:
     assert states(cache) == ["damaged"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"checkpoint_samples": 32 * "0"}, "the checkpoint has changed since it was packed"),
+        ({"layouts": "ternary 0, screen 0"}, "packed by another build of this library"),
+        (
+            {"format": "packed weights 1", "library": "1.0", "checkpoint_samples": 32 * "0"},
+            f"packed by version 1.0 of this library, which is now {ryzanstein_llm.__version__}",
+        ),
+    ],
+)
+def test_why_a_file_is_stale_is_said_in_plain_words(
+    path: Path, cache: Path, capsys, changes: dict[str, str], why: str
+) -> None:
+    header, data = read_parts(only_file(cache))
+    header["__metadata__"] |= changes
+    write_parts(only_file(cache), header, data)
+    assert main(["cache"]) == 0
+    _, line, *said, _ = capsys.readouterr().out.splitlines()
+    assert "  stale  " in line
+    assert " ".join(" ".join(said).split()) == why
+
+
+def test_that_a_checkpoint_is_gone_is_said_in_plain_words(path: Path, cache: Path) -> None:
+    (path / "config.json").unlink()
+    (found,) = inventory(cache)
+    assert (found.state, "config.json" in found.why) == ("orphaned", True)
+    shutil.rmtree(path)
+    (found,) = inventory(cache)
+    assert (found.state, found.why) == ("orphaned", "the checkpoint is no longer there")
+
+
 def test_verify_finds_a_single_bit(path: Path, cache: Path, capsys) -> None:
     assert main(["cache", "verify"]) == 0
     header, _ = read_parts(only_file(cache))
@@ -213,10 +246,11 @@ def test_clear_deletes_what_is_its_own(path: Path, cache: Path, capsys) -> None:
     (cache / (32 * "b" + ".packed.safetensors.lock")).touch()
     (cache / "somebody.safetensors").write_text("else's")
     assert main(["cache", "clear", "--yes"]) == 0
-    directory, first, second, sum_, end = capsys.readouterr().out.splitlines()
+    directory, first, second, why, sum_, end = capsys.readouterr().out.splitlines()
     assert directory == str(cache)
     assert first.endswith(str(path))
     assert second.split() == ["100", "B", "unfinished", found.name + ".12ab34cd.partial"]
+    assert why.strip() == "a process is writing it, or has ended before it was complete"
     assert end == sum_ + " deleted"
     assert sum_.startswith("  2 files, ")
     assert [file.name for file in cache.iterdir()] == ["somebody.safetensors"]

@@ -219,7 +219,7 @@ class TestInfo:
             "512 tokens",
             "1, 7",
             "3.3 MB",
-            "3.1 kB a token (int8), 1.6 MB when full",
+            "3.1 kB a token (int8); 4.2 MB when full",
         ):
             assert expected in text
         assert "forced" not in text

@@ -185,8 +185,10 @@ class TestPrompt:
 
         monkeypatch.setattr(engine, "stream", refused)
         assert main(["generate", "Once", spelling, "2"]) == 2
-        expected = f"ryzanstein-llm: error: {spelling} 2 is too small for 7 tokens\n"
-        assert capsys.readouterr().err == expected
+        expected = (
+            f"ryzanstein-llm: error: {spelling} 2 is too small for 7 tokens: the prompt is too long"
+        )
+        assert capsys.readouterr().err.startswith(expected)
         assert main(["generate", "Once"]) == 2
         assert "7 tokens do not fit a context of 2 tokens" in capsys.readouterr().err
 
@@ -241,7 +243,13 @@ class TestRefusals:
             ("generate x --tempp 1", "no option --tempp; did you mean --temp?"),
             ("generate x --max_tokens=1", "no option --max_tokens; did you mean --max-tokens?"),
             ("generate x --max 1", "no option --max; did you mean --max-tokens?"),
+            ("generate x --tmep 1", "no option --tmep; did you mean --temp?"),
             ("generate x --colour", "no option --colour"),
+            ("convert x y --json", "no option --json"),  # not --revision, and not generate --json
+            (
+                "convert x y --preset tiny",
+                "no option --preset; did you mean ryzanstein-llm bench --preset?",
+            ),
             ("generate x -x", "no option -x"),
             ("info -p x", "no option -p; did you mean ryzanstein-llm generate -p?"),
             ("--model x", "no option --model; did you mean ryzanstein-llm generate --model?"),

@@ -11,27 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ryzanstein_llm.cli import main
+from ryzanstein_llm.cli import main, program
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
 
 # Words of a line, the last one unfinished, and what is offered for it.
 CASES = [
-    (
-        [""],
-        [
-            "generate",
-            "chat",
-            "embed",
-            "eval",
-            "info",
-            "doctor",
-            "convert",
-            "bench",
-            "cache",
-            "completion",
-        ],
-    ),
+    ([""], list(program.commands)),
     (["gen"], ["generate"]),
     (["generate", "--pre"], ["--presence-penalty"]),
     (["generate", "--prof"], ["--profile"]),

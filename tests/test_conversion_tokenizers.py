@@ -176,10 +176,9 @@ def without_steps() -> dict[str, Any]:
     return spec
 
 
-def listed() -> dict[str, Any]:
-    """As `tokenizers` reads it, too: a sequence without its type."""
+def normalized_in_no_steps() -> dict[str, Any]:
     spec = byte_level()
-    spec["normalizer"] = [[]]
+    spec["normalizer"] = {"type": "Sequence", "normalizers": []}
     return spec
 
 
@@ -193,7 +192,7 @@ def unknown_token() -> dict[str, Any]:
     ("make", "why"),
     [
         (without_steps, "pre-tokenizer has no steps"),
-        (listed, "normalizer is 'Sequence'"),
+        (normalized_in_no_steps, "normalizer is 'Sequence'"),
         (unknown_token, "unknown token '<none>' is not in its vocabulary"),
         (unknown_split, "pre-tokenizer has no known name"),
         (lowercase, "normalizer is 'Lowercase'"),

@@ -323,8 +323,18 @@ class TestArguments:
         )  # fmt: skip
 
     def test_demo_is_the_built_in_model(self, asked: list[Any]) -> None:
-        main(["doctor", "demo"])
+        main(["doctor", ":demo:"])
         assert (asked[0][0], asked[0][1]["with_model"]) == (None, True)
+
+    def test_without_its_colons_it_is_a_path(
+        self, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["doctor", "demo"]) == 2
+        assert "the built-in demo model is :demo:" in capsys.readouterr().err
+        Path("demo").mkdir()
+        assert main(["doctor", "demo"]) == 0
+        assert asked[0][0] == "demo"
 
     @pytest.mark.parametrize("option", ["--kv-dtype int8", "--weight-format 2bit", "--revision x"])
     def test_options_of_a_model_need_one(
@@ -355,7 +365,7 @@ class TestTogether:
             assert 0 < row[kind]["low"] <= row[kind]["median"] <= row[kind]["high"]
 
     def test_the_demo_model(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["doctor", "demo", "--json"]) == 0
+        assert main(["doctor", ":demo:", "--json"]) == 0
         model = json.loads(capsys.readouterr().out)["model"]
         assert (model["family"], model["threads"]) == ("bitnet", 1)
         for part in ("decode", "prompt"):
@@ -363,7 +373,7 @@ class TestTogether:
                 spread = model[part][kind]
                 assert 0 < spread["low"] <= spread["median"] <= spread["high"]
         assert 1e6 < model["decode"]["bytes_per_token"] < model["weight_bytes"]
-        assert main(["doctor", "demo"]) == 0
+        assert main(["doctor", ":demo:"]) == 0
         assert "\nmodel\n" in capsys.readouterr().out
 
     def test_a_model_with_a_short_context_is_not_measured(
@@ -385,7 +395,7 @@ class TestTogether:
         table = TableCopy(cpu.current_tier())
         table.replace(entries()["rope"], 0, wrap)
         with table.in_use():
-            assert main(["doctor", "demo", "--json"]) == 1
+            assert main(["doctor", ":demo:", "--json"]) == 1
         found = json.loads(capsys.readouterr().out)
         assert found["model"] is None
         failing = {test["tier"]: test["failing"] for test in found["self_test"]}

@@ -246,6 +246,14 @@ def test_every_extra_is_in_the_installation_document() -> None:
     assert not extras - set(re.findall(r"^\| `(\w+)` \|", text, re.M))
 
 
+def test_extras_are_spelled_in_one_way() -> None:
+    """As people copy it from documents and from messages. To pip, a hyphen would be the same."""
+    sources = [*DOCUMENTS, *(ROOT / "ryzanstein_llm").rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    found = {name for text in texts for name in re.findall(r"\b(ryzanstein.llm)\[\w", text)}
+    assert found == {"ryzanstein_llm"}
+
+
 def test_every_environment_variable_is_in_the_installation_document() -> None:
     sources = [*(ROOT / "ryzanstein_llm").rglob("*.py"), *(ROOT / "ryzanstein_llm").rglob("*.pyx")]
     named = r"\b(?:RYZANSTEIN|OMP|GOMP|XDG)_[A-Z_]+\b"

@@ -17,7 +17,7 @@ from ryzanstein_llm.testing import make_checkpoint
 from ryzanstein_llm.text.tokenizer import Tokenizer
 
 ARGUMENTS = {
-    "ContextOverflowError": (513, 512),
+    "ContextOverflowError": (513, 512, "max_tokens=511 leaves no room for the prompt"),
     "CacheBudgetError": (2000, 1000),
     "KernelSelfTestError": ("avx2", "dense_rows", "BF16", 2560, ("scalar",)),
     "MemoryLimitError": ("too little", 2000, 1000, "this machine"),
@@ -25,7 +25,8 @@ ARGUMENTS = {
     "ChatTemplateError": ("no", "because"),
     "HubChecksumError": ("a.gguf", "0" * 64, "1" * 64),
     "HubSpaceError": ("cache", 2000, 1000),
-    "IncompleteOutputError": ("schema", '{"sons":', "length"),
+    "IncompleteOutputError": ("schema", '{"sons":', "length", True),
+    "InvalidOutputError": ("schema", '{"sons":3}', "never"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import ryzanstein_llm
 from ryzanstein_llm import BitNetModel, estimate_memory
 from ryzanstein_llm.cli import main
 from ryzanstein_llm.inspection import inspect_checkpoint
+from ryzanstein_llm.text_table import format_bytes
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,25 @@ def test_agrees_with_the_open_model() -> None:
     for key in ("family", "parameters", "context_length", "has_tokenizer"):
         assert found[key] == facts[key], key
     assert found["memory"] == estimate_memory()
+
+
+@pytest.mark.parametrize("kv_dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("context_length", [1, 256, 257, 512])
+def test_the_cache_has_one_size_before_and_after_loading(
+    context_length: int, kv_dtype: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A block is at least a page: 256 tokens of the demo model are less than a huge page."""
+    estimate = estimate_memory(context_length=context_length, kv_dtype=kv_dtype)
+    with BitNetModel(n_threads=1, context_length=context_length, kv_dtype=kv_dtype) as model:
+        facts = model.info()
+    assert facts["kv_cache_bytes"] == estimate.kv_cache
+    blocks = 1 + (context_length > 256)
+    assert facts["kv_cache_bytes"] >= blocks * 256 * facts["kv_bytes_per_token"]
+    shown = []
+    for path in ([], [":demo:"]):
+        assert main(["info", *path, "-c", str(context_length), "--kv-dtype", kv_dtype]) == 0
+        shown += re.findall(r"(\S+ .B) when full", capsys.readouterr().out)
+    assert shown == 2 * [format_bytes(estimate.kv_cache)]
 
 
 def test_a_gguf_file_is_described_by_its_types(tmp_path: Path) -> None:

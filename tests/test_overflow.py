@@ -45,6 +45,7 @@ class TestError:
         with pytest.raises(ContextOverflowError) as caught:
             written(model, prompt(CONTEXT + 1), **options)
         assert (caught.value.needed, caught.value.context_length) == (CONTEXT + 1, CONTEXT)
+        assert "the prompt is too long; shorten it" in str(caught.value)
         ended = written(model, prompt(30), None, **options)
         assert (len(ended.ids), ended.finish_reason, ended.dropped_tokens) == (10, "length", 0)
 
@@ -84,6 +85,18 @@ class TestTruncate:
             with pytest.raises(ContextOverflowError) as caught:
                 written(model, [*first, *prompt(5)], new, overflow="truncate")
             assert caught.value.needed == new + len(first) + 1
+            assert f"max_tokens={new} leaves no room for the prompt" in str(caught.value)
+            most = CONTEXT - len(first) - 1
+            assert f"lower max_tokens to {most} or less" in str(caught.value)
+            assert "shorten" not in str(caught.value)
+            written(model, [*first, *prompt(5)], most, overflow="truncate")
+
+    def test_a_context_without_room_for_two_tokens_is_the_one_that_is_too_short(self, path):
+        with BitNetModel(path, n_threads=1, context_length=1) as model:
+            for overflow in ("truncate", "shift"):
+                with pytest.raises(ContextOverflowError, match="with a longer context") as caught:
+                    written(model, [BOS], 1, overflow=overflow)
+                assert "max_tokens" not in str(caught.value)
 
     def test_texts(self, model):
         text = " ".join(["a king and a fox"] * 40)
@@ -110,8 +123,9 @@ class TestTruncate:
         with model.session() as session:
             written(session, [BOS, *prompt(20)], 8)
             before = session.tokens
-            with pytest.raises(ContextOverflowError):
+            with pytest.raises(ContextOverflowError, match="the session has 29") as e:
                 written(session, [7] * 15, 8)
+            assert "and the prompt adds 15; make room with truncate()" in str(e.value)
             assert session.tokens == before
             found = written(session, [7] * 15, 8, overflow="truncate")
             whole = [*before, *[7] * 15]

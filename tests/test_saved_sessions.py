@@ -269,7 +269,7 @@ def test_a_copy_of_the_checkpoint_is_the_same_model(
 def test_a_context_that_is_too_short(checkpoint: Path, saved: Path) -> None:
     with (
         BitNetModel(checkpoint, n_threads=1, context_length=200) as model,
-        pytest.raises(errors.ContextOverflowError),
+        pytest.raises(errors.ContextOverflowError, match="the saved session is too long"),
     ):
         model.load_session(saved)
 
@@ -277,7 +277,7 @@ def test_a_context_that_is_too_short(checkpoint: Path, saved: Path) -> None:
 def test_files_that_are_no_saved_sessions(
     model: BitNetModel, checkpoint: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(errors.CheckpointNotFoundError, match="nothing"):
+    with pytest.raises(errors.SessionNotFoundError, match="nothing"):
         model.load_session(tmp_path / "nothing")
     with pytest.raises(errors.SavedSessionError, match="format"):
         model.load_session(checkpoint / "model.safetensors")

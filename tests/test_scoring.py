@@ -140,7 +140,8 @@ def test_the_choice_is_the_likeliest_and_probabilities_are_the_softmax(model: Bi
 
 
 def test_of_equal_options_the_first_is_chosen(model: BitNetModel) -> None:
-    choice = model.choose(TALE, [" zebra", " there", " there"])
+    ids = model.tokenize(" there", add_special_tokens=False)
+    choice = model.choose(TALE, [" zebra", " there", ids])  # type: ignore[list-item]
     assert choice.index == 1
     assert choice.probabilities[1] == choice.probabilities[2]
     assert model.choose(TALE, [" there"]).probabilities == [1.0]
@@ -333,6 +334,34 @@ def test_one_prompt_gives_one_list_and_several_give_several(model: BitNetModel) 
     assert model.score([TALE, TALE], []) == [[], []]
 
 
+@pytest.mark.parametrize("nothing", [[], ()])
+def test_a_list_of_no_prompts_gives_a_list_of_no_answers(model: BitNetModel, nothing: Any) -> None:
+    assert model.score(nothing, [" there"]) == []
+    assert model.choose(nothing, [" there"]) == []  # type: ignore[comparison-overlap]
+    assert model.score_each(nothing, nothing) == []
+    with pytest.raises(errors.InvalidParameterError, match="continuations must be a list"):
+        model.score(nothing, " there")
+    with pytest.raises(errors.InvalidParameterError, match="options must hold at least one"):
+        model.choose(nothing, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "index", "first"),
+    [
+        (["yes", "no", "yes"], 2, 0),
+        ([[5, 6], (5, 6)], 1, 0),
+        ([" a", [5], np.array([5])], 2, 1),
+    ],
+)
+def test_an_option_that_is_there_twice_is_refused(
+    model: BitNetModel, options: Any, index: int, first: int
+) -> None:
+    with pytest.raises(errors.InvalidParameterError) as caught:
+        model.choose(TALE, options)
+    assert caught.value.parameter == f"options[{index}]"
+    assert f"is the same as options[{first}]: {options[index]!r}" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "name", "value"),
     [
@@ -389,6 +418,7 @@ def test_what_does_not_fit_the_context_is_refused_before_any_work(
     with pytest.raises(errors.ContextOverflowError) as caught:
         model.score([[5] * 10, [5] * 511], [[6], [6, 7, 8]])
     assert (caught.value.needed, caught.value.context_length) == (513, 512)
+    assert "the prompt has 511, and a continuation 3" in str(caught.value)
 
 
 def test_the_last_token_needs_no_place_in_the_context(model: BitNetModel) -> None:

@@ -303,6 +303,50 @@ def test_where_a_thread_is_refused_fewer_compute() -> None:
     assert "the system refuses to start more threads" in done.stderr
 
 
+NO_MORE_PROCESSES = """
+import asyncio, logging, os, resource, sys
+import ryzanstein_llm
+logging.basicConfig(format="%(message)s")
+tale, long = "Once upon a time", "once upon a time " * 10_000
+def use(n_threads, text):
+    with ryzanstein_llm.BitNetModel(n_threads=n_threads) as model:
+        try:
+            asyncio.run(model.agenerate(tale, max_tokens=4))
+            error = None
+        except ryzanstein_llm.errors.ResourceLimitError as refusal:
+            error = refusal
+        return error, model.n_threads, model.generate(tale, max_tokens=4), model.tokenize(text)
+use(1, "a")  # imports everything: the files may not be open to another user
+if os.fork() == 0:
+    if os.getuid() == 0:  # whom limits do not concern
+        os.setgroups([])
+        os.setuid(65533)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    error, count, *found = use(3, long)
+    assert error is not None and count == 1, (error, count)
+    print(found)
+    sys.stdout.flush()
+    os._exit(0)
+os.wait()
+print(list(use(1, long)[2:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+def test_where_no_thread_can_be_started_texts_and_ids_are_the_same() -> None:
+    """The limit of processes counts the threads of a user."""
+    done = subprocess.run(
+        [sys.executable, "-c", NO_MORE_PROCESSES],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    refused, free = done.stdout.splitlines()
+    assert refused == free
+    assert done.stderr.count("the system refuses to start more threads") == 1
+
+
 def test_a_team_can_have_the_threads_that_the_system_grants() -> None:
     for n_threads in (2, 5, 3, 1, 4):
         assert possible_team(n_threads) == measure_team(n_threads) == n_threads

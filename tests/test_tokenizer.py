@@ -349,17 +349,18 @@ def test_settings_for_training_are_not_obeyed(model):
 
 BPE = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}
 SPECIAL_X = {"SpecialToken": {"id": "[X]", "type_id": 0}}
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [SPECIAL_X, {"Sequence": {"id": "A", "type_id": 0}}, SPECIAL_X],
+    "pair": [],
+    "special_tokens": {"[X]": {"id": "[X]", "ids": [0], "tokens": ["a"]}},
+}
 DAMAGED = {
     "no token for what is unknown": {"model": {"type": "WordLevel", "vocab": {}, "unk_token": "u"}},
     "an unknown token that is none": {"model": BPE | {"unk_token": "u"}},
-    "a template with a token that is none": {
+    "a template after another one": {
         "model": BPE,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [SPECIAL_X, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [],
-            "special_tokens": {},
-        },
+        "post_processor": {"type": "Sequence", "processors": [TEMPLATE, TEMPLATE]},
     },
 }
 

@@ -9,9 +9,25 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["BriefThread"]
+from ..errors import ResourceLimitError
+
+__all__ = ["BriefThread", "start_thread"]
 
 Made = TypeVar("Made")
+
+
+def start_thread(work: Callable[[], None], name: str) -> None:
+    """Call `work` in a thread of its own.
+
+    Raises
+    ------
+    ResourceLimitError
+        The system refuses a thread.
+    """
+    try:
+        threading.Thread(target=work, name=name).start()
+    except RuntimeError as error:  # "can't start new thread"
+        raise ResourceLimitError(f"{error} (a limit of processes or memory?)") from error
 
 
 class BriefThread:
@@ -30,13 +46,14 @@ class BriefThread:
         self._jobs: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
 
     async def call(self, function: Callable[[], Made]) -> Made:
-        """What `function` returns or raises. It is not called if the task is cancelled before."""
+        """What `function` returns or raises. It is not called if the task is cancelled before, or
+        if the system refuses a thread (ResourceLimitError)."""
         future: asyncio.Future[Made] = self._loop.create_future()
         with self._lock:
-            self._jobs.append((function, future))
             if not self._alive:
-                threading.Thread(target=self._work, name="ryzanstein_llm prepares").start()
+                start_thread(self._work, "ryzanstein_llm prepares")
                 self._alive = True
+            self._jobs.append((function, future))
         return await future
 
     def _work(self) -> None:

@@ -10,7 +10,7 @@ from ..batch import Batch, Workload
 from ..engine.engine import Engine
 from ..engine.scheduler import DECODING_ROWS
 from ..generation import Generation
-from .brief_thread import BriefThread
+from .brief_thread import BriefThread, start_thread
 
 __all__ = ["Request", "Runner"]
 
@@ -81,12 +81,12 @@ class Runner:
     def submit(self, request: Request) -> None:
         """Compute this request, or go on with it. Called in the loop."""
         with self._lock:
+            if not self._alive:
+                start_thread(self._work, "ryzanstein_llm computes")
+                self._alive = True
             request.paused = False
             self._workload.add(request.generation)
             self._requests[request.generation] = request
-            if not self._alive:
-                threading.Thread(target=self._work, name="ryzanstein_llm computes").start()
-                self._alive = True
 
     def go_on(self, request: Request) -> None:
         """Submit it again if it was paused and need not wait any more. Called in the loop."""

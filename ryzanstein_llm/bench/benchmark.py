@@ -71,7 +71,7 @@ def run(
     keep : path, optional
         With a preset: write the checkpoint to this directory, and keep it.
     n_threads : int or several, optional
-        Default: what `BitNetModel` would choose for a large model.
+        Default: what `BitNetModel` chooses for this model.
     tiers : str or several, optional
         Default: the tier in use. "all": every tier of this CPU except scalar, which only checks the
         others. All tiers read weights in the format that suits the one in use.
@@ -121,17 +121,18 @@ def run(
             path = stack.enter_context(_random_checkpoint(preset, sparse_gates, keep, progress))
             if packed_cache is True:
                 packed_cache = stack.enter_context(_temporary_directory())
-        fastest = plan.fastest.threads
         model = stack.enter_context(
             BitNetModel(
                 path,
-                n_threads=fastest,
+                n_threads=None if n_threads is None else plan.fastest.threads,
                 kv_dtype=kv_dtype,
                 weight_format=weight_format,
                 packed_cache=packed_cache,
                 progress=progress,
             )
         )
+        if n_threads is None:
+            plan = plan.on_threads(model.n_threads)
         facts["name"] = preset or ("demo" if path is None else model.path.name)
         stack.callback(cpu.use_tier, cpu.current_tier())
         dense = _dense_engines(stack, model, path, plan, progress)

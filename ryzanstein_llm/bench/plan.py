@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InvalidParameterError
@@ -76,6 +76,11 @@ class Plan:
         tier = self.settings[0].tier
         return Setting(tier, max(setting.threads for setting in self.settings))
 
+    def on_threads(self, count: int) -> Plan:
+        """The plan with this number of threads in all settings."""
+        tiers = dict.fromkeys(setting.tier for setting in self.settings)
+        return replace(self, settings=tuple(Setting(tier, count) for tier in tiers))
+
     def contexts_for(self, context_length: int) -> tuple[int, ...]:
         """Contexts that fit a model together with the tokens that are decoded after them.
 
@@ -115,7 +120,8 @@ def make_plan(
     repetitions: int | None,
     quick: bool,
 ) -> Plan:
-    """Check the options that need no model, and fill in defaults.
+    """Check the options that need no model, and fill in defaults. Without `n_threads` the settings
+    have as many as a large model; `Plan.on_threads` puts in what a model has chosen.
 
     Raises
     ------

@@ -84,7 +84,7 @@ def measure_start(
     Raises
     ------
     BenchError
-        If that process fails.
+        If that process cannot be started, or fails.
     """
     with tempfile.TemporaryDirectory(prefix="ryzanstein-bench-") as folder:
         result = Path(folder, "start.json")
@@ -98,15 +98,19 @@ def measure_start(
             "packed_cache": False if packed_cache is None else str(packed_cache),
             "result": str(result),
         }
-        with subprocess.Popen(
-            [sys.executable, "-c", CODE, json.dumps(request)],
-            env={**os.environ, "RYZANSTEIN_ISA": setting.tier},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        ) as process:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-c", CODE, json.dumps(request)],
+                env={**os.environ, "RYZANSTEIN_ISA": setting.tier},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+        except OSError as error:  # a limit of processes, or no memory
+            raise BenchError(f"a fresh process cannot be started: {error}") from error
+        with process:
             _, complaint = process.communicate()
         if process.returncode:
             last = (complaint.strip().splitlines() or ["no message"])[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from ..text.reasoning import ReasoningParser
@@ -11,6 +12,8 @@ from ..text.tool_calls import ToolCallParser, ToolCallText
 from .result import ChatDelta
 
 __all__ = ["AnswerParser"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 ID_LENGTH = 9
 """Characters of a tool call's id; some templates ask for exactly so many."""
@@ -55,15 +58,22 @@ class AnswerParser:
         )
 
     def _call(self, call: ToolCallText) -> dict[str, Any]:
-        arguments = json.dumps(call.arguments, ensure_ascii=False)
+        name = _valid(call.name)
+        arguments = _valid(json.dumps(call.arguments, ensure_ascii=False))
         self._count += 1
-        key = json.dumps([self._key, self._count, call.name, arguments])
+        key = json.dumps([self._key, self._count, name, arguments])
         digest = int.from_bytes(hashlib.blake2b(key.encode("ascii"), digest_size=16).digest())
         return {
             "id": _letters(digest),
             "type": "function",
-            "function": {"name": call.name, "arguments": arguments},
+            "function": {"name": name, "arguments": arguments},
         }
+
+
+def _valid(text: str) -> str:
+    r"""JSON may have a lone surrogate (`"\ud800"`), which UTF-8 cannot encode. It becomes U+FFFD,
+    like bytes of a text that are not UTF-8."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _letters(number: int) -> str:

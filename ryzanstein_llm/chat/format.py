@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,11 @@ def choose_template(
     if default is not None:
         return default
     names = ", ".join(map(repr, named))
-    problem = f"only those called {names}; name one" if named else "none; pass Jinja text"
+    several = f"has several chat templates and no default; name one of {names}"
+    problem = several if named else "has no chat template; pass Jinja text"
     raise ChatTemplateError(
-        f"{vocabulary.path}: of chat templates, the checkpoint has {problem} as chat_template=, or "
-        "use generate() to continue a text"
+        f"{vocabulary.path}: the checkpoint {problem} as chat_template=, or use generate() to "
+        "continue a text"
     )
 
 
@@ -161,11 +162,21 @@ class ChatFormat:
         """What tool calls begin with; None if some begin without a tag."""
         return tool_call_tag(self._template.source)
 
-    def parser(self, prompt: ChatPrompt, *, tools: bool, instead: str | None) -> AnswerParser:
-        """A parser for the answer to a prompt, which has tool calls only if it begins with the tag
-        `instead`, unless that is None."""
+    def parser(
+        self, prompt: ChatPrompt, *, tools: Collection[str] | None, instead: str | None
+    ) -> AnswerParser:
+        """A parser for the answer to a prompt.
+
+        Parameters
+        ----------
+        prompt : ChatPrompt
+        tools : collection of str or None
+            Their names; None if there are none, and then all of an answer is text.
+        instead : str or None
+            An answer has calls only if it begins with this tag. None: with or without one.
+        """
         opened = self.reasoning_end(prompt) is not None
-        calls = tool_call_parser(self._template.source) if tools else None
+        calls = tool_call_parser(self._template.source, tools) if tools else None
         if calls is not None and instead is not None:
             calls = CallsInstead(calls, instead)
         return AnswerParser(ReasoningParser(self._tags, open=opened), calls, prompt.marked)

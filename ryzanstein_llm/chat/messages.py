@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from ..errors import InvalidParameterError
 from ..validation import check_choice
 
-__all__ = ["ROLES", "check_messages", "check_tools", "check_variables"]
+__all__ = ["ROLES", "check_messages", "check_tools", "check_variables", "tool_names"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -53,6 +53,11 @@ def check_tools(tools: Any) -> list[dict[str, Any]] | None:
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
         _refuse("tools", "a list of tools", tools)
     return [_tool(each, f"tools[{index}]") for index, each in enumerate(tools)] or None
+
+
+def tool_names(tools: Sequence[Mapping[str, Any]] | None) -> frozenset[str] | None:
+    """The names of checked tools; None if there are none."""
+    return None if tools is None else frozenset(tool["function"]["name"] for tool in tools)
 
 
 def check_variables(values: Any) -> dict[str, Any]:

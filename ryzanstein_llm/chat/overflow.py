@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ContextOverflowError
+from ..errors.request import LONGER_CONTEXT
 from ..options import GenerationOptions
 from ..text.chat_prompt import ChatPrompt
 
@@ -21,15 +22,16 @@ def fitting_prompt(
     """(the prompt for checked messages, how many of them were left out so that it fits).
 
     System messages at the beginning and the last turn always stay. A turn begins with a message of
-    the user, and goes up to the next one. As few turns as possible are left out, the oldest ones.
+    the user, and goes up to the next one. As few turns as possible are left out, the oldest ones,
+    so that the prompt and room for an answer fit: `max_tokens`, but not more than a quarter of the
+    context if `overflow` is "shift", and this quarter if `max_tokens` is None. Where the last turn
+    leaves less than this quarter, it stays alone, and one token more has to fit.
 
     Parameters
     ----------
     make : callable (messages) -> ChatPrompt
     messages : sequence of dict
     options : GenerationOptions
-        Unless `overflow` is "error", the prompt and `max_tokens` more have to fit; with "shift", or
-        if `max_tokens` is None, one more.
     capacity : int
         Tokens that fit.
 
@@ -40,8 +42,9 @@ def fitting_prompt(
     """
     if options.overflow == "error":
         return make(messages), 0
-    asked = 1 if options.max_tokens is None else options.max_tokens
-    new = min(asked, 1) if options.overflow == "shift" else asked
+    least = room = capacity if options.max_tokens is None else options.max_tokens
+    if options.max_tokens is None or options.overflow == "shift":
+        least, room = min(least, 1), min(room, capacity // 4)
     begin = next(
         (i for i, each in enumerate(messages) if each["role"] not in ("system", "developer")),
         len(messages),
@@ -49,19 +52,23 @@ def fitting_prompt(
     later = [i for i in range(begin + 1, len(messages)) if messages[i]["role"] == "user"]
     starts = [begin, *later]  # of the first turn that stays
 
-    def fitting(start: int) -> ChatPrompt | ContextOverflowError:
+    def fitting(start: int, new: int = room) -> ChatPrompt | ContextOverflowError:
         try:
             prompt = make([*messages[:begin], *messages[start:]])
         except ContextOverflowError as error:
             return error
         needed = len(prompt.ids) + new
-        return prompt if needed <= capacity else ContextOverflowError(needed, capacity)
+        if needed <= capacity:
+            return prompt
+        return ContextOverflowError(needed, capacity, _reason(len(prompt.ids), new, capacity))
 
     found = fitting(starts[0])
     if isinstance(found, ChatPrompt):
         return found, 0
     low, high = 0, len(starts) - 1  # that of low does not fit
     best = fitting(starts[high]) if high else found
+    if not isinstance(best, ChatPrompt) and least < room:
+        best = fitting(starts[high], least)
     if not isinstance(best, ChatPrompt):
         raise best
     while high - low > 1:
@@ -72,3 +79,17 @@ def fitting_prompt(
         else:
             low = middle
     return best, starts[high] - begin
+
+
+def _reason(tokens: int, new: int, capacity: int) -> str:
+    """What is too long, if `new` tokens more do not fit after the system messages and the last
+    turn, and what to change."""
+    if tokens < capacity and new > 1:
+        return (
+            f"the system messages and the last turn have {tokens}, and max_tokens={new}; lower "
+            f"max_tokens to {capacity - tokens} or less"
+        )
+    return (
+        "the system messages and the last turn, which are never left out, are too long; shorten "
+        f"them, or {LONGER_CONTEXT}"
+    )

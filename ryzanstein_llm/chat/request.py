@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from ..engine.engine import Engine
 from ..errors import ContextOverflowError, UnsupportedFeatureError
+from ..errors.request import LONGER_CONTEXT
 from ..generation import Generation
 from ..options import GenerationOptions
 from ..results import GenerationResult
@@ -27,8 +29,8 @@ class ChatRequest:
     format : ChatFormat
     prompt : ChatPrompt
     options : GenerationOptions
-    tools : bool
-        Whether the answer may hold tool calls.
+    tools : collection of str or None
+        Names of the tools that the answer may call.
     dropped : int
         How many messages are not in the prompt because of `overflow`.
 
@@ -47,11 +49,15 @@ class ChatRequest:
         prompt: ChatPrompt,
         options: GenerationOptions,
         *,
-        tools: bool,
+        tools: Collection[str] | None,
         dropped: int = 0,
     ) -> None:
         if len(prompt.ids) > engine.context_length:
-            raise ContextOverflowError(len(prompt.ids), engine.context_length)
+            reason = (
+                'the conversation is too long; shorten it, let overflow="truncate" leave out its '
+                f"oldest turns, or {LONGER_CONTEXT}"
+            )
+            raise ContextOverflowError(len(prompt.ids), engine.context_length, reason)
         output = options.output
         self._instead: str | None = None
         if output is not None:

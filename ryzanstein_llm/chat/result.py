@@ -85,10 +85,12 @@ class ChatResult:
 
         Raises
         ------
-        IncompleteOutputError
+        IncompleteOutputError, InvalidOutputError
         """
-        output, reason = self.generation.output, self.generation.finish_reason
-        return None if output is None or self.tool_calls else output.read(self.text, reason)
+        run = self.generation
+        if run.output is None or self.tool_calls:
+            return None
+        return run.output.read(self.text, run.finish_reason, run.context_full)
 
     @property
     def message(self) -> dict[str, Any]:

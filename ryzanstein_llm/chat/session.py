@@ -10,7 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..errors import FormatError, InvalidParameterError, SessionBusyError
+from ..errors import (
+    CheckpointNotFoundError,
+    FormatError,
+    InvalidParameterError,
+    SessionBusyError,
+    SessionNotFoundError,
+)
 from ..formats.json_file import read_json_object
 from ..notebook import as_html
 from ..options import GenerationArguments
@@ -133,14 +139,23 @@ class ChatSession:
 
         Raises
         ------
-        CheckpointNotFoundError
+        SessionNotFoundError
             If the file cannot be read.
         FormatError
             If it is no conversation.
         SessionBusyError
         """
         self._refuse_busy()
-        found = read_json_object(Path(path)).get("messages")
+        try:
+            read = read_json_object(Path(path))
+        except CheckpointNotFoundError as error:  # it is no checkpoint
+            raise SessionNotFoundError(*error.args) from error.__cause__
+        if "text" in read and "messages" not in read:
+            raise FormatError(
+                f"{path}: is a text, not a conversation; `ryzanstein-llm chat` saved it with a "
+                "model without chat template, and loads it with such a model"
+            )
+        found = read.get("messages")
         try:
             messages = check_messages(found, self._format.roles) if found != [] else []
         except InvalidParameterError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,7 +15,7 @@ from ..sampling import SamplingParams
 from ..text.chat_prompt import ChatPrompt
 from ..text.vocabulary import Vocabulary
 from .format import ChatFormat, choose_template
-from .messages import check_messages, check_tools, check_variables
+from .messages import check_messages, check_tools, check_variables, tool_names
 from .overflow import Make, fitting_prompt
 from .request import ChatRequest
 from .response_format import read_response_format
@@ -137,8 +137,8 @@ class ChatSource:
         self._chat_options(options)
 
         def ask(make: Make, messages: Messages, arguments: Mapping[str, Any]) -> ChatRequest:
-            chosen, tools = self._chat_options(arguments), checked_tools is not None
-            return self._chat_request(format, make, messages, chosen, tools=tools)
+            chosen, names = self._chat_options(arguments), tool_names(checked_tools)
+            return self._chat_request(format, make, messages, chosen, tools=names)
 
         return ChatSession(format, ask, known, checked_tools, variables, options)
 
@@ -166,7 +166,8 @@ class ChatSource:
         def make(said: Messages) -> ChatPrompt:
             return format.prompt(said, checked_tools, given)
 
-        return self._chat_request(format, make, checked, chosen, tools=checked_tools is not None)
+        names = tool_names(checked_tools)
+        return self._chat_request(format, make, checked, chosen, tools=names)
 
     def _chat_request(
         self,
@@ -175,7 +176,7 @@ class ChatSource:
         messages: Messages,
         options: GenerationOptions,
         *,
-        tools: bool,
+        tools: Collection[str] | None,
     ) -> ChatRequest:
         _ = self.engine.graph  # ClosedError
         prompt, dropped = fitting_prompt(make, messages, options, self.engine.store.capacity)

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 
 import click
 
-from ..errors import BenchError, KernelSelfTestError, ResourceLimitError, RyzansteinError
+from ..errors import RyzansteinError
 from . import bench, cache, chat, completion, convert, doctor, embed, eval, generate, info
 from .command import Program
-from .console import PROGRAM, abandon_stdout, say, standard_streams, write
+from .console import PROGRAM, abandon_stdout, say, say_error, standard_streams, write
 
 __all__ = ["main", "program"]
 
@@ -70,17 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         except click.UsageError as error:
             return _refuse(error)
-        except MemoryError as error:
-            return _fail(f"not enough memory: {error}", 1)
-        except (BenchError, KernelSelfTestError, ResourceLimitError) as error:
-            return _fail(str(error), 1)
-        except (RyzansteinError, OSError) as error:
-            return _fail(str(error), 2)
+        except (MemoryError, RyzansteinError, OSError) as error:
+            return say_error(error)
         except ImportError as error:
             # Python's own have a name; those of the library say what to install or compile.
             if error.name is not None:
                 raise
-            return _fail(str(error), 2)
+            return say_error(error)
 
 
 def _run(arguments: list[str]) -> int:
@@ -100,9 +96,5 @@ def _refuse(error: click.UsageError) -> int:
 
     # The usage does not help with a wrong value.
     shown = None if isinstance(error, click.BadParameter) else error.ctx
-    return _fail(explain(error), 2, f"{shown.get_usage()}\n" if shown else "")
-
-
-def _fail(message: str, code: int, usage: str = "") -> int:
-    say(f"error: {message}", usage)
-    return code
+    say(f"error: {explain(error)}", f"{shown.get_usage()}\n" if shown else "")
+    return 2

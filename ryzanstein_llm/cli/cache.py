@@ -35,6 +35,11 @@ verify  reads them and their checkpoints, and compares digests; exit code 1 if
         one is damaged
 clear   shows what it would delete, asks, and deletes it
 
+A file is current (the next start of the model maps it), stale (the checkpoint or the library has
+changed, and the next start packs the weights again), orphaned (the checkpoint is no longer there),
+damaged (bytes are missing or wrong, or others could have written them) or unfinished (a process is
+writing it, or has ended before it was complete).
+
 With one NAME or more, an action is limited to these files. A NAME is the path of a checkpoint or
 the name of a file, as list shows it, or a pattern such as "*/2B-4T".
 """
@@ -59,9 +64,9 @@ the name of a file, as list shows it, or a pattern such as "*/2B-4T".
 def command(context: click.Context, words: tuple[str, ...], yes: bool, as_json: bool) -> int:
     action, *names = words or ("list",)
     if action not in ACTIONS:
-        from .nearest import nearest
+        from ..errors.suggestion import did_you_mean
 
-        hint = nearest(action, ACTIONS) or f"the actions are {', '.join(ACTIONS)}"
+        hint = did_you_mean(action, ACTIONS) or f"the actions are {', '.join(ACTIONS)}"
         raise click.UsageError(f"no action {action!r}; {hint}", context)
     if yes and action != "clear":
         raise click.UsageError(f"--yes is for clear, not for {action}", context)

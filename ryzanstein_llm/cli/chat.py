@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InvalidParameterError, RyzansteinError
+from ..errors import ContextOverflowError, InvalidParameterError, RyzansteinError
+from .answer_printer import AnswerPrinter
 from .command import Command, exclude, integer, option
-from .console import say, write
+from .console import say, say_error, write
 from .line_reader import FENCE, MessageReader
 from .model import model_options, open_model
+from .overflow import overflow_option
 from .sampling import RANDOM, SAMPLING, sampling_fields, sampling_options
-from .talk import Answer, ChatTalk, TaleTalk, Talk
+from .talk import ChatTalk, TaleTalk, Talk
 
 if TYPE_CHECKING:
     from .. import BitNetModel
@@ -34,7 +33,7 @@ Talk with a model. Type a message and press Enter; the answer appears while it i
 
 A model without chat template, such as the built-in demo model, goes on from what you write.
 
-From a pipe, each line is a message or a command, and only the answers are printed.
+From a pipe, each line is a message or a command, and only the answers are on standard output.
 """
 
 COMMANDS = f"""\
@@ -71,7 +70,12 @@ with prompt_toolkit installed, Alt-Enter begins a new line. //text says "/text".
     metavar="N",
     section="Conversation",
     help="tokens of an answer at most (default: until it ends); "
-    f"{UNLIMITED}: until the context is full",
+    f"{UNLIMITED}: no limit but the length of the context",
+)
+@overflow_option(
+    "Conversation",
+    "when the context is full: truncate (leave out the oldest turns; default with a chat "
+    "template), shift (drop the older half, also within an answer; default without), or error",
 )
 @sampling_options
 @model_options
@@ -81,6 +85,8 @@ def command(context: click.Context, /, **given: Any) -> int:
     options = sampling_fields(given)
     if given["max_tokens"] is not None:
         options["max_tokens"] = given["max_tokens"]
+    if given["overflow"] is not None:
+        options["overflow"] = given["overflow"]
     _checked(options)
     template = _template(given["chat_template"])
     with open_model(given) as model:
@@ -93,6 +99,7 @@ def command(context: click.Context, /, **given: Any) -> int:
             options.setdefault("max_tokens", TALE_TOKENS)
         else:
             talk = ChatTalk(model, given["system"], template)
+        options.setdefault("overflow", talk.overflow)
         if given["seed"] == RANDOM:
             say(f"seed {options['seed']}")
         return _Conversation(model, talk, options).run()
@@ -104,46 +111,63 @@ class _Conversation:
     def __init__(self, model: BitNetModel, talk: Talk, options: dict[str, Any]) -> None:
         self._model, self._talk, self._options = model, talk, options
         self._reader = MessageReader()
-        self._retries = 0
+        self._printer = AnswerPrinter(self._reader.interactive, model.context_length)
+        self._retries, self._code = 0, 0
 
     def run(self) -> int:
         if self._reader.interactive:
             write("/help shows the commands\n")
         while True:
-            try:
-                text = self._reader.read()
-            except KeyboardInterrupt:
-                if not self._reader.interactive:
-                    raise
-                write("\nCtrl-D or /exit ends\n")
-                continue
+            text = self._read()
             if text is None or text.strip() in ("/exit", "/quit"):
-                return 0
+                return 0 if self._reader.interactive else self._code
             try:
                 self._take(text)
-            except (RyzansteinError, OSError) as error:
-                if isinstance(error, BrokenPipeError) or not self._reader.interactive:
-                    raise
-                say(f"error: {error}")
+            except BrokenPipeError:
+                raise
+            except ContextOverflowError as error:
+                self._code = 2
+                say(
+                    f"error: {error.needed} tokens do not fit the context of "
+                    f"{error.context_length}; {self._remedy()}"
+                )
+            except (MemoryError, RyzansteinError, OSError) as error:
+                self._code = say_error(error)
+
+    def _read(self) -> str | None:
+        try:
+            return self._reader.read()
+        except KeyboardInterrupt:
+            if not self._reader.interactive:
+                raise
+            write("\nCtrl-D or /exit ends\n")
+        except InvalidParameterError as error:  # no UTF-8
+            self._code = say_error(error)
+        return ""
+
+    def _remedy(self) -> str:
+        if self._options["overflow"] == "error":
+            return f"/set overflow {self._talk.overflow} leaves out the oldest, /clear begins anew"
+        return "a message has to be shorter than the context (--context-length)"
 
     def _take(self, text: str) -> None:
         """One message or command."""
         if not text.strip():
             return
         if not text.startswith("/"):
-            self._answer(lambda: self._talk.ask(text, self._given()))
+            self._printer.show(self._talk.ask(text, self._given()))
             self._retries = 0
             return
         if text.startswith("//"):
-            self._answer(lambda: self._talk.ask(text[1:], self._given()))
+            self._printer.show(self._talk.ask(text[1:], self._given()))
             return
         name, _, value = text[1:].partition(" ")
         value = value.strip()
         if name == "help":
-            write(COMMANDS)
+            self._tell(COMMANDS)
         elif name == "retry":
             self._retries += 1
-            self._answer(lambda: self._talk.retry(self._given()))
+            self._printer.show(self._talk.retry(self._given()))
         elif name == "clear":
             self._talk.clear()
         elif name == "system":
@@ -153,7 +177,11 @@ class _Conversation:
         elif name in ("save", "load"):
             if not value:
                 raise InvalidParameterError(f"/{name} needs a path")
-            getattr(self._talk, name)(os.path.expanduser(value))
+            path = os.path.expanduser(value)
+            if name == "save":
+                self._talk.save(path)
+            else:
+                self._talk.load(path, self._given())
         else:
             raise InvalidParameterError(f"there is no command /{name}; /help shows all")
 
@@ -163,17 +191,19 @@ class _Conversation:
         options["seed"] = (options["seed"] + self._retries) % (1 << 64)
         if options.get("max_tokens") == UNLIMITED:
             options["max_tokens"] = None
+        if options.get("max_tokens") is None and options["overflow"] == "shift":
+            options["max_tokens"] = self._model.context_length  # or it might never end
         return options
 
     def _set(self, text: str) -> None:
         if not text:
-            for name, value in self._options.items():
-                write(f"{name} {value}\n")
+            self._tell("".join(f"{name} {value}\n" for name, value in self._options.items()))
             return
         name, _, given = text.replace("=", " ", 1).partition(" ")
         kinds: dict[str, Callable[[str], Any]] = {
             "max_tokens": integer,
             **{field: kind for field, (_, kind, _, _) in SAMPLING.items()},
+            "overflow": str,
         }
         name = name.replace("-", "_")
         if name not in kinds:
@@ -188,45 +218,25 @@ class _Conversation:
         _checked({**self._options, name: value})
         self._options[name] = value
 
-    def _answer(self, begin: Callable[[], Answer]) -> None:
-        answer = begin()
-        styled = self._reader.interactive and _can_style()
-        thinking, last, begun = False, "", False
-        # from a pipe, Ctrl-C ends the program as usual
-        stops = _interrupts(answer.cancel) if self._reader.interactive else contextlib.nullcontext()
-        with stops:
-            for reasoning, text in answer:
-                if reasoning and styled:
-                    write(("" if thinking else "\x1b[2m") + reasoning)
-                    thinking = True
-                if text:
-                    text = text if begun else text.lstrip()
-                    write(("\x1b[0m\n\n" if thinking else "") + text)
-                    thinking, begun = False, begun or bool(text)
-                    last = text or last
-        write(("\x1b[0m" if thinking else "") + ("" if last.endswith("\n") else "\n"))
+    def _tell(self, text: str) -> None:
+        """Show what is no answer: through a pipe, only answers are on standard output."""
         if self._reader.interactive:
-            self._report(answer)
-
-    def _report(self, answer: Answer) -> None:
-        run = answer.generation
-        used = run.prompt_tokens + len(run.ids)
-        rate = run.timings.tokens_per_second
-        parts = [f"{rate:.1f} tokens/s"] if rate else []
-        parts.append(f"{used:,} of {self._model.context_length:,} tokens of the context")
-        if run.finish_reason in ("length", "cancelled"):
-            parts.append({"length": "cut off", "cancelled": "stopped"}[run.finish_reason])
-        sys.stderr.write(f"({', '.join(parts)})\n")
-        sys.stderr.flush()
+            write(text)
+        else:
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def _checked(options: dict[str, Any]) -> None:
     """Check options before anything is done with them."""
+    from ..options import GenerationOptions
     from ..sampling import SamplingParams
     from ..validation import check_int
 
-    fields = {name: value for name, value in options.items() if name != "max_tokens"}
-    SamplingParams(**fields)
+    own = ("max_tokens", "overflow")
+    SamplingParams(**{name: value for name, value in options.items() if name not in own})
+    if "overflow" in options:
+        GenerationOptions(overflow=options["overflow"])
     if "max_tokens" in options:
         check_int("max_tokens", options["max_tokens"], UNLIMITED, 1 << 31)
 
@@ -239,26 +249,3 @@ def _template(path: str | None) -> str | None:
     from ..formats.json_file import read_text
 
     return read_text(Path(path))
-
-
-def _can_style() -> bool:
-    return "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
-
-
-@contextlib.contextmanager
-def _interrupts(cancel: Callable[[], None]) -> Iterator[None]:
-    """Within the block, Ctrl-C calls `cancel`; a second one interrupts as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.getsignal(signal.SIGINT)
-
-    def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, former)
-        cancel()
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)

@@ -14,6 +14,7 @@ from .console import log_messages
 
 __all__ = [
     "Command",
+    "Decorated",
     "Option",
     "Program",
     "decimal",
@@ -109,9 +110,9 @@ class Program(_Page, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            from .nearest import nearest
+            from ..errors.suggestion import did_you_mean
 
-            hint = nearest(args[0], self.commands) or self._listed()
+            hint = did_you_mean(args[0], self.commands) or self._listed()
             raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -146,7 +147,9 @@ class Command(_Page):
                 spelling = spellings(ctx).get("context_length")
                 if spelling is None:
                     raise
-                problem = f"{error.context_length} is too small for {error.needed} tokens"
+                problem = (
+                    f"{error.context_length} is too small for {error.needed} tokens: {error.reason}"
+                )
                 raise InvalidParameterError(problem, spelling) from None
 
     def _prepared(self, ctx: click.Context, args: Sequence[str]) -> list[str]:

@@ -9,7 +9,17 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["PROGRAM", "abandon_stdout", "log_messages", "say", "standard_streams", "write"]
+from ..errors import BenchError, KernelSelfTestError, ResourceLimitError
+
+__all__ = [
+    "PROGRAM",
+    "abandon_stdout",
+    "log_messages",
+    "say",
+    "say_error",
+    "standard_streams",
+    "write",
+]
 
 PROGRAM = "ryzanstein-llm"
 
@@ -69,6 +79,14 @@ def say(message: str, before: str = "") -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
         sys.stderr.write(f"{before}{PROGRAM}: {' '.join(message.split())}\n")
         sys.stderr.flush()
+
+
+def say_error(error: Exception) -> int:
+    """Show an error as one line on standard error. Returns its exit code."""
+    memory = "not enough memory: " if isinstance(error, MemoryError) else ""
+    say(f"error: {memory}{error}")
+    machine = (MemoryError, BenchError, KernelSelfTestError, ResourceLimitError)
+    return 1 if isinstance(error, machine) else 2
 
 
 def abandon_stdout() -> None:

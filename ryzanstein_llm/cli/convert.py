@@ -17,7 +17,8 @@ __all__ = ["command"]
 TARGETS = ("safetensors", "tq2_0", "i2_s")
 
 HELP = """Write the model SRC as DST in another format. Its logits stay the same, bit for bit; what
-a format cannot hold exactly is refused.
+a format cannot hold exactly is refused. The tokenizer, the chat template and the sampling defaults
+go along.
 
 safetensors is a folder as transformers reads it: packed weights, or float16 for models with scales
 for groups of columns. tq2_0 is a GGUF file for llama.cpp, with a scale for each 256 weights. i2_s

@@ -12,6 +12,7 @@ import click
 from .command import Command, option, spellings, verbose_option
 from .console import write
 from .model import (
+    DEMO_NAME,
     cache_option,
     format_option,
     kv_option,
@@ -23,13 +24,13 @@ from .progress import ProgressBar
 
 __all__ = ["command"]
 
-HELP = """\
+HELP = f"""\
 Look at this machine: CPU and kernels, threads, memory, huge pages, OpenMP, packed weights. Test the
 kernels of all tiers against portable C, measure how fast memory is read and int8 codes are
 multiplied, and say what would be better and which command mends it. Takes some seconds.
 
-With MODEL (a path, org/name, or demo for the built-in model), also open it, and compare its tokens
-a second with what memory and CPU allow.
+With MODEL (a path, org/name, or {DEMO_NAME} for the built-in model), also open it, and compare its
+tokens a second with what memory and CPU allow.
 
 The exit code is 1 if a kernel gives wrong results.
 """
@@ -59,7 +60,7 @@ def command(context: click.Context, /, model: str | None, **given: Any) -> int:
 
     with (
         contextlib.closing(ProgressBar(sys.stderr)) as bar,
-        model_path({**given, "path": None if model == "demo" else model}, bar.update) as path,
+        model_path({**given, "path": model}, bar.update) as path,
     ):
         found = diagnose(
             path,

@@ -13,6 +13,7 @@ import click
 from .command import Command, exclude, integer, option
 from .console import say, write
 from .model import model_options, open_model
+from .overflow import overflow_option
 from .prompt import read_prompt
 from .sampling import RANDOM, SEED, sampling_fields, sampling_options
 
@@ -25,7 +26,6 @@ __all__ = ["command"]
 
 MAX_TOKENS = 200
 UNLIMITED = -1
-OVERFLOWS = ("error", "truncate", "shift")
 
 HELP = f"""\
 Continue PROMPT, and print both as one text while it is computed.
@@ -66,12 +66,9 @@ EPILOG = "llama.cpp's --n-predict, --ctx-size, --temp and --repeat-penalty work 
     section="Output",
     help="end before TEXT; may be given several times",
 )
-@option(
-    "--overflow",
-    metavar="WHAT",
-    section="Output",
-    shell_complete=lambda context, param, begin: [k for k in OVERFLOWS if k.startswith(begin)],
-    help="when the context is full: error (default; a text ends there), truncate (leave out the "
+@overflow_option(
+    "Output",
+    "when the context is full: error (default; a text ends there), truncate (leave out the "
     "oldest of the prompt), or shift (drop the older half and go on)",
 )
 @option(

@@ -111,10 +111,10 @@ def _describe_needed(facts: Mapping[str, Any]) -> dict[str, str]:
     memory, machine = facts["memory"], facts["machine_memory"]
     mapped = f", {format_bytes(memory.mapped)} of it read when needed" if memory.mapped else ""
     found = {
-        "weights": format_bytes(memory.weights),
+        "layers": format_bytes(memory.weights),
         "embedding, head": format_bytes(memory.embedding) + mapped,
         "screen": format_bytes(memory.screen),
-        "KV cache": f"{format_bytes(memory.kv_cache)} when full",
+        "KV cache": _when_full(memory.kv_cache),
         "workspace": format_bytes(memory.workspace + memory.tokenizer) + " with the tokenizer",
         "while loading": format_bytes(memory.peak_while_loading),
         "total": format_bytes(memory.total),
@@ -163,12 +163,11 @@ def _describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
 def _describe_memory(facts: Mapping[str, Any]) -> dict[str, str]:
     from ..text_table import format_bytes
 
-    per_token = facts["kv_bytes_per_token"]
-    full = format_bytes(per_token * facts["context_length"])
+    per_token, full = facts["kv_bytes_per_token"], facts["kv_cache_bytes"]
     memory = {
         "weights": f"{format_bytes(facts['weight_bytes'])}, ternary ones {facts['weight_format']}",
         "packed file": str(facts["packed_file"] or "none: weights were packed for this process"),
-        "KV cache": f"{format_bytes(per_token)} a token ({facts['kv_dtype']}), {full} when full",
+        "KV cache": f"{format_bytes(per_token)} a token ({facts['kv_dtype']}); {_when_full(full)}",
     }
     resident = _resident_bytes()
     if resident is not None:
@@ -176,6 +175,15 @@ def _describe_memory(facts: Mapping[str, Any]) -> dict[str, str]:
             f"{format_bytes(resident[0])} resident, {format_bytes(resident[1])} peak"
         )
     return memory
+
+
+def _when_full(nbytes: int) -> str:
+    from ..interfaces.kv_layout import BLOCK_POSITIONS
+    from ..text_table import format_bytes
+
+    return (
+        f"{format_bytes(nbytes)} when full, in blocks of {BLOCK_POSITIONS} tokens and whole pages"
+    )
 
 
 def _print_section(title: str, facts: Mapping[str, str]) -> None:

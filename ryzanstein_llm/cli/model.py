@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .. import BitNetModel
 
 __all__ = [
+    "DEMO_NAME",
     "cache_option",
     "format_option",
     "kv_option",

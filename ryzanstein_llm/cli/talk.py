@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import FormatError, InvalidParameterError
@@ -23,14 +23,32 @@ class Answer(Protocol):
         """End it soon; also from a signal handler."""
         ...
 
+    # after its end
+
     @property
-    def generation(self) -> GenerationResult:
-        """After its end."""
+    def generation(self) -> GenerationResult: ...
+
+    @property
+    def used(self) -> int:
+        """Tokens of the context that the conversation takes now."""
+        ...
+
+    @property
+    def forgotten(self) -> str:
+        """What of the conversation is not in the context any more, such as "12 tokens"."""
         ...
 
 
 class Talk(Protocol):
-    """A conversation. `options` are those of `generate`."""
+    """A conversation. `options` are those of `generate`.
+
+    Attributes
+    ----------
+    overflow : str
+        What to do when the context is full, unless the user says something else.
+    """
+
+    overflow: str
 
     def ask(self, text: str, options: Mapping[str, Any]) -> Answer: ...
 
@@ -42,11 +60,13 @@ class Talk(Protocol):
 
     def save(self, path: str) -> None: ...
 
-    def load(self, path: str) -> None: ...
+    def load(self, path: str, options: Mapping[str, Any]) -> None: ...
 
 
 class ChatTalk:
     """Through the chat template."""
+
+    overflow = "truncate"  # a shift would drop the system message, and break a turn in two
 
     def __init__(self, model: BitNetModel, system: str | None, template: str | None) -> None:
         self._model, self._system, self._template = model, system, template
@@ -70,7 +90,7 @@ class ChatTalk:
     def save(self, path: str) -> None:
         self._session.save(path)
 
-    def load(self, path: str) -> None:
+    def load(self, path: str, options: Mapping[str, Any]) -> None:
         self._session.load(path)
 
     def _start(self, messages: list[dict[str, Any]] | None = None) -> None:
@@ -82,35 +102,42 @@ class ChatTalk:
 class TaleTalk:
     """The model goes on from what the user writes."""
 
+    overflow = "shift"  # a text has no turns; most answers compute nothing again
+
     def __init__(self, model: BitNetModel) -> None:
         self._model = model
         self._session = model.session()
         self._parts: list[str] = []  # of the whole text, in turns
-        self._last: tuple[list[int], list[str], str] | None = None  # before the last answer
+        self._forgotten = 0  # tokens
+        # tokens, parts and forgotten before the last answer, and what it answered
+        self._last: tuple[list[int], list[str], int, str] | None = None
 
     def ask(self, text: str, options: Mapping[str, Any]) -> Answer:
         from ..sampling import SamplingParams
 
         given = dict(options)
-        own = {"max_tokens": given.pop("max_tokens", None)}
+        own = {name: given.pop(name, None) for name in ("max_tokens", "overflow")}
         sampling = SamplingParams.from_checkpoint(self._model, **given)
         before, parts = self._session.tokens, list(self._parts)
         gap = " " if parts and not text[:1].isspace() else ""
         stream = self._session.stream(gap + text, sampling=sampling, **own)
-        self._last = (before, parts, text)
-        return _TaleAnswer(stream, [*parts, gap + text], self._keep)
+        self._last = (before, parts, self._forgotten, text)
+        return _TaleAnswer(stream, lambda: self._keep([*parts, gap + text], stream.result))
 
     def retry(self, options: Mapping[str, Any]) -> Answer:
         if self._last is None:
             raise InvalidParameterError("there is no answer yet that could be replaced")
-        before, parts, text = self._last
-        self._session.truncate(min(len(before), len(self._session.tokens)))
-        self._parts = parts
+        before, self._parts, self._forgotten, text = self._last
+        if self._session.tokens[: len(before)] == before:
+            self._session.truncate(len(before))
+        else:  # the answer has dropped some of them
+            self._session = self._model.session()
+            self._session.generate(before, max_tokens=0)
         return self.ask(text, options)
 
     def clear(self) -> None:
         self._session = self._model.session()
-        self._parts, self._last = [], None
+        self._parts, self._last, self._forgotten = [], None, 0
 
     def set_system(self, text: str) -> None:
         raise InvalidParameterError("this model has no chat template, so it has no system message")
@@ -121,21 +148,31 @@ class TaleTalk:
         with open(path, "w", encoding="utf-8") as file:
             file.write(json.dumps({"text": "".join(self._parts)}) + "\n")
 
-    def load(self, path: str) -> None:
+    def load(self, path: str, options: Mapping[str, Any]) -> None:
         from pathlib import Path
 
         from ..formats.json_file import read_json_object
 
-        text = read_json_object(Path(path)).get("text")
+        read = read_json_object(Path(path))
+        text = read.get("text")
+        if "messages" in read and text is None:
+            raise FormatError(f"{path}: is a conversation, for models with a chat template")
         if not isinstance(text, str):
             raise FormatError(f"{path}: has no 'text'")
-        self.clear()
+        session, dropped = self._model.session(), 0
         if text:
-            self._session.generate(text, max_tokens=0)
-            self._parts = [text]
+            overflow = options["overflow"]
+            read_in = session.generate(text, max_tokens=0, overflow=overflow, return_result=True)
+            dropped = read_in.dropped_tokens
+        self.clear()
+        self._session, self._parts, self._forgotten = session, [text] if text else [], dropped
 
-    def _keep(self, parts: list[str]) -> None:
-        self._parts = parts
+    def _keep(self, parts: list[str], result: GenerationResult) -> tuple[int, int]:
+        """Take over what was said and answered. Returns (tokens in the context, forgotten ones)."""
+        if result.prompt_tokens:  # it had begun
+            self._parts = [*parts, result.text or ""]
+            self._forgotten += result.dropped_tokens
+        return len(self._session.tokens), self._forgotten
 
 
 class _ChatAnswer:
@@ -150,17 +187,35 @@ class _ChatAnswer:
     def generation(self) -> GenerationResult:
         return self._stream.result.generation
 
+    @property
+    def used(self) -> int:
+        run = self.generation
+        return run.prompt_tokens + len(run.ids) - run.dropped_tokens
+
+    @property
+    def forgotten(self) -> str:
+        from ..text_table import plural
+
+        messages = self._stream.result.dropped_messages
+        tokens = self.generation.dropped_tokens
+        parts = [plural(messages, "message")] if messages else []
+        parts += [plural(tokens, "token")] if tokens else []
+        return " and ".join(parts)
+
 
 class _TaleAnswer:
-    def __init__(self, stream: TextIterator, parts: list[str], keep: Any) -> None:
-        self._stream, self.cancel = stream, stream.cancel
-        self._parts, self._keep = parts, keep
+    used, forgotten = 0, ""
+
+    def __init__(self, stream: TextIterator, keep: Callable[[], tuple[int, int]]) -> None:
+        self._stream, self._keep, self.cancel = stream, keep, stream.cancel
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for piece in self._stream:
             yield "", piece
-        if self._stream.result.prompt_tokens:  # it had begun
-            self._keep([*self._parts, self._stream.result.text or ""])
+        from ..text_table import plural
+
+        self.used, dropped = self._keep()
+        self.forgotten = plural(dropped, "token") if dropped else ""
 
     @property
     def generation(self) -> GenerationResult:

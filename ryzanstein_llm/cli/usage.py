@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..errors.suggestion import did_you_mean
 from .command import Program, spellings, takes_value
-from .nearest import nearest
 
 __all__ = [
     "explain",
@@ -30,11 +30,16 @@ def explain(error: click.UsageError) -> str:
 
 def _nearest_option(context: click.Context, name: str) -> str:
     own = [known for param in context.command.params for known in param.opts if known[0] == "-"]
-    if name.startswith("--") and len(name) > 3 and (hint := nearest(name, own)):
+    if name.startswith("--") and len(name) > 3 and (hint := did_you_mean(name, own)):
         return hint
     program = context.find_root().command
     assert isinstance(program, Program)
-    for command in program.commands.values():
-        if any(name in param.opts for param in command.params):
-            return f"did you mean {context.find_root().info_name} {command.name} {name}?"
+    owners = [
+        command.name
+        for command in program.commands.values()
+        if any(name in param.opts for param in command.params)
+    ]
+    # what many commands have says nothing about which one was meant, unless none was named
+    if len(owners) == 1 or (owners and context.command is program):
+        return f"did you mean {context.find_root().info_name} {owners[0]} {name}?"
     return ""

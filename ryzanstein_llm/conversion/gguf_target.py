@@ -16,6 +16,7 @@ from ..models.gguf_architectures import ARCHITECTURES
 from ..models.plan import MatrixPlan, VectorPlan
 from ..models.projections import FLOAT_DTYPES, to_float32
 from .gguf_names import architecture_for, architecture_keys, gguf_name
+from .gguf_sampling import sampling_keys
 from .source import Source, TernaryWeights
 
 __all__ = ["GGUF_TYPES", "GgufTarget"]
@@ -57,6 +58,7 @@ class GgufTarget:
             "general.file_type": file_type,
             "general.quantization_version": 2,
             **architecture_keys(description, self._architecture),
+            **sampling_keys(source.checkpoint),
             **tokenizer,
         }
 

@@ -25,8 +25,10 @@ __all__ = ["SafetensorsTarget"]
 
 COPIED = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json",
+    "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja",
 )  # fmt: skip
+
+GENERATION_CONFIG = "generation_config.json"
 
 ROWS = 1024  # of a matrix, written at a time
 
@@ -74,6 +76,7 @@ class SafetensorsTarget:
                 write_data([tensor], file.write)
                 written(done, len(self.tensors))
         _write_json(directory / "config.json", self._config())
+        _write_generation_config(self._source.checkpoint, directory / GENERATION_CONFIG)
         if self._with_tokenizer:
             _write_tokenizer(self._source.checkpoint, directory)
 
@@ -140,6 +143,15 @@ def _stored(checkpoint: Checkpoint, vector: VectorPlan) -> TensorPlan:
     name, shape = vector.name, (vector.size,)
     tensor = checkpoint.tensor(name, dtypes=FLOAT_DTYPES, shape=shape)
     return TensorPlan(name, tensor.dtype, shape, lambda: [tensor.array])
+
+
+def _write_generation_config(checkpoint: Checkpoint, path: Path) -> None:
+    if checkpoint.metadata is None:
+        source = checkpoint.files[0].with_name(path.name)
+        if source.is_file():
+            shutil.copyfile(source, path)
+    elif checkpoint.generation_config:
+        _write_json(path, checkpoint.generation_config)
 
 
 def _write_tokenizer(checkpoint: Checkpoint, directory: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from ..errors import ContextOverflowError, InvalidParameterError
+from ..errors.request import LONGER_CONTEXT
 from ..text.vocabulary import Vocabulary
 from ..validation import check_token_ids
 
@@ -42,7 +43,10 @@ def read_texts(
             raise InvalidParameterError("has no tokens, so there is nothing to embed", name)
         if len(ids) > context_length:
             if not truncate:
-                raise ContextOverflowError(len(ids), context_length).about(name)
+                reason = (
+                    f"the text is too long; shorten it, pass truncate=True, or {LONGER_CONTEXT}"
+                )
+                raise ContextOverflowError(len(ids), context_length, reason).about(name)
             ends = ids[-1] in vocabulary.eos_ids
             ids = [*ids[: context_length - 1], ids[-1]] if ends else ids[:context_length]
         found.append(ids)

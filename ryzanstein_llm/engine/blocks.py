@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..interfaces.kv_layout import KVLayout
-from ..kernels.memory import zeros
+from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
+from ..kernels.memory import resident_bytes, zeros
 
-__all__ = ["Block", "BlockPool", "PoolFullError", "Table"]
+__all__ = ["Block", "BlockPool", "PoolFullError", "Table", "resident_cache_bytes"]
 
 
 SPARE_BLOCKS = 4
@@ -23,6 +23,11 @@ time (measured in a virtual machine: some 25 ms for 20 MB)."""
 
 MANY_TABLES = 64
 """Tables among which those that were dropped are not looked for."""
+
+
+def resident_cache_bytes(layout: KVLayout, positions: int) -> int:
+    """Memory that the keys and values of a sequence take: whole blocks, each of whole pages."""
+    return -(-positions // BLOCK_POSITIONS) * resident_bytes(layout.block_bytes)
 
 
 class PoolFullError(Exception):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ClosedError, ContextOverflowError, SessionBusyError
+from ..errors.request import LONGER_CONTEXT
 from ..interfaces.kv_layout import BLOCK_POSITIONS, KVLayout
 from ..notebook import as_html
 from ..validation import check_int
@@ -80,7 +81,8 @@ class KVCache:
             If the pool has no block left. Nothing has changed then.
         """
         if positions > self.context_length:
-            raise ContextOverflowError(positions, self.context_length)
+            reason = f"the cache has {self.length}; truncate it, or {LONGER_CONTEXT}"
+            raise ContextOverflowError(positions, self.context_length, reason)
         if not self.counted:
             raise ClosedError("the cache was dropped, and a finaliser cannot use it any more")
         last = self.length // BLOCK_POSITIONS

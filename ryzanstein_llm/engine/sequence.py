@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Collection
 from collections.abc import Sequence as Items
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,7 +208,7 @@ class Sequence:
                 except Exception as error:
                     self.fail(error)
                     return None
-                if self._sampler.reports:  # log probabilities count what is not allowed, too
+                if self._sampler.needs_all:
                     self._allowed = allowed
                 else:
                     query.allowed = allowed
@@ -222,7 +223,9 @@ class Sequence:
             if self._closed:
                 return False
             self.choice_unfinished, appended = True, False
-            token = self._sampler.choose(self._only_allowed(candidates), self.new_tokens)
+            if self._allowed is not None:
+                candidates = replace(candidates, allowed=self._allowed)
+            token = self._sampler.choose(candidates, self.new_tokens)
             logprobs = self._sampler.logprobs(candidates, token)
             self._stop_clock()
             if token in self._eos_ids:
@@ -270,12 +273,6 @@ class Sequence:
             ended = self._listener.replace_tokens(self.new_ids)
         self._end_if(ended)
 
-    def _only_allowed(self, candidates: Candidates) -> Candidates:
-        if self._allowed is None:
-            return candidates
-        ids = np.flatnonzero(self._allowed)
-        return Candidates(ids, candidates.logits[ids])
-
     def _append(self, token: int) -> None:
         # before the listener: a reader of its text must find the token here
         self.tokens.append(token)
@@ -284,7 +281,7 @@ class Sequence:
     def _append_forced(self) -> None:
         """Append the tokens that must come next, until there is a choice."""
         while not self.ended:
-            if self._constraint is None or self._sampler.reports:
+            if self._constraint is None or self._sampler.needs_all:
                 return
             token = self._constraint.forced(self.tokens)
             if token is None:
@@ -302,6 +299,7 @@ class Sequence:
             self.finish_reason = "stop"
         elif self._constraint is not None and self._constraint.finished(self.tokens):
             self.finish_reason = "eos"
+            self.error = self._sampler.early_end(self.new_tokens)
         elif len(self.tokens) >= self._end:
             self.full = self.new_tokens < self._most
             self.finish_reason = None if self.full else "length"

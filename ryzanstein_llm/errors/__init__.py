@@ -20,6 +20,7 @@ from .hub import (
     HubRateLimitError,
     HubSpaceError,
 )
+from .request import ContextOverflowError, IncompleteOutputError, InvalidOutputError
 
 __all__ = [
     "BenchError",
@@ -43,6 +44,7 @@ __all__ = [
     "HubRateLimitError",
     "HubSpaceError",
     "IncompleteOutputError",
+    "InvalidOutputError",
     "InvalidParameterError",
     "KernelSelfTestError",
     "MemoryLimitError",
@@ -52,6 +54,7 @@ __all__ = [
     "RyzansteinError",
     "SavedSessionError",
     "SessionBusyError",
+    "SessionNotFoundError",
     "TaskFileError",
     "TokenizerMissingError",
     "UnfinishedStreamError",
@@ -144,55 +147,6 @@ class InvalidParameterError(RyzansteinError, ValueError):
         self.parameter = parameter
 
 
-class IncompleteOutputError(RyzansteinError, ValueError):
-    """A text ended before the form that was asked for was complete, so it cannot be read.
-
-    Attributes
-    ----------
-    argument : str
-        What asked for the form: "schema", "regex", "choices", "grammar" or "response_format".
-    text : str
-        The text so far.
-    finish_reason : str
-        Why it ended: "length", "stop" or "cancelled".
-    """
-
-    def __init__(self, argument: str, text: str, finish_reason: str) -> None:
-        shown = text if len(text) <= 200 else f"{text[:100]}...{text[-100:]}"
-        advice = "; raise max_tokens" if finish_reason == "length" else ""
-        super().__init__(
-            f"{argument}: the text is not complete, because it ended with finish_reason "
-            f"{finish_reason!r}{advice}: {shown!r}"
-        )
-        self.argument, self.text, self.finish_reason = argument, text, finish_reason
-
-    def __reduce__(self) -> tuple[type[IncompleteOutputError], tuple[str, str, str]]:
-        return type(self), (self.argument, self.text, self.finish_reason)
-
-
-class ContextOverflowError(RyzansteinError, ValueError):
-    """More tokens than the context holds.
-
-    Attributes
-    ----------
-    needed, context_length : int
-        Tokens asked for, and tokens that the context has room for. If a text is so long that it was
-        refused without counting, `needed` is the least number that it can have.
-    """
-
-    def __init__(self, needed: int, context_length: int) -> None:
-        super().__init__(
-            f"{needed} tokens do not fit a context of {context_length} tokens; shorten the "
-            "prompt, or open the model with a longer context if the checkpoint has one"
-        )
-        self.needed = needed
-        self.context_length = context_length
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # the default would pass the message, and unpickling would fail
-        return type(self), (self.needed, self.context_length), {"args": self.args}
-
-
 class CacheBudgetError(RyzansteinError, MemoryError):
     """Keys and values do not fit `prefix_cache_bytes`, and others that are in use cannot be given
     up.
@@ -271,6 +225,10 @@ class UnsupportedFeatureError(RyzansteinError, NotImplementedError):
 
 class SavedSessionError(RyzansteinError, ValueError):
     """A saved session was made with another model, or with options that change keys and values."""
+
+
+class SessionNotFoundError(RyzansteinError, FileNotFoundError):
+    """The file of a saved session or of a saved conversation does not exist or cannot be read."""
 
 
 class SessionBusyError(RyzansteinError, RuntimeError):

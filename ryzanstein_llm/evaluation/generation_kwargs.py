@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidParameterError
 from ..sampling import SamplingParams
-from ..sampling.params import GREEDY_BELOW, Defaults
+from ..sampling.params import GREEDY_BELOW, Defaults, source_of
 from ..validation import check_bool, check_float, check_int
 
 __all__ = ["MAX_TOKENS", "TaskGeneration", "cut", "read_generation_kwargs"]
@@ -118,7 +118,7 @@ def _sampling(values: Mapping[str, Any], model: Defaults, seed: int) -> Sampling
         temperature = check_float("temperature", temperature, 0, 100)
     do_sample = values.get("do_sample")
     sampled = bool(temperature) if do_sample is None else check_bool("do_sample", do_sample)
-    source = f"{model.path}: generation_config.json"
+    source = source_of(model)
     config = {**model.generation_config, "do_sample": sampled}
     if not sampled:
         return SamplingParams.from_generation_config(config, source, **fields, temperature=0.0)

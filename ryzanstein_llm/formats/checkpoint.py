@@ -245,7 +245,11 @@ class Checkpoint:
             return False
 
     def renamed(
-        self, names: Mapping[str, str], config: dict[str, Any], chat_template: str | None
+        self,
+        names: Mapping[str, str],
+        config: dict[str, Any],
+        generation_config: dict[str, Any],
+        chat_template: str | None,
     ) -> Checkpoint:
         """The same open files, with other names for tensors and with settings from elsewhere.
 
@@ -255,7 +259,7 @@ class Checkpoint:
         ----------
         names
             From the name in the file to the new one. Tensors that are not in it keep their names.
-        config, chat_template
+        config, generation_config, chat_template
             Take the place of the attributes.
 
         Raises
@@ -265,6 +269,7 @@ class Checkpoint:
         """
         other = copy.copy(self)
         other.config, other.chat_template = config, chat_template
+        other.generation_config = generation_config
         other._holders = {}
         for name, holder in self._holders.items():
             new = names.get(name, name)

@@ -98,8 +98,10 @@ def _modules(path: Path) -> tuple[tuple[str, ...], str]:
                 raise FormatError(
                     f"{path}: [{index}]: path: {folder!r} does not name a folder in this directory"
                 )
-            try:
-                (path.parent / folder / "config.json").is_file()
+            try:  # not is_file, which hides such errors from Python 3.14 on
+                (path.parent / folder / "config.json").stat()
+            except (FileNotFoundError, NotADirectoryError):
+                pass
             except OSError as error:  # a name that is too long
                 problem = f"{path}: [{index}]: path: {folder[:200]!r}: {error.strerror}"
                 raise FormatError(problem) from error

@@ -63,8 +63,8 @@ def encode_gguf_header(metadata: Mapping[str, Any], tensors: Sequence[GgufTensor
     Parameters
     ----------
     metadata : mapping
-        Values are str, bool, int (as u32, i32 or u64, the first that holds it), float (as f32),
-        lists of str, or arrays of one dimension of any type of number.
+        Values are str, bool, int (as u32, i32 or u64, the first that holds it), NumPy integers (as
+        i32), float (as f32), lists of str, or arrays of one dimension of any type of number.
     """
     parts = [b"GGUF", struct.pack("<IQQ", VERSION, len(tensors), len(metadata))]
     for key, value in metadata.items():
@@ -135,6 +135,8 @@ def _value(key: str, value: Any) -> bytes:
             return struct.pack("<I?", BOOL, value)
         case str():
             return struct.pack("<I", STRING) + _string(value)
+        case np.signedinteger():
+            return struct.pack("<Ii", I32, value)
         case int():
             kind, code = (I32, "i") if value < 0 else (U32, "I") if value < 1 << 32 else (U64, "Q")
             return struct.pack(f"<I{code}", kind, value)

@@ -24,6 +24,9 @@ DEMO_DIRECTORY = Path(__file__).resolve().parent.parent / "demo"
 _SHARD_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
 _GGUF_SHARD_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
+# org/name or org/name:file; what ends like a file of weights is meant as a path
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.gguf)(?<!\.safetensors)(:.+)?", re.ASCII)
+
 
 @dataclass(frozen=True)
 class WeightFiles:
@@ -96,9 +99,14 @@ def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
         return _single_file(absolute)
     if exists:
         raise FormatError(f"{absolute}: neither a file nor a directory")
-    raise CheckpointNotFoundError(
-        f"{absolute}: no such file or directory (nothing is downloaded for a path)"
-    )
+    hint = "(nothing is downloaded for a path)"
+    text = "" if path is None else os.fsdecode(path)
+    if _REPOSITORY.fullmatch(text):
+        hint = (
+            f"(nothing is downloaded for a path; if it is a repository of the Hugging Face Hub, "
+            f"open it with BitNetModel.from_pretrained({text!r}))"
+        )
+    raise CheckpointNotFoundError(f"{absolute}: no such file or directory {hint}")
 
 
 def _single_file(path: Path) -> WeightFiles:

@@ -71,6 +71,21 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def __init__(self) -> None:
         self.linked_etag: str | None = None
 
+    def http_error_302(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+    ) -> HTTPResponse | None:
+        """urllib would read all of the body, however many bytes are announced."""
+        fp.close()
+        answered: HTTPResponse | None = super().http_error_302(req, fp, code, msg, headers)
+        return answered
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self,
         req: urllib.request.Request,
@@ -82,6 +97,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         self.linked_etag = self.linked_etag or headers.get("X-Linked-Etag")
         old, new = urlsplit(req.full_url), urlsplit(newurl)
+        _ = new.port  # ValueError; the system would take 65537 as 1
         if new.scheme != "https" and new.scheme != old.scheme:
             raise HubError(f"{req.full_url}: refers to {newurl}, which is not https")
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -123,8 +139,8 @@ def get(url: str, headers: Mapping[str, str], timeout: float, subject: str) -> I
         try:
             response = opener.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
-            with error:
-                raise _refusal(error, subject) from None
+            error.close()
+            raise _refusal(error, subject) from None
     with response:
         yield Answer(response, redirects.linked_etag, subject)
 

@@ -51,12 +51,15 @@ class Candidates:
     rest : float
         The logarithm of the sum of exp(logit / temperature) over these other tokens is at most
         this. Only for the `draw` of a query; -infinity if nothing is left out.
+    allowed : bool array of shape (n,), or None
+        Of these tokens, only those for which this is True may come. None: all.
     """
 
     ids: NDArray[np.int64] | None
     logits: NDArray[np.float32]
     floor: float = -np.inf
     rest: float = -np.inf
+    allowed: NDArray[np.bool_] | None = None
 
 
 class Draw(Protocol):

@@ -46,6 +46,9 @@ cdef extern from "ryzanstein/spare_threads.h" nogil:
 # Of each worker, as OMP_STACKSIZE said when libgomp was loaded; 0: the default of the system.
 cdef size_t _stack_bytes = stack_size(os.environ.get("OMP_STACKSIZE") or os.environ.get("GOMP_STACKSIZE"))
 
+# What the last warning said, so that not each of hundreds of matrices says it again while a model is loaded.
+cdef int _warned_of = 0
+
 # The process that first started a team; 0 before that.
 cdef long long _team_process = 0
 
@@ -80,6 +83,10 @@ cdef int granted(int wanted) noexcept nogil:
 
 
 cdef void warn_of_refusal(int taken) noexcept:
+    global _warned_of
+    if taken == _warned_of:
+        return
+    _warned_of = taken
     log.warning("the system refuses to start more threads (a limit of processes or memory?); going on with %d", taken)
 
 

@@ -11,6 +11,7 @@ from ..formats import Checkpoint
 from .gguf_architectures import ARCHITECTURES, Architecture, architecture_of
 from .gguf_config import config_of
 from .gguf_refusals import refuse_keys, refuse_types
+from .gguf_sampling import generation_config_of
 from .gguf_values import MetadataReader, shown
 
 __all__ = ["PROJECTIONS", "translate"]
@@ -71,7 +72,8 @@ def translate(checkpoint: Checkpoint) -> Checkpoint:
     if "token_embd.weight" not in checkpoint:
         raise FormatError(f"{checkpoint.path}: tensor 'token_embd.weight' is missing")
     config = config_of(checkpoint, architecture)
-    return checkpoint.renamed(names, config, _chat_template(checkpoint))
+    generation_config = generation_config_of(checkpoint)
+    return checkpoint.renamed(names, config, generation_config, _chat_template(checkpoint))
 
 
 def _translated_names(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, str]:

@@ -23,7 +23,13 @@ from .matrices import Allocate, MatrixPacker
 from .plan import DecoderPlan, MatrixPlan
 from .room import refuse_too_large
 from .untrained import warn_if_alike
-from .weights import read_floats, read_vector, refuse_other_head, refuse_unused
+from .weights import (
+    read_floats,
+    read_vector,
+    refuse_not_finite,
+    refuse_other_head,
+    refuse_unused,
+)
 
 __all__ = ["DecoderLoader"]
 
@@ -82,6 +88,7 @@ class DecoderLoader:
         PackedFileError
             An array of `packed` is damaged or does not fit.
         """
+        self._refuse_not_finite()
         if self._plan.screened:
             screen = self._screen(packed, _own_memory, whole=True)
             blocks, stats = screen.blocks, screen.stats
@@ -115,6 +122,7 @@ class DecoderLoader:
         packed, allocate = packed or PackedWeights(), Arena().allocate
         if not packed.has_all(self.arrays):
             refuse_too_large(self._checkpoint, self._plan, self._options, mapped=False)
+            self._refuse_not_finite()
         matrices: dict[MatrixPlan, TernaryMatrix | Tensor] = dict(self._floats)
         for done, plan in enumerate(self._ternary, 1):
             matrix = self._packer.stored(plan, packed) or self._packer.pack(plan, allocate)
@@ -123,6 +131,13 @@ class DecoderLoader:
             matrices[plan] = matrix
         screen = self._screen(packed, allocate) if self._plan.screened else None
         return build_decoder(self._plan, matrices, self._vectors, screen)
+
+    def _refuse_not_finite(self) -> None:
+        """Of floats that no screen looks at. When weights are packed, because a start with packed
+        weights does not read them; the same file was looked at when these were made."""
+        for plan, tensor in self._floats.items():
+            if not (self._plan.screened and plan == self._head):
+                refuse_not_finite(self._checkpoint, tensor)
 
     def _packed(self, plan: MatrixPlan, done: int, progress: Progress | None) -> None:
         self._checkpoint.release(plan.name)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..formats import Tensor
 
-__all__ = ["GROUPS", "sampled_group"]
+__all__ = ["GROUPS", "INFINITE", "MAGNITUDE", "sampled_group"]
 
 GROUPS = (256, 128, 64)
 """Numbers of columns that may share a scale, if not all of a row do."""

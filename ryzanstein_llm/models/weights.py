@@ -13,11 +13,14 @@ from ..formats import Checkpoint, Tensor
 from .arena import detached
 from .plan import MatrixPlan, VectorPlan
 from .projections import to_float32
+from .stored_ternary import INFINITE, MAGNITUDE
 from .untrained import warn_if_zero
 
-__all__ = ["read_floats", "read_vector", "refuse_other_head", "refuse_unused"]
+__all__ = [
+    "read_floats", "read_vector", "refuse_not_finite", "refuse_other_head", "refuse_unused",
+]  # fmt: skip
 
-COMPARED = 1 << 20  # weights compared in one go
+COMPARED = 1 << 20  # weights looked at in one go
 
 
 def read_vector(checkpoint: Checkpoint, plan: VectorPlan) -> NDArray[np.float32]:
@@ -50,6 +53,27 @@ def _take(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> Tensor:
     tensor = detached(checkpoint.floats(name, shape=shape))
     warn_if_zero(checkpoint, name, tensor.array)
     return tensor
+
+
+def refuse_not_finite(checkpoint: Checkpoint, tensor: Tensor) -> None:
+    """Refuse an embedding or a head of floats with a weight that is NaN or infinite. What comes out
+    of such a weight has other bits on other CPUs.
+
+    Raises
+    ------
+    FormatError
+    """
+    step = max(1, COMPARED // tensor.array.shape[1])
+    for begin in range(0, len(tensor.array), step):
+        bits = _bits(tensor, begin, step)
+        magnitudes = bits & bits.dtype.type(MAGNITUDE[tensor.dtype])
+        if magnitudes.max() >= INFINITE[tensor.dtype]:
+            row, column = np.argwhere(magnitudes >= INFINITE[tensor.dtype])[0]
+            raise FormatError(
+                f"{checkpoint.info(tensor.name).file}: tensor {tensor.name!r}: a weight is NaN or "
+                f"infinite, the first in row {begin + row}, column {column}"
+            )
+    checkpoint.release(tensor.name)
 
 
 def refuse_other_head(checkpoint: Checkpoint, embedding: Tensor) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from ..errors import InvalidParameterError, UnsupportedFeatureError
+from ..errors.suggestion import did_you_mean
 from ..sampling import SamplingParams
 from ..validation import check_bool, check_int
 
@@ -129,8 +129,7 @@ def read_settings(
     known = (ChatCompletionArguments if chat else CompletionArguments).__annotations__
     for name in arguments:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"they are {', '.join(known)}"
             raise InvalidParameterError(f"is no argument of {method}; {hint}", name)
     given = {name: value for name, value in arguments.items() if value is not None}
     _refuse_what_is_missing(given)

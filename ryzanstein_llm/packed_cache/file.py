@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from .ownership import check_own, open_own
 from .place import LOCK, cached_path
 from .weights import ALIGNMENT, DTYPES, ArrayPlan, PackedWeights
 
-__all__ = ["PackedFile", "is_whole", "key_of", "open_trusted"]
+__all__ = ["PackedFile", "is_whole", "open_trusted", "why_stale"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,18 @@ def key_of(checkpoint: Checkpoint) -> dict[str, str]:
         "layouts": f"ternary {TERNARY_LAYOUT_VERSION}, screen {SCREEN_LAYOUT_VERSION}",
         "checkpoint_samples": checkpoint.sampled_digest(),
     }
+
+
+def why_stale(metadata: Mapping[str, str], checkpoint: Checkpoint) -> str:
+    """Which part of the key differs, for people. Empty if the keys are equal."""
+    key = key_of(checkpoint)
+    differs = [name for name, value in key.items() if metadata.get(name) != value]
+    if "library" in differs:
+        version = metadata.get("library", "unknown")
+        return f"packed by version {version} of this library, which is now {__version__}"
+    if differs == ["checkpoint_samples"]:
+        return "the checkpoint has changed since it was packed"
+    return "packed by another build of this library" if differs else ""
 
 
 class PackedFile:
@@ -86,11 +98,9 @@ class PackedFile:
         except RyzansteinError as error:
             log.warning("packed weights not used: %s", error)
             return None
-        for name, value in key_of(self.checkpoint).items():
-            found = file.metadata.get(name)
-            if found != value:
-                log.info("%s: out of date: %s is %r, now %r", self.path, name, found, value)
-                return None
+        if why := why_stale(file.metadata, self.checkpoint):
+            log.info("%s: out of date: %s", self.path, why)
+            return None
         if not is_packed_checkpoint(file, self.checkpoint):
             return None
         file.prefer_huge_pages()  # before the first tensor is read

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import CheckpointNotFoundError, RyzansteinError
 from ..formats import open_checkpoint
 from ..formats.safetensors_file import SafetensorsFile
-from .file import is_whole, key_of, open_trusted
+from .file import is_whole, open_trusted, why_stale
 from .identity import is_known
 from .lock import exclusive
 from .place import LOCK, SEEN, SUFFIX, is_cache_name
@@ -35,7 +35,7 @@ class CachedFile:
         written it, or its bytes have changed. `unfinished`: a process is writing it, or died while
         writing.
     why : str
-        What is stale or damaged.
+        What is stale, damaged or missing, for people; empty if there is nothing to say.
     """
 
     path: Path
@@ -84,7 +84,8 @@ def inventory(
         except FileNotFoundError:  # another process has deleted it
             continue
         owner, file = _owner(path), None
-        found = CachedFile(path, nbytes, None, "unfinished")
+        why = "a process is writing it, or has ended before it was complete"
+        found = CachedFile(path, nbytes, None, "unfinished", why)
         if path == owner:
             try:
                 file = open_trusted(path)
@@ -147,16 +148,15 @@ def _files(directory: Path) -> Iterator[Path]:
 def _state(file: SafetensorsFile, verify: bool) -> tuple[str, str]:
     try:
         with open_checkpoint(file.metadata.get("checkpoint", "")) as checkpoint:
-            for name, value in key_of(checkpoint).items():
-                found = file.metadata.get(name)
-                if found != value:
-                    return "stale", f"{name} is {found!r}, now {value!r}"
+            if why := why_stale(file.metadata, checkpoint):
+                return "stale", why
             known = verify or is_known(file, checkpoint)
             why = "" if known else "the checkpoint was touched: the next start compares all bytes"
             if verify and file.metadata.get("checkpoint_content") != checkpoint.content_digest():
                 return "stale", "the checkpoint has other weights"
     except CheckpointNotFoundError as error:
-        return "orphaned", str(error)
+        there = os.path.lexists(file.metadata.get("checkpoint", ""))
+        return "orphaned", str(error) if there else "the checkpoint is no longer there"
     except RyzansteinError as error:
         return "stale", str(error)
     if verify and not is_whole(file):

@@ -23,7 +23,7 @@ LogitsProcessor = Callable[[list[int], Float32], Any]
 
 class Adjustments:
     """Applied in this order: biases are added, processors are called, and tokens are banned, so
-    that a ban holds whatever a processor says.
+    that a ban holds whatever a processor says. So does the form of a text.
 
     Parameters
     ----------
@@ -75,8 +75,21 @@ class Adjustments:
         """Ids that must not come next, rising."""
         return self._banned_early if new_tokens < self._min_tokens else self._banned
 
+    def early_end(self, new_tokens: int) -> InvalidParameterError | None:
+        """What is wrong if the form of a text allows no more than so many new tokens; None if
+        nothing is."""
+        if new_tokens >= self._min_tokens:
+            return None
+        problem = f"is {self._min_tokens}, but the form of the text is complete after {new_tokens}"
+        return InvalidParameterError(f"{problem} new tokens", "min_tokens")
+
     def apply(
-        self, logits: Float32, ids: Ids | None, tokens: Sequence[int], new_tokens: int
+        self,
+        logits: Float32,
+        ids: Ids | None,
+        tokens: Sequence[int],
+        new_tokens: int,
+        allowed: NDArray[np.bool_] | None = None,
     ) -> Float32:
         """The changed logits, a copy. -infinity: the token is ruled out.
 
@@ -88,6 +101,8 @@ class Adjustments:
             somebody else has ruled out; None: the whole vocabulary.
         tokens : sequence of int
             All tokens so far, of which the last `new_tokens` are new.
+        allowed : bool array of shape (n,), or None
+            Tokens that the form of the text allows; the others are ruled out after processors.
 
         Raises
         ------
@@ -102,6 +117,8 @@ class Adjustments:
         for processor in self._processors:
             logits = _checked(processor(list(tokens), logits), logits)
         logits[places(self.banned(new_tokens), ids)[0]] = -np.inf
+        if allowed is not None:
+            logits[~allowed] = -np.inf
         if logits.max() == -np.inf:
             raise InvalidParameterError(
                 "logit_bias, min_tokens and logits_processor rule out every token that could come "

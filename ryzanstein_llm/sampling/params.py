@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import FormatError, InvalidParameterError
+from ..errors.suggestion import did_you_mean
 from ..notebook import as_html
 from ..validation import check_float, check_int
 
-__all__ = ["GREEDY_BELOW", "Defaults", "SamplingParams"]
+__all__ = ["GREEDY_BELOW", "Defaults", "SamplingParams", "source_of"]
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,8 @@ class SamplingParams:
 
     @classmethod
     def from_checkpoint(cls, model: Defaults, **overrides: Any) -> SamplingParams:
-        """The defaults of the checkpoint's generation_config.json, with `overrides` on top. See
-        `from_generation_config`.
+        """The defaults of the checkpoint's generation_config.json, or of the metadata of a GGUF
+        file, with `overrides` on top. See `from_generation_config`.
 
         Raises
         ------
@@ -130,8 +131,7 @@ class SamplingParams:
         config = getattr(model, "generation_config", None)
         if not isinstance(config, Mapping):
             raise InvalidParameterError(f"must be a BitNetModel, not {model!r}", "model")
-        source = f"{model.path}: generation_config.json"
-        return cls.from_generation_config(config, source, **overrides)
+        return cls.from_generation_config(config, source_of(model), **overrides)
 
     @classmethod
     def from_generation_config(
@@ -198,12 +198,19 @@ class SamplingParams:
             raise InvalidParameterError(problem, "overrides")
         unknown = [name for name in overrides if name not in self.__dataclass_fields__]
         if unknown:
-            known = ", ".join(self.__dataclass_fields__)
-            problem = f"is no sampling parameter; the parameters are {known}"
-            raise InvalidParameterError(problem, str(unknown[0]))
+            name, known = str(unknown[0]), self.__dataclass_fields__
+            hint = did_you_mean(name, known) or f"the parameters are {', '.join(known)}"
+            raise InvalidParameterError(f"is no sampling parameter; {hint}", name)
         return replace(
             self, **{name: value for name, value in overrides.items() if value is not None}
         )
+
+
+def source_of(model: Defaults) -> str:
+    """Where the defaults of a model are written, for messages."""
+    if model.path.suffix.lower() == ".gguf":
+        return f"{model.path}: metadata general.sampling"
+    return f"{model.path}: generation_config.json"
 
 
 def _refuse_misspelt(config: Mapping[str, Any], wanted: Sequence[str], source: str) -> None:

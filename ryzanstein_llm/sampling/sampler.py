@@ -56,9 +56,14 @@ class Sampler:
         self.forget()
 
     @property
-    def reports(self) -> bool:
-        """Whether log probabilities of tokens are asked for. All logits are needed for them."""
-        return self._adjustments.logprobs is not None
+    def needs_all(self) -> bool:
+        """Whether it needs the logits of tokens that cannot come next, too: for log probabilities,
+        and for processors."""
+        return self._adjustments.needs_all
+
+    def early_end(self, new_tokens: int) -> InvalidParameterError | None:
+        """See `Adjustments`."""
+        return self._adjustments.early_end(new_tokens)
 
     def forget(self) -> None:
         """Forget all tokens. The next `query` counts them again."""
@@ -211,10 +216,10 @@ class Sampler:
 
     def _adjusted(self, candidates: Candidates, index: int) -> Float32:
         """The logits from which the token with this index is chosen."""
-        logits, ids = candidates.logits, candidates.ids
-        if self._adjustments.changes(index):
+        logits, ids, allowed = candidates.logits, candidates.ids, candidates.allowed
+        if self._adjustments.changes(index) or allowed is not None:
             _check_finite(logits.max())
-            logits = self._adjustments.apply(logits, ids, self._tokens, index)
+            logits = self._adjustments.apply(logits, ids, self._tokens, index, allowed)
         return self._penalized(logits, ids) if self._penalizes else logits
 
     def _choose(self, logits: Float32, index: int) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from ..engine.branches import Stem, run_stems
 from ..engine.engine import Engine
 from ..errors import ContextOverflowError, InvalidParameterError, RyzansteinError
+from ..errors.request import LONGER_CONTEXT
 from ..kernels.elementwise import (
     cumulative_sum,
     enter_float_mode,
@@ -95,8 +96,8 @@ def _scores(
     for prompt, place, options, name in asked:
         try:
             tokens, found = _tokens(vocabulary, prompt, options, place, name)
-            for ids in found:  # nothing is computed after the last token
-                _refuse_long(engine, len(tokens) + len(ids) - 1)
+            for ids in found:
+                _refuse_long(engine, len(tokens), len(ids))
         except RyzansteinError as error:
             if place != "prompt" and not str(error).startswith((place, name)):
                 error = error.about(place)
@@ -123,18 +124,38 @@ def choose(
     many: bool,
 ) -> list[Choice]:
     """The likeliest option, for each of `prompts`. See `ScoreSource.choose`."""
-    if not _listed(options, "options"):
+    listed = _listed(options, "options")
+    if not listed:
         raise InvalidParameterError("must hold at least one option", "options")
+    _refuse_repeated(listed)
     given = (engine, vocabulary, prompts, options, normalize, progress)
     found = score(*given, many=many, name="options")
     return [_choice(scores) for scores in found]
 
 
 def several(prompt: Any) -> bool:
-    """Whether this is a list of prompts, and not one prompt as text or ids."""
-    if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not prompt:
+    """Whether this is a list of prompts, and not one prompt as text or ids. An empty list is one of
+    no prompts."""
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence):
         return False
+    if not prompt:
+        return isinstance(prompt, (list, tuple))
     return isinstance(prompt[0], (str, list, tuple, np.ndarray))
+
+
+def _refuse_repeated(options: list[Any]) -> None:
+    """Raise InvalidParameterError if one is there twice: each would get a part of the
+    probability."""
+    places: dict[Any, int] = {}
+    for index, option in enumerate(options):
+        text = isinstance(option, str)
+        if not text and not isinstance(option, (list, tuple, np.ndarray)):
+            continue  # no option at all, which is refused later
+        key = option if text else repr(np.asarray(option).tolist())
+        first = places.setdefault((text, key), index)
+        if first != index:
+            problem = f"is the same as options[{first}]: {option!r}"
+            raise InvalidParameterError(problem, f"options[{index}]")
 
 
 def _listed(given: Any, name: str) -> list[Any]:
@@ -176,9 +197,15 @@ def _tokens(
     return context, found
 
 
-def _refuse_long(engine: Engine, tokens: int) -> None:
+def _refuse_long(engine: Engine, prompt: int, continuation: int) -> None:
+    """Raise an error if so many tokens do not fit together."""
+    tokens = prompt + continuation - 1  # nothing is computed after the last one
     if tokens > engine.context_length:
-        raise ContextOverflowError(tokens, engine.context_length)
+        reason = (
+            f"the prompt has {prompt}, and a continuation {continuation}, of which the last needs "
+            f"no place; shorten them, or {LONGER_CONTEXT}"
+        )
+        raise ContextOverflowError(tokens, engine.context_length, reason)
     if tokens > engine.store.capacity:
         raise engine.store.refuse(tokens)
 

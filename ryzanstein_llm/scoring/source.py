@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 from ..engine.engine import Engine
+from ..models import refuse_embedding_model
 from ..text.vocabulary import Prompt, Vocabulary
 from .results import Choice, Score
 from .score import choose, score, score_each, several
@@ -58,7 +59,7 @@ class ScoreSource:
         Parameters
         ----------
         prompt : str, sequence of int, or a sequence of these
-            As in `generate`.
+            As in `generate`, but an empty list is a list of no prompts, and so is the result.
         continuations : sequence of str, or of sequences of int
             Texts are encoded together with the prompt, and the tokens that come after as many as
             the prompt has alone are the continuation's. Blanks at the end of the prompt count as
@@ -75,8 +76,10 @@ class ScoreSource:
         TokenizerMissingError, SessionBusyError, ClosedError
         FormatError
             If logits are not finite.
+        UnsupportedModelError
+            If the model embeds texts and cannot continue them.
         """
-        _ = self.engine.graph  # ClosedError
+        refuse_embedding_model(self.engine.graph, self.vocabulary.path)
         many = several(prompt)
         prompts: Any = prompt if many else [prompt]
         given = (self.engine, self.vocabulary, prompts, continuations, normalize, progress)
@@ -107,7 +110,7 @@ class ScoreSource:
         list of list of Score
             For each prompt, one for each of its continuations.
         """
-        _ = self.engine.graph  # ClosedError
+        refuse_embedding_model(self.engine.graph, self.vocabulary.path)
         return score_each(self.engine, self.vocabulary, prompts, continuations, normalize, progress)
 
     @overload
@@ -138,10 +141,10 @@ class ScoreSource:
     ) -> Choice | list[Choice]:
         """The likeliest of several options after a prompt. For a list of prompts, one for each.
 
-        Parameters and errors are those of `score`, with `options` for `continuations`, at least
-        one. Options of different lengths are compared more fairly with `normalize`.
+        Parameters and errors are those of `score`, with `options` for `continuations`, at least one
+        and none twice. Options of different lengths are compared more fairly with `normalize`.
         """
-        _ = self.engine.graph  # ClosedError
+        refuse_embedding_model(self.engine.graph, self.vocabulary.path)
         many = several(prompt)
         prompts: Any = prompt if many else [prompt]
         given = (self.engine, self.vocabulary, prompts, options, normalize, progress)

@@ -46,7 +46,7 @@ def llguidance() -> ModuleType:
     except ImportError as error:
         raise MissingExtraError(
             "schema, regex, choices and grammar need llguidance: "
-            'pip install "ryzanstein-llm[structured]"'
+            'pip install "ryzanstein_llm[structured]"'
         ) from error
     found: ModuleType = llguidance
     return found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import IncompleteOutputError, InvalidParameterError
+from ..errors import IncompleteOutputError, InvalidOutputError, InvalidParameterError
 from ..sampling.constraints import Constraint
 from ..text.vocabulary import Vocabulary
 from .constraint import grammar_constraint
@@ -85,7 +85,7 @@ class OutputFormat:
         """
         return grammar_constraint(vocabulary, self.argument, self.grammar, self.after, self.unless)
 
-    def read(self, text: str, finish_reason: str) -> Any:
+    def read(self, text: str, finish_reason: str, context_full: bool = False) -> Any:
         """What a text means: JSON as Python's values or as an instance of `target`, another text
         as it is.
 
@@ -93,14 +93,19 @@ class OutputFormat:
         ------
         IncompleteOutputError
             The text ended before its form was complete, or begins with the tag `unless`.
+        InvalidOutputError
+            `target` refuses the text, or it is beyond what Python's JSON reader can read.
         """
         if finish_reason != "eos" or (self.unless and text.startswith(self.unless)):
-            raise IncompleteOutputError(self.argument, text, finish_reason)
+            raise IncompleteOutputError(self.argument, text, finish_reason, context_full)
         if not self.json:
             return text
-        if self.target is None:
-            return json.loads(text)
-        return read_instance(self.target, text)
+        try:
+            return json.loads(text) if self.target is None else read_instance(self.target, text)
+        except (ValueError, AssertionError, RecursionError) as error:
+            # what validators raise, says Pydantic; and numbers or lists beyond Python's limits
+            problem = str(error) or type(error).__name__
+            raise InvalidOutputError(self.argument, text, problem) from error
 
 
 def _plain(grammar: Callable[[str, Any], str]) -> Callable[[str, Any], OutputFormat]:

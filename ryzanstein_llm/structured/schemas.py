@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,10 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     list: {"type": "array"},
     dict: {"type": "object"},
 }
+
+
+Definitions = dict[type, tuple[str, dict[str, Any]]]
+"""The name and the schema of each dataclass."""
 
 
 class MismatchError(ValueError):
@@ -60,9 +65,9 @@ def schema_of(argument: str, value: Any) -> tuple[dict[str, Any], type | None]:
                 raise InvalidParameterError(f"{argument}: {problem}") from error
             return _closed(schema), value
         if dataclasses.is_dataclass(value):
-            definitions: dict[str, Any] = {}
+            definitions: Definitions = {}
             top = _schema(argument, value, value.__name__, definitions)
-            return {**top, "$defs": definitions}, value
+            return {**top, "$defs": dict(definitions.values())}, value
     raise InvalidParameterError(
         f"must be a JSON schema as a dict, a class of Pydantic or a dataclass, not {value!r}",
         argument,
@@ -70,8 +75,8 @@ def schema_of(argument: str, value: Any) -> tuple[dict[str, Any], type | None]:
 
 
 def read_instance(target: type, text: str) -> Any:
-    """An instance of a class from a JSON text. Pydantic raises its own ValidationError where a
-    validator of the class wants more than the schema says."""
+    """An instance of a class from a JSON text. Raises ValueError (of which Pydantic's
+    ValidationError is one) or AssertionError where the class wants more than the schema says."""
     if _is_pydantic(target):
         return _methods(target).model_validate_json(text)
     return _read(target, json.loads(text))
@@ -110,8 +115,8 @@ def _closed(schema: Any) -> Any:
     return [_closed(each) for each in schema] if isinstance(schema, list) else schema
 
 
-def _schema(argument: str, kind: Any, place: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a type. `definitions` gets those of dataclasses, by name."""
+def _schema(argument: str, kind: Any, place: str, definitions: Definitions) -> dict[str, Any]:
+    """The schema of a type. `definitions` gets those of dataclasses."""
     if kind is None or (isinstance(kind, typing.Hashable) and kind in _PLAIN):
         return dict(_PLAIN[types.NoneType if kind is None else kind])
     origin, members = typing.get_origin(kind), typing.get_args(kind)
@@ -162,12 +167,14 @@ def _refuse_constraints(argument: str, place: str, metadata: Sequence[Any]) -> N
             )
 
 
-def _object(argument: str, kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
-    name = kind.__qualname__.replace("/", "_").replace("~", "_")
-    reference = {"$ref": f"#/$defs/{name}"}
-    if name in definitions:  # perhaps of a class that is just being read: it holds itself
-        return reference
-    known = definitions[name] = {"type": "object", "properties": {}, "additionalProperties": False}
+def _object(argument: str, kind: type, definitions: Definitions) -> dict[str, Any]:
+    if kind in definitions:  # perhaps of a class that is just being read: it holds itself
+        return {"$ref": f"#/$defs/{definitions[kind][0]}"}
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", kind.__qualname__)  # it stands in a URI reference
+    while name in dict(definitions.values()):  # of a class of the same name in another module
+        name += "_"
+    known: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+    definitions[kind] = name, known
     required = []
     for field, hint in _fields(argument, kind):
         place = f"{kind.__name__}.{field.name}"
@@ -175,7 +182,7 @@ def _object(argument: str, kind: type, definitions: dict[str, Any]) -> dict[str,
         if field.default is field.default_factory is dataclasses.MISSING:
             required.append(field.name)
     known["required"] = required
-    return reference
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def _fields(argument: str, kind: type) -> list[tuple[dataclasses.Field[Any], Any]]:

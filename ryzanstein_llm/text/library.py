@@ -6,7 +6,13 @@ from types import TracebackType
 
 from ..errors import FormatError, RyzansteinError
 
-__all__ = ["LibraryErrors"]
+__all__ = ["LibraryErrors", "lacks_threads"]
+
+
+def lacks_threads(error: BaseException) -> bool:
+    """Whether this is the panic of `encode_batch` where the system refuses the library's threads.
+    `encode` needs none."""
+    return "ThreadPoolBuildError" in str(error)
 
 
 class LibraryErrors:

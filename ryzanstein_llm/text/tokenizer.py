@@ -18,9 +18,10 @@ from ..errors import InvalidParameterError
 from ..formats.json_file import read_text
 from .apart import interruptible
 from .gguf_tokenizer import build_tokenizer, tokenizer_config
-from .library import LibraryErrors
+from .library import LibraryErrors, lacks_threads
 from .longest_token import longest_token
 from .pipeline import TextPipeline, is_byte, token_bytes
+from .tokenizer_file import check_tokenizer
 
 if TYPE_CHECKING:
     from ..formats import Checkpoint
@@ -122,13 +123,15 @@ class Tokenizer:
         Raises
         ------
         FormatError
-            The file is not a tokenizer.
+            The file is not a tokenizer, or has a value with which `tokenizers` would end the
+            process (`check_tokenizer`).
         CheckpointNotFoundError, ResourceLimitError
             It cannot be read.
         """
         # not from_file, which wants a path in UTF-8 and calls every failure the same
         text = read_text(Path(path))
         with LibraryErrors(str(path)):
+            check_tokenizer(text, str(path))
             raw = RawTokenizer.from_str(text)
         return cls(raw, config, source=str(path))
 
@@ -194,7 +197,12 @@ class Tokenizer:
             return self._raw.encode(text, add_special_tokens=False)
         # unlike `encode`, this releases the GIL, and it keeps no offsets
         work = partial(self._raw.encode_batch_fast, [text], add_special_tokens=False)
-        found: list[Encoding] = interruptible(work)
+        try:
+            found: list[Encoding] = interruptible(work)
+        except BaseException as error:
+            if not lacks_threads(error):
+                raise
+            return self._raw.encode(text, add_special_tokens=False)
         return found[0]
 
     def fewest_ids(self, text: str) -> int:

@@ -4,7 +4,8 @@ Three forms are known, and a template's source says which one its model writes:
 
 - `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, any number of them (Qwen, Hermes)
 - `{"name": …, "parameters": {…}}` as the whole text, also after `<|python_tag|>`, several of them
-  with `;` between (Llama 3)
+  with `;` between (Llama 3). Without the tag, it is a call only if there are such tools: an answer
+  may be JSON that has a name
 - `[TOOL_CALLS][{"name": …, "arguments": {…}}, …]`, or `[TOOL_CALLS]name[ARGS]{…}` (Mistral)
 
 What is not such a call is text.
@@ -13,7 +14,9 @@ What is not such a call is text.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,14 +56,22 @@ class ToolCallParser(Protocol):
         ...
 
 
-def tool_call_parser(template: str) -> ToolCallParser:
-    """The parser for what the model of this template writes."""
+def tool_call_parser(template: str, names: Collection[str] | None = None) -> ToolCallParser:
+    """The parser for what the model of this template writes.
+
+    Parameters
+    ----------
+    template : str
+    names : collection of str, optional
+        Of the tools that there are. A call without a tag has to be of one of them, and is text
+        otherwise. None: they are not known, and a call may have any name.
+    """
     if "<tool_call>" in template:
         return _Tagged()
     if "[TOOL_CALLS]" in template:
         return _Whole("[TOOL_CALLS]", needs_tag=True)
     if "<|python_tag|>" in template or '"parameters"' in template:
-        return _Whole("<|python_tag|>", needs_tag=False)
+        return _Whole("<|python_tag|>", needs_tag=False, names=names)
     return _Tagged()
 
 
@@ -177,8 +188,8 @@ class _Tagged:
 class _Whole:
     """The whole text is calls, or none of it. With a tag, text may stand before it."""
 
-    def __init__(self, tag: str, *, needs_tag: bool) -> None:
-        self.tag, self.needs_tag = tag, needs_tag
+    def __init__(self, tag: str, *, needs_tag: bool, names: Collection[str] | None = None) -> None:
+        self.tag, self.needs_tag, self._names = tag, needs_tag, names
         self._held = ""
         self._is_text = False
         self._later: list[str] | None = None  # what follows, once only the end can decide
@@ -206,10 +217,13 @@ class _Whole:
         if not tag:
             before, rest = ("", held) if not self.needs_tag and not self._is_text else (held, "")
         calls = _calls(rest, self.tag) if rest.strip() else None
-        if calls is None:
+        if calls is None or not (tag or self._are_tools(calls)):
             return [held] if held else []
         before = before.rstrip()
         return [before, *calls] if before else [*calls]
+
+    def _are_tools(self, calls: list[ToolCallText]) -> bool:
+        return self._names is None or all(call.name in self._names for call in calls)
 
 
 def _calls(text: str, tag: str) -> list[ToolCallText] | None:
@@ -238,7 +252,7 @@ def _call(text: str) -> ToolCallText | None:
 def _decoded(text: str) -> tuple[Any, int]:
     """The JSON value that a text begins with, and its size; (None, 0) if it begins with none."""
     try:
-        value, size = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)
+        value, size = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None, 0
     return value, size
@@ -246,6 +260,16 @@ def _decoded(text: str) -> tuple[Any, int]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):  # could not be written as JSON again
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 
 
 def _as_call(value: Any) -> ToolCallText | None:

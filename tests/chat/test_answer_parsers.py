@@ -81,9 +81,11 @@ def test_the_template_says_how_reasoning_is_marked() -> None:
     assert reasoned("[THINK]a[/THINK]b", 1, tags=("[THINK]", "[/THINK]")) == ("a", "b")
 
 
-def called(text: str, template: str, seed: int) -> list[str | ToolCallText]:
+def called(
+    text: str, template: str, seed: int, names: frozenset[str] | None = None
+) -> list[str | ToolCallText]:
     """Texts beside each other are joined."""
-    parser = tool_call_parser(template)
+    parser = tool_call_parser(template, names)
     joined: list[str | ToolCallText] = []
     found = [each for piece in cuts(text, seed) for each in parser.push(piece)] + parser.flush()
     for each in found:
@@ -144,6 +146,55 @@ CALLED = [
 @pytest.mark.parametrize(("template", "text", "expected"), CALLED)
 def test_tool_calls(template: str, text: str, expected: list[Any], seed: int) -> None:
     assert called(text, template, seed) == expected
+
+
+NAMES = frozenset({"f", "g"})
+BOB = '{"name": "Bob"}'
+
+NAMED = [
+    (LLAMA, BOB, [BOB]),
+    (LLAMA, f" {BOB}\n", [f" {BOB}\n"]),
+    (LLAMA, ONE, [CALL]),
+    (LLAMA, f"{ONE}; {TWO}", [CALL, OTHER]),
+    (LLAMA, f"{ONE}; {BOB}", [f"{ONE}; {BOB}"]),
+    # with a tag, it is meant as a call
+    (LLAMA, f"<|python_tag|>{BOB}", [ToolCallText("Bob", {})]),
+    (QWEN, f"<tool_call>{BOB}</tool_call>", [ToolCallText("Bob", {})]),
+    (MISTRAL, f"[TOOL_CALLS][{BOB}]", [ToolCallText("Bob", {})]),
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("template", "text", "expected"), NAMED)
+def test_without_a_tag_only_what_names_a_tool_is_a_call(
+    template: str, text: str, expected: list[Any], seed: int
+) -> None:
+    assert called(text, template, seed, NAMES) == expected
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "[1e400]", "Infinity", "NaN"])
+def test_a_number_that_json_cannot_say_again_makes_a_text(number: str) -> None:
+    text = f'<tool_call>{{"name": "f", "arguments": {{"a": {number}}}}}</tool_call>'
+    assert called(text, QWEN, 0) == [text]
+
+
+@pytest.mark.parametrize(
+    ("inside", "name", "arguments"),
+    [
+        (r'{"name": "f", "arguments": {"a": "x\ud800y"}}', "f", '{"a": "x\ufffdy"}'),
+        (r'{"name": "f", "arguments": {"\udfff": 1}}', "f", '{"\ufffd": 1}'),
+        (r'{"name": "f\ud83d", "arguments": {}}', "f\ufffd", "{}"),
+        (r'{"name": "f", "arguments": {"a": "\ud83d\ude00"}}', "f", '{"a": "\U0001f600"}'),
+        (r'{"name": "f", "arguments": "{\"a\": \"\\ud800\"}"}', "f", '{"a": "\ufffd"}'),
+    ],
+)
+def test_a_lone_surrogate_in_a_call_becomes_a_replacement_character(
+    inside: str, name: str, arguments: str
+) -> None:
+    parser = AnswerParser(ReasoningParser(), tool_call_parser(QWEN))
+    (call,) = parser.push(f"<tool_call>{inside}</tool_call>").tool_calls
+    assert call["function"] == {"name": name, "arguments": arguments}
+    json.dumps(call, ensure_ascii=False).encode("utf-8")
 
 
 def test_json_nested_too_deeply_is_text() -> None:

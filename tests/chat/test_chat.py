@@ -127,7 +127,8 @@ def answer(model: BitNetModel, source: str, text: str, *, tools: bool = True) ->
     """What becomes of a text that a model wrote."""
     format = ChatFormat(source, model.vocabulary)
     prompt = format.prompt(TALE, [TOOL] if tools else None, {})
-    request = ChatRequest(model.engine, format, prompt, model._chat_options({}), tools=tools)
+    names = {"f"} if tools else None
+    request = ChatRequest(model.engine, format, prompt, model._chat_options({}), tools=names)
     return request.answer(GenerationResult(text, [5, 6], "eos", 3, 0, Timings()))
 
 
@@ -152,6 +153,29 @@ def test_without_tools_a_call_is_text(model: BitNetModel) -> None:
     text = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
     result = answer(model, TURNS + "{# <tool_call> #}", text, tools=False)
     assert (result.text, result.tool_calls, result.finish_reason) == (text, [], "stop")
+
+
+def test_json_that_has_a_name_is_an_answer_of_llama_and_no_call(model: BitNetModel) -> None:
+    source = TURNS + '{# tools "parameters" #}'
+    for text in ('{"name": "Bob"}', '{"name": "Bob", "parameters": {"age": 3}}'):
+        result = answer(model, source, text)
+        assert (result.text, result.tool_calls, result.finish_reason) == (text, [], "stop")
+    result = answer(model, source, '{"name": "f", "parameters": {"a": 3}}')
+    assert result.text == ""
+    assert result.tool_calls[0]["function"] == {"name": "f", "arguments": '{"a": 3}'}
+    assert result.finish_reason == "tool_calls"
+
+
+def test_a_call_with_a_lone_surrogate_can_be_sent_and_be_part_of_the_next_question(
+    model: BitNetModel,
+) -> None:
+    source = TURNS + "{# tools #}{# <tool_call> #}"
+    result = answer(
+        model, source, r'<tool_call>{"name": "f", "arguments": {"a": "x\ud800y"}}</tool_call>'
+    )
+    json.dumps(result.to_dict(), ensure_ascii=False).encode("utf-8")
+    assert result.tool_calls[0]["function"]["arguments"] == '{"a": "x\ufffdy"}'
+    model.chat([*TALE, result.message, *TALE], chat_template=source, max_tokens=1)
 
 
 def test_the_token_after_an_answer_ends_an_answer(model: BitNetModel) -> None:
@@ -195,7 +219,9 @@ def test_roles_that_the_template_names_are_roles(model: BitNetModel) -> None:
 
 
 def test_the_demo_model_has_no_template(model: BitNetModel) -> None:
-    with pytest.raises(ChatTemplateError, match="has none; pass Jinja text as chat_template="):
+    with pytest.raises(
+        ChatTemplateError, match="the checkpoint has no chat template; pass Jinja text"
+    ):
         model.chat(TALE)
 
 

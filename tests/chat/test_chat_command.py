@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import select
@@ -17,7 +16,6 @@ import pytest
 from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel, SamplingParams
-from ryzanstein_llm.cli import main
 
 TURNS = (
     "{% for m in messages %}{{ bos_token }}{{ m.role }}\n{{ m.content }}{{ eos_token }}\n"
@@ -25,26 +23,6 @@ TURNS = (
 )
 
 Talk = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
-    """Runs the command with these lines as standard input; gives exit code, stdout, stderr."""
-
-    def run(lines: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode("utf-8"))))
-        code = main(["chat", *arguments])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> str:
-    needs_extra("chat", "jinja2")
-    path = tmp_path / "turns.jinja"
-    path.write_text(TURNS)
-    return str(path)
 
 
 def test_the_demo_model_tells_on(talk: Talk) -> None:
@@ -89,14 +67,14 @@ def test_retry_has_another_seed(talk: Talk, template: str) -> None:
 
 
 def test_options_can_be_set(talk: Talk) -> None:
-    code, out, _ = talk("/set temperature 0\n/set max-tokens=3\n/set\nThe fox\n")
+    code, out, shown = talk("/set temperature 0\n/set max-tokens=3\n/set\nThe fox\n")
     assert code == 0
-    shown, text = out.rsplit("\n", 2)[0], out.splitlines()[-1]
-    assert "temperature 0\n" in shown + "\n"
-    assert "max_tokens 3" in shown
+    assert "temperature 0\n" in shown
+    assert "max_tokens 3\n" in shown
     with BitNetModel() as model:
         greedy = SamplingParams.from_checkpoint(model, temperature=0)
-        assert text == model.generate("The fox", max_tokens=3, sampling=greedy).lstrip()
+        text = model.generate("The fox", max_tokens=3, sampling=greedy)
+    assert out == f"{text.lstrip()}\n"
 
 
 def test_a_conversation_is_saved_and_loaded(talk: Talk, template: str, tmp_path: Path) -> None:
@@ -111,6 +89,20 @@ def test_a_conversation_is_saved_and_loaded(talk: Talk, template: str, tmp_path:
     _, told, _ = talk(f"The fox\n/save {tale}\n", "-n", "10")
     assert json.loads(tale.read_text())["text"].endswith(told.strip())
     assert talk(f"/load {tale}\nBut\n", "-n", "5")[0] == 0
+
+
+def test_a_file_of_the_other_kind_of_model_is_refused(
+    talk: Talk, template: str, tmp_path: Path
+) -> None:
+    tale, conversation = tmp_path / "tale.json", tmp_path / "chat.json"
+    talk(f"The fox\n/save {tale}\n", "-n", "3")
+    talk(f"The fox\n/save {conversation}\n", "-n", "3", "--chat-template", template)
+    code, _, err = talk(f"/load {tale}\n", "--chat-template", template)
+    assert code == 2
+    assert f"{tale}: is a text, not a conversation" in err
+    code, _, err = talk(f"/load {conversation}\n")
+    assert code == 2
+    assert f"{conversation}: is a conversation, for models with a chat template" in err
 
 
 def test_a_system_message_can_be_replaced(talk: Talk, template: str, tmp_path: Path) -> None:
@@ -133,9 +125,15 @@ def test_messages_of_several_lines_and_with_a_slash(
 
 
 def test_help_lists_the_commands(talk: Talk) -> None:
-    _, out, _ = talk("/help\n")
+    _, _, shown = talk("/help\n")
     for name in ("help", "system", "set", "retry", "clear", "save", "load", "exit"):
-        assert f"/{name}" in out
+        assert f"/{name}" in shown
+
+
+def test_through_a_pipe_only_answers_are_on_standard_output(talk: Talk) -> None:
+    _, plain, _ = talk("The fox\nBut the king\n", "-n", "5")
+    _, out, _ = talk("/help\n/set\nThe fox\n/set seed 0\n/help\nBut the king\n/set\n", "-n", "5")
+    assert out == plain
 
 
 @pytest.mark.parametrize(
@@ -144,6 +142,8 @@ def test_help_lists_the_commands(talk: Talk) -> None:
         ("", ["--temperature", "-1"], "--temperature must be in [0, 100], not -1"),
         ("", ["--system", "a"], "--system needs a model with a chat template"),
         ("", ["--chat-template", "nothing"], "nothing: No such file or directory"),
+        ("", ["--overflow", "cut"], "--overflow must be one of 'error', 'truncate', 'shift'"),
+        ("/set overflow cut\n", [], "overflow must be one of 'error', 'truncate', 'shift'"),
         ("", ["-n", "-2"], "-n must be in -1..2147483648, not -2"),
         ("/nothing\n", [], "there is no command /nothing; /help shows all"),
         ("/set heat 3\n", [], "there is no option 'heat'; the options are max_tokens, temperature"),
@@ -196,14 +196,15 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.end, text.encode("utf-8"))
 
-    def expect(self, text: str, seconds: float = 60) -> None:
-        """Wait for a text after what was expected before."""
+    def expect(self, text: str, seconds: float = 60) -> str:
+        """Wait for a text after what was expected before. Returns what stands between the two."""
         deadline = time.monotonic() + seconds
         while text not in self.seen:
             assert time.monotonic() < deadline, f"no {text!r} in {self.seen!r}"
             if select.select([self.end], [], [], 0.2)[0]:
                 self.seen += os.read(self.end, 65536).decode("utf-8", "replace")
-        self.seen = self.seen.partition(text)[2]
+        between, _, self.seen = self.seen.partition(text)
+        return between
 
     def close(self) -> int:
         try:
@@ -233,6 +234,20 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(term: str) -> None:
     terminal.type("\x03")
     terminal.expect("Ctrl-D or /exit ends")
     terminal.expect(prompt)
+    terminal.type("\x04")
+    assert terminal.close() == 0
+
+
+def test_a_terminal_shows_what_is_forgotten_and_how_much_is_left() -> None:
+    terminal = Terminal("dumb", "-c", "64", "-n", "20", "-t", "1")
+    for line in ("Once upon a time", "But the fox", "And the king"):
+        terminal.expect("> ")
+        terminal.type(f"{line}\n")
+    terminal.expect("(the context is full; the oldest part is forgotten: ")
+    terminal.expect(" tokens so far)")
+    terminal.expect("tokens/s, ")
+    used = terminal.expect(" of 64 tokens of the context, cut off)")
+    assert 20 < int(used) < 64
     terminal.type("\x04")
     assert terminal.close() == 0
 

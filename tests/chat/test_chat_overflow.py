@@ -63,8 +63,36 @@ def test_the_oldest_turns_are_left_out_and_the_system_message_stays(model, syste
     assert count > 0 if turns >= 9 else turns > 1 or not count
 
 
+@pytest.mark.parametrize("overflow", ["truncate", "shift"])
+@pytest.mark.parametrize("turns", [5, 9, 40])
+def test_an_answer_without_a_limit_has_a_quarter_of_the_context(model, overflow, turns):
+    messages = conversation(turns)
+    options = {**OPTIONS, "overflow": overflow, "ignore_eos": True}
+    limits = {"max_tokens": 200 if overflow == "shift" else None}
+    found = model.chat(messages, **limits, **options)
+    count, room = found.dropped_messages, model.context_length // 4
+    assert count > 0
+    assert found.generation.prompt_tokens + room <= model.context_length
+    longer = [messages[0], *messages[count - 1 :]]
+    assert not fits(model, longer, room)
+    if overflow == "truncate":
+        assert len(found.generation.ids) == model.context_length - found.generation.prompt_tokens
+        assert found.finish_reason == "length"
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "shift"])
+def test_a_last_turn_that_leaves_less_than_a_quarter_is_answered_alone(model, overflow):
+    last = {"role": "user", "content": "a king and a fox " * 19}
+    alone = model.chat([last], max_tokens=5, **OPTIONS)
+    assert model.context_length - 32 < alone.generation.prompt_tokens < model.context_length - 5
+    limits = {"max_tokens": 200 if overflow == "shift" else None, "overflow": overflow}
+    found = model.chat([*conversation(1, False)[:-1], last], **limits, **OPTIONS)
+    assert found.dropped_messages == 2
+    assert found.generation.prompt_tokens == alone.generation.prompt_tokens
+
+
 def test_without_it_the_conversation_is_refused(model):
-    with pytest.raises(ContextOverflowError):
+    with pytest.raises(ContextOverflowError, match=r"the conversation is too long; .*truncate"):
         model.chat(conversation(40), **OPTIONS)
 
 
@@ -75,6 +103,21 @@ def test_a_last_turn_that_is_too_long_is_refused(model, overflow):
         model.chat(messages, max_tokens=5, overflow=overflow, **OPTIONS)
     with pytest.raises(ContextOverflowError):
         model.chat(messages[-1:], max_tokens=5, overflow=overflow, **OPTIONS)
+
+
+def test_max_tokens_that_leave_no_room_for_the_last_turn_are_named(model):
+    messages = conversation(3)
+    with pytest.raises(ContextOverflowError) as caught:
+        model.chat(messages, max_tokens=10**6, overflow="truncate", **OPTIONS)
+    assert "max_tokens=1000000; lower max_tokens to " in str(caught.value)
+    most = int(str(caught.value).split("lower max_tokens to ")[1].split()[0])
+    assert model.chat(messages, max_tokens=most, overflow="truncate", **OPTIONS).usage
+    with pytest.raises(ContextOverflowError, match=f"lower max_tokens to {most} or less"):
+        model.chat(messages, max_tokens=most + 1, overflow="truncate", **OPTIONS)
+    long = [{"role": "user", "content": "a king and a fox " * 60}]
+    with pytest.raises(ContextOverflowError) as caught:
+        model.chat(long, max_tokens=5, overflow="truncate", **OPTIONS)
+    assert "max_tokens" not in str(caught.value)
 
 
 def test_an_answer_may_be_longer_than_the_context(model):

@@ -14,11 +14,11 @@ from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel, ChatSession
 from ryzanstein_llm.errors import (
-    CheckpointNotFoundError,
     ContextOverflowError,
     FormatError,
     InvalidParameterError,
     SessionBusyError,
+    SessionNotFoundError,
 )
 
 needs_extra("chat", "jinja2")
@@ -209,6 +209,7 @@ def test_save_and_load(model: BitNetModel, session: ChatSession, tmp_path: Path)
     [
         ("[]", "expected a JSON object"),
         ("{}", "messages must be a list"),
+        ('{"text": "The fox"}', "a text, not a conversation; .* without chat template"),
         ('{"messages": [{"role": "x", "content": ""}]}', r"messages\[0\]\['role'\]"),
         ("not", "not valid JSON"),
     ],
@@ -220,8 +221,9 @@ def test_a_file_that_is_no_conversation(
     path.write_text(text)
     with pytest.raises(FormatError, match=problem):
         session.load(path)
-    with pytest.raises(CheckpointNotFoundError):
+    with pytest.raises(SessionNotFoundError, match=r"nothing\.json: No such file") as caught:
         session.load(tmp_path / "nothing.json")
+    assert isinstance(caught.value, FileNotFoundError)
     assert len(session.messages) == 1
 
 

@@ -82,7 +82,7 @@ def chat_chunks(model: BitNetModel) -> list[Json]:
 def _request(model: BitNetModel) -> ChatRequest:
     format = ChatFormat(CALLING, model.vocabulary)
     prompt = format.prompt(MESSAGES, [TOOL], {})
-    return ChatRequest(model.engine, format, prompt, model._chat_options({}), tools=True)
+    return ChatRequest(model.engine, format, prompt, model._chat_options({}), tools={"f"})
 
 
 def _calling(model: BitNetModel) -> Any:

@@ -298,6 +298,9 @@ def test_an_embedding_model_refuses_to_generate(model: BitNetModel) -> None:
     for ask in (
         lambda: model.generate([1, 2]),
         lambda: model.stream([1, 2]),
+        lambda: model.score([1, 2], [[3]]),
+        lambda: model.choose([1, 2], [[3], [4]]),
+        lambda: model.score_each([[1, 2]], [[[3]]]),
         lambda: model.session(),
         lambda: model.chat(question),
         lambda: model.chat_stream(question),

@@ -103,6 +103,7 @@ def test_a_text_longer_than_the_context(model: BitNetModel) -> None:
             model.embed(["a", item])
         error = pickle.loads(pickle.dumps(caught.value))
         assert str(error) == str(caught.value)
+        assert "pass truncate=True" in str(error)
         assert (error.needed, error.context_length) == (caught.value.needed, 32)
 
 

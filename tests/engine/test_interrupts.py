@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -57,6 +61,42 @@ def test_a_session_is_as_before_and_can_be_used(model, monkeypatch, moment, time
         assert session.tokens == before
         assert "idle" in repr(session)
         assert ids_of(session, [7, 8]) == ids_of(model, [*before, 7, 8])
+
+
+@pytest.mark.parametrize("stop", [None, ["never"]])
+def test_at_any_call_at_all_a_session_has_its_tokens_or_none(model, stop):
+    """Python takes a signal where a function is called or returns, and nowhere else that is ours.
+    Generators that begin to be closed are left out: Python runs none of their code then."""
+    with model.session() as session:
+        before = session.tokens
+        expected = ids_of(session, prompt(5), 3, stop=stop)
+        after = session.tokens
+        interrupted = 0
+        for place in itertools.count(0, 5):
+            session.truncate(len(before))
+            left = [place]
+
+            def interrupt(frame: FrameType, event: str, _: object, left: list[int] = left) -> None:
+                begins = event == "call" and not frame.f_code.co_flags & inspect.CO_GENERATOR
+                if (begins or event[:2] == "c_") and frame.f_globals["__name__"] != __name__:
+                    left[0] -= 1
+                    if left[0] < 0:
+                        sys.setprofile(None)
+                        raise KeyboardInterrupt
+
+            try:
+                sys.setprofile(interrupt)
+                ids_of(session, prompt(5), 3, stop=stop)
+            except KeyboardInterrupt:
+                interrupted += 1
+                assert session.tokens == before
+            else:
+                break
+            finally:
+                sys.setprofile(None)
+            assert ids_of(session, prompt(5), 3, stop=stop) == expected
+            assert session.tokens == after
+    assert interrupted > 50
 
 
 def test_ctrl_c_between_the_last_token_and_the_result(model, monkeypatch):

@@ -57,7 +57,7 @@ def test_system_messages_are_left_out_if_the_template_refuses_them(
 
 def test_without_a_template_there_is_an_error_only_when_it_is_needed(model: BitNetModel) -> None:
     without = chat(model, None)
-    with pytest.raises(ChatTemplateError, match="has none"):
+    with pytest.raises(ChatTemplateError, match="has no chat template"):
         without.text(TALK, True)
 
 

@@ -165,7 +165,7 @@ def test_floats_are_views_or_decoded(tmp_path: Path) -> None:
 
 def test_renamed_checkpoints_share_files_and_keep_names_for_messages(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(write(tmp_path / "m.gguf"))
-    other = checkpoint.renamed({"a": "x"}, {"k": 1}, "template")
+    other = checkpoint.renamed({"a": "x"}, {"k": 1}, {"g": 2}, "template")
     assert (other.config, other.chat_template) == ({"k": 1}, "template")
     assert (checkpoint.config, checkpoint.names) == ({}, ["a", "b"])
     assert other.names == ["x", "b"]
@@ -178,7 +178,7 @@ def test_renamed_checkpoints_share_files_and_keep_names_for_messages(tmp_path: P
     with pytest.raises(FormatError, match=r"m\.gguf: tensor 'a': expected shape \(3,\)"):
         other.tensor("x", shape=(3,))
     with pytest.raises(FormatError, match="'b' is the same as 'a'"):
-        checkpoint.renamed({"a": "b"}, {}, None)
+        checkpoint.renamed({"a": "b"}, {}, {}, None)
     other.close()
     with pytest.raises(ClosedError):
         checkpoint.tensor("a")
@@ -188,7 +188,7 @@ def test_digest_tells_files_apart_and_is_that_of_the_file_however_renamed(tmp_pa
     path = write(tmp_path / "m.gguf", {"k": 1})
     with open_checkpoint(path) as checkpoint:
         first, content = checkpoint.sampled_digest(), checkpoint.content_digest()
-        assert checkpoint.renamed({"a": "x"}, {"k": 2}, None).sampled_digest() == first
+        assert checkpoint.renamed({"a": "x"}, {"k": 2}, {}, None).sampled_digest() == first
         assert checkpoint.is_unchanged()
     with open_checkpoint(path) as again:
         assert (again.sampled_digest(), again.content_digest()) == (first, content)

@@ -169,6 +169,23 @@ def test_a_path_to_nothing_is_not_found(path: str) -> None:
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize("name", ["microsoft/bitnet-b1.58-2B-4T", "org/name:folder/model.gguf"])
+def test_the_name_of_a_repository_is_told_where_to_go(name: str) -> None:
+    with pytest.raises(CheckpointNotFoundError, match=r"BitNetModel\.from_pretrained") as caught:
+        open_checkpoint(name)
+    assert f"from_pretrained({name!r})" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["name", "./org/name", "/org/name", "org/name/more", "org/name.gguf", "org/a.safetensors"],
+)
+def test_other_paths_are_not_taken_for_repositories(path: str) -> None:
+    with pytest.raises(CheckpointNotFoundError) as caught:
+        open_checkpoint(path)
+    assert "from_pretrained" not in str(caught.value)
+
+
 def test_an_empty_directory_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"no \.safetensors and no \.gguf file"):
         locate(tmp_path)

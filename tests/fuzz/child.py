@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import ModuleType, TracebackType
@@ -94,10 +95,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
         with watching:
             from . import targets
-            from .target import TARGETS
+            from .target import TARGETS, kept
 
             assert targets
             ready = TARGETS[name](Path(scratch))
+            ready = replace(ready, seeds=[*ready.seeds, *kept(name).values()])
         _limit_memory()
         run = Run(ready, folder, executions, seconds)
         if atheris is None:

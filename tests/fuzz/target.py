@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["TARGETS", "Ready", "target"]
+__all__ = ["TARGETS", "Ready", "kept", "target"]
+
+KEPT = Path(__file__).parent / "kept"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Ready:
 
 TARGETS: dict[str, Callable[[Path], Ready]] = {}
 """By name, a function that prepares the target in an empty folder."""
+
+
+def kept(name: str) -> dict[str, bytes]:
+    """Inputs by which a target has found something that is mended now, by what it was. A new one is
+    made as small as it can be and put into the folder of its target."""
+    return {path.name: path.read_bytes() for path in sorted((KEPT / name).glob("*"))}
 
 
 def target(prepare: Callable[[Path], Ready]) -> Callable[[Path], Ready]:

@@ -18,7 +18,7 @@ from ryzanstein_llm.text import chat_template
 from . import targets
 from .check import check
 from .mutate import mutate
-from .target import TARGETS
+from .target import KEPT, TARGETS, kept
 
 needs_extra("chat", "jinja2")
 needs_extra("structured", "llguidance")
@@ -41,6 +41,20 @@ def _undone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What targets change for themselves is put back, so that no other test sees it."""
     for module, name in CHANGED:
         monkeypatch.setattr(module, name, getattr(module, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [(name, what) for name in TARGETS for what in kept(name)]
+)
+def test_what_was_found_before(
+    name: str, what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    check(TARGETS[name](tmp_path).read, kept(name)[what])
+
+
+def test_inputs_are_kept_for_targets_that_there_are() -> None:
+    assert {path.name for path in KEPT.iterdir()} <= set(TARGETS)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -6,13 +6,15 @@ import json
 import pickle
 import socket
 import threading
+import tracemalloc
+from contextlib import suppress
 
 import pytest
 from hub_files import NAME, demo_files, noise
 from hub_server import Refusal
 
 from ryzanstein_llm import errors
-from ryzanstein_llm.hub import Repository
+from ryzanstein_llm.hub import Repository, listing
 from ryzanstein_llm.hub.download import download
 
 
@@ -156,8 +158,71 @@ def test_a_redirect_to_another_scheme(hub):
 def test_a_redirect_to_no_address(hub, place):
     hub.add(NAME, {"m.gguf": noise(20_000)})
     refuse(hub, "resolve", 302, Location=place)
-    with pytest.raises(errors.HubError, match="org/name"):
+    with pytest.raises(errors.HubError, match=r"org/name.*the answer is not understood") as caught:
         fetch()
+    assert type(caught.value) is errors.HubError  # it would be no use to try again
+    assert len(hub.asked("resolve")) == 1
+
+
+def test_a_redirect_to_a_port_that_the_system_would_cut_to_16_bits(hub):
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    port = int(hub.cdn.rpartition(":")[2])
+    refuse(hub, "resolve", 302, Location=f"http://127.0.0.1:{port + 65536}/cdn/x/m.gguf")
+    with pytest.raises(errors.HubError, match="Port out of range"):
+        fetch()
+    assert not hub.asked("cdn")
+
+
+def answering(answer):
+    """The address of a server that says this once, to whoever asks; and its thread."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def say():
+        connection, _ = server.accept()
+        with server, connection:
+            connection.recv(10_000)
+            connection.sendall(answer)
+            with suppress(OSError):
+                while answer.endswith(b"endless"):
+                    connection.sendall(bytes(1 << 16))
+
+    thread = threading.Thread(target=say)
+    thread.start()
+    return f"http://127.0.0.1:{server.getsockname()[1]}", thread
+
+
+SIZES = {
+    "more than memory": b"Content-Length: 99999999999999",
+    "more than an index": b"Content-Length: " + b"9" * 30,
+    "more digits than Python reads": b"Content-Length: " + b"9" * 5000,
+    "negative": b"Content-Length: -5",
+    "a chunk of more than memory": b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffff",
+    "a negative chunk": b"Transfer-Encoding: chunked\r\n\r\n-5",
+    "none": b"X: y",
+}
+
+
+@pytest.mark.parametrize("end", [b"", b"endless"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "status", ["200 OK", "302 Found", "307 Moved", "403 No", "404 No", "503 Down"]
+)
+def test_no_more_is_read_of_an_answer_than_is_wanted(hub, monkeypatch, status, size, end):
+    """Neither the sizes that it announces are believed, nor is a body read that nobody looks at."""
+    hub.add(NAME, {"m.gguf": noise(20_000)})
+    monkeypatch.setattr(listing, "LARGEST", 1 << 20)
+    head = f"HTTP/1.1 {status}\r\nLocation: {hub.endpoint}/api/models/org/name\r\n".encode()
+    address, thread = answering(head + SIZES[size] + b"\r\n\r\nhello" + end)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.HubError):
+            fetch()
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+        thread.join(20)
+    assert not thread.is_alive()
 
 
 def test_a_wait_of_thousands_of_digits(hub):

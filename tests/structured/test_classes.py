@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import importlib
 import json
+import pickle
 import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -15,7 +16,12 @@ import pytest
 from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel
-from ryzanstein_llm.errors import IncompleteOutputError, InvalidParameterError
+from ryzanstein_llm.errors import (
+    IncompleteOutputError,
+    InvalidOutputError,
+    InvalidParameterError,
+)
+from ryzanstein_llm.structured import OutputFormat
 from ryzanstein_llm.structured.schemas import read_instance, schema_of
 
 needs_extra("structured", "llguidance")
@@ -196,7 +202,7 @@ def test_an_annotation_that_says_nothing_to_pydantic_is_kept() -> None:
     assert "Described" in schema_of("schema", described)[0]["$defs"]
 
 
-def test_what_a_validator_of_pydantic_refuses_is_its_own_error(model: BitNetModel) -> None:
+def test_what_a_validator_of_pydantic_refuses_is_an_error_of_ours(model: BitNetModel) -> None:
     pydantic = needs_extra("parity", "pydantic")
 
     class Odd(pydantic.BaseModel):  # type: ignore[name-defined, misc]
@@ -208,8 +214,48 @@ def test_what_a_validator_of_pydantic_refuses_is_its_own_error(model: BitNetMode
             raise ValueError("never")
 
     result = model.generate(TALE, schema=Odd, return_result=True)
-    with pytest.raises(pydantic.ValidationError, match="never"):
+    with pytest.raises(InvalidOutputError, match=r"(?s)schema: .*never") as caught:
         _ = result.parsed
+    assert isinstance(caught.value.__cause__, pydantic.ValidationError)
+    assert (caught.value.argument, caught.value.text) == ("schema", '{"even":2}')
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [ValueError, AssertionError])
+def test_what_a_dataclass_refuses_is_an_error_of_ours(
+    model: BitNetModel, kind: type[Exception]
+) -> None:
+    @dataclasses.dataclass
+    class Odd:
+        even: Literal[2]
+
+        def __post_init__(self) -> None:
+            raise kind
+
+    result = model.generate(TALE, schema=Odd, return_result=True)
+    with pytest.raises(InvalidOutputError, match=f"cannot be read: {kind.__name__}") as caught:
+        _ = result.parsed
+    assert type(caught.value.__cause__) is kind
+
+
+def test_a_fault_in_the_code_of_a_class_is_not_called_a_wrong_text(model: BitNetModel) -> None:
+    @dataclasses.dataclass
+    class Faulty:
+        even: Literal[2]
+
+        def __post_init__(self) -> None:
+            self.odd.append(1)  # type: ignore[attr-defined]
+
+    result = model.generate(TALE, schema=Faulty, return_result=True)
+    with pytest.raises(AttributeError, match="odd"):
+        _ = result.parsed
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000 + "]" * 100_000])
+def test_json_beyond_the_limits_of_python_is_an_error_of_ours(text: str) -> None:
+    output = OutputFormat.from_schema("schema", {})
+    with pytest.raises(InvalidOutputError, match=r"schema: the text .* cannot be read: "):
+        output.read(text, "eos")
 
 
 def test_a_class_with_the_methods_of_pydantic_will_do(model: BitNetModel) -> None:
@@ -245,6 +291,23 @@ def test_the_texts_of_errors() -> None:
     for value in (int, "text", Point(1), [1], True):
         with pytest.raises(InvalidParameterError, match="schema must be a JSON schema as a dict"):
             schema_of("schema", value)
+
+
+def test_classes_of_a_function_and_of_equal_names(model: BitNetModel) -> None:
+    def horse(kind: Any) -> Any:
+        @dataclasses.dataclass
+        class Ross_é:  # noqa: N801
+            legs: kind
+
+        Ross_é.__annotations__["legs"] = kind
+        return Ross_é
+
+    one, two = horse(Literal[4]), horse(Literal["three"])
+    both = dataclasses.make_dataclass("Both", [("one", one), ("two", two), ("again", one)])
+    assert len(schema_of("schema", both)[0]["$defs"]) == 3
+    result = model.generate(TALE, schema=both, return_result=True)
+    assert result.text == '{"one":{"legs":4},"two":{"legs":"three"},"again":{"legs":4}}'
+    assert result.parsed == both(one(4), two("three"), one(4))
 
 
 def test_a_value_that_ended_early_is_no_instance(model: BitNetModel) -> None:

@@ -67,6 +67,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"schema": {}, "regex": "a"}, "regex cannot be given together with schema"),
     ({"choices": ["a"], "grammar": "start: x"}, "grammar cannot be given together with choices"),
     ({"regex": "a", "ignore_eos": True}, "ignore_eos must be False with regex"),
+    (
+        {"regex": "a", "overflow": "shift"},
+        "overflow must be 'error' or 'truncate' with regex, not 'shift'",
+    ),
 ]  # fmt: skip
 
 
@@ -194,6 +198,21 @@ def test_what_ended_early_cannot_be_read(model: BitNetModel, reason: str) -> Non
     again = pickle.loads(pickle.dumps(error))
     assert (again.args, again.text) == (error.args, error.text)
     assert isinstance(error, ValueError)
+
+
+def test_the_error_says_whether_max_tokens_or_the_context_ended_the_text() -> None:
+    regex = "[a-z ]{200}"
+    with BitNetModel(n_threads=1, context_length=40) as short:
+        room = 40 - len(short.tokenize(TALE))
+        for most, full in [(room - 1, False), (room, True), (room + 1, True), (None, True)]:
+            result = short.generate(TALE, regex=regex, max_tokens=most, return_result=True)
+            assert (result.finish_reason, result.context_full) == ("length", full)
+            with pytest.raises(IncompleteOutputError) as caught:
+                _ = result.parsed
+            assert caught.value.context_full is full
+            advice = "shorten the prompt" if full else "raise max_tokens"
+            assert advice in str(caught.value)
+            assert ("max_tokens" in str(caught.value)) is not full
 
 
 def test_a_stream_that_was_closed_cannot_be_read(model: BitNetModel) -> None:

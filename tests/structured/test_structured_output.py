@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from extras import needs_extra
 
@@ -486,3 +487,117 @@ def test_a_list_of_prompts(model: BitNetModel, form: str) -> None:
 def test_a_form_that_is_not_valid_spoils_no_prompt_of_a_list(model: BitNetModel) -> None:
     with pytest.raises(InvalidParameterError, match="regex is not valid"):
         model.generate([TALE, "The king"], regex="(")
+
+
+# ---- together with other options that say what may come --------------------------------------
+
+BIASES = {5: 3.0, 300: -2.5, 440: 8.0, 2537: 1.25}
+
+
+def biased(tokens: list[int], logits: Any) -> None:
+    for token, bias in BIASES.items():
+        logits[token] += np.float32(bias)
+
+
+@pytest.mark.parametrize("name", ["object", "array", "either", "recursive"])
+@pytest.mark.parametrize("options", [{}, {"logprobs": 2}, {"repetition_penalty": 1.3}])
+def test_a_processor_that_adds_biases_is_a_bias(
+    model: BitNetModel, name: str, options: dict[str, Any]
+) -> None:
+    for seed in range(4):
+        sampling = {"seed": seed, "temperature": 1.5, "top_p": 0.95, **options}
+        given = {"schema": SCHEMAS[name], "max_tokens": 80, **sampling}
+        expected = generate(model, logit_bias=BIASES, **given)
+        found = generate(model, logits_processor=biased, **given)
+        assert (found.ids, found.finish_reason) == (expected.ids, expected.finish_reason)
+        assert found.logprobs == expected.logprobs
+
+
+def test_processors_see_all_logits_and_are_called_for_each_token(model: BitNetModel) -> None:
+    seen: list[list[int]] = []
+
+    def watch(tokens: list[int], logits: Any) -> None:
+        assert logits.shape == (model.vocab_size,)
+        assert np.isfinite(logits).all()
+        seen.append(tokens)
+
+    result = generate(model, schema=PERSON, max_tokens=20, logits_processor=watch)
+    assert result.forced_tokens == 0
+    assert seen == [[*seen[0], *result.ids[:count]] for count in range(len(result.ids))]
+    assert result.ids == generate(model, schema=PERSON, max_tokens=20).ids
+
+
+def test_a_processor_decides_among_what_the_form_allows(model: BitNetModel) -> None:
+    (yes,) = model.tokenize("yes", add_special_tokens=False)[:1]
+    (no,) = model.tokenize("no", add_special_tokens=False)[:1]
+    assert yes != no
+
+    def only(token: int) -> Any:
+        def processor(tokens: list[int], logits: Any) -> None:
+            if len(tokens) == len(model.tokenize(TALE)):
+                logits[token], logits[9] = 1e6, 1e7  # the form does not allow 9
+
+        return processor
+
+    for token, text in [(yes, "yes"), (no, "no")]:
+        for options in ({}, {"temperature": 2.0, "seed": 3}):
+            found = generate(model, choices=["yes", "no"], logits_processor=only(token), **options)
+            assert found.text == text
+
+
+def test_a_processor_that_rules_out_all_that_the_form_allows_is_an_error(
+    model: BitNetModel,
+) -> None:
+    def nothing(tokens: list[int], logits: Any) -> None:
+        logits[model.tokenize("king", add_special_tokens=False)[0]] = -np.inf
+
+    with pytest.raises(InvalidParameterError, match="rule out every token"):
+        generate(model, choices=["king"], logits_processor=nothing)
+    assert generate(model, choices=["king"]).text == "king"
+
+
+def test_processors_and_grammars_of_completions(model: BitNetModel) -> None:
+    def call(**options: Any) -> str:
+        grammar = 'root ::= "a" | "b"'
+        found = model.create_completion(TALE, grammar=grammar, temperature=0, **options)
+        text: str = found["choices"][0]["text"]
+        return text
+
+    other = {"a": "b", "b": "a"}[call()]
+    (token,) = model.tokenize(other, add_special_tokens=False)
+
+    def prefer(tokens: list[int], logits: Any) -> None:
+        logits[token] = 1e6
+
+    assert call(logits_processor=prefer) == other
+
+
+@pytest.mark.parametrize("options", [{}, WILD, {"logprobs": 0}])
+@pytest.mark.parametrize("least", [0, 1, 5, 17])
+def test_no_end_before_min_tokens_where_the_form_could_end(
+    model: BitNetModel, least: int, options: dict[str, Any]
+) -> None:
+    """The model would end each text at the first place at which it may."""
+    eager = dict.fromkeys(model.eos_ids, 100.0)
+    given = {"regex": "[a-z ]*", "logit_bias": eager, "seed": 1, **options}
+    result = generate(model, min_tokens=least, **given)
+    assert (len(result.ids), result.finish_reason) == (least, "eos")
+    assert re.fullmatch("[a-z ]*", result.parsed)
+
+
+@pytest.mark.parametrize("choices", [["yes", "no"], ["king"]])
+@pytest.mark.parametrize("options", [{}, {"logits_processor": biased}])
+def test_a_form_that_must_end_before_min_tokens_is_an_error(
+    model: BitNetModel, choices: list[str], options: dict[str, Any]
+) -> None:
+    with model.session() as session:
+        for source in (model, session):
+            with pytest.raises(InvalidParameterError, match="min_tokens is 10") as caught:
+                generate(source, choices=choices, min_tokens=10, **options)
+            assert caught.value.parameter == "min_tokens"
+            assert "the form of the text is complete after" in str(caught.value)
+        assert session.tokens == []
+        count = len(generate(session, choices=choices).ids)
+    assert generate(model, choices=choices, min_tokens=count, **options).text in choices
+    with pytest.raises(InvalidParameterError, match=f"complete after {count} new"):
+        "".join(model.stream(TALE, choices=choices, min_tokens=count + 1))

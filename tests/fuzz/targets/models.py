@@ -61,17 +61,20 @@ def config(folder: Path) -> Ready:
 @target
 def weights(folder: Path) -> Ready:
     """The bytes of a checkpoint's tensors and their header."""
-    path = small_model(
-        folder / "model", {"vocab_size": 32, "bos_token_id": 0, "eos_token_id": 1}, tokenizer=False
-    )
-    file = path / "model.safetensors"
-    seed = file.read_bytes()
+    config = {"vocab_size": 32, "bos_token_id": 0, "eos_token_id": 1}
+    tied, apart = (
+        small_model(folder / f"tied {value}", {**config, "tie_word_embeddings": value},
+                    tokenizer=False)
+        for value in (True, False)
+    )  # fmt: skip
 
     def read(data: bytes) -> None:
-        replace_file(file, data)
+        path = apart if b"lm_head.weight" in data else tied
+        replace_file(path / "model.safetensors", data)
         use(path)
 
-    return Ready(read, [seed], [b"\xff" * 16, bytes(16), b"\x00\x00\xc0\x7f", b"\x80\x7f"])
+    seeds = [(path / "model.safetensors").read_bytes() for path in (tied, apart)]
+    return Ready(read, seeds, [b"\xff" * 16, bytes(16), b"\x00\x00\xc0\x7f", b"\x80\x7f"])
 
 
 @target

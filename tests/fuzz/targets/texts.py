@@ -122,11 +122,16 @@ def chat_request(folder: Path) -> Ready:
 
 def _parsed(template: str, tags: tuple[str, str], open: bool, pieces: list[str]) -> Any:
     """(reasoning, text, calls); texts without blanks, of which more or fewer may be kept."""
-    parser = AnswerParser(ReasoningParser(tags, open=open), tool_call_parser(template))
+    calls = tool_call_parser(template, {"f", "g"})
+    parser = AnswerParser(ReasoningParser(tags, open=open), calls)
     deltas = [*map(parser.push, pieces), parser.flush()]
     text = "".join(delta.text for delta in deltas)
     calls = [call for delta in deltas for call in delta.tool_calls]
     return "".join(delta.reasoning for delta in deltas), text, calls
+
+
+def _no_json(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
 
 
 @target
@@ -155,7 +160,8 @@ def answer(folder: Path) -> Ready:
         for part in whole[:2]:
             part.encode("utf-8")
         for call in whole[2]:
-            json.dumps(call, ensure_ascii=False, allow_nan=False).encode("utf-8")
+            json.dumps(call, ensure_ascii=False).encode("utf-8")
+            json.loads(call["function"]["arguments"], parse_constant=_no_json)
 
     words = [
         b"<think>", b"</think>", b"<tool_call>", b"</tool_call>", b"[TOOL_CALLS]", b"[ARGS]",
