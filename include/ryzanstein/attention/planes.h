@@ -14,10 +14,11 @@
 #define RZ_PANEL_VECTORS_ (16 / RZ_VECTOR_LANES_)
 
 RZ_INLINE void rz_split_codes_(const int16_t *a, int64_t count, int8_t *high, int8_t *low, int of_keys) {
+    const int16_t least = of_keys ? -64 : 0; /* of the low plane */
     for (int64_t i = 0; i < count; i++) {
-        const int16_t part = (int16_t)((int16_t)(a[i] + (of_keys ? 64 : 0)) >> 7);
-        high[i] = (int8_t)part;
-        low[i] = (int8_t)(a[i] - (part << 7));
+        const int16_t raised = (int16_t)(a[i] - least);
+        high[i] = (int8_t)(raised >> 7);
+        low[i] = (int8_t)((raised & 127) + least);
     }
 }
 
