@@ -25,13 +25,14 @@ COUNTED = {
 }
 
 
-def profiled(subject: Subject, kind: str) -> Profile:
-    """Of `TOKENS` tokens after `CONTEXT`, or of a prompt, after the same once for warming up."""
+def profiled(subject: Subject, kind: str, turn: int) -> Profile:
+    """Of `TOKENS` tokens after `CONTEXT`, or of a prompt that no turn before had, since its keys and
+    values would be used again."""
     model = subject.model
     length = CONTEXT if kind == "decode" else min(PROMPT, model.context_length - 1)
     new = TOKENS if kind == "decode" else 0
     with model.session() as session:
-        stream = session.stream(prompt(model, length), max_tokens=new + 1, ignore_eos=True)
+        stream = session.stream(prompt(model, length, turn), max_tokens=new + 1, ignore_eos=True)
         if kind == "decode":
             next(stream)  # the prompt, and the first token
         with model.profile() as profile:
@@ -46,7 +47,9 @@ def test_profile_of(
 ) -> None:
     found: list[Profile] = []
     before = subject.limits()
-    benchmark.pedantic(lambda: found.append(profiled(subject, kind)), rounds=3, warmup_rounds=1)
+    benchmark.pedantic(
+        lambda: found.append(profiled(subject, kind, len(found))), rounds=3, warmup_rounds=1
+    )
     profile = sorted(found[1:] or found, key=lambda profile: profile.seconds)[len(found[1:]) // 2]
     (phase,) = profile.phases
     assert phase.name == ("decode" if kind == "decode" else "prompt")

@@ -100,7 +100,7 @@ def test_stop_strings_that_are_none(demo: BitNetModel, stop: Any) -> None:
 
 
 def test_a_misspelt_parameter_is_named(demo: BitNetModel) -> None:
-    with refuses(InvalidParameterError, "temprature", "temperature, top_k"):
+    with refuses(InvalidParameterError, "temprature", "did you mean temperature?"):
         demo.generate("Once", temprature=0.5)
     with refuses(InvalidParameterError, "max_new_tokens", "max_tokens"):  # the name elsewhere
         demo.generate("Once", max_new_tokens=5)

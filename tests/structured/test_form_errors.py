@@ -150,7 +150,7 @@ def test_none_is_no_form(model: BitNetModel) -> None:
 def test_without_the_extra(model: BitNetModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     for options in ({"schema": {}}, {"regex": "a"}, {"choices": ["a"]}, {"grammar": "start: x"}):
-        with pytest.raises(MissingExtraError, match=r'pip install "ryzanstein-llm\[structured\]"'):
+        with pytest.raises(MissingExtraError, match=r'pip install "ryzanstein_llm\[structured\]"'):
             model.generate(TALE, **options)  # type: ignore[arg-type]
     assert model.generate(TALE, max_tokens=1)
 
