@@ -25,7 +25,7 @@ COUNTED = {
 }
 
 
-def profiled(subject: Subject, kind: str, turn: int) -> Profile:
+def profiled(subject: Subject, kind: str, turn: int = 0) -> Profile:
     """Of `TOKENS` tokens after `CONTEXT`, or of a prompt that no turn before had, since its keys and
     values would be used again."""
     model = subject.model
