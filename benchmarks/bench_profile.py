@@ -26,8 +26,8 @@ COUNTED = {
 
 
 def profiled(subject: Subject, kind: str, turn: int = 0) -> Profile:
-    """Of `TOKENS` tokens after `CONTEXT`, or of a prompt that no turn before had, since its keys and
-    values would be used again."""
+    """Of `TOKENS` tokens after `CONTEXT`, or of a prompt that no turn before had, since keys and
+    values of the same one would be used again."""
     model = subject.model
     length = CONTEXT if kind == "decode" else min(PROMPT, model.context_length - 1)
     new = TOKENS if kind == "decode" else 0
