@@ -20,7 +20,7 @@ __all__ = [
     "read_floats", "read_vector", "refuse_not_finite", "refuse_other_head", "refuse_unused",
 ]  # fmt: skip
 
-COMPARED = 1 << 20  # weights looked at in one go
+COMPARED = 1 << 17  # weights looked at in one go: little memory, and within L2
 
 
 def read_vector(checkpoint: Checkpoint, plan: VectorPlan) -> NDArray[np.float32]:
