@@ -6,7 +6,7 @@ All matrices of an input read the same int8 codes, or the same floats.
 from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 from ryzanstein_llm.kernels.cpu cimport (
-    RZ_TABLES_TOKENS, RZ_GROUP_COLUMNS, RZ_GROUPS, RZ_LAYOUT_TABLES, RZ_TABLES_BYTES, kernels,
+    RZ_GROUP_COLUMNS, RZ_GROUPS, RZ_LAYOUT_TABLES, RZ_TABLES_BYTES, RZ_TABLES_TOKENS, kernels,
     rz_output_mode, rz_ternary)
 from ryzanstein_llm.kernels.steps cimport Step, step
 from ryzanstein_llm.kernels.ternary_matrix cimport BY_TOKEN, NOT_QUANTIZED, TernaryMatrix

@@ -5,8 +5,8 @@ relu2(gate) * up is zero if gate <= 0, so that row of `up` need not be read. If 
 that column of `down` need not be read either. Integer sums stay the same, so results equal those of the
 dense steps bit for bit.
 
-This pays only for the few tokens of decoding: in a prompt, some token needs each row. Columns pay for more
-tokens than rows do, because a step over columns reads them once for all rows. Each thread has its own sums over
+This pays only for the tokens of decoding: in a prompt, some token needs each row. Tiers differ in how many tokens it
+pays for, with rows and with columns (row_tokens and column_tokens of kernels.h). Each thread has its own sums over
 columns. At the end they are added as integers, so their order does not matter.
 """
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t

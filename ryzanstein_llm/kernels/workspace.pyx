@@ -7,7 +7,7 @@ again. What they contain is valid only within a call.
 import numpy as np
 
 from openmp cimport omp_get_wtime
-from ryzanstein_llm.kernels.cpu cimport RZ_ACTIVATIONS_STRIDE, RZ_TABLES_TOKENS, RZ_TABLES_BYTES
+from ryzanstein_llm.kernels.cpu cimport RZ_ACTIVATIONS_STRIDE, RZ_TABLES_BYTES, RZ_TABLES_TOKENS
 from ryzanstein_llm.kernels.threads cimport team_size
 
 from ryzanstein_llm.kernels.packing import aligned_empty

@@ -47,6 +47,9 @@ RZ_INLINE __m512i rz_dot_(__m512i sum, __m512i codes, __m512i values) {
 #include "ryzanstein/ternary/trits_zmm.h"
 #include "ryzanstein/ternary/trit_lines_zmm.h"
 
+#include "ryzanstein/ternary/block_columns_zmm.h"
+#include "ryzanstein/ternary/listed.h"
+
 #include "ryzanstein/ternary/dense.h"
 
 #define RZ_WHOLE_LAYOUT_ RZ_LAYOUT_TRITS
@@ -89,13 +92,13 @@ RZ_INLINE void rz_token_store_(const rz_token_sums_ *token, int32_t *sums, int t
     for (int i = 0; i < tiles; i++) _mm512_store_si512(sums + 16 * i, token->tile[i]);
 }
 
-/* sums: (tokens, tiles, 16) int32, a token `sums_stride` after the other, added to. */
+/* sums: (tokens, tiles, 16) int32, added to. */
 RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int tiles, int64_t steps, const int8_t *values,
-                              int64_t stride, int tokens, int32_t *sums, int64_t sums_stride) {
+                              int64_t stride, int tokens, int32_t *sums) {
     rz_token_sums_ token_0, token_1, token_2, token_3, token_4, token_5;
-#define RZ_LOAD_(t) rz_token_load_(&token_##t, sums + t * sums_stride, tiles)
+#define RZ_LOAD_(t) rz_token_load_(&token_##t, sums + t * tiles * 16, tiles)
 #define RZ_ADD_(t) rz_token_add_(&token_##t, codes, values + t * stride + 4 * step, tiles)
-#define RZ_STORE_(t) rz_token_store_(&token_##t, sums + t * sums_stride, tiles)
+#define RZ_STORE_(t) rz_token_store_(&token_##t, sums + t * tiles * 16, tiles)
     RZ_EACH_TOKEN_(tokens, RZ_LOAD_)
     for (int64_t step = 0; step < steps; step++) {
         __m512i codes[RZ_PANEL_TILES];
@@ -110,18 +113,19 @@ RZ_INLINE void rz_panel_tile_(const uint8_t *panel, int tiles, int64_t steps, co
 }
 
 RZ_INLINE void rz_panel_tokens_(const uint8_t *panel, int tiles, int64_t steps, const int8_t *values,
-                                int64_t stride, int64_t n, int32_t *sums, int64_t sums_stride) {
+                                const rz_activations *x, int32_t *sums) {
     int64_t t = 0;
-    for (; t + RZ_TOKENS_ <= n; t += RZ_TOKENS_)
-        rz_panel_tile_(panel, tiles, steps, values + t * stride, stride, RZ_TOKENS_, sums + t * sums_stride, sums_stride);
-    values += t * stride;
-    sums += t * sums_stride;
-    switch (n - t) { /* constants, so that accumulators stay in registers */
-    case 5: rz_panel_tile_(panel, tiles, steps, values, stride, 5, sums, sums_stride); break;
-    case 4: rz_panel_tile_(panel, tiles, steps, values, stride, 4, sums, sums_stride); break;
-    case 3: rz_panel_tile_(panel, tiles, steps, values, stride, 3, sums, sums_stride); break;
-    case 2: rz_panel_tile_(panel, tiles, steps, values, stride, 2, sums, sums_stride); break;
-    case 1: rz_panel_tile_(panel, tiles, steps, values, stride, 1, sums, sums_stride); break;
+    for (; t + RZ_TOKENS_ <= x->n; t += RZ_TOKENS_)
+        rz_panel_tile_(panel, tiles, steps, values + t * x->stride, x->stride, RZ_TOKENS_,
+                       sums + t * tiles * 16);
+    values += t * x->stride;
+    sums += t * tiles * 16;
+    switch (x->n - t) { /* constants, so that accumulators stay in registers */
+    case 5: rz_panel_tile_(panel, tiles, steps, values, x->stride, 5, sums); break;
+    case 4: rz_panel_tile_(panel, tiles, steps, values, x->stride, 4, sums); break;
+    case 3: rz_panel_tile_(panel, tiles, steps, values, x->stride, 3, sums); break;
+    case 2: rz_panel_tile_(panel, tiles, steps, values, x->stride, 2, sums); break;
+    case 1: rz_panel_tile_(panel, tiles, steps, values, x->stride, 1, sums); break;
     default: break;
     }
 }
@@ -154,7 +158,7 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
             break;
         default: break; /* groups have kernels of their own */
         }
-        rz_panel_tokens_(panel, tiles, 4 * count, x->codes + 16 * c, x->stride, x->n, sums, 16 * tiles);
+        rz_panel_tokens_(panel, tiles, 4 * count, x->codes + 16 * c, x, sums);
     }
     for (int64_t t = 0; t < x->n; t++)
         RZ_UNROLL
@@ -162,9 +166,6 @@ RZ_INLINE void rz_panel_(const rz_ternary *w, int64_t tile, int tiles, const rz_
             rz_store_rows_(sums + (t * tiles + i) * 16, rz_scale_(w, x, t),
                            out + t * out_stride + 16 * (tile + i), w->rows - 16 * (tile + i), store);
 }
-
-#include "ryzanstein/ternary/block_columns_zmm.h"
-#include "ryzanstein/ternary/listed.h"
 
 static void rz_ternary_matmul(const rz_ternary *w, int64_t tile_begin, int64_t tile_end,
                               const rz_activations *x, float *out, int64_t out_stride,
