@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError
-from .inside import is_inside
+from .inside import is_file, is_inside
 from .json_file import read_json_object, read_text
 
 __all__ = ["EmbeddingSettings", "read_embedding_settings"]
@@ -98,10 +98,8 @@ def _modules(path: Path) -> tuple[tuple[str, ...], str]:
                 raise FormatError(
                     f"{path}: [{index}]: path: {folder!r} does not name a folder in this directory"
                 )
-            try:  # not is_file, which hides such errors from Python 3.14 on
-                (path.parent / folder / "config.json").stat()
-            except (FileNotFoundError, NotADirectoryError):
-                pass
+            try:
+                is_file(path.parent / folder / "config.json")
             except OSError as error:  # a name that is too long
                 problem = f"{path}: [{index}]: path: {folder[:200]!r}: {error.strerror}"
                 raise FormatError(problem) from error

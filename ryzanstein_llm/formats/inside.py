@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath, PureWindowsPath
+import stat
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-__all__ = ["is_inside"]
+__all__ = ["is_file", "is_inside"]
 
 
 def is_inside(name: str) -> bool:
@@ -21,3 +22,18 @@ def is_inside(name: str) -> bool:
         and not windows.root
         and ".." not in windows.parts
     )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of such a name.
+
+    Raises
+    ------
+    OSError
+        No file can have this name, because it is too long. From Python 3.14 on, `Path.is_file` does
+        not tell.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

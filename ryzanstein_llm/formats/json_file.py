@@ -72,7 +72,7 @@ def parse_json_object(
     try:
         value = json.loads(
             _decode(data, path, what=what),
-            object_pairs_hook=_without_duplicates if unique else None,
+            object_pairs_hook=without_duplicates if unique else None,
         )
     except FormatError:
         raise
@@ -95,7 +95,8 @@ def _decode(data: bytes, path: Path, *, what: str = "") -> str:
         ) from error
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `object_pairs_hook`. Raises ValueError if a key occurs twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()

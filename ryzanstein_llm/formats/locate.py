@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import CheckpointNotFoundError, FormatError
 from .gguf_file import MAGIC
-from .inside import is_inside
+from .inside import is_file, is_inside
 from .json_file import read_json_object
 from .other_formats import name_other_format
 from .unreadable import unreadable
@@ -78,14 +78,14 @@ def locate(path: str | os.PathLike[str] | None) -> WeightFiles:
         raise CheckpointNotFoundError("the path of the checkpoint is empty")
     try:
         absolute = Path(os.path.abspath(given))
-        is_directory, is_file = absolute.is_dir(), absolute.is_file()
-        exists = is_directory or is_file or absolute.exists()
+        is_directory, is_single = absolute.is_dir(), absolute.is_file()
+        exists = is_directory or is_single or absolute.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
         shown = str(given)[:200]
         raise CheckpointNotFoundError(f"{shown!r}: not a usable path: {error}") from error
     if is_directory:
         return _in_directory(absolute)
-    if is_file:
+    if is_single:
         if absolute.name.endswith(".index.json"):
             return _from_index(absolute, absolute)
         start = _start(absolute)
@@ -190,7 +190,7 @@ def _from_index(path: Path, index: Path) -> WeightFiles:
         shards.setdefault(name, directory / name)
     for name, shard in shards.items():
         try:
-            missing = not shard.is_file()
+            missing = not is_file(shard)
         except OSError as error:  # a name that is too long
             raise FormatError(f"{index}: shard {name[:200]!r}: {error.strerror}") from error
         if missing:

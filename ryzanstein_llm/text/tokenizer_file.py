@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import FormatError
+from ..formats.json_file import without_duplicates
 from .growth import growth
 
 __all__ = ["LARGEST_ID", "MOST_ADDED_IDS", "MOST_GROWTH", "check_tokenizer"]
@@ -69,13 +70,9 @@ class _RefusedError(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Of a key that is given twice, the library may read the other one. Not so in a vocabulary."""
     found = dict(pairs)
-    if len(found) != len(pairs) and not all(type(value) is int for _, value in pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key[:200]!r} occurs twice")
-            seen.add(key)
-    return found
+    if len(found) == len(pairs) or all(type(value) is int for _, value in pairs):
+        return found
+    return without_duplicates(pairs)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
