@@ -124,7 +124,7 @@ def test_all_tiers_are_those_worth_timing(monkeypatch: pytest.MonkeyPatch) -> No
         (["scalar"], ["scalar"]),
     ):
         monkeypatch.setattr(cpu, "available_tiers", lambda tiers=available: tiers)
-        plan = make_plan(1, "all", None, None, None, None, None, False)
+        plan = make_plan(1, "all")
         assert [setting.tier for setting in plan.settings] == expected
 
 
@@ -588,7 +588,7 @@ def test_progress_counts_every_measurement() -> None:
 
 
 def test_defaults_suit_the_model() -> None:
-    plan = make_plan(1, None, None, None, None, None, None, False)
+    plan = make_plan(1)
     assert plan.contexts_for(4096) == (16, 1024, 4000)
     assert plan.contexts_for(512) == (16, 416)
     assert plan.contexts_for(20) == (2,)

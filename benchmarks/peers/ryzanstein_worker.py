@@ -64,7 +64,7 @@ class RyzansteinWorker:
     def check(self, threads: list[int]) -> dict[str, Any]:
         """Tokens and logits of a short run with each number of threads against the scalar tier."""
         tier = cpu.current_tier()
-        plan = make_plan(threads, tier, None, None, None, "none", None, False)
+        plan = make_plan(threads, tier, sampled="none")
 
         def use(setting: Setting) -> MeasuredEngine:
             cpu.use_tier(setting.tier)

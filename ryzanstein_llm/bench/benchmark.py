@@ -108,7 +108,16 @@ def run(
         If an option is out of range.
     """
     check_callable("progress", progress)
-    plan = make_plan(n_threads, tiers, contexts, prefill, batches, sampled, repetitions, quick)
+    plan = make_plan(
+        n_threads,
+        tiers,
+        contexts=contexts,
+        prefill=prefill,
+        batches=batches,
+        sampled=sampled,
+        repetitions=repetitions,
+        quick=quick,
+    )
     if preset is None and not (sparse_gates is None and keep is None):
         raise InvalidParameterError("is needed for sparse_gates and keep", "preset")
     if preset is not None and path is not None:

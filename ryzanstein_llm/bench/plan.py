@@ -112,13 +112,14 @@ class Plan:
 
 def make_plan(
     n_threads: int | Iterable[int] | None,
-    tiers: str | Iterable[str] | None,
-    contexts: Iterable[int] | None,
-    prefill: Iterable[int] | None,
-    batches: Iterable[int] | None,
-    sampled: str | Iterable[str] | None,
-    repetitions: int | None,
-    quick: bool,
+    tiers: str | Iterable[str] | None = None,
+    *,
+    contexts: Iterable[int] | None = None,
+    prefill: Iterable[int] | None = None,
+    batches: Iterable[int] | None = None,
+    sampled: str | Iterable[str] | None = None,
+    repetitions: int | None = None,
+    quick: bool = False,
 ) -> Plan:
     """Check the options that need no model, and fill in defaults. Without `n_threads` the settings
     have as many as a large model; `Plan.on_threads` puts in what a model has chosen.
