@@ -145,7 +145,7 @@ def test_a_shard_name_that_no_system_allows_is_refused(sharded_dir: Path) -> Non
 @pytest.mark.parametrize("value", [None, [], {}, "a", 7])
 def test_an_index_without_a_weight_map_is_refused(sharded_dir: Path, value: Any) -> None:
     rewrite_index(sharded_dir, lambda index: index.update(weight_map=value))
-    with pytest.raises(FormatError, match="weight_map"):
+    with pytest.raises(FormatError, match="xxx.*too long"):
         locate(sharded_dir)
 
 
