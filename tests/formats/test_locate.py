@@ -138,14 +138,14 @@ def test_a_missing_shard_is_named(sharded_dir: Path) -> None:
 def test_a_shard_name_that_no_system_allows_is_refused(sharded_dir: Path) -> None:
     name = "x" * 5000 + ".safetensors"
     rewrite_index(sharded_dir, lambda index: index["weight_map"].update(a=name))
-    with pytest.raises((FormatError, CheckpointNotFoundError), match="xxx"):
+    with pytest.raises(FormatError, match=r"xxx.*too long"):
         locate(sharded_dir)
 
 
 @pytest.mark.parametrize("value", [None, [], {}, "a", 7])
 def test_an_index_without_a_weight_map_is_refused(sharded_dir: Path, value: Any) -> None:
     rewrite_index(sharded_dir, lambda index: index.update(weight_map=value))
-    with pytest.raises(FormatError, match="xxx.*too long"):
+    with pytest.raises(FormatError, match="weight_map"):
         locate(sharded_dir)
 
 
