@@ -304,7 +304,7 @@ def test_where_a_thread_is_refused_fewer_compute() -> None:
 
 
 NO_MORE_PROCESSES = """
-import asyncio, logging, os, resource, sys
+import asyncio, ctypes, logging, os, resource, sys
 import ryzanstein_llm
 logging.basicConfig(format="%(message)s")
 tale, long = "Once upon a time", "once upon a time " * 10_000
@@ -316,18 +316,19 @@ def use(n_threads, text):
         except ryzanstein_llm.errors.ResourceLimitError as refusal:
             error = refusal
         return error, model.n_threads, model.generate(tale, max_tokens=4), model.tokenize(text)
-use(1, "a")  # imports everything: the files may not be open to another user
+use(1, "a")  # imports everything
 if os.fork() == 0:
-    if os.getuid() == 0:  # whom limits do not concern
-        os.setgroups([])
-        os.setuid(65533)
+    if os.getuid() == 0:  # whom limits do not concern: another user, who may read root's files
+        os.setresuid(65533, 65533, 0)
+        ctypes.CDLL(None).setfsuid(0)
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
     error, count, *found = use(3, long)
     assert error is not None and count == 1, (error, count)
     print(found)
     sys.stdout.flush()
     os._exit(0)
-os.wait()
+if os.wait()[1]:
+    sys.exit("the limited process failed")
 print(list(use(1, long)[2:]))
 """
 
@@ -342,6 +343,7 @@ def test_where_no_thread_can_be_started_texts_and_ids_are_the_same() -> None:
         check=False,
         timeout=120,
     )
+    assert done.returncode == 0, done.stderr
     refused, free = done.stdout.splitlines()
     assert refused == free
     assert done.stderr.count("the system refuses to start more threads") == 1
