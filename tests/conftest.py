@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 # Before NumPy: BLAS threads that spin make every other thread wait on a small machine.
@@ -12,6 +13,10 @@ import numpy as np
 import pytest
 
 from ryzanstein_llm.kernels import cpu
+
+# Shells ignore Ctrl-C in what they run in the background; programs that tests start would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
