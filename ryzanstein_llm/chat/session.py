@@ -31,7 +31,7 @@ from .stream import ChatStream
 
 __all__ = ["ChatSession"]
 
-Ask = Callable[[Make, Messages, Mapping[str, Any]], ChatRequest]
+Ask = Callable[[Make, Messages, int, Mapping[str, Any]], ChatRequest]
 
 
 class ChatSession:
@@ -57,6 +57,7 @@ class ChatSession:
         self._tools, self._variables, self._options = tools, variables, dict(options)
         self._messages: list[dict[str, Any]] = [dict(message) for message in messages]
         self._known: tuple[str, list[int]] | None = None  # text with stand-ins, and its ids
+        self._left_out = 0  # messages that the last prompt did not have
         self._lock = threading.Lock()
         self._last: weakref.ref[ChatStream] | None = None
 
@@ -160,7 +161,7 @@ class ChatSession:
             messages = check_messages(found, self._format.roles) if found != [] else []
         except InvalidParameterError as error:
             raise FormatError(f"{path}: {error}") from None
-        self._messages, self._known = messages, None
+        self._messages, self._known, self._left_out = messages, None, 0
 
     def __repr__(self) -> str:
         state = "idle" if self._running is None else "answering"
@@ -196,7 +197,8 @@ class ChatSession:
             self._refuse_busy()
             messages = conversation()
             checked = check_messages(messages, self._format.roles)
-            request = self._ask(self._prompt, checked, {**self._options, **options})
+            given = {**self._options, **options}
+            request = self._ask(self._prompt, checked, self._left_out, given)
             stream = ChatStream(request, lambda result: self._keep(messages, request, result))
             self._last = weakref.ref(stream)
             return stream
@@ -215,6 +217,7 @@ class ChatSession:
             self._messages = [*messages, result.message]
             written = self._format.spelled(ids)
             self._known = request.prompt.marked + written, request.prompt.ids + ids
+            self._left_out = result.dropped_messages
 
     @property
     def _running(self) -> ChatStream | None:
