@@ -10,16 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..errors import (
-    CheckpointNotFoundError,
-    FormatError,
-    InvalidParameterError,
-    SessionBusyError,
-    SessionNotFoundError,
-)
+from ..errors import FormatError, InvalidParameterError, SessionBusyError
 from ..formats.json_file import read_json_object
+from ..formats.new_file import replace_text
 from ..notebook import as_html
 from ..options import GenerationArguments
+from ..saved_session import no_session_if_not_found
 from ..text.chat_prompt import ChatPrompt
 from ..text_table import plural
 from .format import ChatFormat
@@ -125,15 +121,15 @@ class ChatSession:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation as JSON: `{"messages": [...]}`. Replaces a file only when all is
-        written."""
-        target = Path(path)
+        written.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
         text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"
-        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(Path(path), text)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the conversation by one that `save` wrote.
@@ -147,10 +143,8 @@ class ChatSession:
         SessionBusyError
         """
         self._refuse_busy()
-        try:
+        with no_session_if_not_found():
             read = read_json_object(Path(path))
-        except CheckpointNotFoundError as error:  # it is no checkpoint
-            raise SessionNotFoundError(*error.args) from error.__cause__
         if "text" in read and "messages" not in read:
             raise FormatError(
                 f"{path}: is a text, not a conversation; `ryzanstein-llm chat` saved it with a "
