@@ -136,7 +136,8 @@ def remove_leftovers(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8. A file of this name stays as it is until all is on the disk.
+    """Write a text file, in UTF-8. A file of this name stays as it is until all is on the disk, and
+    then the new one has its permissions.
 
     Raises
     ------
@@ -144,8 +145,11 @@ def replace_text(path: Path, text: str) -> None:
         If it cannot be written.
     """
     data = np.frombuffer(text.encode("utf-8"), np.uint8)
+    mode = 0o666
+    with contextlib.suppress(OSError):  # there is none yet
+        mode &= path.stat().st_mode
     try:
-        with NewFile(path) as file:
+        with NewFile(path, mode=mode) as file:
             file.write(data)
     except OSError as error:  # its file is the one beside, which nobody knows
         raise OSError(error.errno, error.strerror, str(path)) from error
