@@ -63,8 +63,7 @@ def inspect_checkpoint(
             "activations": "token" if plan.activations == "token" else per_group,
             "layout": next(iter(plan.layers[0].matrices.values())).layout,
             "tied_head": plan.head is None,
-            "parameters": sum(matrix.rows * matrix.columns for matrix in plan.matrices)
-            + sum(vector.size for vector in plan.vectors),
+            "parameters": plan.n_parameters,
             "context_length": config.context_length,
             "has_tokenizer": _has_tokenizer(checkpoint),
             "has_chat_template": checkpoint.chat_template is not None,

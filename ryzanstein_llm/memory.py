@@ -51,7 +51,7 @@ class MemoryEstimate:
     tokenizer : int
         The vocabulary and its merges.
     workspace : int
-        Activations of a pass, scratch memory, and tables of positions.
+        Activations of a pass, scratch memory of each thread, and tables of positions.
     peak_while_loading : int
         The most that loading takes at a time, if no file of packed weights is there yet.
     total : int
@@ -92,13 +92,14 @@ def estimate_memory(
     weight_format: str | None = None,
     packed_cache: bool | str | os.PathLike[str] = True,
     sequences: int = 1,
+    n_threads: int | None = None,
 ) -> MemoryEstimate:
     """How much memory a model takes, without loading it. Of its weights, only what decides the
     layout is read: the scales of one matrix, and a few rows of the embedding.
 
     Parameters
     ----------
-    path, context_length, kv_dtype, skipping, weight_format, packed_cache
+    path, context_length, kv_dtype, skipping, weight_format, packed_cache, n_threads
         As for `BitNetModel`. Of a model whose packed weights are kept in a file, the peak is lower.
     sequences : int
         Texts of `context_length` tokens whose keys and values are kept at the same time.
@@ -121,7 +122,9 @@ def estimate_memory(
         checkpoint = translate(opened)
         plan = plan_model(checkpoint, LoadOptions(1, skipping, weight_format))
         directory = cache_directory(packed_cache)
-        return planned_memory(plan, checkpoint, directory, context_length, kind, sequences)
+        return planned_memory(
+            plan, checkpoint, directory, context_length, kind, sequences, n_threads
+        )
 
 
 def planned_memory(
@@ -131,6 +134,7 @@ def planned_memory(
     context_length: int | None = None,
     kv_dtype: str = DEFAULT_KV_DTYPE,
     sequences: int = 1,
+    n_threads: int | None = None,
 ) -> MemoryEstimate:
     """The estimate for a checkpoint that is open already; see `estimate_memory`. `directory` is
     that of packed weights, or None."""
@@ -145,7 +149,7 @@ def planned_memory(
     # of each position cosines and sines, for each kind of layer
     positions = max(context, min(1024, limit))
     tables = 4 * config.head_dim * positions * (1 if config.window is None else 2)
-    threads = choose_threads().count
+    threads = choose_threads(n_threads).for_model(plan.n_parameters).count
     has_tokenizer = checkpoint.tokenizer_path is not None or (
         "tokenizer.ggml.tokens" in (checkpoint.metadata or {})
     )

@@ -193,9 +193,9 @@ class BitNetModel(
             If it was made with another model, kv_dtype or activations.
         FormatError
             If it is damaged.
-        ContextOverflowError, CacheBudgetError, ClosedError
+        UnsupportedModelError, ContextOverflowError, CacheBudgetError, ClosedError
         """
-        self._check_open()
+        refuse_embedding_model(self.engine.graph, self.path)
         tokens = read_session(path, self._session_key, self.engine, self.vocab_size)
         return Session(self.engine, self.vocabulary, self._session_key, tokens)
 
@@ -238,8 +238,11 @@ class BitNetModel(
 
         Raises
         ------
+        UnsupportedModelError
+            If the model embeds texts.
         InvalidParameterError, ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError
         """
+        refuse_embedding_model(self.engine.graph, self.path)
         cache = self._own_cache(cache)
         tokens = check_token_ids(
             "ids", ids, self.vocab_size, most=self.context_length, before=cache.length
@@ -254,7 +257,7 @@ class BitNetModel(
 
     def new_cache(self) -> KVCache:
         """An empty cache for `forward`."""
-        self._check_open()
+        _ = self.engine.graph  # ClosedError
         cache = self.engine.store.new_cache()
         self._caches.add(cache)
         return cache
@@ -295,7 +298,7 @@ class BitNetModel(
             model.generate("Once upon a time", max_tokens=50)
         print(profile.text())
         """
-        self._check_open()
+        _ = self.engine.graph  # ClosedError
         return Profile(self.engine)
 
     # ---- facts -----------------------------------------------------------------------------
@@ -336,9 +339,6 @@ class BitNetModel(
             problem = f"must come from this model's new_cache(), not {cache!r}"
             raise InvalidParameterError(problem, "cache")
         return cache
-
-    def _check_open(self) -> None:
-        _ = self.engine.graph
 
 
 Model = BitNetModel

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from .formats.safetensors_writer import TensorPlan, encode_header, padded, write
 from .interfaces.kv_layout import BLOCK_FORM, BLOCK_POSITIONS, KVLayout
 from .validation import check_token_ids
 
-__all__ = ["SessionKey", "read_session", "write_session"]
+__all__ = ["SessionKey", "no_session_if_not_found", "read_session", "write_session"]
 
 FORMAT = "ryzanstein-llm session 1"
 ALIGNMENT = 64
@@ -123,10 +124,8 @@ def read_session(
 ) -> list[int]:
     """The tokens of a file; their keys and values are kept from now on. See
     `BitNetModel.load_session`."""
-    try:
+    with no_session_if_not_found():
         file = SafetensorsFile(_path(path))
-    except CheckpointNotFoundError as error:  # it is no checkpoint
-        raise SessionNotFoundError(*error.args) from error.__cause__
     try:
         found = file.metadata
         for name, value in key.metadata.items():
@@ -153,6 +152,16 @@ def read_session(
         return tokens
     finally:
         file.close()
+
+
+@contextmanager
+def no_session_if_not_found() -> Iterator[None]:
+    """While a file is opened or read that is no checkpoint but a session or a conversation: if that
+    fails, it is a SessionNotFoundError."""
+    try:
+        yield
+    except CheckpointNotFoundError as error:
+        raise SessionNotFoundError(*error.args) from error.__cause__
 
 
 def _form() -> dict[str, str]:

@@ -16,7 +16,9 @@ from reference import write_random_checkpoint, write_random_family
 import ryzanstein_llm
 from ryzanstein_llm import BitNetModel, MemoryEstimate, estimate_memory
 from ryzanstein_llm.errors import CheckpointNotFoundError, FormatError, InvalidParameterError
+from ryzanstein_llm.inspection import inspect_checkpoint
 from ryzanstein_llm.packed_cache import loading
+from ryzanstein_llm.system import threads
 from ryzanstein_llm.testing import make_checkpoint
 
 # Prints what loading and then using the whole of a model adds to the memory of a process that has
@@ -25,7 +27,9 @@ MEASURE = """
 import ctypes, gc, json, sys
 import numpy as np
 from ryzanstein_llm import BitNetModel
+from ryzanstein_llm.inspection import inspect_checkpoint
 from ryzanstein_llm.packed_cache import loading
+from ryzanstein_llm.system import threads
 
 path, options, cache = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 loading.LEAST_BYTES = 1
@@ -53,6 +57,10 @@ def read_embedding(model):
         rows = np.arange(first, min(model.vocab_size, first + 1000))
         model.graph.embedding.rows(rows)
 
+def read_head(model):
+    # before the prompt, so that its pages are there together with the activations of a pass
+    model.graph.head.matrix.array.reshape(-1).view(np.uint8).max()
+
 with BitNetModel(n_threads=1) as model:
     model.generate("Once", max_tokens=3)
     model.generate([5], max_tokens=3, logprobs=1, return_result=True)
@@ -62,10 +70,11 @@ gc.collect()
 ctypes.CDLL("libc.so.6").malloc_trim(0)
 forget_peak()
 before = status()
-model = BitNetModel(path, n_threads=1, packed_cache=cache or False, **options)
+model = BitNetModel(path, packed_cache=cache or False, **options)
 loaded = status()
 forget_peak()
 read_embedding(model)
+read_head(model)
 ids = [7919 * i % model.vocab_size for i in range(model.context_length - 1)]
 model.generate(ids, max_tokens=1, logprobs=1, ignore_eos=True, return_result=True)
 used = status()
@@ -94,7 +103,8 @@ def _forget_pages(directory: Path) -> None:
         os.close(descriptor)
 
 
-def check(path: Path, cache: Path | None, **options: Any) -> None:
+def check(path: Path, cache: Path | None, **given: Any) -> None:
+    options = {"n_threads": 1, **given}
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("memory is measured with /proc")
     estimate = estimate_memory(path, packed_cache=cache or False, **options)
@@ -107,7 +117,7 @@ def check(path: Path, cache: Path | None, **options: Any) -> None:
     found = json.loads(run.stdout)
     # Linux may map more pages of a file than are asked for, and drops them when memory is short.
     total = found["total"] - max(0, found["mapped"] - estimate.mapped)
-    assert estimate.total == pytest.approx(total, rel=0.05)
+    assert estimate.total == pytest.approx(total, rel=0.03)
     loading = found["loading"] - found["mapped_loading"]
     assert estimate.peak_while_loading == pytest.approx(loading, rel=0.05, abs=4 << 20)
 
@@ -133,7 +143,7 @@ def check(path: Path, cache: Path | None, **options: Any) -> None:
         ("bitnet", "master", {}),
     ],
 )
-def test_is_within_5_percent_for_each_family(
+def test_is_within_3_percent_for_each_family(
     model_type: str,
     form: str,
     changes: dict[str, Any],
@@ -148,7 +158,7 @@ def test_is_within_5_percent_for_each_family(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured with /proc")
-def test_is_within_5_percent_for_2b_4t(tmp_path: Path) -> None:
+def test_is_within_3_percent_for_2b_4t(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "2b", preset="bitnet-b1.58-2B-4T")
     check(tmp_path / "2b", None, context_length=512)
     check(tmp_path / "2b", tmp_path / "cache", context_length=512)
@@ -175,6 +185,42 @@ def test_keys_and_values_follow_from_context_kind_and_sequences(tmp_path: Path) 
     assert estimate_memory(tmp_path).kv_cache == 2 * one.kv_cache  # the checkpoint's 512
     assert estimate_memory(tmp_path, context_length=256, sequences=7).kv_cache == 7 * one.kv_cache
     assert estimate_memory(tmp_path, kv_dtype="float32").kv_cache >= 2 * one.kv_cache
+
+
+@pytest.mark.parametrize(("model_type", "form"), [("bitnet", "master"), ("qwen3", "group64")])
+def test_each_thread_has_scratch_memory(
+    model_type: str, form: str, tier: str, tmp_path: Path
+) -> None:
+    """Exactly; beside it, a thread has the 64 bytes of its state."""
+    write_random_family(tmp_path, model_type, form, max_position_embeddings=600)
+    found, estimates = [], []
+    for n_threads in (1, 3, 8):
+        estimates.append(estimate_memory(tmp_path, n_threads=n_threads).workspace)
+        with BitNetModel(tmp_path, n_threads=n_threads) as model:
+            model.forward([i % model.vocab_size for i in range(599)], logits="last")
+            found.append(model.engine._workspace.nbytes - 64 * n_threads)
+    assert [each - estimates[0] for each in estimates] == [each - found[0] for each in found]
+    assert found[0] < found[1] < found[2]
+
+
+def test_the_threads_are_those_that_the_model_would_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small model takes fewer threads than the machine has."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(32)), raising=False)
+    monkeypatch.setattr(threads, "_physical_cores", lambda cpus, root: 32)
+    monkeypatch.setattr(threads, "cpu_quota", lambda root: None)
+    assert estimate_memory() == estimate_memory(n_threads=1)
+    assert inspect_checkpoint()["memory"] == estimate_memory(n_threads=1)
+    write_random_family(tmp_path, "llama", "packed", **MEDIUM)
+    weights = inspect_checkpoint(tmp_path)["parameters"]
+    useful = weights // threads.WEIGHTS_PER_THREAD
+    assert 1 < useful < 32
+    assert estimate_memory(tmp_path) == estimate_memory(tmp_path, n_threads=useful)
+    assert estimate_memory(tmp_path) != estimate_memory(tmp_path, n_threads=32)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert estimate_memory() == estimate_memory(n_threads=3) != estimate_memory(n_threads=1)
 
 
 def test_the_total_is_the_sum_of_its_parts() -> None:
@@ -206,6 +252,7 @@ def test_no_weight_is_read(tmp_path: Path) -> None:
         ({"kv_dtype": "int4"}, "'int4'"),
         ({"weight_format": "4bit"}, "'4bit'"),
         ({"sequences": 0}, "sequences must be in 1"),
+        ({"n_threads": 0}, "n_threads must be in 1..1024, not 0"),
         ({"skipping": 1}, "skipping must be True or False"),
     ],
 )

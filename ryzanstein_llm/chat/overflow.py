@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from ..errors import ContextOverflowError
@@ -17,15 +18,23 @@ Make = Callable[[Messages], ChatPrompt]
 
 
 def fitting_prompt(
-    make: Make, messages: Messages, options: GenerationOptions, capacity: int
+    make: Make,
+    messages: Messages,
+    options: GenerationOptions,
+    capacity: int,
+    left_out: int | None = None,
 ) -> tuple[ChatPrompt, int]:
     """(the prompt for checked messages, how many of them were left out so that it fits).
 
     System messages at the beginning and the last turn always stay. A turn begins with a message of
-    the user, and goes up to the next one. As few turns as possible are left out, the oldest ones,
-    so that the prompt and room for an answer fit: `max_tokens`, but not more than a quarter of the
-    context if `overflow` is "shift", and this quarter if `max_tokens` is None. Where the last turn
-    leaves less than this quarter, it stays alone, and one token more has to fit.
+    the user, and goes up to the next one. The prompt and room for an answer have to fit:
+    `max_tokens`, but not more than a quarter of the context if `overflow` is "shift", and this
+    quarter if `max_tokens` is None. Where the last turn leaves less than this quarter, it stays
+    alone, and one token more has to fit.
+
+    When turns have to go, more of them go than would be necessary, so that the next prompts can
+    begin with the same turn, whose keys and values are in the cache: until the prompt takes three
+    quarters of the tokens beside the answer, or only the last turn is left.
 
     Parameters
     ----------
@@ -34,6 +43,11 @@ def fitting_prompt(
     options : GenerationOptions
     capacity : int
         Tokens that fit.
+    left_out : int, optional
+        How many messages the last prompt of this conversation left out. The same ones stay out as
+        long as the rest fits. None if that is not known: then somewhat fewer may go, because the
+        first turn that stays is chosen by its number, so that it is mostly the same for the next
+        prompt.
 
     Raises
     ------
@@ -51,34 +65,49 @@ def fitting_prompt(
     )
     later = [i for i in range(begin + 1, len(messages)) if messages[i]["role"] == "user"]
     starts = [begin, *later]  # of the first turn that stays
+    before, last = starts.index(begin + (left_out or 0)), len(starts) - 1
 
-    def fitting(start: int, new: int = room) -> ChatPrompt | ContextOverflowError:
+    @cache
+    def prompt(turn: int) -> ChatPrompt | ContextOverflowError:
         try:
-            prompt = make([*messages[:begin], *messages[start:]])
+            return make([*messages[:begin], *messages[starts[turn] :]])
         except ContextOverflowError as error:
             return error
-        needed = len(prompt.ids) + new
-        if needed <= capacity:
-            return prompt
-        return ContextOverflowError(needed, capacity, _reason(len(prompt.ids), new, capacity))
 
-    found = fitting(starts[0])
-    if isinstance(found, ChatPrompt):
-        return found, 0
-    low, high = 0, len(starts) - 1  # that of low does not fit
-    best = fitting(starts[high]) if high else found
-    if not isinstance(best, ChatPrompt) and least < room:
-        best = fitting(starts[high], least)
-    if not isinstance(best, ChatPrompt):
-        raise best
-    while high - low > 1:
-        middle = (low + high) // 2
-        found = fitting(starts[middle])
-        if isinstance(found, ChatPrompt):
-            high, best = middle, found
-        else:
-            low = middle
-    return best, starts[high] - begin
+    def fits(turn: int, new: int) -> bool:
+        found = prompt(turn)
+        return isinstance(found, ChatPrompt) and len(found.ids) + new <= capacity
+
+    def first_fitting(low: int, new: int) -> int:
+        """The first turn after `low` with which the prompt may begin, if `low` is too early."""
+        high = last
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle, new) else (middle, high)
+        return high
+
+    if fits(before, room):
+        turn = before
+    elif not fits(last, room):
+        turn, room = last, least
+    else:
+        fewest = first_fitting(before, room)
+        most = first_fitting(fewest - 1, room + (capacity - room) // 4)
+        # Both limits rise from prompt to prompt. The number between them with most factors of two
+        # stays the same until it is below them, or one with more factors comes between them.
+        turn = most if left_out is not None else max(range(fewest, most + 1), key=_power_of_two)
+    found = prompt(turn)
+    if not isinstance(found, ChatPrompt):
+        raise found
+    if len(found.ids) + room > capacity:
+        reason = _reason(len(found.ids), room, capacity)
+        raise ContextOverflowError(len(found.ids) + room, capacity, reason)
+    return found, starts[turn] - begin
+
+
+def _power_of_two(number: int) -> int:
+    """The largest power of two that divides a positive number."""
+    return number & -number
 
 
 def _reason(tokens: int, new: int, capacity: int) -> str:

@@ -10,16 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..errors import (
-    CheckpointNotFoundError,
-    FormatError,
-    InvalidParameterError,
-    SessionBusyError,
-    SessionNotFoundError,
-)
+from ..errors import FormatError, InvalidParameterError, SessionBusyError
 from ..formats.json_file import read_json_object
+from ..formats.new_file import replace_text
 from ..notebook import as_html
 from ..options import GenerationArguments
+from ..saved_session import no_session_if_not_found
 from ..text.chat_prompt import ChatPrompt
 from ..text_table import plural
 from .format import ChatFormat
@@ -31,7 +27,7 @@ from .stream import ChatStream
 
 __all__ = ["ChatSession"]
 
-Ask = Callable[[Make, Messages, Mapping[str, Any]], ChatRequest]
+Ask = Callable[[Make, Messages, int, Mapping[str, Any]], ChatRequest]
 
 
 class ChatSession:
@@ -57,6 +53,7 @@ class ChatSession:
         self._tools, self._variables, self._options = tools, variables, dict(options)
         self._messages: list[dict[str, Any]] = [dict(message) for message in messages]
         self._known: tuple[str, list[int]] | None = None  # text with stand-ins, and its ids
+        self._left_out = 0  # messages that the last prompt did not have
         self._lock = threading.Lock()
         self._last: weakref.ref[ChatStream] | None = None
 
@@ -124,15 +121,15 @@ class ChatSession:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation as JSON: `{"messages": [...]}`. Replaces a file only when all is
-        written."""
-        target = Path(path)
+        written.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
         text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"
-        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(Path(path), text)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the conversation by one that `save` wrote.
@@ -146,10 +143,8 @@ class ChatSession:
         SessionBusyError
         """
         self._refuse_busy()
-        try:
+        with no_session_if_not_found():
             read = read_json_object(Path(path))
-        except CheckpointNotFoundError as error:  # it is no checkpoint
-            raise SessionNotFoundError(*error.args) from error.__cause__
         if "text" in read and "messages" not in read:
             raise FormatError(
                 f"{path}: is a text, not a conversation; `ryzanstein-llm chat` saved it with a "
@@ -160,7 +155,7 @@ class ChatSession:
             messages = check_messages(found, self._format.roles) if found != [] else []
         except InvalidParameterError as error:
             raise FormatError(f"{path}: {error}") from None
-        self._messages, self._known = messages, None
+        self._messages, self._known, self._left_out = messages, None, 0
 
     def __repr__(self) -> str:
         state = "idle" if self._running is None else "answering"
@@ -196,7 +191,8 @@ class ChatSession:
             self._refuse_busy()
             messages = conversation()
             checked = check_messages(messages, self._format.roles)
-            request = self._ask(self._prompt, checked, {**self._options, **options})
+            given = {**self._options, **options}
+            request = self._ask(self._prompt, checked, self._left_out, given)
             stream = ChatStream(request, lambda result: self._keep(messages, request, result))
             self._last = weakref.ref(stream)
             return stream
@@ -215,6 +211,7 @@ class ChatSession:
             self._messages = [*messages, result.message]
             written = self._format.spelled(ids)
             self._known = request.prompt.marked + written, request.prompt.ids + ids
+            self._left_out = result.dropped_messages
 
     @property
     def _running(self) -> ChatStream | None:

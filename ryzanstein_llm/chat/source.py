@@ -136,9 +136,11 @@ class ChatSource:
         variables = check_variables(chat_template_kwargs)
         self._chat_options(options)
 
-        def ask(make: Make, messages: Messages, arguments: Mapping[str, Any]) -> ChatRequest:
+        def ask(
+            make: Make, messages: Messages, left_out: int, arguments: Mapping[str, Any]
+        ) -> ChatRequest:
             chosen, names = self._chat_options(arguments), tool_names(checked_tools)
-            return self._chat_request(format, make, messages, chosen, tools=names)
+            return self._chat_request(format, make, messages, chosen, names, left_out)
 
         return ChatSession(format, ask, known, checked_tools, variables, options)
 
@@ -167,7 +169,7 @@ class ChatSource:
             return format.prompt(said, checked_tools, given)
 
         names = tool_names(checked_tools)
-        return self._chat_request(format, make, checked, chosen, tools=names)
+        return self._chat_request(format, make, checked, chosen, names)
 
     def _chat_request(
         self,
@@ -175,11 +177,12 @@ class ChatSource:
         make: Make,
         messages: Messages,
         options: GenerationOptions,
-        *,
         tools: Collection[str] | None,
+        left_out: int | None = None,
     ) -> ChatRequest:
         _ = self.engine.graph  # ClosedError
-        prompt, dropped = fitting_prompt(make, messages, options, self.engine.store.capacity)
+        capacity = self.engine.store.capacity
+        prompt, dropped = fitting_prompt(make, messages, options, capacity, left_out)
         return ChatRequest(self.engine, format, prompt, options, tools=tools, dropped=dropped)
 
     def _chat_options(self, arguments: Mapping[str, Any]) -> GenerationOptions:

@@ -144,16 +144,20 @@ class TaleTalk:
 
     def save(self, path: str) -> None:
         import json
+        from pathlib import Path
 
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(json.dumps({"text": "".join(self._parts)}) + "\n")
+        from ..formats.new_file import replace_text
+
+        replace_text(Path(path), json.dumps({"text": "".join(self._parts)}) + "\n")
 
     def load(self, path: str, options: Mapping[str, Any]) -> None:
         from pathlib import Path
 
         from ..formats.json_file import read_json_object
+        from ..saved_session import no_session_if_not_found
 
-        read = read_json_object(Path(path))
+        with no_session_if_not_found():
+            read = read_json_object(Path(path))
         text = read.get("text")
         if "messages" in read and text is None:
             raise FormatError(f"{path}: is a conversation, for models with a chat template")

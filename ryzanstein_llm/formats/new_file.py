@@ -1,7 +1,7 @@
 """A file that appears under its name only when it is complete: written beside it, then renamed.
 
 A process that has the old file open or mapped keeps the old one. A writer that is killed leaves a
-`.partial` file, which the next writer of the same name removes.
+`.partial` file, which `remove_leftovers` deletes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PARTIAL", "NewFile", "remove_leftovers"]
+__all__ = ["PARTIAL", "NewFile", "remove_leftovers", "replace_text"]
 
 PARTIAL = ".partial"
 
@@ -133,3 +133,23 @@ def remove_leftovers(path: Path) -> None:
             if other.name.startswith(path.name + ".") and other.name.endswith(PARTIAL):
                 with contextlib.suppress(OSError):
                     other.unlink()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8. A file of this name stays as it is until all is on the disk, and
+    then the new one has its permissions.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    data = np.frombuffer(text.encode("utf-8"), np.uint8)
+    mode = 0o666
+    with contextlib.suppress(OSError):  # there is none yet
+        mode &= path.stat().st_mode
+    try:
+        with NewFile(path, mode=mode) as file:
+            file.write(data)
+    except OSError as error:  # its file is the one beside, which nobody knows
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -29,6 +29,7 @@ def norm_gated(
     out: NDArray[np.float32],
     workspace: Workspace,
 ) -> None: ...
+def layer_scratch(hidden: int, widest: int, tokens: int) -> int: ...
 def norm_dense(
     x: NDArray[np.float32],
     norm: NDArray[np.float32] | None,

@@ -236,6 +236,16 @@ def norm_gated(const float[:, ::1] x, norm, float eps, TernaryMatrix gate, Terna
     run_steps(steps, 2, workspace, gated_work(&job))
 
 
+def layer_scratch(int64_t hidden, int64_t widest, int64_t tokens):
+    """Bytes of scratch of a thread for the products of a layer with `tokens` rows, in the current tier: the gated one
+    of `hidden` columns, or that of `widest`. Attention may need more for a few rows."""
+    cdef Input source
+    source.columns, source.n = hidden, tokens
+    gated = gated_scratch_bytes(&source)
+    source.columns = widest
+    return max(gated, scratch_bytes(&source))
+
+
 cdef struct DenseJob:
     Input input
     const void *matrix

@@ -39,8 +39,7 @@ def build_decoder(
         _embedding(embedding, config.embedding_multiplier),
         [_layer(plan, index, matrices, vectors) for index in range(config.n_layers)],
         _head(head, vectors[plan.final_norm], config.norm_eps, screen),
-        sum(matrix.rows * matrix.columns for matrix in plan.matrices)
-        + sum(vector.size for vector in plan.vectors),
+        plan.n_parameters,
         generates=description.generates,
     )
 

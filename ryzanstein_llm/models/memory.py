@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..formats import Checkpoint
+from ..kernels.linear import layer_scratch
 from ..kernels.packing import GROUP_LAYOUTS, screen_shapes, storage_shape
 from ..packed_cache import BYTES_AHEAD, keeps_file
 from .arena import arena_bytes
@@ -15,6 +16,8 @@ from .plan import DecoderPlan, MatrixPlan
 from .projections import FLOAT_DTYPES
 
 __all__ = ["WeightMemory", "packed_bytes", "pass_bytes", "private_bytes", "weight_memory"]
+
+PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,6 @@ def pass_bytes(plan: DecoderPlan, rows: int, threads: int) -> int:
     group = GROUP_LAYOUTS.get(plan.group_layout or "", widest)
     codes = widest + 512 + 8 * -(-widest // group)
     head = 4 * config.vocab_size * (4 if plan.screened else 1)
-    # of each thread: a row in floats and some results, and a page between two of them
-    scratch = threads * (4 * widest + 16384)
-    return rows * (4 * floats + codes) + head + scratch
+    # of each thread in whole pages, and a page between two threads
+    scratch = (-(-layer_scratch(hidden, widest, rows) // PAGE) + 1) * PAGE
+    return rows * (4 * floats + codes) + head + threads * scratch

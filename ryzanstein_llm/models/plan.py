@@ -161,6 +161,12 @@ class DecoderPlan:
             yield from layer.vectors
         yield self.final_norm
 
+    @property
+    def n_parameters(self) -> int:
+        """The number of weights of all matrices, norms and biases."""
+        matrices = sum(matrix.rows * matrix.columns for matrix in self.matrices)
+        return matrices + sum(vector.size for vector in self.vectors)
+
 
 def plan_decoder(
     checkpoint: Checkpoint, options: LoadOptions, description: Description

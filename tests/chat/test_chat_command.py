@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -16,6 +17,9 @@ import pytest
 from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel, SamplingParams
+from ryzanstein_llm.cli.talk import ChatTalk, TaleTalk
+from ryzanstein_llm.errors import SessionNotFoundError
+from ryzanstein_llm.formats import new_file
 
 TURNS = (
     "{% for m in messages %}{{ bos_token }}{{ m.role }}\n{{ m.content }}{{ eos_token }}\n"
@@ -89,6 +93,44 @@ def test_a_conversation_is_saved_and_loaded(talk: Talk, template: str, tmp_path:
     _, told, _ = talk(f"The fox\n/save {tale}\n", "-n", "10")
     assert json.loads(tale.read_text())["text"].endswith(told.strip())
     assert talk(f"/load {tale}\nBut\n", "-n", "5")[0] == 0
+
+
+@pytest.mark.parametrize("chats", [False, True])
+def test_a_save_that_fails_leaves_the_old_file(
+    talk: Talk, template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chats: bool
+) -> None:
+    given = ("-n", "5", *(["--chat-template", template] if chats else []))
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    path = folder / "chat.json"
+    assert talk(f"The fox\n/save {path}\n", *given)[0] == 0
+    saved = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(new_file.os, "fsync", full)
+        code, out, err = talk(f"The king\n/save {path}\nAnd\n", *given)
+    assert (code, out.count("\n")) == (2, 2)
+    assert f"No space left on device: '{path}'" in err
+    assert [each.name for each in folder.iterdir()] == ["chat.json"]
+    assert path.read_bytes() == saved
+    missing = folder / "missing" / "chat.json"
+    assert f"No such file or directory: '{missing}'" in talk(f"/save {missing}\n", *given)[2]
+
+
+@pytest.mark.parametrize("chats", [False, True])
+def test_a_saved_file_that_is_missing_is_no_missing_checkpoint(
+    talk: Talk, template: str, tmp_path: Path, chats: bool
+) -> None:
+    path = tmp_path / "nothing.json"
+    code, _, err = talk(f"/load {path}\n", *(["--chat-template", template] if chats else []))
+    assert (code, err) == (2, f"ryzanstein-llm: error: {path}: No such file or directory\n")
+    with BitNetModel() as model:
+        kind = ChatTalk(model, None, TURNS) if chats else TaleTalk(model)
+        with pytest.raises(SessionNotFoundError, match=r"nothing\.json"):
+            kind.load(str(path), {})
 
 
 def test_a_file_of_the_other_kind_of_model_is_refused(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from extras import needs_extra
 
-from ryzanstein_llm import BitNetModel
+from ryzanstein_llm import BitNetModel, ChatResult
 from ryzanstein_llm.errors import ContextOverflowError
 
 needs_extra("chat", "jinja2")
@@ -57,9 +57,10 @@ def test_the_oldest_turns_are_left_out_and_the_system_message_stays(model, syste
     assert found.text == model.chat(kept, max_tokens=new, **OPTIONS).text
     assert found.generation.prompt_tokens + new <= model.context_length
     assert found.generation.dropped_tokens == 0
-    if count:  # one turn more would not fit
+    if count:  # with one turn more, less than a quarter beside the answer would be free
         longer = [*messages[:begin], *messages[begin + count - 2 :]]
-        assert not fits(model, longer, new)
+        assert not fits(model, longer, new + (model.context_length - new) // 4)
+        assert not fits(model, messages, new)
     assert count > 0 if turns >= 9 else turns > 1 or not count
 
 
@@ -74,7 +75,8 @@ def test_an_answer_without_a_limit_has_a_quarter_of_the_context(model, overflow,
     assert count > 0
     assert found.generation.prompt_tokens + room <= model.context_length
     longer = [messages[0], *messages[count - 1 :]]
-    assert not fits(model, longer, room)
+    assert not fits(model, longer, room + (model.context_length - room) // 4)
+    assert not fits(model, messages, room)
     if overflow == "truncate":
         assert len(found.generation.ids) == model.context_length - found.generation.prompt_tokens
         assert found.finish_reason == "length"
@@ -143,6 +145,82 @@ def test_a_session_keeps_its_messages_and_leaves_out_the_oldest_ones(model):
     with pytest.raises(ContextOverflowError):
         plain.send("And then? " * 60)
     assert len(plain.messages) == 7
+
+
+QUESTIONS = [f"And then, number {number}?" for number in range(30)]
+
+
+def answers_of_a_session(model: BitNetModel, **options: Any) -> Iterator[tuple[Any, ChatResult]]:
+    """(the conversation before each answer, the answer)."""
+    chat = model.chat_session("Tell tales.", **options)
+    for question in QUESTIONS:
+        result = chat.send(question)
+        yield chat.messages[:-1], result
+
+
+def answers_without_a_session(
+    model: BitNetModel, **options: Any
+) -> Iterator[tuple[Any, ChatResult]]:
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "Tell tales."}]
+    for question in QUESTIONS:
+        messages.append({"role": "user", "content": question})
+        result = model.chat(messages, **options)
+        yield list(messages), result
+        messages.append(result.message)
+
+
+@pytest.mark.parametrize(
+    ("answers", "cuts"), [(answers_of_a_session, 8), (answers_without_a_session, 12)]
+)
+def test_most_prompts_of_a_long_conversation_begin_with_the_same_turn(answers, cuts):
+    """About seven turns fit. With as few left out as possible, 23 of the 30 prompts begin anew."""
+    options = {**OPTIONS, "max_tokens": 12, "overflow": "truncate"}
+    before, anew = 0, 0
+    with BitNetModel(n_threads=1, context_length=256) as model:
+        found = list(answers(model, **options))
+        for _, result in found:
+            new = (
+                result.usage["prompt_tokens"]
+                - result.usage["prompt_tokens_details"]["cached_tokens"]
+            )
+            assert result.dropped_messages >= before
+            if result.dropped_messages > before:
+                anew += 1
+            elif result is not found[0][1]:
+                assert new < 24  # the question, and what stands around it
+            before = result.dropped_messages
+        assert before > 40
+        assert anew <= cuts
+    del options["overflow"]
+    with BitNetModel(n_threads=1, context_length=256) as model:
+        for messages, result in found:
+            kept = [messages[0], *messages[1 + result.dropped_messages :]]
+            assert model.chat(kept, **options).generation.ids == result.generation.ids
+
+
+def test_a_session_leaves_out_what_its_last_prompt_left_out(model):
+    chat = model.chat_session("Tell tales.", max_tokens=12, **OPTIONS, overflow="truncate")
+    while not (first := chat.send("And then, little fox?")).dropped_messages:
+        pass
+    count = first.dropped_messages
+    again = chat.retry(max_tokens=1)  # all turns would have room now
+    assert again.dropped_messages == count
+    assert again.generation.prompt_tokens == first.generation.prompt_tokens
+    messages = chat.messages
+    with pytest.raises(ContextOverflowError):
+        chat.send("And then? " * 60)
+    assert chat.messages == messages
+    assert chat.retry().dropped_messages == count
+
+
+def test_a_conversation_that_is_loaded_has_all_its_turns(model, tmp_path):
+    chat = model.chat_session("Tell tales.", max_tokens=12, overflow="truncate", **OPTIONS)
+    chat.send("Once")
+    chat.save(tmp_path / "short.json")
+    while not chat.send("And then, little fox?").dropped_messages:
+        pass
+    chat.load(tmp_path / "short.json")
+    assert chat.send("And then?").dropped_messages == 0
 
 
 def test_streams_and_tasks_leave_out_the_same(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -194,6 +195,9 @@ def test_save_and_load(model: BitNetModel, session: ChatSession, tmp_path: Path)
     assert json.loads(path.read_text(encoding="utf-8")) == {"messages": session.messages}
     assert "Grüße" in path.read_text(encoding="utf-8")
     assert [each.name for each in tmp_path.iterdir()] == ["chat.json"]
+    path.chmod(0o600)
+    session.save(path)
+    assert os.name != "posix" or path.stat().st_mode & 0o077 == 0
     other = model.chat_session(chat_template=TURNS, max_tokens=20, seed=1)
     other.load(path)
     assert other.messages == session.messages
