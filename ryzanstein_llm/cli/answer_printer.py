@@ -65,9 +65,12 @@ class AnswerPrinter:
         run = answer.generation
         rate = run.timings.tokens_per_second
         parts = [f"{rate:.1f} tokens/s"] if rate else []
-        parts.append(f"{answer.used:,} of {self._context_length:,} tokens of the context")
-        if run.finish_reason in ("length", "cancelled"):
-            parts.append({"length": "cut off", "cancelled": "stopped"}[run.finish_reason])
+        if answer.used is not None:
+            parts.append(f"{answer.used:,} of {self._context_length:,} tokens of the context")
+        if run.finish_reason == "length":
+            parts.append("cut off")
+        elif run.finish_reason == "cancelled":
+            parts.append("stopped" if run.ids else "stopped before an answer; /retry asks again")
         _remark(", ".join(parts))
 
 

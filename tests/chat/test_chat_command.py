@@ -17,8 +17,9 @@ import pytest
 from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel, SamplingParams
-from ryzanstein_llm.cli.talk import ChatTalk, TaleTalk
-from ryzanstein_llm.errors import SessionNotFoundError
+from ryzanstein_llm.cli.answer_printer import AnswerPrinter
+from ryzanstein_llm.cli.talk import Answer, ChatTalk, TaleTalk
+from ryzanstein_llm.errors import ContextOverflowError, SessionNotFoundError
 from ryzanstein_llm.formats import new_file
 
 TURNS = (
@@ -204,6 +205,65 @@ def test_errors_name_what_was_typed(
     assert (code, out) == (2, "")
     assert f"error: {problem}" in err or problem in err
     assert err.count("\n") == 1
+
+
+def shown(answer: Answer, capsys: pytest.CaptureFixture[str], *, stopped: bool = False) -> str:
+    """What a terminal shows after an answer. `stopped`: Ctrl-C came while the prompt was read."""
+    if stopped:
+        answer.cancel()
+    AnswerPrinter(True, 512).show(answer)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chats", [False, True])
+def test_retry_asks_again_what_was_stopped_before_an_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, chats: bool
+) -> None:
+    if chats:
+        needs_extra("chat", "jinja2")
+    options = {"max_tokens": 5, "seed": 0, "overflow": "error"}
+    with BitNetModel() as model:
+        talk = ChatTalk(model, None, TURNS) if chats else TaleTalk(model)
+        used = shown(talk.ask("The fox", options), capsys).partition(" of 512")[0].split()[-1]
+        note = shown(talk.ask("The king", options), capsys, stopped=True)
+        assert note == (
+            f"({used} of 512 tokens of the context, stopped before an answer; /retry asks again)\n"
+        )
+        shown(talk.retry(options), capsys)
+        talk.save(str(tmp_path / "saved.json"))
+        saved = (tmp_path / "saved.json").read_text()
+        assert saved.index("The fox") < saved.index("The king")
+        with pytest.raises(ContextOverflowError):
+            talk.ask("But " * 600, options)
+        with pytest.raises(ContextOverflowError):
+            talk.retry(options)
+        talk.save(str(tmp_path / "saved.json"))
+        assert (tmp_path / "saved.json").read_text() == saved
+
+
+def test_what_was_stopped_is_asked_again_after_another_system_message(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    needs_extra("chat", "jinja2")
+    path, options = tmp_path / "saved.json", {"max_tokens": 5, "seed": 0}
+    with BitNetModel() as model:
+        talk = ChatTalk(model, None, TURNS)
+        shown(talk.ask("The fox", options), capsys)
+        shown(talk.ask("The king", options), capsys, stopped=True)
+        talk.set_system("Be brief.")
+        talk.set_system("Be kind.")
+        note = shown(talk.retry(options), capsys, stopped=True)
+        assert note == "(stopped before an answer; /retry asks again)\n"
+        shown(talk.retry(options), capsys)
+        talk.save(str(path))
+        messages = json.loads(path.read_text())["messages"]
+        assert [each["role"] for each in messages] == ["system", *["user", "assistant"] * 2]
+        assert [messages[0]["content"], messages[3]["content"]] == ["Be kind.", "The king"]
+        shown(talk.ask("The king", options), capsys, stopped=True)
+        talk.load(str(path), options)
+        shown(talk.retry(options), capsys)
+        talk.save(str(path))
+        assert len(json.loads(path.read_text())["messages"]) == 5
 
 
 # ---- in a terminal --------------------------------------------------------------------------
