@@ -116,7 +116,7 @@ class Session(TextSource):
         CheckpointNotFoundError, FormatError
             If the checkpoint is gone or has changed since the model was opened: then nobody could
             tell later which model the session belongs to.
-        OSError
+        WriteError
             If the file cannot be written.
         ClosedError
         """

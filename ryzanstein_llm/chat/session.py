@@ -132,7 +132,7 @@ class ChatSession:
 
         Raises
         ------
-        OSError
+        WriteError
             If the file cannot be written.
         """
         text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"

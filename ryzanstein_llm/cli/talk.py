@@ -70,6 +70,8 @@ class ChatTalk:
 
     def __init__(self, model: BitNetModel, system: str | None, template: str | None) -> None:
         self._model, self._system, self._template = model, system, template
+        self._unanswered: list[dict[str, Any]] = []  # of the session before this one
+        self._last: _ChatAnswer | None = None
         self._start()
 
     def ask(self, text: str, options: Mapping[str, Any]) -> Answer:
@@ -104,12 +106,11 @@ class ChatTalk:
         self._session = self._model.chat_session(
             self._system, messages=messages, chat_template=self._template
         )
-        self._unanswered: list[dict[str, Any]] = []  # of the session before this one
-        self._last: _ChatAnswer | None = None
+        self._unanswered, self._last = [], None
 
     def _answer(self, stream: ChatStream) -> Answer:
-        self._last = _ChatAnswer(stream, self._last)
-        return self._last
+        answer = self._last = _ChatAnswer(stream, self._last)
+        return answer
 
 
 class TaleTalk:
@@ -196,7 +197,7 @@ class _ChatAnswer:
     def __init__(self, stream: ChatStream, before: _ChatAnswer | None) -> None:
         self._stream, self.cancel = stream, stream.cancel
         self.used: int | None = before.used if before else None
-        self.forgotten = before.forgotten if before else ""
+        self.forgotten: str = before.forgotten if before else ""
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for delta in self._stream:
