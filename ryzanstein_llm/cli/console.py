@@ -81,9 +81,11 @@ def write(text: str) -> None:
 def wrapped(text: str, stream: TextIO) -> str:
     """The text with its lines broken between words where `stream`, if it is a terminal, would break
     them within a word."""
+    if not stream.isatty():
+        return text
     from ..text_table import as_text
 
-    return as_text([text], shutil.get_terminal_size().columns)[:-1] if stream.isatty() else text
+    return as_text([text], shutil.get_terminal_size().columns)[:-1]
 
 
 def say(message: str, before: str = "") -> None:
