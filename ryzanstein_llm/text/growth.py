@@ -14,7 +14,7 @@ BYTES = 4
 """Of one character in UTF-8. A step called ByteLevel makes each a character."""
 
 FORMS = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Lowercase": 2, "BertNormalizer": 4, "Nmt": 1}
-"""Characters that these make of one at most (Unicode Standard Annex 15, table 13, and of one İ two).
+"""Characters that these make of one at most (UAX 15, table 13; two of one İ).
 BertNormalizer puts spaces around a character, or decomposes it."""
 
 REQUIRED = re.compile(
