@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -318,6 +319,27 @@ def test_an_error_of_a_processor_reaches_the_caller_and_leaves_everything_usable
         assert session.tokens == []
         assert session.generate(TALE, max_tokens=20) == expected.text
     assert run(model).ids == expected.ids
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_a_processor_cannot_end_a_loop_over_a_stream_as_if_the_text_were_complete(
+    model: BitNetModel, kind: type[Exception]
+) -> None:
+    def fails(tokens: list[int], logits: Any) -> None:
+        raise kind
+
+    async def read() -> list[str]:
+        return [piece async for piece in model.astream(TALE, logits_processor=fails)]
+
+    for call in (
+        lambda: list(model.stream(TALE, logits_processor=fails)),
+        lambda: model.generate([TALE, "The fox"], logits_processor=fails),
+        lambda: asyncio.run(read()),
+        lambda: asyncio.run(model.agenerate(TALE, logits_processor=fails)),
+    ):
+        with pytest.raises(errors.InvalidParameterError, match=f"raised {kind.__name__}") as caught:
+            call()
+        assert caught.value.parameter == "logits_processor"
 
 
 def test_a_processor_that_fails_does_no_harm_to_requests_beside_it(model: BitNetModel) -> None:

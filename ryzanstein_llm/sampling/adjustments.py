@@ -107,15 +107,22 @@ class Adjustments:
         Raises
         ------
         InvalidParameterError
-            If a processor returns no logits, or all tokens are ruled out.
+            If a processor returns no logits, changes the shape or dtype of those that it was given,
+            or raises StopIteration, or if all tokens are ruled out.
         Exception
-            Whatever a processor raises.
+            Whatever else a processor raises.
         """
         logits = logits.copy()
         at, known = places(self._biased, ids)
         logits[at] += self._bias[known]
+        size = len(logits)
         for processor in self._processors:
-            logits = _checked(processor(list(tokens), logits), logits)
+            try:
+                found = processor(list(tokens), logits)
+            except (StopIteration, StopAsyncIteration) as error:
+                problem = f"raised {type(error).__name__}, which would end the loop over a stream"
+                raise InvalidParameterError(problem, "logits_processor") from error
+            logits = _checked(found, logits, size)
         logits[places(self.banned(new_tokens), ids)[0]] = -np.inf
         if allowed is not None:
             logits[~allowed] = -np.inf
@@ -141,15 +148,24 @@ def _ids(tokens: Collection[int]) -> Ids:
     return np.array(sorted(tokens), np.int64)
 
 
-def _checked(found: Any, given: Float32) -> Float32:
-    """The logits that a processor gave back."""
-    result = given if found is None else np.asarray(found)
-    if result.shape != given.shape or result.dtype.kind != "f":
-        got = f"{result.dtype} of shape {result.shape}" if found is not None else "None"
-        raise InvalidParameterError(
-            f"must return floats of shape {given.shape} or None, not {got}", "logits_processor"
+def _checked(found: Any, given: Float32, size: int) -> Float32:
+    """The logits that a processor gave back, or made of those that it was given."""
+    wanted = f"floats of shape {(size,)} or None"
+    try:
+        result = given if found is None else np.asarray(found)
+    except ValueError as error:  # a list of lists of different lengths
+        raise InvalidParameterError(f"must return {wanted}: {error}", "logits_processor") from error
+    is_float = result.dtype.kind == "f" if found is not None else result.dtype == np.float32
+    if result.shape != (size,) or not is_float:
+        got = f"{result.dtype} of shape {result.shape}"
+        problem = (
+            f"has turned its logits into {got}, from float32 of shape {(size,)}"
+            if found is None
+            else f"must return {wanted}, not {got}"
         )
-    logits = np.array(result, np.float32)  # a copy: the processor may keep what it returned
+        raise InvalidParameterError(problem, "logits_processor")
+    with np.errstate(all="ignore"):  # float64 may be too large for float32
+        logits = np.array(result, np.float32)  # a copy: the processor may keep what it returned
     if not logits.max() < np.inf:  # also if one is NaN
         worst = int(np.argmax(~(logits < np.inf)))
         raise InvalidParameterError(
