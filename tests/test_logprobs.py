@@ -21,6 +21,10 @@ from ryzanstein_llm.kernels import cpu
 TALE = "Once upon a time"
 
 
+class Interrupted(BaseException):
+    """What test libraries and timeouts raise."""
+
+
 @pytest.fixture(scope="module")
 def model() -> Iterator[BitNetModel]:
     with BitNetModel(n_threads=1) as opened:
@@ -340,6 +344,57 @@ def test_a_processor_cannot_end_a_loop_over_a_stream_as_if_the_text_were_complet
         with pytest.raises(errors.InvalidParameterError, match=f"raised {kind.__name__}") as caught:
             call()
         assert caught.value.parameter == "logits_processor"
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, asyncio.CancelledError, Interrupted])
+def test_a_processor_ends_no_thread_and_no_request_of_others(
+    model: BitNetModel, kind: type[BaseException]
+) -> None:
+    """One thread computes for all requests, and an event loop has one for all of its tasks."""
+    expected, found = run(model, max_tokens=60).ids, {}
+    barrier = threading.Barrier(2)
+
+    def fails(tokens: list[int], logits: Any) -> None:
+        if len(tokens) > 12:
+            raise kind
+
+    def ask(name: str, **options: Any) -> None:
+        barrier.wait()
+        try:
+            found[name] = run(model, max_tokens=60, **options).ids
+        except BaseException as error:
+            found[name] = error
+
+    others = {"logits_processor": fails}
+    for _ in range(5):
+        threads = [threading.Thread(target=ask, args=("usual",)),
+                   threading.Thread(target=ask, args=("failing",), kwargs=others)]  # fmt: skip
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found["usual"] == expected
+        assert isinstance(found["failing"], errors.InvalidParameterError)
+        assert isinstance(found["failing"].__cause__, kind)
+
+    async def both() -> Any:
+        usual = model.agenerate(TALE, max_tokens=60, return_result=True)
+        failing = model.agenerate(TALE, max_tokens=60, logits_processor=fails)
+        return await asyncio.wait_for(asyncio.gather(usual, failing, return_exceptions=True), 60)
+
+    usual, failing = asyncio.run(both())
+    assert usual.ids == expected
+    assert isinstance(failing, errors.InvalidParameterError)
+
+
+def test_in_the_main_thread_a_signal_handler_may_end_a_request_within_a_processor(
+    model: BitNetModel,
+) -> None:
+    def fails(tokens: list[int], logits: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        run(model, logits_processor=fails)
 
 
 def test_a_processor_that_fails_does_no_harm_to_requests_beside_it(model: BitNetModel) -> None:

@@ -3,6 +3,7 @@ caller."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ class Adjustments:
         ------
         InvalidParameterError
             If a processor returns no logits, changes the shape or dtype of those that it was given,
-            or raises StopIteration, or if all tokens are ruled out.
+            or raises what is no error of a request, or if all tokens are ruled out.
         Exception
             Whatever else a processor raises.
         """
@@ -119,8 +120,10 @@ class Adjustments:
         for processor in self._processors:
             try:
                 found = processor(list(tokens), logits)
-            except (StopIteration, StopAsyncIteration) as error:
-                problem = f"raised {type(error).__name__}, which would end the loop over a stream"
+            except BaseException as error:
+                if _is_error_of_request(error):
+                    raise
+                problem = f"raised {type(error).__name__}, which is no error of a request"
                 raise InvalidParameterError(problem, "logits_processor") from error
             logits = _checked(found, logits, size)
         logits[places(self.banned(new_tokens), ids)[0]] = -np.inf
@@ -132,6 +135,15 @@ class Adjustments:
                 f"next, after {new_tokens} new tokens"
             )
         return logits
+
+
+def _is_error_of_request(error: BaseException) -> bool:
+    """Whether it may leave a processor. StopIteration would end a loop over a stream as if the text
+    were complete. What is no Exception would end the thread that computes, for other requests too;
+    in the main thread it may be from a signal handler."""
+    if isinstance(error, Exception):
+        return not isinstance(error, StopIteration | StopAsyncIteration)
+    return threading.current_thread() is threading.main_thread()
 
 
 def places(wanted: Ids, ids: Ids | None) -> tuple[NDArray[np.int64] | NDArray[np.intp], Any]:
