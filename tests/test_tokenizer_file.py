@@ -230,6 +230,10 @@ HARMLESS = {
                                 "trim_offsets": True, "use_regex": True}),
     ),
     "a table of replacements": document(normalizer=charsmap(b"a", "صلى الله عليه وسلم".encode())),
+    "a table of replacements without padding": document(
+        normalizer={"type": "Precompiled",
+                    "precompiled_charsmap": charsmap(b"ab")["precompiled_charsmap"].rstrip("=")},
+    ),
     "marks around the text": document(post_processor=template(MARK, TEXT, MARK)),
 }  # fmt: skip
 

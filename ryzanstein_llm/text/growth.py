@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["growth"]
+__all__ = ["charsmap_bytes", "growth"]
 
 BYTES = 4
 """Of one character in UTF-8. A step called ByteLevel makes each a character."""
@@ -132,8 +132,13 @@ class _Weights:
         self._others, self._own = self._most, {}
 
 
+def charsmap_bytes(charsmap: str) -> bytes:
+    """A table of replacements. Like the library, with or without padding. Raises ValueError."""
+    return base64.b64decode(charsmap + "=" * (-len(charsmap) % 4), validate=True)
+
+
 def _longest(charsmap: str) -> int:
     """The longest text in a table of replacements, which ends with them, each with a NUL."""
-    data = base64.b64decode(charsmap)
+    data = charsmap_bytes(charsmap)
     texts = data[4 + int.from_bytes(data[:4], "little") // 4 * 4 :]
     return max(1, max(len(each.decode("utf-8")) for each in texts.split(b"\0")))
