@@ -50,6 +50,25 @@ def baseline(results: Results) -> str:
     return markdown(("", "this library", "baseline", "this library is"), lines)
 
 
+def profile_run(results: Results) -> str:
+    """A sentence: the run that the profile is of, beside that of `bench`."""
+    phase, six, bench = results.profile("decode"), results.six, results.bench
+    if phase is None or six is None or bench is None:
+        return ""
+    count = phase["threads"]
+    read = results.row("read", count)
+    if read is None or "limit_bytes_per_second" not in phase:
+        return ""
+    seconds = phase["seconds"] / phase["tokens"]
+    return (
+        f"The profile is of a run of the six benchmarks on {six.date[:10]} (commit "
+        f"{(six.commit or 'unknown')[:7]}). Just before it, memory gave "
+        f"{phase['limit_bytes_per_second'] / 1e9:.1f} GB/s; in the run of the table under Decoding "
+        f"it gave {read['rate']['median'] / 1e9:.1f}. So the {1e3 * seconds:.2f} ms here "
+        f"({number(1 / seconds)} tokens/s) cannot be compared with that table."
+    )
+
+
 def prefetch(results: Results) -> str:
     """On and off."""
     lines = []
@@ -58,7 +77,9 @@ def prefetch(results: Results) -> str:
         if row is not None:
             rates = (row["tokens_per_second"], row["tokens_per_second_without"])
             lines.append([title, *map(number, rates), f"{times(row['prefetch_gain'])} as fast"])
-    return markdown(("tokens/s", "prefetch on", "off", "with prefetch"), lines)
+    return markdown(
+        ("tokens/s", "prefetch on", "off", "with prefetch, median of the rounds"), lines
+    )
 
 
 def simulated(results: Results) -> str:
@@ -114,5 +135,6 @@ def _criterion(found: Found) -> str:
 
 
 SIX_TABLES = {
-    table.__name__: table for table in (threads, baseline, prefetch, simulated, caches, criteria)
+    table.__name__: table
+    for table in (threads, baseline, profile_run, prefetch, simulated, caches, criteria)
 }
