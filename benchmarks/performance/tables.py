@@ -183,8 +183,8 @@ def start(results: Results) -> str:
         return ""
     lines = []
     for title, key, mapped in (
-        ("the first time: packs its weights", "load_seconds", False),
-        ("from then on: maps packed weights", "mapped_load_seconds", True),
+        ("packs its weights, with `packed_cache=False`", "load_seconds", False),
+        ("maps packed weights, like every start but the first", "mapped_load_seconds", True),
     ):
         found = results.bench.get(key)
         starts = [s for s in results.bench["starts"] if s.get("mapped", False) is mapped]
