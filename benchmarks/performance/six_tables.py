@@ -51,21 +51,21 @@ def baseline(results: Results) -> str:
 
 
 def profile_run(results: Results) -> str:
-    """A sentence: the run that the profile is of, beside that of `bench`."""
-    phase, six, bench = results.profile("decode"), results.six, results.bench
-    if phase is None or six is None or bench is None:
+    """The run that the profile is of, beside that of `bench`."""
+    phase, six = results.profile("decode"), results.six
+    if phase is None or six is None:
         return ""
     count = phase["threads"]
     read = results.row("read", count)
-    if read is None or "limit_bytes_per_second" not in phase:
+    if read is None:
         return ""
     seconds = phase["seconds"] / phase["tokens"]
     return (
         f"The profile is of a run of the six benchmarks on {six.date[:10]} (commit "
-        f"{(six.commit or 'unknown')[:7]}). Just before it, memory gave "
-        f"{phase['limit_bytes_per_second'] / 1e9:.1f} GB/s; in the run of the table under Decoding "
-        f"it gave {read['rate']['median'] / 1e9:.1f}. So the {1e3 * seconds:.2f} ms here "
-        f"({number(1 / seconds)} tokens/s) cannot be compared with that table."
+        f"{(six.commit or 'unknown')[:7]}): a token took {1e3 * seconds:.2f} ms "
+        f"({number(1 / seconds)} tokens/s) on {plural(count, 'thread')}, and just before, memory "
+        f"gave {phase['limit_bytes_per_second'] / 1e9:.1f} GB/s. The table under Decoding is of "
+        f"another run, in which memory gave {read['rate']['median'] / 1e9:.1f} GB/s."
     )
 
 

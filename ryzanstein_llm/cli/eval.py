@@ -43,7 +43,7 @@ python -m ryzanstein_llm.integrations.lm_eval --model ryzanstein --tasks ...
     type=integer,
     metavar="N",
     section="Tasks",
-    help="examples in front of each question, except of tasks whose file says 0 (default: what "
+    help="examples in front of each question, except in tasks whose file says 0 (default: what "
     "the file says)",
 )
 @option(
