@@ -168,14 +168,55 @@ def test_a_ban_holds_whatever_a_processor_says():
 
 @pytest.mark.parametrize(
     "answer",
-    [np.zeros(5), np.zeros((1, 6)), "logits", [0] * 6, np.full(6, np.nan), np.full(6, np.inf)],
-)
+    [np.zeros(5), np.zeros((1, 6)), "logits", [0] * 6, np.full(6, np.nan), np.full(6, np.inf),
+     [[0.0], [1.0, 2.0]], np.full(6, 1e300), np.full(6, 9e99, np.longdouble)],
+)  # fmt: skip
 def test_what_a_processor_must_not_return(answer):
     sampler = Sampler(SamplingParams(), Adjustments(processors=[lambda tokens, logits: answer]))
     sampler.query([], 0)
     with pytest.raises(InvalidParameterError, match="logits_processor") as caught:
         sampler.choose(Candidates(None, LOGITS), 0)
     assert caught.value.parameter == "logits_processor"
+
+
+def reshape(logits):
+    logits.shape = (1, 6)
+
+
+def view_as(dtype):
+    def change(logits):
+        logits.dtype = dtype
+
+    return change
+
+
+CHANGES = {
+    "shape": reshape,
+    "fewer": lambda logits: logits.resize(3, refcheck=False),
+    "none": lambda logits: logits.resize(0, refcheck=False),
+    "more": lambda logits: logits.resize(60, refcheck=False),
+    **{name: view_as(name) for name in ("float16", "float64", "int32", ">f4", "complex64")},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("allowed", [None, np.ones(6, np.bool_)])
+@pytest.mark.filterwarnings("ignore:Setting the")  # NumPy 2.5 deprecates it
+def test_a_processor_must_leave_shape_and_dtype_of_its_logits(name, allowed):
+    processor = lambda tokens, logits: CHANGES[name](logits)  # noqa: E731
+    sampler = Sampler(SamplingParams(), Adjustments(processors=[lambda t, x: None, processor]))
+    sampler.query([], 0)
+    with pytest.raises(InvalidParameterError, match="has turned its logits into") as caught:
+        sampler.choose(Candidates(None, LOGITS, allowed=allowed), 0)
+    assert caught.value.parameter == "logits_processor"
+
+
+def test_a_logit_too_small_for_float32_rules_its_token_out():
+    answer = np.array([-1e300, -1e300, 0, -1e300, -1e300, -1e300])
+    sampler = Sampler(SamplingParams(), Adjustments(processors=[lambda tokens, logits: answer]))
+    sampler.query([], 0)
+    with np.errstate(all="raise"):
+        assert sampler.choose(Candidates(None, LOGITS), 0) == 2
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -22,6 +22,7 @@ from small_model import prompt, write_small_model
 from ryzanstein_llm import AsyncTextIterator, BitNetModel, errors
 from ryzanstein_llm.asynchronous.runner import AHEAD
 from ryzanstein_llm.engine.scheduler import Scheduler
+from ryzanstein_llm.engine.sequence import Sequence
 
 PATIENCE = 60
 TALE = "Once upon a time"
@@ -57,6 +58,27 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(work, PATIENCE))
+
+
+class Panic(BaseException):
+    """What Rust's libraries raise when they fail: no Exception."""
+
+
+def test_no_task_waits_for_ever_when_a_library_panics(
+    model: BitNetModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*_: Any) -> bool:
+        raise Panic
+
+    async def ask() -> Any:
+        with monkeypatch.context() as context:
+            context.setattr(Sequence, "choose", choose)
+            asked = [model.agenerate(TALE, max_tokens=3) for _ in range(3)]
+            failed = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
+        assert [type(each.__cause__) for each in failed] == [Panic] * 3
+        return await model.agenerate(TALE, max_tokens=3)
+
+    assert run(ask()) == model.generate(TALE, max_tokens=3)
 
 
 @pytest.mark.parametrize("kind", ["text", "chat"])

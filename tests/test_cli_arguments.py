@@ -260,6 +260,9 @@ class TestRefusals:
             ("generate x --greedy --temp 1", "--temp and --greedy exclude each other"),
             ("cache lst", "no action 'lst'; did you mean list?"),
             ("cache verify -y", "--yes is for clear, not for verify"),
+            ("completion", "SHELL is missing"),
+            ("completion tcsh", "SHELL must be bash, zsh or fish, not 'tcsh'"),
+            ("convert x", "DST is missing"),
         ],
     )
     def test_what_is_wrong_is_said_after_the_usage(self, capsys, arguments, sentence):
@@ -275,11 +278,9 @@ class TestRefusals:
         [
             ("generate x --top-k y", "--top-k must be an integer, not 'y'"),
             ("generate x -ty", "-t must be an integer, not 'y'"),
-            ("completion tcsh", "SHELL must be bash, zsh or fish, not 'tcsh'"),
-            ("completion", "SHELL is missing"),
         ],
     )
-    def test_wrong_values_are_one_line(self, capsys, arguments, sentence):
+    def test_wrong_values_of_options_are_one_line(self, capsys, arguments, sentence):
         assert main(arguments.split()) == 2
         assert capsys.readouterr() == ("", f"ryzanstein-llm: error: {sentence}\n")
 
@@ -305,7 +306,7 @@ class TestRefusals:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("columns", [80, 50])
+    @pytest.mark.parametrize("columns", [80, 50, 40])
     @pytest.mark.parametrize("command", ["", *COMMANDS])
     def test_fits_the_terminal(self, monkeypatch, capsys, command, columns):
         monkeypatch.setenv("COLUMNS", str(columns))
@@ -314,8 +315,18 @@ class TestHelp:
             shown = capsys.readouterr().out
             assert shown.startswith("usage: ryzanstein-llm")
             assert shown.isascii()
-            raw = "~/." in shown  # lines to copy, which are not wrapped
-            assert raw or max(map(len, shown.splitlines())) <= columns
+            to_copy = ("    eval ", "    ryzanstein-llm completion fish")  # which are not wrapped
+            lines = [line for line in shown.splitlines() if not line.startswith(to_copy)]
+            assert max(map(len, lines)) <= columns
+
+    def test_explanations_stand_below_the_names_in_a_narrow_terminal(self, monkeypatch, capsys):
+        for columns, written in (
+            (80, "  --top-k K                     keep the K likeliest tokens\n"),
+            (40, "  --top-k K\n      keep the K likeliest tokens\n"),
+        ):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            assert main(["generate", "--help"]) == 0
+            assert written in capsys.readouterr().out
 
     def test_every_option_is_there_in_its_section(self, capsys):
         assert main(["generate", "--help"]) == 0

@@ -14,7 +14,9 @@ from gguf_metadata import read_gguf_metadata
 from reference import write_random_family
 
 from ryzanstein_llm import BitNetModel, SamplingParams, convert
+from ryzanstein_llm.conversion.gguf_sampling import sampling_keys
 from ryzanstein_llm.errors import FormatError
+from ryzanstein_llm.models.gguf_sampling import SAMPLING_KEYS, generation_config_of
 
 ALL = {
     "do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.05,
@@ -124,3 +126,32 @@ def test_a_wrong_value_is_refused_before_anything_is_written(tmp_path: Path) -> 
     with pytest.raises(FormatError, match=r"generation_config\.json: top_p"):
         convert(source, tmp_path / "b.gguf", tokenizer=False, n_threads=1)
     assert not list(tmp_path.glob("b*"))
+
+
+class Opened:
+    """As much of a GGUF checkpoint as its sampling defaults are read from."""
+
+    path = Path("model.gguf")
+
+    def __init__(self, metadata: dict[str, Any]) -> None:
+        self.metadata = metadata
+        self.generation_config = generation_config_of(self)  # type: ignore[arg-type]
+
+
+STRANGE = [
+    "", "0.5", "x" * 1_000_000, [], ["a"], True, np.array([], np.int32), 1e308, float("nan"),
+    np.array([0.5], np.float32), np.array([0.5, 1.0], np.float32), np.zeros(10_000, np.int8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLING_KEYS)
+@pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))
+def test_whatever_a_key_holds_is_a_short_error_when_it_is_used(name: str, value: Any) -> None:
+    """GGUF has texts, flags and arrays under any key."""
+    found = Opened({"general.sampling.temp": 0.7, SAMPLING_KEYS[name]: value})
+    for use in (SamplingParams.from_checkpoint, sampling_keys):
+        with pytest.raises(FormatError) as caught:
+            use(found)  # type: ignore[operator]
+        said = str(caught.value)
+        assert said.startswith(f"model.gguf: metadata general.sampling: {name} must be ")
+        assert len(said) < 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from ryzanstein_llm import BitNetModel, SamplingParams, errors
 from ryzanstein_llm.kernels import cpu
 
 TALE = "Once upon a time"
+
+
+class Interrupted(BaseException):
+    """What test libraries and timeouts raise."""
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +323,78 @@ def test_an_error_of_a_processor_reaches_the_caller_and_leaves_everything_usable
         assert session.tokens == []
         assert session.generate(TALE, max_tokens=20) == expected.text
     assert run(model).ids == expected.ids
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_a_processor_cannot_end_a_loop_over_a_stream_as_if_the_text_were_complete(
+    model: BitNetModel, kind: type[Exception]
+) -> None:
+    def fails(tokens: list[int], logits: Any) -> None:
+        raise kind
+
+    async def read() -> list[str]:
+        return [piece async for piece in model.astream(TALE, logits_processor=fails)]
+
+    for call in (
+        lambda: list(model.stream(TALE, logits_processor=fails)),
+        lambda: model.generate([TALE, "The fox"], logits_processor=fails),
+        lambda: asyncio.run(read()),
+        lambda: asyncio.run(model.agenerate(TALE, logits_processor=fails)),
+    ):
+        with pytest.raises(errors.InvalidParameterError, match=f"raised {kind.__name__}") as caught:
+            call()
+        assert caught.value.parameter == "logits_processor"
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, asyncio.CancelledError, Interrupted])
+def test_a_processor_ends_no_thread_and_no_request_of_others(
+    model: BitNetModel, kind: type[BaseException]
+) -> None:
+    """One thread computes for all requests, and an event loop has one for all of its tasks."""
+    expected, found = run(model, max_tokens=60).ids, {}
+    barrier = threading.Barrier(2)
+
+    def fails(tokens: list[int], logits: Any) -> None:
+        if len(tokens) > 12:
+            raise kind
+
+    def ask(name: str, **options: Any) -> None:
+        barrier.wait()
+        try:
+            found[name] = run(model, max_tokens=60, **options).ids
+        except BaseException as error:
+            found[name] = error
+
+    others = {"logits_processor": fails}
+    for _ in range(5):
+        threads = [threading.Thread(target=ask, args=("usual",)),
+                   threading.Thread(target=ask, args=("failing",), kwargs=others)]  # fmt: skip
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found["usual"] == expected
+        assert isinstance(found["failing"], errors.InvalidParameterError)
+        assert isinstance(found["failing"].__cause__, kind)
+
+    async def both() -> Any:
+        usual = model.agenerate(TALE, max_tokens=60, return_result=True)
+        failing = model.agenerate(TALE, max_tokens=60, logits_processor=fails)
+        return await asyncio.wait_for(asyncio.gather(usual, failing, return_exceptions=True), 60)
+
+    usual, failing = asyncio.run(both())
+    assert usual.ids == expected
+    assert isinstance(failing, errors.InvalidParameterError)
+
+
+def test_in_the_main_thread_a_signal_handler_may_end_a_request_within_a_processor(
+    model: BitNetModel,
+) -> None:
+    def fails(tokens: list[int], logits: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        run(model, logits_processor=fails)
 
 
 def test_a_processor_that_fails_does_no_harm_to_requests_beside_it(model: BitNetModel) -> None:

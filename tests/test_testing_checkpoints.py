@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from safetensors import safe_open
 from ryzanstein_llm.errors import InvalidParameterError
 from ryzanstein_llm.formats import Checkpoint, open_checkpoint
 from ryzanstein_llm.testing import (
+    PRESETS,
     from_bf16_bits,
     make_checkpoint,
     preset_config,
@@ -218,6 +221,21 @@ def test_command_line(tmp_path: Path) -> None:
     assert again.returncode == 1
     assert again.stderr.startswith("error: ")
     assert "already holds weights" in again.stderr
+
+
+def test_help_explains_every_option_and_has_a_line_for_each_preset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(["make-checkpoint", "--help"]).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert {f"  {name}" for name in PRESETS} <= set(shown.splitlines())
+    _, listed = shown.split("options:\n")
+    options = re.findall(r"^  (?:-h, )?--(\S+)(?: [A-Z]+)?\s+\w", listed, re.M)
+    parameters = inspect.signature(make_checkpoint).parameters
+    assert {name.replace("-", "_") for name in options} == (
+        {"help", "preset", "no_tokenizer"} | parameters.keys()
+    ) - {"directory", "preset_or_config", "tokenizer", "progress"}
 
 
 @pytest.mark.slow

@@ -97,6 +97,11 @@ HOSTILE = {
         document(normalizer=replace("o*", "x" * 300, "Regex")),
         "one character may become 301 or more",
     ),
+    "a form that comes round with a replacement": (
+        document(normalizer=sequence("normalizers", *[
+            replace("a", "\ufdfa" * 40), {"type": "NFKD"}, replace("ل", "a")] * 4)),
+        "one character may become 720 or more",
+    ),
     "a prefix of a book": (
         document(normalizer={"type": "Prepend", "prepend": "x" * 100_000}),
         "one character may become 100000 or more",
@@ -199,6 +204,22 @@ HARMLESS = {
         pre_tokenizer={"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always",
                        "split": True},
     ),
+    "forms, cases and blanks, one after the other": document(
+        normalizer=sequence("normalizers", {"type": "NFKC"}, {"type": "NFD"},
+                            {"type": "StripAccents"}, {"type": "Lowercase"},
+                            replace(r"[ \t\r\n]+", " ", "Regex"), replace("^ $", "\ue000", "Regex"),
+                            {"type": "Strip", "strip_left": True, "strip_right": True},
+                            replace("\ue000", " ")),
+        pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
+                       "use_regex": True},
+    ),
+    "ten expressions that replace what they match": document(
+        normalizer=sequence("normalizers", {"type": "NFKC"},
+                            charsmap(b"a", "صلى الله عليه وسلم".encode()),
+                            *[replace(f"{mark}{{2,}}", mark, "Regex") for mark in "!,:;-_=~#' "]),
+        pre_tokenizer={"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always",
+                       "split": True},
+    ),
     "many replacements of one character": document(
         normalizer=sequence("normalizers", *[replace(chr(0x4E00 + i), "abc") for i in range(200)]),
     ),
@@ -209,6 +230,10 @@ HARMLESS = {
                                 "trim_offsets": True, "use_regex": True}),
     ),
     "a table of replacements": document(normalizer=charsmap(b"a", "صلى الله عليه وسلم".encode())),
+    "a table of replacements without padding": document(
+        normalizer={"type": "Precompiled",
+                    "precompiled_charsmap": charsmap(b"ab")["precompiled_charsmap"].rstrip("=")},
+    ),
     "marks around the text": document(post_processor=template(MARK, TEXT, MARK)),
 }  # fmt: skip
 

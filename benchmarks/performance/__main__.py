@@ -67,7 +67,7 @@ def _build(options: argparse.Namespace) -> int:
     for document in options.blocks:
         texts[document] = rebuild(results, document, options.plots)
     for name, picture in PICTURES.items():
-        if picture.lacking(results):  # of a former build
+        if not picture.enough(results):  # of a former build
             (options.plots / f"{name}.svg").unlink(missing_ok=True)
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")

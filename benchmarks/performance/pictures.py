@@ -6,13 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.history.entries import Entry
-from ryzanstein_llm.text_table import plural
 
 from .results import Results
 
-__all__ = ["MISSING", "PICTURES", "Picture", "runs_alike"]
-
-MISSING = "Not measured yet."
+__all__ = ["PICTURES", "Picture", "runs_alike"]
 
 # Two points are a line whatever they are: fewer numbers than these are better read in the table.
 LEAST_THREADS = 3
@@ -26,12 +23,12 @@ class Picture:
     ----------
     alternative : str
         What it shows, for those who do not see it.
-    lacking : callable (results) -> str
-        Why it is not drawn, as a sentence; "" where it is.
+    enough : callable (results) -> bool
+        Whether it is drawn.
     """
 
     alternative: str
-    lacking: Callable[[Results], str]
+    enough: Callable[[Results], bool]
 
 
 def runs_alike(results: Results) -> list[Entry]:
@@ -40,44 +37,29 @@ def runs_alike(results: Results) -> list[Entry]:
     return [entry for entry in results.history if six is not None and entry.comparable(six)]
 
 
-def _engines(results: Results) -> str:
+def _engines(results: Results) -> bool:
     rows = [] if results.peers is None else results.peers["rows"]
-    return "" if {"decode", "prefill"} <= {row["kind"] for row in rows} else MISSING
+    return {"decode", "prefill"} <= {row["kind"] for row in rows}
 
 
-def _context(results: Results) -> str:
-    return "" if len({row["size"] for row in results.rows("decode")}) > 1 else MISSING
+def _context(results: Results) -> bool:
+    return len({row["size"] for row in results.rows("decode")}) > 1
 
 
-def _operations(results: Results) -> str:
-    return "" if results.profile("decode") or results.profile("prefill") else MISSING
+def _operations(results: Results) -> bool:
+    return any(map(results.profile, ("decode", "prefill")))
 
 
-def _roofline(results: Results) -> str:
-    return "" if all(map(results.rows, ("read", "multiply", "decode"))) else MISSING
+def _roofline(results: Results) -> bool:
+    return all(map(results.rows, ("read", "multiply", "decode")))
 
 
-def _threads(results: Results) -> str:
-    count = len(results.scaling_rows())
-    if count >= LEAST_THREADS:
-        return ""
-    return (
-        f"{plural(count, 'number')} of threads: too few for a curve, which takes {LEAST_THREADS}."
-        if count
-        else MISSING
-    )
+def _threads(results: Results) -> bool:
+    return len(results.scaling_rows()) >= LEAST_THREADS
 
 
-def _history(results: Results) -> str:
-    count = len(runs_alike(results))
-    if count >= LEAST_RUNS:
-        return ""
-    return (
-        f"{plural(count, 'run')} of this model on this CPU kept: too few for a curve, which takes "
-        f"{LEAST_RUNS}."
-        if count
-        else MISSING
-    )
+def _history(results: Results) -> bool:
+    return len(runs_alike(results)) >= LEAST_RUNS
 
 
 PICTURES = {

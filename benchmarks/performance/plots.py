@@ -100,12 +100,11 @@ def context(results: Results) -> Any:
     """Tokens a second over the length of the context, with what bandwidth allows."""
     rows = results.rows("decode")
     figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
-    step = 0.008 * max(row["size"] for row in rows)  # ranges beside each other, not on each other
     measured, limits = [], []
     for place, count in enumerate(results.threads):
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         mine = sorted((row for row in rows if row["threads"] == count), key=lambda r: r["size"])
-        sizes = [row["size"] + place * step for row in mine]
+        sizes = [row["size"] for row in mine]
         rates = [row["rate"] for row in mine]
         middle = [rate["median"] for rate in rates]
         below = [rate["median"] - rate["low"] for rate in rates]
@@ -115,6 +114,10 @@ def context(results: Results) -> Any:
                 sizes, middle, yerr=(below, above), marker=marker, color=colour, capsize=4,
                 label=f"measured, {plural(count, 'thread')}",
             )
+        )  # fmt: skip
+        axes.fill_between(
+            sizes, [row["limit"]["low"] for row in mine], [row["limit"]["high"] for row in mine],
+            color=colour, alpha=0.15, linewidth=0,
         )  # fmt: skip
         limits += axes.plot(
             sizes, [row["limit"]["median"] for row in mine], "--", color=colour, alpha=0.7,

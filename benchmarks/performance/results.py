@@ -100,6 +100,28 @@ class Results:
         """Of `bench`, rising."""
         return sorted({int(row["threads"]) for row in self.rows("read")})
 
+    def bandwidths(self, threads: int, report: Found | None = None) -> list[float]:
+        """In bytes a second: the lowest and the highest of a report of bench; without `report`, of
+        all on this CPU, and what runs of the six measured."""
+        reports = [self.bench, *self.others.values()] if report is None else [report]
+        found = [
+            row["rate"][end]
+            for one in reports
+            if one is not None
+            for row in rows_of(one, "read")
+            for end in ("low", "high")
+            if row["threads"] == threads
+        ]
+        if report is None:
+            found += [
+                figures["limit_bytes_per_second"]
+                for entry in self.history
+                if self._same_cpu({"machine": entry.machine})
+                for figures in entry.results.values()
+                if figures.get("threads") == threads and "limit_bytes_per_second" in figures
+            ]
+        return found
+
     def scaling_rows(self) -> dict[int, Found]:
         """Of the six: figures by number of threads."""
         found = {}

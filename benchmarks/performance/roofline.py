@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ryzanstein_llm.text_table import plural
 
-from .results import Results
+from .results import Found, Results
 from .style import (
     BLUE,
     GREEN,
@@ -27,7 +27,7 @@ from .style import (
 __all__ = ["roofline"]
 
 PEER_COLOURS = (ORANGE, GREEN, PURPLE, RED)
-# The profile is of another run: under this roof only if that one's was about as high.
+# The profile is of another run: under this roof only if both limits were about as high.
 ROOFS_ALIKE = 0.15
 
 
@@ -40,7 +40,9 @@ def roofline(results: Results) -> Any:
     assert read is not None
     assert multiply is not None
     assert decode is not None
-    bandwidth, peak = (row["rate"]["median"] / 1e9 for row in (read, multiply))
+    bandwidth, peak = (
+        {end: rate / 1e9 for end, rate in row["rate"].items()} for row in (read, multiply)
+    )
     products = results.bench["model"]["multiply_adds"] / 1e9  # G a token
     weights = decode["traffic"]["ternary"] + decode["traffic"]["head"]
     figure, axes = plt.subplots(figsize=(WIDTH, 6))
@@ -62,7 +64,7 @@ def roofline(results: Results) -> Any:
             amount = row["traffic"]["total"] if kind == "decode" else weights
             name = f"this library, {label}" if not number else None
             point(tokens, row["rate"]["median"], amount, marker=marker, color=BLUE, label=name)
-    _products_alone(results, count, peak, axes)
+    _products_alone(results, count, axes)
     _peers(results, count, point)
     _roof(axes, bandwidth, peak)
     axes.set(xlabel="multiply-adds for each byte of weights read", ylabel="GMAC/s")
@@ -73,29 +75,34 @@ def roofline(results: Results) -> Any:
     return figure
 
 
-def _roof(axes: Any, bandwidth: float, peak: float) -> None:
-    """The limits, from where the points begin to where they end, each with its name."""
+def _roof(axes: Any, bandwidth: Mapping[str, float], peak: Mapping[str, float]) -> None:
+    """The limits, from where the points begin to where they end, each with its name: the medians as
+    a line, the lowest and the highest of all rounds as a band around it."""
     least, most = (edge * factor for edge, factor in zip(axes.get_xlim(), (0.7, 1.4), strict=True))
-    most = max(most, 4 * peak / bandwidth)
-    ridge = peak / bandwidth
-    axes.plot([least, ridge, most], [bandwidth * least, peak, peak], color="#222222")
+    slope, top = bandwidth["median"], peak["median"]
+    ridge = top / slope
+    most = max(most, 4 * ridge)
+    corners = [peak[end] / bandwidth[end] for end in ("low", "high")]
+    places = sorted([least, *corners, most])
+    low, high = (
+        [min(bandwidth[end] * place, peak[end]) for place in places] for end in ("low", "high")
+    )
+    axes.fill_between(places, low, high, color="#222222", alpha=0.15, linewidth=0)
+    axes.plot([least, ridge, most], [slope * least, top, top], color="#222222")
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no lines of the grid
-    axes.text(most, 1.07 * peak, f"int8 peak, {peak:,.0f} GMAC/s", ha="right", bbox=ground)
+    axes.text(most, 1.07 * peak["high"], f"int8 peak, {top:,.0f} GMAC/s", ha="right", bbox=ground)
+    above = 1.3 * bandwidth["high"]
     axes.text(
-        least, 1.2 * bandwidth * least, f"memory, {bandwidth:.1f} GB/s",
-        rotation=math.degrees(math.atan(1.2 * bandwidth)), rotation_mode="anchor",
-        transform_rotates_text=True,
+        least, above * least, f"memory, {slope:.1f} GB/s", rotation=math.degrees(math.atan(above)),
+        rotation_mode="anchor", transform_rotates_text=True,
     )  # fmt: skip
 
 
-def _products_alone(results: Results, count: int, peak: float, axes: Any) -> None:
+def _products_alone(results: Results, count: int, axes: Any) -> None:
     """Ternary products by themselves, from the profile."""
     for kind, marker, label in (("decode", ".", "decoding"), ("prefill", "x", "prompt")):
         phase = results.profile(kind)
-        if phase is None or phase["threads"] != count:
-            continue
-        roof = phase["limit_multiply_adds_per_second"] / 1e9
-        if abs(roof / peak - 1) > ROOFS_ALIKE:
+        if phase is None or phase["threads"] != count or not _alike(results, count, phase):
             continue
         gemms = [o for o in phase["operations"] if o["kind"] == "int8" and "head" not in o["name"]]
         axes.plot(
@@ -104,6 +111,18 @@ def _products_alone(results: Results, count: int, peak: float, axes: Any) -> Non
             marker=marker, color=SKY, linestyle="none", markersize=8,
             label=f"products alone, {label}",
         )  # fmt: skip
+
+
+def _alike(results: Results, count: int, phase: Found) -> bool:
+    """Whether both limits of the profile's run were about those of `bench`."""
+    for kind, limit in (
+        ("read", phase["limit_bytes_per_second"]),
+        ("multiply", phase["limit_multiply_adds_per_second"]),
+    ):
+        row = results.row(kind, count)
+        if row is None or abs(limit / row["rate"]["median"] - 1) > ROOFS_ALIKE:
+            return False
+    return True
 
 
 def _peers(results: Results, count: int, point: Callable[..., None]) -> None:

@@ -50,6 +50,25 @@ def baseline(results: Results) -> str:
     return markdown(("", "this library", "baseline", "this library is"), lines)
 
 
+def profile_run(results: Results) -> str:
+    """The run that the profile is of, beside that of `bench`."""
+    phase, six = results.profile("decode"), results.six
+    if phase is None or six is None:
+        return ""
+    count = phase["threads"]
+    read = results.row("read", count)
+    if read is None:
+        return ""
+    seconds = phase["seconds"] / phase["tokens"]
+    return (
+        f"The profile is of a run of the six benchmarks on {six.date[:10]} (commit "
+        f"{(six.commit or 'unknown')[:7]}): a token took {1e3 * seconds:.2f} ms "
+        f"({number(1 / seconds)} tokens/s) on {plural(count, 'thread')}, and just before, memory "
+        f"gave {phase['limit_bytes_per_second'] / 1e9:.1f} GB/s. The table under Decoding is of "
+        f"another run, in which memory gave {read['rate']['median'] / 1e9:.1f} GB/s."
+    )
+
+
 def prefetch(results: Results) -> str:
     """On and off."""
     lines = []
@@ -58,7 +77,9 @@ def prefetch(results: Results) -> str:
         if row is not None:
             rates = (row["tokens_per_second"], row["tokens_per_second_without"])
             lines.append([title, *map(number, rates), f"{times(row['prefetch_gain'])} as fast"])
-    return markdown(("tokens/s", "prefetch on", "off", "with prefetch"), lines)
+    return markdown(
+        ("tokens/s", "prefetch on", "off", "with prefetch, median of the rounds"), lines
+    )
 
 
 def simulated(results: Results) -> str:
@@ -114,5 +135,6 @@ def _criterion(found: Found) -> str:
 
 
 SIX_TABLES = {
-    table.__name__: table for table in (threads, baseline, prefetch, simulated, caches, criteria)
+    table.__name__: table
+    for table in (threads, baseline, profile_run, prefetch, simulated, caches, criteria)
 }

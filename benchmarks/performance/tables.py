@@ -47,6 +47,12 @@ def _spread(row: Found) -> str:
     return f"{number(rate['median'])} ({number(rate['low'])}…{number(rate['high'])})"
 
 
+def _gain(row: Found) -> str:
+    """As "1.36 x (0.97…1.73)", with the right sign."""
+    relative = row["relative"]
+    return f"{times(relative['median'])} ({relative['low']:.2f}…{relative['high']:.2f})"
+
+
 def _share(row: Found) -> str:
     return f"{row['limit_share']['median']:.2f}"
 
@@ -89,6 +95,26 @@ def machine(results: Results) -> str:
     return markdown(("", ""), lines)
 
 
+def bandwidth(results: Results) -> str:
+    """A sentence: how much the bandwidth varies, within the run of `bench` and among all runs on
+    this CPU. "" if there is no other."""
+    if results.bench is None:
+        return ""
+    count = results.threads[-1]
+    own, everything = results.bandwidths(count, results.bench), results.bandwidths(count)
+    if len(own) == len(everything):
+        return ""
+    return (
+        f"The bandwidth varies: {plural(count, 'thread')} read {_range(own)} GB/s in this run, and "
+        f"{_range(everything)} GB/s in all runs that are kept."
+    )
+
+
+def _range(rates: Sequence[float]) -> str:
+    """Of bytes a second, in GB/s."""
+    return f"{min(rates) / 1e9:.1f} to {max(rates) / 1e9:.1f}"
+
+
 def decode(results: Results) -> str:
     """Greedy, one sequence; with nothing skipped, too, where skipping is possible."""
     lines = _by_threads(
@@ -101,7 +127,7 @@ def decode(results: Results) -> str:
         "dense",
         lambda row: f"{row['size']:,}, with `skipping=False`",
         lambda row: (
-            f"{_spread(row)}; skipping brings {times(row['relative']['median'])}",
+            f"{_spread(row)}; skipping brings {_gain(row)}",
             _share(row),
         ),
     )
@@ -157,8 +183,8 @@ def start(results: Results) -> str:
         return ""
     lines = []
     for title, key, mapped in (
-        ("the first time: packs its weights", "load_seconds", False),
-        ("from then on: maps packed weights", "mapped_load_seconds", True),
+        ("packs its weights, with `packed_cache=False`", "load_seconds", False),
+        ("maps packed weights, like every start but the first", "mapped_load_seconds", True),
     ):
         found = results.bench.get(key)
         starts = [s for s in results.bench["starts"] if s.get("mapped", False) is mapped]
@@ -188,9 +214,11 @@ def others(results: Results) -> str:
         for tier in dict.fromkeys(setting["tier"] for setting in report["options"]["settings"]):
             line = [name, tier, report["model"]["weight_format"]]
             for _, kind, size in cases:
-                found = [row_of(report, kind, count, size, tier) for count in threads]
-                rates = ["?" if row is None else number(row["rate"]["median"]) for row in found]
-                line.append(", ".join(rates) if any(found) else "")
+                rows = [row_of(report, kind, count, size, tier) for count in threads]
+                found = {row["threads"]: number(row["rate"]["median"]) for row in rows if row}
+                if len(found) < len(threads):
+                    found = {n: f"{rate} ({plural(n, 'thread')})" for n, rate in found.items()}
+                line.append(", ".join(found.values()))
             lines.append(line)
     header = ["run", "tier", "weights", *(title for title, *_ in cases)]
     return markdown(header, lines)
@@ -199,7 +227,7 @@ def others(results: Results) -> str:
 TABLES: dict[str, Callable[[Results], str]] = {
     **{
         table.__name__: table
-        for table in (machine, decode, sampled, batches, prefill, start, others)
+        for table in (machine, bandwidth, decode, sampled, batches, prefill, start, others)
     },
     **MACHINE_TABLES,
     **PEER_TABLES,

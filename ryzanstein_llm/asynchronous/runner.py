@@ -116,13 +116,20 @@ class Runner:
                 for generation in self._workload.wait(self._watch):
                     self._end(generation, generation.end())
             except Exception as error:  # the model was closed, for one
-                for generation in self._workload.give_up():
-                    self._end(generation, error)
+                self._give_up(error)
+            except BaseException as error:  # of a library: no task may wait for ever
+                failure = RuntimeError(f"the thread that computes was ended by {error!r}")
+                failure.__cause__ = error
+                self._give_up(failure)
             self._pause()
             with self._lock:
                 if not self._requests:
                     self._alive = False
                     return
+
+    def _give_up(self, error: Exception) -> None:
+        for generation in self._workload.give_up():
+            self._end(generation, error)
 
     def _end(self, generation: Generation, error: Exception | None) -> None:
         with self._lock:

@@ -138,7 +138,9 @@ def _arguments(value: Any, name: str) -> dict[str, Any]:
     found = value
     if isinstance(value, str):
         try:
-            found = json.loads(value)
+            found = _copy(json.loads(value), name)
+        except InvalidParameterError:
+            raise
         except (ValueError, RecursionError):
             found = None
     if not isinstance(found, dict):

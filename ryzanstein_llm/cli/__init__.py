@@ -94,7 +94,8 @@ def _run(arguments: list[str]) -> int:
 def _refuse(error: click.UsageError) -> int:
     from .usage import explain
 
-    # The usage does not help with a wrong value.
-    shown = None if isinstance(error, click.BadParameter) else error.ctx
+    # The usage does not help with a wrong value of an option, which the message names.
+    about_option = isinstance(error, click.BadParameter) and isinstance(error.param, click.Option)
+    shown = None if about_option else error.ctx
     say(f"error: {explain(error)}", f"{shown.get_usage()}\n" if shown else "")
     return 2

@@ -29,11 +29,9 @@ Large models are packed once. The packed weights are kept in a file, which later
 memory. The directory is $RYZANSTEIN_CACHE (0 or off: no cache), else
 $XDG_CACHE_HOME/ryzanstein_llm, else ~/.cache/ryzanstein_llm.
 
-\b
-list    shows the files; so does cache without an action
-verify  reads them and their checkpoints, and compares digests; exit code 1 if
-        one is damaged
-clear   shows what it would delete, asks, and deletes it
+The action list shows the files; so does cache without an action. verify reads them and their
+checkpoints, compares digests, and exits with 1 if one is damaged. clear shows what it would delete,
+asks, and deletes it.
 
 A file is current (the next start of the model maps it), stale (the checkpoint or the library has
 changed, and the next start packs the weights again), orphaned (the checkpoint is no longer there),

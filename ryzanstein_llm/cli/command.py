@@ -11,6 +11,7 @@ import click
 
 from ..errors import ContextOverflowError, InvalidParameterError
 from .console import log_messages
+from .help_formatter import HelpContext
 
 __all__ = [
     "Command",
@@ -68,6 +69,8 @@ def option(*names: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
 
 class _Page(click.Command):
     """Help in the style of our other output."""
+
+    context_class = HelpContext
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         pieces = " ".join(self.collect_usage_pieces(ctx))

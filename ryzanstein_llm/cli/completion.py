@@ -17,9 +17,12 @@ HELP = """\
 Print a script that completes commands, options and paths.
 
 \b
-bash, in ~/.bashrc:    eval "$(ryzanstein-llm completion bash)"
-zsh, in ~/.zshrc:      eval "$(ryzanstein-llm completion zsh)"
-fish, in config.fish:  ryzanstein-llm completion fish | source
+bash, in ~/.bashrc:
+  eval "$(ryzanstein-llm completion bash)"
+zsh, in ~/.zshrc:
+  eval "$(ryzanstein-llm completion zsh)"
+fish, in config.fish:
+  ryzanstein-llm completion fish | source
 """
 
 

@@ -43,7 +43,8 @@ python -m ryzanstein_llm.integrations.lm_eval --model ryzanstein --tasks ...
     type=integer,
     metavar="N",
     section="Tasks",
-    help="examples in front of each question (default: what the task says; a 0 there stays)",
+    help="examples in front of each question, except in tasks whose file says 0 (default: what "
+    "the file says)",
 )
 @option(
     "--apply-chat-template",

@@ -279,12 +279,15 @@ class Sequence:
         self._end_if(self._listener is not None and self._listener.add_token(token))
 
     def _append_forced(self) -> None:
-        """Append the tokens that must come next, until there is a choice."""
+        """Append the tokens that must come next, until there is a choice, or one that ends the text
+        or is ruled out."""
         while not self.ended:
             if self._constraint is None or self._sampler.needs_all:
                 return
             token = self._constraint.forced(self.tokens)
-            if token is None:
+            if token is None or token in self._stop_ids:
+                return
+            if self._sampler.bans(token, self.new_tokens):  # the choice says what is wrong
                 return
             if len(self.tokens) not in self._forced:  # it may be, after an interrupt
                 if self.chosen_tokens > 0:

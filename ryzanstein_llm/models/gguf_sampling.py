@@ -30,9 +30,14 @@ def generation_config_of(checkpoint: Checkpoint) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, key in SAMPLING_KEYS.items():
         value = checkpoint.metadata.get(key)
-        if value is not None:
+        if isinstance(value, np.ndarray):
+            found[name] = value.tolist()
+        elif isinstance(value, float):
             # float32, of which the nearest short decimal is meant: 0.95, not 0.949999988079071
-            found[name] = float(str(np.float32(value))) if isinstance(value, float) else value
+            with np.errstate(over="ignore"):
+                found[name] = float(str(np.float32(value)))
+        elif value is not None:
+            found[name] = value
     temperature = found.get("temperature")
     if temperature is not None:
         found["do_sample"] = temperature != 0

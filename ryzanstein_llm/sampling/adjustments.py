@@ -3,6 +3,7 @@ caller."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -107,15 +108,24 @@ class Adjustments:
         Raises
         ------
         InvalidParameterError
-            If a processor returns no logits, or all tokens are ruled out.
+            If a processor returns no logits, changes the shape or dtype of those that it was given,
+            or raises what is no error of a request, or if all tokens are ruled out.
         Exception
-            Whatever a processor raises.
+            Whatever else a processor raises.
         """
         logits = logits.copy()
         at, known = places(self._biased, ids)
         logits[at] += self._bias[known]
+        size = len(logits)
         for processor in self._processors:
-            logits = _checked(processor(list(tokens), logits), logits)
+            try:
+                found = processor(list(tokens), logits)
+            except BaseException as error:
+                if _is_error_of_request(error):
+                    raise
+                problem = f"raised {type(error).__name__}, which is no error of a request"
+                raise InvalidParameterError(problem, "logits_processor") from error
+            logits = _checked(found, logits, size)
         logits[places(self.banned(new_tokens), ids)[0]] = -np.inf
         if allowed is not None:
             logits[~allowed] = -np.inf
@@ -125,6 +135,15 @@ class Adjustments:
                 f"next, after {new_tokens} new tokens"
             )
         return logits
+
+
+def _is_error_of_request(error: BaseException) -> bool:
+    """Whether it may leave a processor. StopIteration would end a loop over a stream as if the text
+    were complete. What is no Exception would end the thread that computes, for other requests too;
+    in the main thread it may be from a signal handler."""
+    if isinstance(error, Exception):
+        return not isinstance(error, StopIteration | StopAsyncIteration)
+    return threading.current_thread() is threading.main_thread()
 
 
 def places(wanted: Ids, ids: Ids | None) -> tuple[NDArray[np.int64] | NDArray[np.intp], Any]:
@@ -141,15 +160,24 @@ def _ids(tokens: Collection[int]) -> Ids:
     return np.array(sorted(tokens), np.int64)
 
 
-def _checked(found: Any, given: Float32) -> Float32:
-    """The logits that a processor gave back."""
-    result = given if found is None else np.asarray(found)
-    if result.shape != given.shape or result.dtype.kind != "f":
-        got = f"{result.dtype} of shape {result.shape}" if found is not None else "None"
-        raise InvalidParameterError(
-            f"must return floats of shape {given.shape} or None, not {got}", "logits_processor"
+def _checked(found: Any, given: Float32, size: int) -> Float32:
+    """The logits that a processor gave back, or made of those that it was given."""
+    wanted = f"floats of shape {(size,)} or None"
+    try:
+        result = given if found is None else np.asarray(found)
+    except ValueError as error:  # a list of lists of different lengths
+        raise InvalidParameterError(f"must return {wanted}: {error}", "logits_processor") from error
+    is_float = result.dtype.kind == "f" if found is not None else result.dtype == np.float32
+    if result.shape != (size,) or not is_float:
+        got = f"{result.dtype} of shape {result.shape}"
+        problem = (
+            f"has turned its logits into {got}, from float32 of shape {(size,)}"
+            if found is None
+            else f"must return {wanted}, not {got}"
         )
-    logits = np.array(result, np.float32)  # a copy: the processor may keep what it returned
+        raise InvalidParameterError(problem, "logits_processor")
+    with np.errstate(all="ignore"):  # float64 may be too large for float32
+        logits = np.array(result, np.float32)  # a copy: the processor may keep what it returned
     if not logits.max() < np.inf:  # also if one is NaN
         worst = int(np.argmax(~(logits < np.inf)))
         raise InvalidParameterError(

@@ -165,7 +165,8 @@ class SamplingParams:
         given = {name: value for name, value in overrides.items() if value is not None}
         do_sample = config.get("do_sample")
         if do_sample is not None and not isinstance(do_sample, bool):
-            raise FormatError(f"{source}: do_sample must be true or false, not {do_sample!r}")
+            problem = f"do_sample must be true or false, not {do_sample!r}"
+            raise FormatError(f"{source}: {problem[:300]}")
         greedy = not do_sample or ("temperature" in given and checked.temperature < GREEDY_BELOW)
         wanted = ("do_sample", "repetition_penalty") if greedy else ("do_sample", *STORED)
         _refuse_misspelt(config, [name for name in wanted if name not in given], source)
@@ -177,10 +178,12 @@ class SamplingParams:
             try:
                 cls(**{name: value})
             except InvalidParameterError as error:
+                problem = str(error)
+                problem = problem if len(problem) <= 300 else f"{problem[:300]}…"
                 unused = greedy and name != "repetition_penalty"
                 if not (unused or (name == "top_k" and value == -1)):
-                    raise FormatError(f"{source}: {error}") from None
-                log.info("%s: left out, because nothing uses it: %s", source, error)
+                    raise FormatError(f"{source}: {problem}") from None
+                log.info("%s: left out, because nothing uses it: %s", source, problem)
             else:
                 stored[name] = value
         return replace(checked, **{name: stored[name] for name in stored if name not in given})

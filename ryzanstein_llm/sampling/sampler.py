@@ -61,6 +61,10 @@ class Sampler:
         and for processors."""
         return self._adjustments.needs_all
 
+    def bans(self, token: int, new_tokens: int) -> bool:
+        """Whether a bias or `min_tokens` rules a token out after so many new tokens."""
+        return token in self._adjustments.banned(new_tokens)
+
     def early_end(self, new_tokens: int) -> InvalidParameterError | None:
         """See `Adjustments`."""
         return self._adjustments.early_end(new_tokens)

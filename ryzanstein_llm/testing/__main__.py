@@ -47,20 +47,59 @@ def _parser() -> argparse.ArgumentParser:
         "make-checkpoint",
         help="write a checkpoint with seeded random weights",
         description="Write a checkpoint with seeded random weights to DIRECTORY.",
+        epilog="\n  ".join(["presets:", *PRESETS]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # a name a line in the epilog
     )
     make.add_argument("directory", metavar="DIRECTORY")
-    make.add_argument("--preset", choices=PRESETS, required=True)
-    make.add_argument("--seed", type=int, default=0)
-    make.add_argument("--form", choices=FORMS, default="packed")
-    make.add_argument("--ternary-embedding", action="store_true")
+    make.add_argument("--preset", choices=PRESETS, required=True, metavar="NAME",
+                      help="the model whose names and shapes it gets; see below")  # fmt: skip
     make.add_argument(
-        "--linear-class", choices=["autobitlinear", "bitlinear", "none"], default="autobitlinear"
+        "--seed", type=int, default=0, metavar="S", help="of the weights (default: 0)"
     )
-    make.add_argument("--dtype", choices=["BF16", "F16", "F32"], default="BF16")
-    make.add_argument("--shards", type=int, default=1, metavar="N")
-    make.add_argument("--sparse-gates", type=float, metavar="SHARE", help="share of positive gates")
-    make.add_argument("--peaked", action="store_true", help="logits like those of the demo model")
-    make.add_argument("--no-tokenizer", action="store_true")
+    make.add_argument(
+        "--form",
+        choices=FORMS,
+        default="packed",
+        metavar="FORM",
+        help="how projections are stored: packed (default; four weights in a byte, and a scale), "
+        "master (floats, which are made ternary when the model is opened), groups64 or groups128 "
+        "(ternary floats with a scale for each 64 or 128 columns)",
+    )
+    make.add_argument(
+        "--ternary-embedding",
+        action="store_true",
+        help="embedding and head are ternary too; needs groups64 or groups128",
+    )
+    make.add_argument(
+        "--linear-class",
+        choices=["autobitlinear", "bitlinear", "none"],
+        default="autobitlinear",
+        metavar="CLASS",
+        help="as config.json has it. Stored scales multiply with autobitlinear (default), and "
+        "divide with bitlinear, or with none, which leaves it out of config.json",
+    )
+    make.add_argument(
+        "--dtype",
+        choices=["BF16", "F16", "F32"],
+        default="BF16",
+        metavar="DTYPE",
+        help="of all floats: BF16 (default), F16 or F32",
+    )
+    make.add_argument(
+        "--shards", type=int, default=1, metavar="N", help="number of weight files (default: 1)"
+    )
+    make.add_argument(
+        "--sparse-gates",
+        type=float,
+        metavar="SHARE",
+        help="share of positive gates, between 0 and 1 (default: about 0.5)",
+    )
+    make.add_argument(
+        "--peaked", action="store_true", help="logits as peaked as those of the demo model"
+    )
+    make.add_argument(
+        "--no-tokenizer", action="store_true", help="leave tokenizer.json out: the model takes ids"
+    )
     return parser
 
 

@@ -7,14 +7,13 @@ place."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import FormatError
 from ..formats.json_file import without_duplicates
-from .growth import growth
+from .growth import charsmap_bytes, growth
 
 __all__ = ["LARGEST_ID", "MOST_ADDED_IDS", "MOST_GROWTH", "check_tokenizer"]
 
@@ -153,7 +152,7 @@ def _is_charsmap(value: Any) -> bool:
     if not isinstance(value, str):
         return True
     try:
-        data = base64.b64decode(value, validate=True)
+        data = charsmap_bytes(value)
         end = 4 + int.from_bytes(data[:4], "little") // 4 * 4
         data[end:].decode("utf-8")
     except ValueError:

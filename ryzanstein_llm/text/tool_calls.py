@@ -39,6 +39,10 @@ class ToolCallText:
     arguments: dict[str, Any]
 
 
+MOST_NESTED = 90
+"""Levels of arguments. The next question may have a hundred, with those around them, and Python's
+own JSON ends at a thousand, less those of its callers."""
+
 Found = list[str | ToolCallText]
 
 
@@ -272,6 +276,21 @@ def _finite(text: str) -> float:
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 
 
+def _is_shallow(value: Any) -> bool:
+    """Whether it has no more levels than others can write and read."""
+    level = [value]
+    for _ in range(MOST_NESTED):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return True
+    return False
+
+
 def _as_call(value: Any) -> ToolCallText | None:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
         return None
@@ -280,4 +299,6 @@ def _as_call(value: Any) -> ToolCallText | None:
         arguments, size = _decoded(arguments.strip())
         if not size:
             return None
-    return ToolCallText(value["name"], arguments) if isinstance(arguments, dict) else None
+    if not isinstance(arguments, dict) or not _is_shallow(arguments):
+        return None
+    return ToolCallText(value["name"], arguments)

@@ -202,6 +202,25 @@ def test_json_nested_too_deeply_is_text() -> None:
     assert called(deep, QWEN, 0) == [deep]
 
 
+@pytest.mark.parametrize("form", ["tag", "text", "name", "list"])
+def test_arguments_nested_more_than_89_levels_are_text(form: str) -> None:
+    """Python reads some of them that it cannot write again, and others would not read them."""
+    template = MISTRAL if form in ("name", "list") else QWEN
+    for levels in (1, 89, 90, *range(900, 1000)):
+        arguments = '{"a":' * levels + "1" + "}" * levels
+        text = {
+            "tag": f'<tool_call>{{"name":"f","arguments":{arguments}}}</tool_call>',
+            "text": f'<tool_call>{{"name":"f","arguments":{json.dumps(arguments)}}}</tool_call>',
+            "name": f"[TOOL_CALLS]f[ARGS]{arguments}",
+            "list": f'[TOOL_CALLS][{{"name":"f","arguments":{arguments}}}]',
+        }[form]
+        parser = AnswerParser(ReasoningParser(), tool_call_parser(template))
+        deltas = [parser.push(text), parser.flush()]
+        calls = [call for delta in deltas for call in delta.tool_calls]
+        assert len(calls) == (levels < 90)
+        assert calls or "".join(delta.text for delta in deltas) == text
+
+
 @pytest.mark.parametrize("size", [3, 10_000_000])
 def test_each_character_of_a_call_is_looked_at_about_once(
     size: int, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from ryzanstein_llm.chat.messages import check_messages, check_tools, check_variables
 from ryzanstein_llm.errors import InvalidParameterError
+from ryzanstein_llm.text.tool_calls import MOST_NESTED, tool_call_parser
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -82,6 +84,12 @@ def test_objects_like_those_of_pydantic_are_messages() -> None:
          "messages[0]['tool_calls'][0]['function']['arguments'] must be a JSON object, or a str "
          "that is one, not '{'"),
         ([call(function={"arguments": "[]"})], "must be a JSON object"),
+        ([call(function={"arguments": r'{"a": "\ud800"}'})],
+         "messages[0]['tool_calls'][0]['function']['arguments']['a'] is not valid Unicode"),
+        ([call(function={"arguments": '{"a":' * 400 + "1" + "}" * 400})], "nested too deeply"),
+        ([{**USER, "extra": {"\ud800": 1}}],
+         "a key of messages[0]['extra'] is not valid Unicode: lone"),
+        ([call(function={"arguments": r'{"\udfff": 1}'})], "is not valid Unicode"),
     ],
 )  # fmt: skip
 def test_wrong_messages(messages: Any, problem: str) -> None:
@@ -95,6 +103,16 @@ def test_values_nested_too_deeply_are_refused() -> None:
         deep = [deep]
     with pytest.raises(InvalidParameterError, match="nested too deeply"):
         check_messages([{**USER, "extra": deep}])
+
+
+def test_a_call_that_a_model_wrote_is_accepted_as_text_and_as_values() -> None:
+    arguments = '{"a":' * (MOST_NESTED - 1) + "1" + "}" * (MOST_NESTED - 1)
+    parser = tool_call_parser("[TOOL_CALLS]")
+    found = [*parser.push("[TOOL_CALLS]f[ARGS]" + arguments), *parser.flush()]
+    assert [each.name for each in found if not isinstance(each, str)] == ["f"]
+    for given in (arguments, json.loads(arguments)):
+        (message,) = check_messages([call(function={"arguments": given})])
+        assert message["tool_calls"][0]["function"]["arguments"] == json.loads(arguments)
 
 
 def test_tools_are_copied_into_one_form() -> None:

@@ -74,6 +74,7 @@ def profiles() -> dict[str, Any]:
             figures = {
                 "profile": profile.to_dict(),
                 "threads": 2,
+                "limit_bytes_per_second": 40e9,
                 "limit_multiply_adds_per_second": 1e12,
             }
             found[f"test_profile_of[{kind}]"] = figures

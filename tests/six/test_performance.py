@@ -12,15 +12,15 @@ from extras import needs_extra
 
 from benchmarks.history.entries import Entry
 from benchmarks.performance.__main__ import PLOT_FOLDER, ROOT, build, link, main, rebuild
-from benchmarks.performance.document import FOLDER, TemplateError, fill, refill
+from benchmarks.performance.document import FOLDER, MISSING, TemplateError, fill, refill
 from benchmarks.performance.operations import OTHERS, added_up
-from benchmarks.performance.pictures import MISSING, PICTURES
 from benchmarks.performance.results import ResultError, Results, keep, kind_of, load_results
 from benchmarks.performance.tables import TABLES
 from ryzanstein_llm.profiling.operations import TITLES
+from ryzanstein_llm.text_table import number
 
 TEMPLATE = FOLDER / "template.md"
-SENTENCES = ("peers_run", "simulated")
+SENTENCES = ("peers_run", "bandwidth", "profile_run", "simulated")
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -119,11 +119,54 @@ def test_operations_are_added_up_below_a_hundredth() -> None:
     }  # fmt: skip
 
 
-def test_without_results_everything_says_so_and_nothing_is_drawn(tmp_path: Path) -> None:
-    needs_extra("plots", "matplotlib")
+def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
+    """With its heading and the paragraph that leads to it; what is written by hand stays."""
     text = build(Results(), tmp_path / "P.md", tmp_path / "plots", TEMPLATE)
-    assert text.count(MISSING) == len(TABLES) + len(PICTURES)
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == ["## Not reached", "## Log of experiments"]
     assert not list(tmp_path.iterdir())
+
+    template = "# All\n\nHand.\n\n## One\n\n{{machine}}\n\n## Two\n\nKept.\n"
+    assert fill(template, Results(), str) == "# All\n\nHand.\n\n## Two\n\nKept.\n"
+    assert fill("\n{{summary}}\n\n", Results(), str) == f"\n*{MISSING}*\n\n"
+
+
+def test_a_paragraph_that_leads_to_nothing_goes_with_it(results: Results) -> None:
+    template = "## Tables\n\nFirst:\n\n{{decode}}\n\nSecond:\n\n{{machines}}\n\nRest.\n"
+    alone = dataclasses.replace(results, named={})
+    assert fill(template, alone, str) == (
+        f"## Tables\n\nFirst:\n\n{TABLES['decode'](alone)}\n\nRest.\n"
+    )
+
+
+def test_runs_are_named_where_their_figures_meet(results: Results) -> None:
+    """How much the bandwidth varies, and of which run a profile is."""
+    assert results.bench is not None
+    read = results.row("read", 2)
+    assert read is not None
+    own = [read["rate"][end] / 1e9 for end in ("low", "high")]
+    assert results.bandwidths(2, results.bench) == [1e9 * rate for rate in own]
+    low, high = (pick(40.0, *own) for pick in (min, max))  # 40 GB/s: of the six
+    assert TABLES["bandwidth"](results) == (
+        f"The bandwidth varies: 2 threads read {own[0]:.1f} to {own[1]:.1f} GB/s in this run, and "
+        f"{low:.1f} to {high:.1f} GB/s in all runs that are kept."
+    )
+    phase = results.profile("decode")
+    assert phase is not None
+    text = TABLES["profile_run"](results)
+    assert f"a token took {1e3 * phase['seconds'] / phase['tokens']:.2f} ms (" in text
+    assert "on 2 threads, and just before, memory gave 40.0 GB/s." in text
+    assert f"in which memory gave {read['rate']['median'] / 1e9:.1f} GB/s." in text
+
+
+def test_what_was_measured_on_some_numbers_of_threads_says_on_which(results: Results) -> None:
+    assert results.bench is not None
+    rows = [row for row in results.bench["rows"] if row["threads"] == 2]
+    one = dataclasses.replace(results, named={"half": {**results.bench, "rows": rows}})
+    (line,) = [line for line in TABLES["others"](one).splitlines() if line.startswith("| half")]
+    row = one.row("decode", 2, 16)
+    assert row is not None
+    assert f"| {number(row['rate']['median'])} (2 threads) |" in line
 
 
 def test_the_six_of_another_model_are_not_mixed_in(results: Results, entries: list[Entry]) -> None:

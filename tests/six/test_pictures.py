@@ -109,15 +109,51 @@ def test_pictures_are_linked_and_the_same_each_time(results: Results, tmp_path: 
 
 
 def test_two_points_are_no_curve(few: Results, tmp_path: Path) -> None:
-    """The document says so in a sentence, and has no link to a picture."""
     text = build(few, tmp_path / "P.md", tmp_path / "plots", TEMPLATE)
-    assert "*2 numbers of threads: too few for a curve, which takes 3.*" in text
-    assert "*3 runs of this model on this CPU kept: too few for a curve, which takes 4.*" in text
     assert "threads.svg" not in text
     assert "history.svg" not in text
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == (
         PICTURES.keys() - {"threads", "history"}
     )
+
+
+def test_points_stand_at_their_place_under_a_limit_with_its_range(results: Results) -> None:
+    """Decoding, for each number of threads."""
+    rows = [row for row in results.rows("decode") if row["threads"] == 2]
+    rows.sort(key=lambda row: row["size"])
+    with plt.rc_context(STYLE):
+        figure = PLOTS["context"](results)
+    (axes,) = figure.axes
+    assert [line.get_xdata().tolist() for line in axes.get_lines() if line.get_marker() == "s"] == [
+        [row["size"] for row in rows]
+    ]
+    band = axes.collections[-1].get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == (
+        min(row["limit"]["low"] for row in rows), max(row["limit"]["high"] for row in rows)
+    )  # fmt: skip
+    plt.close(figure)
+
+
+def test_products_of_a_run_with_other_limits_are_not_under_this_roof(results: Results) -> None:
+    assert results.six is not None
+    read, multiply = (results.row(kind, 2) for kind in ("read", "multiply"))
+    assert read is not None
+    assert multiply is not None
+    for read_by, multiply_by, drawn in ((1, 1, True), (1.5, 1, False), (1, 1.5, False)):
+        limits = {
+            "limit_bytes_per_second": read_by * read["rate"]["median"],
+            "limit_multiply_adds_per_second": multiply_by * multiply["rate"]["median"],
+        }
+        figures = {
+            name: {**one, **limits} if "profile" in one else one
+            for name, one in results.six.results.items()
+        }
+        six = dataclasses.replace(results.six, results=figures)
+        with plt.rc_context(STYLE):
+            figure = PLOTS["roofline"](dataclasses.replace(results, history=[six]))
+        labels = [str(line.get_label()) for line in figure.axes[0].get_lines()]
+        assert any("products alone" in label for label in labels) == drawn
+        plt.close(figure)
 
 
 def test_a_picture_of_a_former_build_is_not_left_behind(tmp_path: Path) -> None:
@@ -154,4 +190,4 @@ def test_bars_have_room_whatever_the_names(results: Results) -> None:
 def test_those_of_the_repository_are_those_its_results_have_enough_for() -> None:
     found = load_results()
     kept = {path.stem for path in (FOLDER.parent / "plots").iterdir()}
-    assert kept == {name for name, picture in PICTURES.items() if not picture.lacking(found)}
+    assert kept == {name for name, picture in PICTURES.items() if picture.enough(found)}

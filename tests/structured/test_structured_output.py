@@ -601,3 +601,47 @@ def test_a_form_that_must_end_before_min_tokens_is_an_error(
     assert generate(model, choices=choices, min_tokens=count, **options).text in choices
     with pytest.raises(InvalidParameterError, match=f"complete after {count} new"):
         "".join(model.stream(TALE, choices=choices, min_tokens=count + 1))
+
+
+WATCHED: list[dict[str, Any]] = [{}, {"logprobs": 1}, {"logits_processor": lambda t, x: None}]
+
+
+@pytest.mark.parametrize("options", WATCHED)
+def test_a_token_that_the_form_forces_ends_the_text_or_is_ruled_out_like_others(
+    model: BitNetModel, options: dict[str, Any]
+) -> None:
+    (king,) = model.tokenize("king", add_special_tokens=False)
+    found = generate(model, choices=["king"], stop_token_ids=[king], **options)
+    assert (found.ids, found.text, found.finish_reason) == ([], "", "stop")
+    for given in ({"logit_bias": {king: -100}}, {"stop_token_ids": [king], "min_tokens": 2}):
+        with pytest.raises(InvalidParameterError, match="rule out every token"):
+            generate(model, choices=["king"], **given, **options)
+    assert generate(model, choices=["king"], **options).ids == [king]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_watching_changes_nothing_whatever_ends_and_rules_out_tokens(
+    model: BitNetModel, seed: int
+) -> None:
+    """Without processors and log probabilities, forced tokens are not asked for."""
+    chooser = random.Random(seed)
+    usual = [*generate(model, schema=PERSON, max_tokens=40).ids, *model.eos_ids]
+    given: dict[str, Any] = {
+        "stop_token_ids": chooser.sample(usual, chooser.randrange(3)),
+        "logit_bias": {
+            token: chooser.choice([-100.0, 4.0, -4.0])
+            for token in chooser.sample(usual, chooser.randrange(4))
+        },
+        "min_tokens": chooser.choice([0, 0, 3, 9]),
+        "temperature": chooser.choice([0.0, 1.5]),
+        "stop": chooser.choice([None, ["e"], ["}"]]),
+        **{"schema": PERSON, "max_tokens": 30, "seed": seed},
+    }
+    outcomes = []
+    for options in WATCHED:
+        try:
+            found = generate(model, **given, **options)
+            outcomes.append((found.ids, found.text, found.finish_reason))
+        except InvalidParameterError as error:
+            outcomes.append(str(error))
+    assert outcomes[1:] == outcomes[:1] * 2
