@@ -42,7 +42,7 @@ COMMANDS = {
     "/system TEXT": "replace the system message",
     "/set": "show the options of answers",
     "/set NAME VALUE": "change one, such as: /set temperature 0.5",
-    "/retry": "answer again, with another seed",
+    "/retry": "answer again, with another seed, or what has no answer yet",
     "/clear": "begin anew",
     "/save PATH": "write the conversation as JSON",
     "/load PATH": "read it",

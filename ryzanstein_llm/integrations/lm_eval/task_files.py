@@ -145,16 +145,12 @@ def _without_git() -> Iterator[None]:
 def _load(manager: Any, file: Path) -> dict[str, Any]:
     """The tasks of a file by name."""
     if not file.is_file():
+        named = len(file.parts) == 1 and not file.suffix  # and no path
         known = (
-            ""
-            if file.suffix or len(file.parts) != 1
-            # a name
-            else (
-                "; tasks whose data are on the hub need the command of lm-eval: python -m "
-                f"ryzanstein_llm.integrations.lm_eval --model ryzanstein --tasks {file}"
-            )
+            "; tasks whose data are on the hub need the command of lm-eval: python -m "
+            f"ryzanstein_llm.integrations.lm_eval --model ryzanstein --tasks {file}"
         )
-        raise CheckpointNotFoundError(f"{file}: no such task file{known}")
+        raise CheckpointNotFoundError(f"{file}: no such task file{known if named else ''}")
     try:
         config = load_yaml(file, resolve_func=True)
         if not isinstance(config.get("group", config.get("task")), str):
