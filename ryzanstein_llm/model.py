@@ -33,6 +33,7 @@ from .overflow import fitted
 from .packed_cache import cache_directory
 from .perplexity import PerplexityResult, perplexity
 from .profiling import Profile
+from .public_class import public_class
 from .saved_session import SessionKey, read_session
 from .scoring import ScoreSource
 from .session import Session
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 DEFAULT_KV_DTYPE = "bfloat16"
 
 
+@public_class
 class BitNetModel(
     CompletionSource, AsyncSource, ScoreSource, EmbeddingSource, HubSource, ModelFacts
 ):
@@ -127,9 +129,8 @@ class BitNetModel(
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
         threads = choose_threads(n_threads)
-        kind = KV_DTYPES[
-            check_choice("kv_dtype", DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype, KV_DTYPES)
-        ]
+        kept = DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype
+        kind = KV_DTYPES[check_choice("kv_dtype", kept, KV_DTYPES)]
         if weight_format is not None:
             check_choice("weight_format", weight_format, WEIGHT_FORMATS)
         if activations is not None:
@@ -165,9 +166,8 @@ class BitNetModel(
         shape = (self._layout, self.context_length)
         store = Store(*shape, cache_budget(prefix_cache_bytes, *shape, loaded.private_bytes))
         self.engine = Engine(graph, self.threads.count, store)
-        self._session_key = SessionKey(
-            self.path, loaded.stamps, self._layout, activations or "int8"
-        )
+        key = (self.path, loaded.stamps, self._layout, activations or "int8")
+        self._session_key = SessionKey(*key)
         self.engine.watches = loaded.watches
         self._caches: weakref.WeakSet[KVCache] = weakref.WeakSet()  # of callers of new_cache
         chosen = (self._layout, self.threads, self.context_length)

@@ -27,6 +27,15 @@ MOST_GUESSES = 64
 
 OVERFLOWS = ("error", "truncate", "shift")
 
+ELSEWHERE = {
+    "n": "generate of a model has it; of a session, fork() gives several continuations",
+    "errors": "generate of a model has it, for a list of prompts",
+    "progress": "generate of a model has it",
+    "return_result": "a stream has its result at its end, as the attribute result",
+    "stream": "the methods stream and chat_stream give a text in pieces",
+}
+"""Names that are no options of the method that was called, and where to find what they mean."""
+
 Bias = Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
 
 
@@ -248,7 +257,8 @@ class GenerationOptions:
         unknown = sorted(set(others) - set(SamplingParams.__dataclass_fields__))
         if unknown:
             known = [*names, *SamplingParams.__dataclass_fields__]
-            hint = did_you_mean(unknown[0], known) or f"the options are {', '.join(known)}"
+            hint = ELSEWHERE.get(unknown[0]) or did_you_mean(unknown[0], known)
+            hint = hint or f"the options are {', '.join(known)}"
             raise InvalidParameterError(f"is no option; {hint}", unknown[0])
         if not others:
             return options

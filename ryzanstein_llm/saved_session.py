@@ -124,8 +124,12 @@ def read_session(
 ) -> list[int]:
     """The tokens of a file; their keys and values are kept from now on. See
     `BitNetModel.load_session`."""
+    target = _path(path)
     with no_session_if_not_found():
-        file = SafetensorsFile(_path(path))
+        try:
+            file = SafetensorsFile(target)
+        except FormatError as error:  # of a form that the user of a session need not know
+            raise FormatError(f"{target}: is no saved session, or a damaged one") from error
     try:
         found = file.metadata
         for name, value in key.metadata.items():

@@ -14,6 +14,7 @@ from .generation import Generation
 from .notebook import as_html
 from .options import GenerationArguments, GenerationOptions
 from .overflow import fitted
+from .public_class import public_class
 from .saved_session import SessionKey, write_session
 from .text.vocabulary import Prompt, Vocabulary
 from .text_iterator import TextIterator
@@ -24,6 +25,7 @@ from .validation import check_int
 __all__ = ["Session"]
 
 
+@public_class
 class Session(TextSource):
     """A sequence of tokens that grows with each request. Made by `BitNetModel.session()`.
 
@@ -59,7 +61,8 @@ class Session(TextSource):
         return 0 if self._closed else self._engine.store.held_bytes(self._tokens)
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> TextIterator:
-        """See `TextSource.stream`."""
+        """As `BitNetModel.stream`: continue a prompt, in pieces. The prompt and what was generated
+        are appended to the tokens of the session when the stream ends or is closed."""
         stream = super().stream(prompt, **options)
         self._streams = [each for each in self._streams if each() is not None]
         self._streams.append(weakref.ref(stream))
@@ -116,7 +119,7 @@ class Session(TextSource):
         CheckpointNotFoundError, FormatError
             If the checkpoint is gone or has changed since the model was opened: then nobody could
             tell later which model the session belongs to.
-        OSError
+        WriteError
             If the file cannot be written.
         ClosedError
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 import numpy as np
@@ -123,6 +123,8 @@ def check_token_ids(
             raise _too_many(name, before + index + 1, most, before)
         if or_text and isinstance(value, str):
             problem = f"must be one text or token ids, but {name}[{index}] is a text: {value!r}"
+            if isinstance(ids, Iterator):
+                problem += "; for several prompts, make a list of it"
             raise InvalidParameterError(problem, name)
         checked.append(check_int(f"{name}[{index}]", value, 0, vocab_size - 1))
     return checked

@@ -161,7 +161,7 @@ FLOORS = (
     "text_iterator", "generation", "overflow", "claim", "perplexity", "scoring", "embedding",
     "facts", "engine", "loading", "profiling", "options", "results", "structured", "text",
     "sampling", "models", "packed_cache", "formats", "system", "kernels", "notebook", "text_table",
-    "interfaces", "validation", "errors", "_version",
+    "public_class", "interfaces", "validation", "errors", "_version",
 )  # fmt: skip
 
 

@@ -98,6 +98,25 @@ def test_a_misspelt_option_is_told_the_nearest_one(
             SamplingParams().with_overrides({name: 1})
 
 
+def test_an_option_of_another_method_is_told_where_it_is(demo: BitNetModel) -> None:
+    with demo.session() as session:
+        calls: list[tuple[Callable[..., Any], str, str]] = [
+            (session.generate, "n", "fork() gives several continuations"),
+            (demo.stream, "n", "generate of a model has it"),
+            (session.generate, "errors", "generate of a model has it"),
+            (session.stream, "progress", "generate of a model has it"),
+            (demo.stream, "return_result", "as the attribute result"),
+            (demo.generate, "stream", "the methods stream and chat_stream"),
+            (session.generate, "stream", "the methods stream and chat_stream"),
+        ]
+        for call, name, hint in calls:
+            options: Any = {name: 2}
+            with pytest.raises(InvalidParameterError, match=f"^{name} is no option; ") as caught:
+                call("Once", **options)
+            assert hint in str(caught.value)
+            assert caught.value.parameter == name
+
+
 def test_an_option_like_no_other_is_told_all(demo: BitNetModel) -> None:
     options: Any = {"xyz": 1}
     with pytest.raises(

@@ -166,6 +166,14 @@ def test_what_is_no_sequence_is_told_that_text_would_do(demo: BitNetModel, text:
         demo.perplexity(text)
 
 
+def test_an_iterator_of_texts_should_be_a_list(demo: BitNetModel) -> None:
+    texts: Any = (text for text in ("Once", "The king"))
+    with pytest.raises(
+        InvalidParameterError, match=r"prompt\[0\] is a text: 'Once'; .* a list of it"
+    ):
+        demo.generate(texts)
+
+
 @pytest.mark.parametrize("text", [None, 5, b"Once", ["Once"]])
 def test_text_that_is_no_text(demo: BitNetModel, text: Any) -> None:
     with refuses(InvalidParameterError, "text"):

@@ -277,6 +277,29 @@ def test_what_exists_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "a.gguf").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "to", "problem"),
+    [
+        (
+            "q.gguf",
+            "safetensors",
+            r"q\.gguf ends in \.gguf, but 'safetensors' is a folder; call it",
+        ),
+        ("Q.GGUF", "safetensors", r"or choose 'tq2_0' or 'i2_s' for a GGUF file"),
+        ("d.safetensors", None, r"d\.safetensors ends in \.safetensors, but .* is a folder; call"),
+        ("d.safetensors", "safetensors", "'safetensors' is a folder; call it .*d$"),
+        ("d.safetensors", "i2_s", r"'i2_s' is a GGUF file; call it .*d\.gguf$"),
+    ],
+)
+def test_a_name_that_says_another_format_is_refused(
+    tmp_path: Path, name: str, to: str | None, problem: str
+) -> None:
+    with pytest.raises(InvalidParameterError, match=problem) as caught:
+        convert(tmp_path / "no model", tmp_path / name, to=to)
+    assert caught.value.parameter == "dst"
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameterError, match="'q4_0'"):
         convert(None, tmp_path / "a", to="q4_0")

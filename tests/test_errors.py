@@ -22,6 +22,8 @@ ARGUMENTS = {
     "KernelSelfTestError": ("avx2", "dense_rows", "BF16", 2560, ("scalar",)),
     "MemoryLimitError": ("too little", 2000, 1000, "this machine"),
     "InvalidParameterError": ("must be 1, not 2", "n"),
+    "DiskSpaceError": ("model.gguf", "takes 5 MB", errno.ENOSPC),
+    "WriteError": ("model.gguf", "Permission denied", errno.EACCES),
     "ChatTemplateError": ("no", "because"),
     "HubChecksumError": ("a.gguf", "0" * 64, "1" * 64),
     "HubSpaceError": ("cache", 2000, 1000),

@@ -125,5 +125,9 @@ def test_convert_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert np.array_equal(one.forward([1, 2, 3]), other.forward([1, 2, 3]))
     assert main(arguments) == 2
     assert f"{target} exists already" in capsys.readouterr().err
+    assert main(["convert", str(source), str(target)]) == 2
+    assert f"error: DST {target} exists already" in capsys.readouterr().err
+    assert main(["convert", str(source)]) == 2
+    assert "error: DST is missing" in capsys.readouterr().err
     assert main(["convert", str(source), str(tmp_path / "c"), "--to", "q4_0"]) == 2
     assert "--to must be one of" in capsys.readouterr().err

@@ -281,7 +281,9 @@ def test_files_that_are_no_saved_sessions(
         model.load_session(tmp_path / "nothing")
     with pytest.raises(errors.SavedSessionError, match="format"):
         model.load_session(checkpoint / "model.safetensors")
-    with pytest.raises(errors.FormatError, match=r"config\.json"):
+    with pytest.raises(
+        errors.FormatError, match=r"config\.json: is no saved session, or a damaged"
+    ):
         model.load_session(checkpoint / "config.json")
     for path in (5, None, b"x"):
         with pytest.raises(errors.InvalidParameterError, match="path"):

@@ -99,6 +99,8 @@ WRONG = {
     "a normalization that there is not": 'model.score("Once", [" upon"], normalize="words")',
     "a choice taken for a text": 'model.choose("Once", [" upon"]).upper()',
     "a bias that is a list": 'model.generate("Once", logit_bias=[5])',
+    "a misspelt option of a model": "BitNetModel(n_thread=1)",
+    "an option of a model by position": 'BitNetModel("checkpoint", 2)',
     "a stream without its text": 'model.stream("Once", return_result=True)',
 }
 

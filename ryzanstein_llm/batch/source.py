@@ -172,7 +172,7 @@ class BatchSource(TextSource):
         progress : callable (done, total, what), optional
             Called when a continuation has ended, in this thread.
         max_tokens, stop, ignore_eos, sampling, temperature, top_k, ...
-            See `TextSource.generate`. They hold for all prompts of a batch.
+            See `GenerationArguments`. They hold for all prompts of a batch.
 
         Returns
         -------

@@ -155,14 +155,23 @@ def _tiers(given: str | Iterable[str] | None) -> tuple[str, ...]:
     names = _several("tiers", given)
     if names == (ALL,):
         return tuple(tier for tier in available if tier != "scalar") or ("scalar",)
-    return tuple(check_choice("tiers", name, available) for name in names)
+    return _chosen("tiers", names, available, ALL)
 
 
 def _sampled(given: str | Iterable[str] | None, quick: bool) -> tuple[str, ...]:
     if given is None:
         return tuple(SAMPLED)[: 1 if quick else None]
     names = _several("sampled", given)
-    return () if names == (NONE,) else tuple(check_choice("sampled", n, SAMPLED) for n in names)
+    return () if names == (NONE,) else _chosen("sampled", names, SAMPLED, NONE)
+
+
+def _chosen(
+    name: str, values: tuple[Any, ...], known: Iterable[str], alone: str
+) -> tuple[str, ...]:
+    """Each of `values` is one of `known`. `alone` could be given too, but beside no other."""
+    if alone in values:
+        raise InvalidParameterError(f"must be {alone!r} alone, or others", name)
+    return tuple(check_choice(name, value, (*known, alone)) for value in values)
 
 
 def _several(name: str, values: Any) -> tuple[Any, ...]:

@@ -52,6 +52,7 @@ class ChatSession:
         self._format, self._ask = format, ask
         self._tools, self._variables, self._options = tools, variables, dict(options)
         self._messages: list[dict[str, Any]] = [dict(message) for message in messages]
+        self._asked = self._messages  # what the last request was to answer
         self._known: tuple[str, list[int]] | None = None  # text with stand-ins, and its ids
         self._left_out = 0  # messages that the last prompt did not have
         self._lock = threading.Lock()
@@ -60,8 +61,14 @@ class ChatSession:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """A copy of the conversation, in the form that `chat` takes."""
-        copied: list[dict[str, Any]] = json.loads(json.dumps(self._messages))
-        return copied
+        return _copied(self._messages)
+
+    @property
+    def unanswered(self) -> list[dict[str, Any]]:
+        """A copy of what was said last, if there is no answer to it, because it was stopped before
+        its first token or failed. `messages` does not have it, `retry` answers it, and the next
+        message takes its place. Empty if everything is answered."""
+        return _copied(self._asked[len(self._messages) :])
 
     def send(
         self,
@@ -81,7 +88,7 @@ class ChatSession:
         ------
         InvalidParameterError, ChatTemplateError, ContextOverflowError, CacheBudgetError,
         ClosedError
-            The conversation is then as before.
+            `messages` is then as before, and `retry` asks again.
         SessionBusyError
             If the session is answering already.
         """
@@ -93,24 +100,24 @@ class ChatSession:
         **options: Unpack[GenerationArguments],
     ) -> ChatStream:
         """Like `send`, but in pieces. The message and the answer are appended when the stream ends
-        or is closed; if nothing was generated until then, neither is. `send` and `stream` are
-        refused until then."""
+        or is closed; if nothing was generated until then, neither is, and the message is
+        `unanswered`. `send` and `stream` are refused until then."""
         return self._stream(lambda: self._with(message), options)
 
     def retry(self, **options: Unpack[GenerationArguments]) -> ChatResult:
-        """Answer again: the last answer is replaced by another one. If sampling has a fixed seed,
-        give another one, or the answer will be the same.
+        """Answer what is `unanswered`. If nothing is, answer again: the last answer is replaced by
+        another one. If sampling has a fixed seed, give another one, or the answer will be the same.
 
         Raises
         ------
         InvalidParameterError
-            If there is no answer yet. Otherwise as `send`.
+            If there is nothing to answer. Otherwise as `send`.
         """
         return _exhausted(self.stream_retry(**options))
 
     def stream_retry(self, **options: Unpack[GenerationArguments]) -> ChatStream:
         """Like `retry`, but in pieces."""
-        return self._stream(self._before_answer, options)
+        return self._stream(self._to_answer, options)
 
     def cancel(self) -> None:
         """End the running answer soon. May be called from any thread. What was generated is
@@ -125,7 +132,7 @@ class ChatSession:
 
         Raises
         ------
-        OSError
+        WriteError
             If the file cannot be written.
         """
         text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"
@@ -155,7 +162,7 @@ class ChatSession:
             messages = check_messages(found, self._format.roles) if found != [] else []
         except InvalidParameterError as error:
             raise FormatError(f"{path}: {error}") from None
-        self._messages, self._known, self._left_out = messages, None, 0
+        self._messages, self._asked, self._known, self._left_out = messages, messages, None, 0
 
     def __repr__(self) -> str:
         state = "idle" if self._running is None else "answering"
@@ -175,8 +182,10 @@ class ChatSession:
         listed = [message] if isinstance(message, Mapping) else message
         return [*self._messages, *check_messages(listed, roles, name="message")]
 
-    def _before_answer(self) -> list[dict[str, Any]]:
-        """The conversation without the last answer."""
+    def _to_answer(self) -> list[dict[str, Any]]:
+        """The conversation with what is unanswered, or without the last answer."""
+        if len(self._asked) > len(self._messages):
+            return self._asked
         messages = list(self._messages)
         while messages and messages[-1]["role"] == "assistant":
             messages.pop()
@@ -191,6 +200,7 @@ class ChatSession:
             self._refuse_busy()
             messages = conversation()
             checked = check_messages(messages, self._format.roles)
+            self._asked = messages
             given = {**self._options, **options}
             request = self._ask(self._prompt, checked, self._left_out, given)
             stream = ChatStream(request, lambda result: self._keep(messages, request, result))
@@ -223,6 +233,11 @@ class ChatSession:
             raise SessionBusyError(
                 "the chat session is answering; close the stream, or cancel() and wait for its end"
             )
+
+
+def _copied(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    copied: list[dict[str, Any]] = json.loads(json.dumps(messages))
+    return copied
 
 
 def _exhausted(stream: ChatStream) -> ChatResult:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from .console import say, write
+from .console import can_style, remark, say, write
 from .talk import Answer
 
 __all__ = ["AnswerPrinter"]
@@ -38,13 +36,13 @@ class AnswerPrinter:
         forgotten = answer.forgotten
         if forgotten and forgotten != self._forgotten:
             note = f"the context is full; the oldest part is forgotten: {forgotten} so far"
-            (_remark if self._interactive else say)(note)
+            (remark if self._interactive else say)(note)
         self._forgotten = forgotten
         if self._interactive:
             self._report(answer)
 
     def _print(self, answer: Answer) -> None:
-        styled = self._interactive and _can_style()
+        styled = self._interactive and can_style()
         thinking, last, begun, ended = False, "", False, False
         try:
             for reasoning, text in answer:
@@ -65,21 +63,13 @@ class AnswerPrinter:
         run = answer.generation
         rate = run.timings.tokens_per_second
         parts = [f"{rate:.1f} tokens/s"] if rate else []
-        parts.append(f"{answer.used:,} of {self._context_length:,} tokens of the context")
-        if run.finish_reason in ("length", "cancelled"):
-            parts.append({"length": "cut off", "cancelled": "stopped"}[run.finish_reason])
-        _remark(", ".join(parts))
-
-
-def _remark(text: str) -> None:
-    """A dim line in brackets on standard error."""
-    dim, plain = ("\x1b[2m", "\x1b[0m") if _can_style() and sys.stderr.isatty() else ("", "")
-    sys.stderr.write(f"{dim}({text}){plain}\n")
-    sys.stderr.flush()
-
-
-def _can_style() -> bool:
-    return "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
+        if answer.used is not None:
+            parts.append(f"{answer.used:,} of {self._context_length:,} tokens of the context")
+        if run.finish_reason == "length":
+            parts.append("cut off")
+        elif run.finish_reason == "cancelled":
+            parts.append("stopped" if run.ids else "stopped before an answer; /retry asks again")
+        remark(", ".join(parts))
 
 
 @contextlib.contextmanager

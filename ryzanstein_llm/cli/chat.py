@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ContextOverflowError, InvalidParameterError, RyzansteinError
+from ..errors.suggestion import did_you_mean
 from .answer_printer import AnswerPrinter
+from .chat_settings import UNLIMITED, ChatSettings, check_settings
 from .command import Command, exclude, integer, option
-from .console import say, say_error, write
+from .console import remark, say, say_error, write
 from .line_reader import FENCE, MessageReader
 from .model import model_options, open_model
 from .overflow import overflow_option
-from .sampling import RANDOM, SAMPLING, sampling_fields, sampling_options
+from .sampling import RANDOM, sampling_fields, sampling_options
 from .talk import ChatTalk, TaleTalk, Talk
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-UNLIMITED = -1
 TALE_TOKENS = 100
 """Tokens that a model without chat template writes at a time: such models rarely end a text."""
 
@@ -36,20 +37,24 @@ A model without chat template, such as the built-in demo model, goes on from wha
 From a pipe, each line is a message or a command, and only the answers are on standard output.
 """
 
-COMMANDS = f"""\
-/help               show this text
-/system TEXT        replace the system message
-/set                show the options of answers
-/set NAME VALUE     change one, such as: /set temperature 0.5
-/retry              answer again, with another seed
-/clear              begin anew
-/save PATH          write the conversation as JSON
-/load PATH          read it
-/exit               end; so does Ctrl-D
+COMMANDS = {
+    "/help": "show this text",
+    "/system TEXT": "replace the system message",
+    "/set": "show the options of answers",
+    "/set NAME VALUE": "change one, such as: /set temperature 0.5",
+    "/retry": "answer again, with another seed, or what has no answer yet",
+    "/clear": "begin anew",
+    "/save PATH": "write the conversation as JSON",
+    "/load PATH": "read it",
+    "/exit": "end; so does Ctrl-D",
+}
+NOTES = f"""\
+Ctrl-C stops an answer. A line with {FENCE} begins and ends a message of several lines; with \
+prompt_toolkit installed, Alt-Enter begins a new line. //text says "/text"."""
+NAMES_WIDTH = 18
 
-Ctrl-C stops an answer. A line with {FENCE} begins and ends a message of several lines;
-with prompt_toolkit installed, Alt-Enter begins a new line. //text says "/text".
-"""
+BARE = ("help", "retry", "clear", "exit", "quit")
+"""Commands with nothing after them."""
 
 
 @click.command("chat", cls=Command, short_help="talk with a model", help=HELP)
@@ -87,7 +92,7 @@ def command(context: click.Context, /, **given: Any) -> int:
         options["max_tokens"] = given["max_tokens"]
     if given["overflow"] is not None:
         options["overflow"] = given["overflow"]
-    _checked(options)
+    check_settings(options)
     template = _template(given["chat_template"])
     with open_model(given) as model:
         model.vocabulary.refuse_text(True)  # now, not after the first message
@@ -109,7 +114,7 @@ class _Conversation:
     """Reads messages and commands until there are no more."""
 
     def __init__(self, model: BitNetModel, talk: Talk, options: dict[str, Any]) -> None:
-        self._model, self._talk, self._options = model, talk, options
+        self._talk, self._settings = talk, ChatSettings(model, options)
         self._reader = MessageReader()
         self._printer = AnswerPrinter(self._reader.interactive, model.context_length)
         self._retries, self._code = 0, 0
@@ -146,7 +151,7 @@ class _Conversation:
         return ""
 
     def _remedy(self) -> str:
-        if self._options["overflow"] == "error":
+        if self._settings.overflow == "error":
             return f"/set overflow {self._talk.overflow} leaves out the oldest, /clear begins anew"
         return "a message has to be shorter than the context (--context-length)"
 
@@ -154,24 +159,25 @@ class _Conversation:
         """One message or command."""
         if not text.strip():
             return
-        if not text.startswith("/"):
-            self._printer.show(self._talk.ask(text, self._given()))
+        if not text.startswith("/") or text.startswith("//"):
             self._retries = 0
-            return
-        if text.startswith("//"):
-            self._printer.show(self._talk.ask(text[1:], self._given()))
+            self._printer.show(self._talk.ask(text.removeprefix("/"), self._options))
             return
         name, _, value = text[1:].partition(" ")
         value = value.strip()
+        if value and name in BARE:
+            raise InvalidParameterError(f"/{name} takes nothing after it, and this is {value!r}")
         if name == "help":
-            self._tell(COMMANDS)
+            self._help()
         elif name == "retry":
             self._retries += 1
-            self._printer.show(self._talk.retry(self._given()))
+            self._printer.show(self._talk.retry(self._options))
         elif name == "clear":
             self._talk.clear()
+            self._confirm("a new conversation")
         elif name == "system":
             self._talk.set_system(value)
+            self._confirm("the system message is replaced" if value else "no system message")
         elif name == "set":
             self._set(value)
         elif name in ("save", "load"):
@@ -181,42 +187,40 @@ class _Conversation:
             if name == "save":
                 self._talk.save(path)
             else:
-                self._talk.load(path, self._given())
+                self._talk.load(path, self._options)
+            self._confirm(f"saved as {path}" if name == "save" else f"loaded from {path}")
         else:
-            raise InvalidParameterError(f"there is no command /{name}; /help shows all")
+            names = [*BARE, "system", "set", "save", "load"]
+            hint = did_you_mean(f"/{name}", [f"/{each}" for each in names])
+            raise InvalidParameterError(f"there is no command /{name}; {hint or '/help shows all'}")
 
-    def _given(self) -> dict[str, Any]:
-        """The options of the next answer. Another try has another seed."""
-        options = dict(self._options)
-        options["seed"] = (options["seed"] + self._retries) % (1 << 64)
-        if options.get("max_tokens") == UNLIMITED:
-            options["max_tokens"] = None
-        if options.get("max_tokens") is None and options["overflow"] == "shift":
-            options["max_tokens"] = self._model.context_length  # or it might never end
-        return options
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Those of the next answer."""
+        return self._settings.for_answer(self._retries)
 
     def _set(self, text: str) -> None:
-        if not text:
-            self._tell("".join(f"{name} {value}\n" for name, value in self._options.items()))
+        name, _, value = text.replace("=", " ", 1).partition(" ")
+        if name:
+            name = self._settings.named(name)
+        if value.strip():
+            self._settings.change(name, value.strip())
+            self._confirm(f"{name} {self._settings.in_effect()[name]}")
             return
-        name, _, given = text.replace("=", " ", 1).partition(" ")
-        kinds: dict[str, Callable[[str], Any]] = {
-            "max_tokens": integer,
-            **{field: kind for field, (_, kind, _, _) in SAMPLING.items()},
-            "overflow": str,
-        }
-        name = name.replace("-", "_")
-        if name not in kinds:
-            known = ", ".join(kinds)
-            raise InvalidParameterError(f"there is no option {name!r}; the options are {known}")
-        try:
-            value = kinds[name](given.strip())
-        except click.BadParameter as error:
-            raise InvalidParameterError(f"{name} {error.message}") from None
-        if value == RANDOM:
-            value = int.from_bytes(os.urandom(4), "little")
-        _checked({**self._options, name: value})
-        self._options[name] = value
+        found = self._settings.in_effect()
+        self._tell("".join(f"{each} {found[each]}\n" for each in ([name] if name else found)))
+
+    def _help(self) -> None:
+        from ..text_table import WIDTH, as_text, fields
+
+        columns = shutil.get_terminal_size().columns if self._reader.interactive else WIDTH
+        width = min(WIDTH, columns)
+        self._tell(fields(COMMANDS, NAMES_WIDTH, width=width) + "\n" + as_text([NOTES], width))
+
+    def _confirm(self, text: str) -> None:
+        """Tell a person that something is done."""
+        if self._reader.interactive:
+            remark(text)
 
     def _tell(self, text: str) -> None:
         """Show what is no answer: through a pipe, only answers are on standard output."""
@@ -225,20 +229,6 @@ class _Conversation:
         else:
             sys.stderr.write(text)
             sys.stderr.flush()
-
-
-def _checked(options: dict[str, Any]) -> None:
-    """Check options before anything is done with them."""
-    from ..options import GenerationOptions
-    from ..sampling import SamplingParams
-    from ..validation import check_int
-
-    own = ("max_tokens", "overflow")
-    SamplingParams(**{name: value for name, value in options.items() if name not in own})
-    if "overflow" in options:
-        GenerationOptions(overflow=options["overflow"])
-    if "max_tokens" in options:
-        check_int("max_tokens", options["max_tokens"], UNLIMITED, 1 << 31)
 
 
 def _template(path: str | None) -> str | None:

@@ -142,7 +142,12 @@ class Command(_Page):
             try:
                 return super().invoke(ctx)
             except InvalidParameterError as error:
-                spelling = spellings(ctx).get(error.parameter or "")
+                arguments = {
+                    param.name or "": param.human_readable_name.strip("[]")
+                    for param in self.params
+                    if isinstance(param, click.Argument)
+                }
+                spelling = (arguments | spellings(ctx)).get(error.parameter or "")
                 if spelling is None:
                     raise
                 raise InvalidParameterError(error.problem, spelling) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -14,10 +15,13 @@ from ..errors import BenchError, KernelSelfTestError, ResourceLimitError
 __all__ = [
     "PROGRAM",
     "abandon_stdout",
+    "can_style",
     "log_messages",
+    "remark",
     "say",
     "say_error",
     "standard_streams",
+    "wrapped",
     "write",
 ]
 
@@ -74,11 +78,34 @@ def write(text: str) -> None:
         sys.stdout.flush()
 
 
+def wrapped(text: str, stream: TextIO) -> str:
+    """The text with its lines broken between words where `stream`, if it is a terminal, would break
+    them within a word."""
+    if not stream.isatty():
+        return text
+    from ..text_table import as_text
+
+    return as_text([text], shutil.get_terminal_size().columns)[:-1]
+
+
 def say(message: str, before: str = "") -> None:
     """One line on standard error, with the program's name. The lines `before` are printed first."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
-        sys.stderr.write(f"{before}{PROGRAM}: {' '.join(message.split())}\n")
+        line = wrapped(f"{PROGRAM}: {' '.join(message.split())}", sys.stderr)
+        sys.stderr.write(f"{before}{line}\n")
         sys.stderr.flush()
+
+
+def remark(text: str) -> None:
+    """A dim line in brackets on standard error, for a person at a terminal."""
+    dim, plain = ("\x1b[2m", "\x1b[0m") if can_style() and sys.stderr.isatty() else ("", "")
+    sys.stderr.write(f"{dim}{wrapped(f'({text})', sys.stderr)}{plain}\n")
+    sys.stderr.flush()
+
+
+def can_style() -> bool:
+    """Whether the user's terminal shows styles, and the user wants them."""
+    return "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def say_error(error: Exception) -> int:

@@ -20,9 +20,13 @@ def _seed(text: str) -> int | str:
     if text in (RANDOM, "-1"):  # the latter as in llama.cpp
         return RANDOM
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         raise click.BadParameter(f"must be an integer or {RANDOM}, not {text!r}") from None
+    if not 0 <= number < 1 << 64:
+        problem = f"must be in 0..{(1 << 64) - 1}, or {RANDOM} (or -1), not {number}"
+        raise click.BadParameter(problem)
+    return number
 
 
 # for each field of SamplingParams: spellings, kind, name of the value, help

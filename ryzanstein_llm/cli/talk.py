@@ -29,8 +29,8 @@ class Answer(Protocol):
     def generation(self) -> GenerationResult: ...
 
     @property
-    def used(self) -> int:
-        """Tokens of the context that the conversation takes now."""
+    def used(self) -> int | None:
+        """Tokens of the context that the conversation takes now; None if nobody has counted."""
         ...
 
     @property
@@ -70,13 +70,19 @@ class ChatTalk:
 
     def __init__(self, model: BitNetModel, system: str | None, template: str | None) -> None:
         self._model, self._system, self._template = model, system, template
+        self._unanswered: list[dict[str, Any]] = []  # of the session before this one
+        self._last: _ChatAnswer | None = None
         self._start()
 
     def ask(self, text: str, options: Mapping[str, Any]) -> Answer:
-        return _ChatAnswer(self._session.stream(text, **options))
+        self._unanswered = []
+        return self._answer(self._session.stream(text, **options))
 
     def retry(self, options: Mapping[str, Any]) -> Answer:
-        return _ChatAnswer(self._session.stream_retry(**options))
+        if self._unanswered:
+            said, self._unanswered = self._unanswered, []
+            return self._answer(self._session.stream(said, **options))
+        return self._answer(self._session.stream_retry(**options))
 
     def clear(self) -> None:
         self._start()
@@ -84,19 +90,27 @@ class ChatTalk:
     def set_system(self, text: str) -> None:
         """Replace the system message, and keep what was said."""
         said = [each for each in self._session.messages if each["role"] != "system"]
+        unanswered = self._unanswered or self._session.unanswered
         self._system = text or None
         self._start(said)
+        self._unanswered = unanswered
 
     def save(self, path: str) -> None:
         self._session.save(path)
 
     def load(self, path: str, options: Mapping[str, Any]) -> None:
         self._session.load(path)
+        self._unanswered, self._last = [], None
 
     def _start(self, messages: list[dict[str, Any]] | None = None) -> None:
         self._session = self._model.chat_session(
             self._system, messages=messages, chat_template=self._template
         )
+        self._unanswered, self._last = [], None
+
+    def _answer(self, stream: ChatStream) -> Answer:
+        answer = self._last = _ChatAnswer(stream, self._last)
+        return answer
 
 
 class TaleTalk:
@@ -120,8 +134,8 @@ class TaleTalk:
         sampling = SamplingParams.from_checkpoint(self._model, **given)
         before, parts = self._session.tokens, list(self._parts)
         gap = " " if parts and not text[:1].isspace() else ""
+        self._last = (before, parts, self._forgotten, text)  # to ask again, also if this fails
         stream = self._session.stream(gap + text, sampling=sampling, **own)
-        self._last = (before, parts, self._forgotten, text)
         return _TaleAnswer(stream, lambda: self._keep([*parts, gap + text], stream.result))
 
     def retry(self, options: Mapping[str, Any]) -> Answer:
@@ -180,35 +194,32 @@ class TaleTalk:
 
 
 class _ChatAnswer:
-    def __init__(self, stream: ChatStream) -> None:
+    def __init__(self, stream: ChatStream, before: _ChatAnswer | None) -> None:
         self._stream, self.cancel = stream, stream.cancel
+        self.used: int | None = before.used if before else None
+        self.forgotten: str = before.forgotten if before else ""
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for delta in self._stream:
             yield delta.reasoning, delta.text
+        run = self.generation
+        if run.ids or run.finish_reason != "cancelled":  # otherwise nothing of it is kept
+            from ..text_table import plural
+
+            self.used = run.prompt_tokens + len(run.ids) - run.dropped_tokens
+            messages, tokens = self._stream.result.dropped_messages, run.dropped_tokens
+            parts = [plural(messages, "message")] if messages else []
+            parts += [plural(tokens, "token")] if tokens else []
+            self.forgotten = " and ".join(parts)
 
     @property
     def generation(self) -> GenerationResult:
         return self._stream.result.generation
 
-    @property
-    def used(self) -> int:
-        run = self.generation
-        return run.prompt_tokens + len(run.ids) - run.dropped_tokens
-
-    @property
-    def forgotten(self) -> str:
-        from ..text_table import plural
-
-        messages = self._stream.result.dropped_messages
-        tokens = self.generation.dropped_tokens
-        parts = [plural(messages, "message")] if messages else []
-        parts += [plural(tokens, "token")] if tokens else []
-        return " and ".join(parts)
-
 
 class _TaleAnswer:
-    used, forgotten = 0, ""
+    used: int | None = None
+    forgotten = ""
 
     def __init__(self, stream: TextIterator, keep: Callable[[], tuple[int, int]]) -> None:
         self._stream, self._keep, self.cancel = stream, keep, stream.cancel

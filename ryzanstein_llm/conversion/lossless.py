@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -10,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DiskSpaceError, InvalidParameterError
+from ..errors import DiskSpaceError, InvalidParameterError, WriteError
 from ..formats import Checkpoint, open_checkpoint
-from ..formats.new_file import PARTIAL
+from ..formats.new_file import PARTIAL, unwritable, writing
 from ..loading import special_ids
 from ..models import LoadOptions, plan_model
 from ..models.gguf_names import translate
@@ -73,10 +74,10 @@ def convert(
     CheckpointNotFoundError, FormatError, UnsupportedModelError
         As for `BitNetModel`.
     InvalidParameterError
-        An argument is out of range, or `dst` exists or is in no folder.
+        An argument is out of range, or `dst` exists, is in no folder, or ends like another format.
     DiskSpaceError
         The disk has not enough room.
-    OSError
+    WriteError
         A file cannot be written.
     """
     target = Path(dst)
@@ -89,6 +90,7 @@ def convert(
         raise InvalidParameterError(f"{target} exists already", "dst")
     if not target.parent.is_dir():
         raise InvalidParameterError(f"{target}: there is no folder {target.parent}", "dst")
+    _check_name(target, to)
     with open_checkpoint(src) as opened:
         checkpoint = translate(opened)
         source = Source(checkpoint, threads)
@@ -106,14 +108,26 @@ def convert(
             if progress is not None:
                 progress(done, total, "converting weights")
 
-        with _complete(target) as partial:
-            if isinstance(plan, SafetensorsTarget):
-                partial.mkdir()
+        with _complete(target, folder=to == "safetensors") as partial:
             plan.write(partial, written)
             with open_checkpoint(partial) as result:
                 made = translate(result)
                 source.check_same(plan_model(made, LoadOptions(threads)), target)
     return target
+
+
+def _check_name(target: Path, to: str | None) -> None:
+    """Refuse a name that says something else than the format."""
+    ending, name = target.suffix.lower(), target.with_suffix("")
+    gguf = " or ".join(map(repr, GGUF_TYPES))
+    if to in GGUF_TYPES:
+        wrong, problem = ".safetensors", f"{to!r} is a GGUF file; call it {name}.gguf"
+    else:
+        wrong, problem = ".safetensors", f"'safetensors' is a folder; call it {name}"
+        if ending == ".gguf" and to is not None:
+            wrong, problem = ".gguf", f"{problem}, or choose {gguf} for a GGUF file"
+    if ending == wrong:
+        raise InvalidParameterError(f"{target} ends in {wrong}, but {problem}", "dst")
 
 
 def _tokenizer_keys(checkpoint: Checkpoint, source: Source, wanted: bool) -> dict[str, Any]:
@@ -149,22 +163,28 @@ def _tokenizer_keys(checkpoint: Checkpoint, source: Source, wanted: bool) -> dic
 def _check_room(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
-        raise DiskSpaceError(
-            f"{target} takes {format_bytes(needed)}, and {format_bytes(free)} are free on its disk"
-        )
+        problem = f"takes {format_bytes(needed)}, and {format_bytes(free)} are free on its disk"
+        raise DiskSpaceError(str(target), problem, errno.ENOSPC)
 
 
 @contextlib.contextmanager
-def _complete(target: Path) -> Iterator[Path]:
+def _complete(target: Path, *, folder: bool) -> Iterator[Path]:
     """A name beside `target` for a file or a folder, which gets the name of `target` at the end of
-    the `with` block. An exception, Ctrl-C too, deletes it."""
+    the `with` block. An exception, Ctrl-C too, deletes it. Errors of writing name `target`."""
     name = f"{target.name}.{secrets.token_hex(4)}{PARTIAL}"
     partial = target.with_name(name)
     try:
-        yield partial
+        if folder:
+            with writing(target):
+                partial.mkdir()
+        try:
+            yield partial
+        except WriteError as error:
+            raise unwritable(target, error) from error
         if os.path.lexists(target):
             raise InvalidParameterError(f"{target} exists already", "dst")
-        os.rename(partial, target)
+        with writing(target):
+            os.rename(partial, target)
     finally:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConversionError
 from ..formats import Checkpoint
-from ..formats.new_file import NewFile
+from ..formats.json_file import read_bytes
+from ..formats.new_file import NewFile, replace_bytes, replace_text
 from ..formats.safetensors_writer import TensorPlan, encode_header, write_data
 from ..formats.ternary_blocks import pack_hf_codes
 from ..models.plan import MatrixPlan, VectorPlan
@@ -149,7 +149,7 @@ def _write_generation_config(checkpoint: Checkpoint, path: Path) -> None:
     if checkpoint.metadata is None:
         source = checkpoint.files[0].with_name(path.name)
         if source.is_file():
-            shutil.copyfile(source, path)
+            replace_bytes(path, read_bytes(source))
     elif checkpoint.generation_config:
         _write_json(path, checkpoint.generation_config)
 
@@ -160,12 +160,12 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path) -> None:
         folder = checkpoint.files[0].parent
         for name in COPIED:
             if (folder / name).is_file():
-                shutil.copyfile(folder / name, directory / name)
+                replace_bytes(directory / name, read_bytes(folder / name))
         return
     source = str(checkpoint.path)
     if checkpoint.metadata.get("tokenizer.ggml.model", "none") != "none":
         raw = build_tokenizer(checkpoint.metadata, source)
-        (directory / "tokenizer.json").write_text(raw.to_str(), encoding="utf-8")
+        replace_text(directory / "tokenizer.json", raw.to_str())
         config = tokenizer_config(checkpoint.metadata, source)
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         if checkpoint.chat_template is not None:
@@ -174,4 +174,4 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

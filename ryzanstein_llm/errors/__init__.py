@@ -61,6 +61,7 @@ __all__ = [
     "UnsupportedFeatureError",
     "UnsupportedIsaError",
     "UnsupportedModelError",
+    "WriteError",
 ]
 
 
@@ -89,7 +90,28 @@ class ConversionError(RyzansteinError, ValueError):
     """The model cannot be written in the format that was asked for without changing it."""
 
 
-class DiskSpaceError(RyzansteinError, OSError):
+class WriteError(RyzansteinError, OSError):
+    """A file cannot be written. What was there before stays as it was.
+
+    Attributes
+    ----------
+    path : str
+        The file or folder, as the caller named it.
+    problem : str
+        The message without `path`.
+    errno : int or None
+        The number of the operating system's error, if there was one.
+    """
+
+    def __init__(self, path: str, problem: str = "cannot be written", errno: int | None = None):
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem, self.errno = path, problem, errno
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.problem, self.errno), {"args": self.args}
+
+
+class DiskSpaceError(WriteError):
     """There is not enough room on the disk for a file that is to be written."""
 
 

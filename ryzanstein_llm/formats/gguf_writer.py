@@ -99,7 +99,7 @@ def write_gguf(
 
     Raises
     ------
-    OSError
+    WriteError
         The file cannot be written.
     ValueError
         A tensor yields another number of bytes than its shape takes.

@@ -7,16 +7,29 @@ A process that has the old file open or mapped keeps the old one. A writer that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PARTIAL", "NewFile", "remove_leftovers", "replace_text"]
+from ..errors import DiskSpaceError, ResourceLimitError, WriteError
+from .unreadable import SHORTAGES
+
+__all__ = [
+    "PARTIAL",
+    "NewFile",
+    "remove_leftovers",
+    "replace_bytes",
+    "replace_text",
+    "unwritable",
+    "writing",
+]
 
 PARTIAL = ".partial"
 
@@ -46,13 +59,15 @@ class NewFile:
 
     Raises
     ------
-    OSError
-        From any method, if the disk is full, the directory is read-only, and so on.
+    WriteError
+        From any method, if there is no such folder, the disk is full, and so on. It names `path`.
+    ResourceLimitError
+        The process has no more file descriptors, or the system is short of something else.
     """
 
     def __init__(self, path: Path, *, mode: int = 0o666, durable: bool = True) -> None:
         self.path, self._mode, self._durable = path, mode, durable
-        self._partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        self._partial = path  # until it is opened
         self._descriptor = -1
         self._block = np.empty(BLOCK_BYTES, np.uint8)
         self._filled = 0
@@ -61,7 +76,12 @@ class NewFile:
 
     def __enter__(self) -> NewFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self._descriptor = os.open(self._partial, flags, self._mode)
+        with writing(self.path):
+            if self.path.is_dir():  # otherwise only found out at the end
+                raise IsADirectoryError(errno.EISDIR, "is a folder")
+            name = f"{self.path.name}.{secrets.token_hex(4)}{PARTIAL}"
+            self._partial = self.path.with_name(name)
+            self._descriptor = os.open(self._partial, flags, self._mode)
         return self
 
     def status(self) -> os.stat_result:
@@ -86,7 +106,8 @@ class NewFile:
     def overwrite_start(self, data: bytes) -> None:
         """Replace the bytes at the beginning, after everything else is written."""
         self._flush()
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        with writing(self.path):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._write_out(memoryview(data))
 
     def _flush(self) -> None:
@@ -95,7 +116,7 @@ class NewFile:
 
     def _write_out(self, data: memoryview) -> None:
         while data:  # a write may take only a part; the next one then raises the error
-            with self._using:
+            with writing(self.path), self._using:
                 count = os.write(self._descriptor, data)
                 self._unsynced += count
                 if self._durable and self._unsynced >= UNSYNCED_BYTES:
@@ -114,20 +135,48 @@ class NewFile:
                 if kind is None:
                     self._flush()
                     if self._durable:
-                        os.fsync(self._descriptor)
+                        with writing(self.path):
+                            os.fsync(self._descriptor)
             finally:
-                with self._using:
+                with writing(self.path), self._using:
                     os.close(self._descriptor)
                     self._descriptor = -1
             if kind is None:
-                os.replace(self._partial, self.path)
+                with writing(self.path):
+                    os.replace(self._partial, self.path)
         finally:
             with contextlib.suppress(OSError):  # it is gone if it was renamed
                 self._partial.unlink()
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the system within the block are about `path`, not about the file beside it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> WriteError | ResourceLimitError:
+    """The exception to raise when `path` cannot be written. `error` is of the system (a ValueError
+    for a name that no file can have), or a WriteError about a file that the user does not know."""
+    if isinstance(error, WriteError):
+        return type(error)(str(path), error.problem, error.errno)
+    if isinstance(error, ValueError):
+        return WriteError(str(path), str(error))
+    if error.errno in SHORTAGES:
+        return ResourceLimitError(f"{path}: {SHORTAGES[error.errno]}")
+    if error.errno == errno.ENOENT and not path.parent.is_dir():
+        return WriteError(str(path), f"there is no folder {path.parent}", error.errno)
+    kind = DiskSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else WriteError
+    return kind(str(path), error.strerror or str(error), error.errno)
+
+
 def remove_leftovers(path: Path) -> None:
     """Delete what killed writers of `path` have left. No process may be writing it now."""
+    if not path.name:  # a folder, in which other files would match
+        return
     with contextlib.suppress(OSError):
         for other in path.parent.iterdir():
             if other.name.startswith(path.name + ".") and other.name.endswith(PARTIAL):
@@ -135,21 +184,22 @@ def remove_leftovers(path: Path) -> None:
                     other.unlink()
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8. A file of this name stays as it is until all is on the disk, and
-    then the new one has its permissions.
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a file. A file of this name stays as it is until all is on the disk, and then the new
+    one has its permissions.
 
     Raises
     ------
-    OSError
+    WriteError, ResourceLimitError
         If it cannot be written.
     """
-    data = np.frombuffer(text.encode("utf-8"), np.uint8)
     mode = 0o666
-    with contextlib.suppress(OSError):  # there is none yet
+    with contextlib.suppress(OSError, ValueError):  # there is none yet
         mode &= path.stat().st_mode
-    try:
-        with NewFile(path, mode=mode) as file:
-            file.write(data)
-    except OSError as error:  # its file is the one beside, which nobody knows
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with NewFile(path, mode=mode) as file:
+        file.write(np.frombuffer(data, np.uint8))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_bytes` with a text, in UTF-8."""
+    replace_bytes(path, text.encode("utf-8"))

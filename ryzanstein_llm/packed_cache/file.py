@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._version import __version__
-from ..errors import RyzansteinError
+from ..errors import DiskSpaceError, RyzansteinError
 from ..formats import Checkpoint
 from ..formats.new_file import NewFile, remove_leftovers
 from ..formats.safetensors_file import SafetensorsFile
@@ -126,7 +126,7 @@ class PackedFile:
         remove_leftovers(self.path)
         size = sum(plan.nbytes for plan in plans)
         if shutil.disk_usage(self.path.parent).free < size + SPARE_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            raise DiskSpaceError(str(self.path), os.strerror(errno.ENOSPC), errno.ENOSPC)
         found = {plan.name: without_value(plan.nbytes) for plan in plans}
 
         def take(plan: ArrayPlan) -> Iterator[NDArray[Any]]:

@@ -130,7 +130,7 @@ def _write(
             "%s: packed weights not kept in %s: %s; the next start will pack them again",
             file.checkpoint.path,
             file.path.parent,
-            getattr(error, "strerror", None) or error,
+            getattr(error, "problem", None) or getattr(error, "strerror", None) or error,
         )
         return False
     log.info("%s: packed weights written to %s", file.checkpoint.path, file.path)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidParameterError, UnsupportedFeatureError
 from ..text.tokenizer import Tokenizer
 from ..text.vocabulary import Vocabulary
-from .grammars import llguidance
+from .grammars import llguidance, without_added_lines
 
 __all__ = ["GrammarConstraint", "grammar_constraint"]
 
@@ -177,7 +177,7 @@ class Grammars:
             quiet = library.LLParserLimits(verbose_errors=False)
             found = library.LLMatcher(self._tokenizer, grammar, log_level=0, limits=quiet)
             if found.is_error():
-                problem = found.get_error().strip()
+                problem = without_added_lines(found.get_error(), argument)
                 raise InvalidParameterError(f"is not valid: {problem}", argument)
             for former in list(self._compiled)[: 1 - KEPT_GRAMMARS]:
                 self._compiled.pop(former, None)

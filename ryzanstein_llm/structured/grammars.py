@@ -16,6 +16,7 @@ __all__ = [
     "json_grammar",
     "llguidance",
     "regex_grammar",
+    "without_added_lines",
     "written_grammar",
 ]
 
@@ -26,6 +27,9 @@ schema may say otherwise with the key "x-guidance"."""
 NO_FORCING = '%llguidance {"no_forcing": true}'
 """In a written grammar something may have to follow without end, as in `start: "a" start`, and
 llguidance would collect all of it before the first token. The last of such lines counts."""
+
+_ADDED_TO_GRAMMAR = re.compile(rf"\n *\d+ \| *{re.escape(NO_FORCING)}.*", re.S)
+_MADE_OF_REGEX = re.compile(r"\n *1 \| start: .*", re.S)
 
 _SCHEMA = re.compile(r"%json\s*")
 _GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.M)
@@ -96,6 +100,12 @@ def written_grammar(name: str, text: Any) -> str:
         refuse_large_multiples(name, schema)
     grammar: str = llguidance().LLMatcher.grammar_from_lark(f"{lark}\n{NO_FORCING}\n")
     return grammar
+
+
+def without_added_lines(problem: str, argument: str) -> str:
+    """A message of llguidance, without the lines of its excerpt that the user did not write."""
+    pattern = _MADE_OF_REGEX if argument == "regex" else _ADDED_TO_GRAMMAR
+    return pattern.sub("", problem.strip())
 
 
 def _schemas_within(lark: str) -> Iterator[Any]:

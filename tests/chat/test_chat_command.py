@@ -17,8 +17,9 @@ import pytest
 from extras import needs_extra
 
 from ryzanstein_llm import BitNetModel, SamplingParams
-from ryzanstein_llm.cli.talk import ChatTalk, TaleTalk
-from ryzanstein_llm.errors import SessionNotFoundError
+from ryzanstein_llm.cli.answer_printer import AnswerPrinter
+from ryzanstein_llm.cli.talk import Answer, ChatTalk, TaleTalk
+from ryzanstein_llm.errors import ContextOverflowError, SessionNotFoundError
 from ryzanstein_llm.formats import new_file
 
 TURNS = (
@@ -70,6 +71,27 @@ def test_retry_has_another_seed(talk: Talk, template: str) -> None:
     assert not tale.startswith(other)
 
 
+def test_a_message_after_a_retry_has_the_seed_that_was_given(talk: Talk, template: str) -> None:
+    given = ("--chat-template", template, "-n", "12", "-s", "3")
+    _, out, _ = talk("Hi\n/retry\nWhy?\n", *given)
+    with BitNetModel() as model:
+        session = model.chat_session(chat_template=TURNS, max_tokens=12, seed=3)
+        answers = [session.send("Hi"), session.retry(seed=4), session.send("Why?")]
+    assert out == "".join(f"{answer.text.lstrip()}\n" for answer in answers)
+
+
+def test_set_shows_what_is_in_effect(talk: Talk) -> None:
+    _, _, shown = talk("/set\n", "-s", "5", "--top-k", "7")
+    with BitNetModel() as model:
+        params = SamplingParams.from_checkpoint(model, seed=5, top_k=7)
+    lines = dict(line.split() for line in shown.splitlines())
+    assert lines.pop("max_tokens") == "100"
+    assert lines.pop("overflow") == "shift"
+    assert {name: float(value) for name, value in lines.items()} == vars(params)
+    _, out, shown = talk("/set temperature\n/set max-tokens=none\n/set max_tokens\n/set seed=\n")
+    assert (out, shown) == ("", f"temperature {params.temperature:g}\nmax_tokens none\nseed 0\n")
+
+
 def test_options_can_be_set(talk: Talk) -> None:
     code, out, shown = talk("/set temperature 0\n/set max-tokens=3\n/set\nThe fox\n")
     assert code == 0
@@ -113,11 +135,12 @@ def test_a_save_that_fails_leaves_the_old_file(
         patch.setattr(new_file.os, "fsync", full)
         code, out, err = talk(f"The king\n/save {path}\nAnd\n", *given)
     assert (code, out.count("\n")) == (2, 2)
-    assert f"No space left on device: '{path}'" in err
+    assert err == f"ryzanstein-llm: error: {path}: No space left on device\n"
     assert [each.name for each in folder.iterdir()] == ["chat.json"]
     assert path.read_bytes() == saved
     missing = folder / "missing" / "chat.json"
-    assert f"No such file or directory: '{missing}'" in talk(f"/save {missing}\n", *given)[2]
+    _, _, err = talk(f"/save {missing}\n", *given)
+    assert err == f"ryzanstein-llm: error: {missing}: there is no folder {missing.parent}\n"
 
 
 @pytest.mark.parametrize("chats", [False, True])
@@ -172,10 +195,18 @@ def test_help_lists_the_commands(talk: Talk) -> None:
         assert f"/{name}" in shown
 
 
-def test_through_a_pipe_only_answers_are_on_standard_output(talk: Talk) -> None:
+def test_help_is_no_wider_than_a_terminal(talk: Talk) -> None:
+    _, _, shown = talk("/help\n")
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_through_a_pipe_only_answers_are_on_standard_output(talk: Talk, tmp_path: Path) -> None:
     _, plain, _ = talk("The fox\nBut the king\n", "-n", "5")
     _, out, _ = talk("/help\n/set\nThe fox\n/set seed 0\n/help\nBut the king\n/set\n", "-n", "5")
     assert out == plain
+    path = tmp_path / "tale.json"
+    code, out, err = talk(f"/clear\n/save {path}\n/load {path}\n/set seed 1\n", "-n", "5")
+    assert (code, out, err) == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -189,6 +220,12 @@ def test_through_a_pipe_only_answers_are_on_standard_output(talk: Talk) -> None:
         ("", ["-n", "-2"], "-n must be in -1..2147483648, not -2"),
         ("/nothing\n", [], "there is no command /nothing; /help shows all"),
         ("/set heat 3\n", [], "there is no option 'heat'; the options are max_tokens, temperature"),
+        ("/set temprature 1\n", [], "no option 'temprature'; did you mean temperature?"),
+        ("/set max_tokens no\n", [], "max_tokens must be an integer or none, not 'no'"),
+        ("/set overflow random\n", [], "'error', 'truncate', 'shift', not 'random'"),
+        ("/rety\n", [], "there is no command /rety; did you mean /retry?"),
+        ("/retry now\n", [], "/retry takes nothing after it, and this is 'now'"),
+        ("/exit now\n", [], "/exit takes nothing after it, and this is 'now'"),
         ("/set top_k x\n", [], "top_k must be an integer, not 'x'"),
         ("/set top_p 2\n", [], "top_p must be in (0, 1], not 2"),
         ("/save\n", [], "/save needs a path"),
@@ -206,6 +243,65 @@ def test_errors_name_what_was_typed(
     assert err.count("\n") == 1
 
 
+def shown(answer: Answer, capsys: pytest.CaptureFixture[str], *, stopped: bool = False) -> str:
+    """What a terminal shows after an answer. `stopped`: Ctrl-C came while the prompt was read."""
+    if stopped:
+        answer.cancel()
+    AnswerPrinter(True, 512).show(answer)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chats", [False, True])
+def test_retry_asks_again_what_was_stopped_before_an_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, chats: bool
+) -> None:
+    if chats:
+        needs_extra("chat", "jinja2")
+    options = {"max_tokens": 5, "seed": 0, "overflow": "error"}
+    with BitNetModel() as model:
+        talk = ChatTalk(model, None, TURNS) if chats else TaleTalk(model)
+        used = shown(talk.ask("The fox", options), capsys).partition(" of 512")[0].split()[-1]
+        note = shown(talk.ask("The king", options), capsys, stopped=True)
+        assert note == (
+            f"({used} of 512 tokens of the context, stopped before an answer; /retry asks again)\n"
+        )
+        shown(talk.retry(options), capsys)
+        talk.save(str(tmp_path / "saved.json"))
+        saved = (tmp_path / "saved.json").read_text()
+        assert saved.index("The fox") < saved.index("The king")
+        with pytest.raises(ContextOverflowError):
+            talk.ask("But " * 600, options)
+        with pytest.raises(ContextOverflowError):
+            talk.retry(options)
+        talk.save(str(tmp_path / "saved.json"))
+        assert (tmp_path / "saved.json").read_text() == saved
+
+
+def test_what_was_stopped_is_asked_again_after_another_system_message(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    needs_extra("chat", "jinja2")
+    path, options = tmp_path / "saved.json", {"max_tokens": 5, "seed": 0}
+    with BitNetModel() as model:
+        talk = ChatTalk(model, None, TURNS)
+        shown(talk.ask("The fox", options), capsys)
+        shown(talk.ask("The king", options), capsys, stopped=True)
+        talk.set_system("Be brief.")
+        talk.set_system("Be kind.")
+        note = shown(talk.retry(options), capsys, stopped=True)
+        assert note == "(stopped before an answer; /retry asks again)\n"
+        shown(talk.retry(options), capsys)
+        talk.save(str(path))
+        messages = json.loads(path.read_text())["messages"]
+        assert [each["role"] for each in messages] == ["system", *["user", "assistant"] * 2]
+        assert [messages[0]["content"], messages[3]["content"]] == ["Be kind.", "The king"]
+        shown(talk.ask("The king", options), capsys, stopped=True)
+        talk.load(str(path), options)
+        shown(talk.retry(options), capsys)
+        talk.save(str(path))
+        assert len(json.loads(path.read_text())["messages"]) == 5
+
+
 # ---- in a terminal --------------------------------------------------------------------------
 
 
@@ -221,7 +317,7 @@ sys.exit(main())
 class Terminal:
     """The command in a pseudo-terminal."""
 
-    def __init__(self, term: str, *arguments: str) -> None:
+    def __init__(self, term: str, *arguments: str, columns: int = 80) -> None:
         pty = pytest.importorskip("pty", reason="there are no pseudo-terminals")
         self.end, inner = pty.openpty()
         self.process = subprocess.Popen(
@@ -230,7 +326,7 @@ class Terminal:
             stdout=inner,
             stderr=inner,
             start_new_session=True,
-            env={**os.environ, "TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1"},
+            env={**os.environ, "TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1", "COLUMNS": str(columns)},
         )
         os.close(inner)
         self.seen = ""
@@ -290,6 +386,35 @@ def test_a_terminal_shows_what_is_forgotten_and_how_much_is_left() -> None:
     terminal.expect("tokens/s, ")
     used = terminal.expect(" of 64 tokens of the context, cut off)")
     assert 20 < int(used) < 64
+    terminal.type("\x04")
+    assert terminal.close() == 0
+
+
+def test_a_narrow_terminal_breaks_lines_between_words(tmp_path: Path) -> None:
+    terminal, path = Terminal("dumb", "-n", "3", "-t", "1", columns=40), tmp_path / "tale.json"
+    for line in ("/help", "The fox", "/set top_k nothing", "/load none", f"/save {path}", "/clear"):
+        terminal.expect("> ")
+        terminal.type(f"{line}\n")
+        shown = terminal.expect("> ").split("\r\n")[1:]  # after what was typed
+        terminal.seen = "> " + terminal.seen
+        words = [line for line in shown if " " in line.strip()]  # a word alone may be longer
+        assert [line for line in words if len(line) > 40] == [], shown
+    assert "(a new conversation)" in shown
+    terminal.type("\x04")
+    assert terminal.close() == 0
+
+
+def test_a_terminal_confirms_what_was_done(tmp_path: Path) -> None:
+    terminal, path = Terminal("dumb", "-n", "3", "-t", "1", columns=200), tmp_path / "tale.json"
+    for line, answer in (
+        (f"/save {path}", f"(saved as {path})"),
+        (f"/load {path}", f"(loaded from {path})"),
+        ("/set temperature 0.50", "(temperature 0.5)"),
+        ("/clear", "(a new conversation)"),
+    ):
+        terminal.expect("> ")
+        terminal.type(f"{line}\n")
+        terminal.expect(answer)
     terminal.type("\x04")
     assert terminal.close() == 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from extras import needs_extra
 
-from ryzanstein_llm import BitNetModel, ChatSession
+from ryzanstein_llm import BitNetModel, ChatSession, ChatStream
 from ryzanstein_llm.errors import (
     ContextOverflowError,
     FormatError,
@@ -107,6 +107,81 @@ def test_a_stream_that_has_not_begun_leaves_nothing(session: ChatSession) -> Non
     stream.cancel()
     assert list(stream) == []
     assert len(session.messages) == 1
+
+
+def stop_before_an_answer(stream: ChatStream) -> None:
+    """As Ctrl-C does while the prompt is being read."""
+    stream._request.generation.begin()
+    stream.cancel()
+    assert list(stream) == []
+    assert (stream.result.finish_reason, stream.result.generation.ids) == ("cancelled", [])
+    assert stream.result.generation.prompt_tokens > 0
+
+
+def test_what_was_stopped_before_an_answer_is_asked_again(session: ChatSession) -> None:
+    session.send("Once upon a time")
+    said, question = session.messages, {"role": "user", "content": "Why?"}
+    assert session.unanswered == []
+    stop_before_an_answer(session.stream("Why?"))
+    assert (session.messages, session.unanswered) == (said, [question])
+    stop_before_an_answer(session.stream_retry())
+    assert (session.messages, session.unanswered) == (said, [question])
+    answer = session.retry(seed=7)
+    assert session.messages == [*said, question, answer.message]
+    assert session.unanswered == []
+    stop_before_an_answer(session.stream_retry())
+    assert session.messages == [*said, question, answer.message]
+    other = session.retry(seed=8)
+    assert session.messages == [*said, question, other.message]
+
+
+def test_the_first_question_can_be_asked_again(session: ChatSession) -> None:
+    stop_before_an_answer(session.stream("Once upon a time"))
+    session.retry()
+    assert [each["role"] for each in session.messages] == ["system", "user", "assistant"]
+
+
+def test_a_stream_that_was_closed_before_it_began_can_be_asked_again(session: ChatSession) -> None:
+    session.stream("Once upon a time").close()
+    session.retry()
+    assert session.messages[1]["content"] == "Once upon a time"
+
+
+def test_a_question_that_failed_can_be_asked_again(session: ChatSession) -> None:
+    session.send("Once upon a time")
+    before = session.messages
+
+    def fail(tokens: object, logits: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        session.send("Why?", logits_processor=fail)
+    with pytest.raises(ContextOverflowError):
+        session.send("tale " * 600)
+    assert session.messages == before
+    assert session.unanswered == [{"role": "user", "content": "tale " * 600}]
+    with pytest.raises(ContextOverflowError):
+        session.retry()
+    with pytest.raises(InvalidParameterError, match="is no option"):
+        session.send("How?", max_token=3)  # type: ignore[call-arg]
+    session.retry()
+    assert [each["content"] for each in session.messages[3:4]] == ["How?"]
+
+
+def test_a_new_message_or_another_conversation_forgets_what_is_unanswered(
+    session: ChatSession, tmp_path: Path
+) -> None:
+    session.send("Once upon a time")
+    session.save(tmp_path / "chat.json")
+    stop_before_an_answer(session.stream("Why?"))
+    session.send("How?")
+    said = [each["content"] for each in session.messages if each["role"] == "user"]
+    assert (said, session.unanswered) == (["Once upon a time", "How?"], [])
+    stop_before_an_answer(session.stream("Why?"))
+    session.load(tmp_path / "chat.json")
+    assert session.unanswered == []
+    session.retry()
+    assert len(session.messages) == 3
 
 
 def test_cancel_ends_the_running_answer(session: ChatSession) -> None:

@@ -84,6 +84,24 @@ def test_a_table_of_scores(
     assert second[:2] == ["choice", "acc_norm"]
 
 
+def test_git_does_not_complain_outside_of_a_clone(
+    lm_eval: Any, task: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(task.parent)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(task.parent.parent))
+    assert run("--tasks", str(task)) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_the_name_of_a_task_of_the_hub_names_the_command_of_lm_eval(
+    lm_eval: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, "--tasks", "hellaswag")
+    assert "hellaswag: no such task file; tasks whose data are on the hub need the command" in said
+    assert said.endswith("ryzanstein_llm.integrations.lm_eval --model ryzanstein --tasks hellaswag")
+    assert refused(capsys, "--tasks", "none.yaml").endswith("none.yaml: no such task file")
+
+
 def test_json_has_what_lm_eval_returns(
     lm_eval: Any, task: Path, model: BitNetModel, capsys: pytest.CaptureFixture[str]
 ) -> None:

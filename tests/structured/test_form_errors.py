@@ -74,6 +74,28 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"grammar": 'start: "a'}, 'start: "a'),
+        ({"grammar": 'start: x\nx: "b'}, 'start: x\nx: "b'),
+        ({"regex": "("}, "("),
+        ({"regex": "a(?=b)"}, "a(?=b)"),
+    ],
+)
+def test_an_error_shows_only_lines_that_the_user_wrote(
+    model: BitNetModel, options: dict[str, Any], shown: str
+) -> None:
+    with pytest.raises(InvalidParameterError) as caught:
+        model.generate(TALE, **options)
+    said = str(caught.value)
+    assert not re.search(r"llguidance|no_forcing|start: /", said)
+    assert re.findall(r"^ *\d+ \| (.*)$", said, re.M) == (
+        shown.split("\n") if "grammar" in options else []
+    )
+    assert "regex" not in options or shown in said
+
+
 @pytest.mark.parametrize(("options", "problem"), WRONG, ids=[problem for _, problem in WRONG])
 def test_wrong_arguments(model: BitNetModel, options: dict[str, Any], problem: str) -> None:
     with model.session() as session:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lm_eval
+from lm_eval import evaluator
 from lm_eval.api.registry import METRIC_REGISTRY
+from lm_eval.loggers.utils import get_commit_from_path
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -106,17 +109,18 @@ def evaluate(
     if num_fewshot and fixed:  # so does lm-eval
         log.warning("%s: num_fewshot stays 0, as the task says", ", ".join(fixed))
     try:
-        results = lm_eval.simple_evaluate(
-            model=model,
-            tasks=list(loaded.values()),
-            task_manager=TaskManager(include_defaults=False),
-            limit=limit,
-            num_fewshot=num_fewshot,
-            apply_chat_template=chat,
-            fewshot_as_multiturn=chat,
-            bootstrap_iters=RESAMPLES,
-            log_samples=False,
-        )
+        with _without_git():
+            results = lm_eval.simple_evaluate(
+                model=model,
+                tasks=list(loaded.values()),
+                task_manager=TaskManager(include_defaults=False),
+                limit=limit,
+                num_fewshot=num_fewshot,
+                apply_chat_template=chat,
+                fewshot_as_multiturn=chat,
+                bootstrap_iters=RESAMPLES,
+                log_samples=False,
+            )
     except (RyzansteinError, MemoryError):
         raise
     except Exception as error:  # templates and functions of a task can raise anything
@@ -125,10 +129,28 @@ def evaluate(
     return EvaluationReport(results)
 
 
+@contextlib.contextmanager
+def _without_git() -> Iterator[None]:
+    """lm-eval notes the commit of the folder that it runs in. It asks git, which complains on
+    standard error outside of a clone. So it takes the way here that it has where there is no git:
+    it looks into the folder itself."""
+    asked = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = lambda: get_commit_from_path(os.getcwd())
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = asked
+
+
 def _load(manager: Any, file: Path) -> dict[str, Any]:
     """The tasks of a file by name."""
     if not file.is_file():
-        raise CheckpointNotFoundError(f"{file}: no such task file")
+        named = len(file.parts) == 1 and not file.suffix  # and no path
+        known = (
+            "; tasks whose data are on the hub need the command of lm-eval: python -m "
+            f"ryzanstein_llm.integrations.lm_eval --model ryzanstein --tasks {file}"
+        )
+        raise CheckpointNotFoundError(f"{file}: no such task file{known if named else ''}")
     try:
         config = load_yaml(file, resolve_func=True)
         if not isinstance(config.get("group", config.get("task")), str):
