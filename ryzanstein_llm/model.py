@@ -238,11 +238,9 @@ class BitNetModel(
 
         Raises
         ------
-        UnsupportedModelError
-            If the model embeds texts.
         InvalidParameterError, ContextOverflowError, CacheBudgetError, SessionBusyError, ClosedError
         """
-        refuse_embedding_model(self.engine.graph, self.path)
+        _ = self.engine.graph  # ClosedError
         cache = self._own_cache(cache)
         tokens = check_token_ids(
             "ids", ids, self.vocab_size, most=self.context_length, before=cache.length
