@@ -79,8 +79,12 @@ RZ_INLINE rz_f32x16 rz_keep_first(rz_f32x16 a, int64_t n, rz_f32x16 fill) {
 }
 /* 2^n for lanes that hold integers in -126..127. */
 RZ_INLINE rz_f32x16 rz_exp2_integer(rz_f32x16 n) {
-    int32_t bits[16];
-    for (int i = 0; i < 16; i++) bits[i] = (int32_t)((uint32_t)((int32_t)RZ_LANE(n, i) + 127) << 23);
+    uint32_t bits[16];
+    for (int i = 0; i < 16; i++) {
+        /* NaN becomes the least integer, as with the conversion instructions; C leaves it undefined */
+        const int32_t integer = RZ_LANE(n, i) == RZ_LANE(n, i) ? (int32_t)RZ_LANE(n, i) : INT32_MIN;
+        bits[i] = ((uint32_t)integer + 127u) << 23;
+    }
     memcpy(&n, bits, 64);
     return n;
 }
