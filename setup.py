@@ -5,9 +5,10 @@ One build serves every x86-64 CPU: no -march beyond the baseline and no fast-mat
 the instruction-set regions under include/ choose their own target.
 
 Environment: FORCE_SCALAR=1 builds only the portable tier. CFLAGS=-g keeps debugging information,
-which doubles the wheel. RYZANSTEIN_SANITIZE=address builds modules that check addresses and
-arithmetic while they run (GCC; see SECURITY.md). RYZANSTEIN_REPOSITORY is the public address of the
-repository: links of README.md lead there.
+which doubles the wheel. RYZANSTEIN_INSTRUMENT=address builds modules that check addresses and
+arithmetic while they run (see SECURITY.md), RYZANSTEIN_INSTRUMENT=coverage modules that count which
+lines and branches run (see CONTRIBUTING.md); both need GCC. RYZANSTEIN_REPOSITORY is the public
+address of the repository: links of README.md lead there.
 """
 
 import os
@@ -41,13 +42,23 @@ GNU_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 
-# What RYZANSTEIN_SANITIZE asks for. Undefined behaviour ends the process as a wrong address does.
-# Sums that overflow are undefined, although Python's own flags define them (-fwrapv). The
+# What RYZANSTEIN_INSTRUMENT asks for.
+#
+# address: undefined behaviour ends the process as a wrong address does. Sums that overflow are
+# undefined, although Python's own flags define them (-fwrapv). Reports name files and lines. The
 # sanitizer's library has to be loaded before Python: `.ci/sanitize` does that.
-SANITIZERS = {
+#
+# coverage: GCC counts lines and branches of the C sources, exactly although threads share the
+# counters; Cython tells coverage.py which lines of .pyx files run (CYTHON_TRACE_NOGIL below).
+INSTRUMENTS = {
     "": [],
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv"],
-}
+    "address": [
+        "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv",
+        "-fno-omit-frame-pointer", "-g1",
+    ],
+    "coverage": ["--coverage", "-fprofile-update=atomic"],
+}  # fmt: skip
+INSTRUMENT = os.environ.get("RYZANSTEIN_INSTRUMENT", "")
 
 
 class BuildKernels(build_ext):
@@ -56,11 +67,10 @@ class BuildKernels(build_ext):
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         flags = list(MSVC_FLAGS if msvc else GNU_FLAGS)
-        sanitizer = self._sanitizer(msvc)
-        if sanitizer:
-            flags += [*sanitizer, "-fno-omit-frame-pointer", "-g1"]  # reports name files and lines
-        elif not msvc and "-g" not in os.environ.get("CFLAGS", "").split():
+        instrument = self._instrument(msvc)
+        if not msvc and "-g" not in os.environ.get("CFLAGS", "").split():
             flags.append("-g0")  # Python's own flags ask for it
+        flags += instrument
         if X86_64 and not msvc:
             flags += ["-march=x86-64", "-mtune=generic"]
         macros = [("FORCE_SCALAR", "1")] if os.environ.get("FORCE_SCALAR", "0") != "0" else []
@@ -68,16 +78,18 @@ class BuildKernels(build_ext):
             macros = [
                 (f"RZ_HAVE_{tier.upper()}", "1") for tier in TIERS if self._compiles(tier, flags)
             ]
+        if INSTRUMENT == "coverage":
+            macros.append(("CYTHON_TRACE_NOGIL", "1"))
         openmp_compile, openmp_link = self._openmp(msvc)
         for extension in self.extensions:
             extension.extra_compile_args = flags + openmp_compile
-            extension.extra_link_args = openmp_link + sanitizer
+            extension.extra_link_args = openmp_link + instrument
             extension.define_macros += macros
         stamp = Path("build", f"tiers-{sys.implementation.cache_tag}-{bool(self.inplace)}.txt")
-        tiers = " ".join([*(name for name, _ in macros), *sanitizer])
+        tiers = " ".join([*(name for name, _ in macros), *instrument])
         before = stamp.read_text() if stamp.is_file() else None
         # otherwise modules that are newer than their sources stay, whatever tiers they have
-        if before != tiers and (before is not None or sanitizer or "FORCE_SCALAR" in tiers):
+        if before != tiers and (before is not None or instrument or "FORCE_SCALAR" in tiers):
             self.force = True
         super().build_extensions()
         stamp.parent.mkdir(exist_ok=True)
@@ -97,11 +109,12 @@ class BuildKernels(build_ext):
         return True
 
     @staticmethod
-    def _sanitizer(msvc: bool) -> list[str]:
-        name = os.environ.get("RYZANSTEIN_SANITIZE", "")
-        if name not in SANITIZERS or (name and msvc):
-            sys.exit(f"setup.py: RYZANSTEIN_SANITIZE={name}: only address, and with GCC")
-        return SANITIZERS[name]
+    def _instrument(msvc: bool) -> list[str]:
+        if INSTRUMENT not in INSTRUMENTS or (INSTRUMENT and msvc):
+            sys.exit(
+                f"setup.py: RYZANSTEIN_INSTRUMENT={INSTRUMENT}: only address or coverage, with GCC"
+            )
+        return INSTRUMENTS[INSTRUMENT]
 
     @staticmethod
     def _openmp(msvc: bool) -> tuple[list[str], list[str]]:
@@ -184,7 +197,8 @@ setup(
             extension("self_test_ternary"),
             extension("self_test"),
         ],
-        compiler_directives={"language_level": "3"},
+        compiler_directives={"language_level": "3", "linetrace": INSTRUMENT == "coverage"},
+        force=INSTRUMENT == "coverage",  # C files that an earlier build left do not trace
     ),
     cmdclass={"build_ext": BuildKernels},
 )

@@ -29,11 +29,11 @@ def setup_script() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def forced(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, force_scalar: str, sanitize: str = ""
+    directory: Path, monkeypatch: pytest.MonkeyPatch, force_scalar: str, instrument: str = ""
 ) -> bool:
     """Run the command build_ext without a compiler; whether it would compile all anew."""
     monkeypatch.setenv("FORCE_SCALAR", force_scalar)
-    monkeypatch.setenv("RYZANSTEIN_SANITIZE", sanitize)
+    monkeypatch.setenv("RYZANSTEIN_INSTRUMENT", instrument)
     monkeypatch.chdir(directory)
     build: Any = setup_script()[0]["BuildKernels"]
     command = build(setuptools.Distribution())
@@ -52,15 +52,18 @@ def test_other_tiers_are_another_build(tmp_path: Path, monkeypatch: pytest.Monke
     assert forced(tmp_path, monkeypatch, "0")
 
 
-def test_sanitizers_are_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("instrument", ["address", "coverage"])
+def test_instruments_are_another_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instrument: str
+) -> None:
     forced(tmp_path, monkeypatch, "0")
-    assert forced(tmp_path, monkeypatch, "0", "address")
-    assert not forced(tmp_path, monkeypatch, "0", "address")
+    assert forced(tmp_path, monkeypatch, "0", instrument)
+    assert not forced(tmp_path, monkeypatch, "0", instrument)
     assert forced(tmp_path, monkeypatch, "0")
 
 
-def test_an_unknown_sanitizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="RYZANSTEIN_SANITIZE=leak: only address"):
+def test_an_unknown_instrument_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="RYZANSTEIN_INSTRUMENT=leak: only address or coverage"):
         forced(tmp_path, monkeypatch, "0", "leak")
 
 
@@ -119,10 +122,20 @@ def test_debugging_information_is_left_out_unless_asked_for(
 def test_a_sanitized_build_ends_at_undefined_behaviour(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_SANITIZE="address")
+    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_INSTRUMENT="address")
     for given in (compiling, linking):
         assert "-fsanitize=address,undefined" in given
         assert "-fno-sanitize-recover=undefined" in given
-    assert "-g0" not in compiling
-    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_SANITIZE="")
+    assert compiling.index("-g1") > compiling.index("-g0")  # the last counts: reports name lines
+    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_INSTRUMENT="")
     assert not [flag for flag in (*compiling, *linking) if "sanitize" in flag]
+
+
+def test_a_build_for_coverage_counts_c_and_traces_cython(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_INSTRUMENT="coverage")
+    assert "--coverage" in compiling
+    assert "--coverage" in linking
+    compiling, linking = arguments(monkeypatch, tmp_path, RYZANSTEIN_INSTRUMENT="")
+    assert "--coverage" not in (*compiling, *linking)
