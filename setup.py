@@ -53,7 +53,8 @@ MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 INSTRUMENTS = {
     "": [],
     "address": [
-        "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize-recover=undefined,float-cast-overflow", "-fno-wrapv",
         "-fno-omit-frame-pointer", "-g1",
     ],
     "coverage": ["--coverage", "-fprofile-update=atomic"],

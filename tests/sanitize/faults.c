@@ -22,3 +22,8 @@ int64_t too_large(int64_t count) {
 }
 
 int64_t shifted_too_far(int64_t count) { return INT64_C(1) << (60 + count); }
+
+int64_t no_integer(int64_t count) {
+    volatile float infinite = (float)count / 0.0f;
+    return (int32_t)infinite;
+}
