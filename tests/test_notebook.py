@@ -18,6 +18,7 @@ from ryzanstein_llm import (
     GenerationResult,
     PerplexityResult,
     SamplingParams,
+    Score,
     bench,
     errors,
     notebook,
@@ -127,6 +128,23 @@ class TestOneLineAndItsTable:
         model.forward([1, 2, 3], cache)
         assert repr(cache) == "KVCache(3 of 512 positions, bfloat16, 0.8 MB)"
         assert ["positions", "3 of 512"] in page(cache).rows
+
+    def test_a_score(self, model):
+        (score,) = model.score(TALE, [" <b>was"])
+        said = f"{score.logprob:.4f}"
+        assert repr(score) == f"Score(' <b>was', {len(score.ids)} tokens, {said})"
+        assert " <b>was" in page(score).text
+        assert page(score).rows == [["log probability", said], ["tokens", str(len(score.ids))]]
+
+    def test_a_score_of_ids_without_a_text(self):
+        score = Score(None, [5], [-1.5], -1.5, -1.5, greedy=True)
+        assert repr(score) == "Score(no text, 1 token, -1.5000)"
+        assert "[5]" in page(score).text
+
+    def test_a_choice(self, model):
+        choice = model.choose(TALE, [" there", " <b>was"])
+        assert repr(choice) == "Choice(' there', 1.000 of 2 options)"
+        assert page(choice).rows == [["0:  there", "1.000"], ["1:  <b>was", "0.000"]]
 
     def test_a_result(self):
         long = NASTY * 3

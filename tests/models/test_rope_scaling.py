@@ -106,6 +106,15 @@ def test_the_original_context_may_stand_outside_or_be_the_context(tmp_path: Path
     assert read(tmp_path / "b", rope_scaling=scaling).original_length == 512
 
 
+def test_two_spellings_that_differ_are_refused(tmp_path: Path) -> None:
+    both = {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"factor": 4.0}}
+    with pytest.raises(FormatError, match="factor"):
+        read(tmp_path / "a", **both)
+    both["rope_parameters"] = {"rope_theta": 500.0}
+    found = read(tmp_path / "b", **both)
+    assert (found.kind, found.factor, found.theta) == ("linear", 2.0, 500.0)
+
+
 @pytest.mark.parametrize(
     ("scaling", "named"),
     [
@@ -138,6 +147,7 @@ def test_kinds_that_are_not_supported_are_named(
         ({**LLAMA3, "high_freq_factor": 1.0}, "high_freq_factor"),
         ({**LLAMA3, "low_freq_factor": None}, "low_freq_factor"),
         ({"rope_theta": 0.5}, "rope_theta"),
+        ({**YARN, "rope_theta": 1.0}, "rope_theta"),
     ],
 )
 def test_values_that_make_no_sense_are_named(
