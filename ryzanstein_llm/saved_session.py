@@ -104,7 +104,7 @@ def write_session(
         plans = padded(plans, ALIGNMENT)
         digest = hashlib.blake2b(metadata["positions"].encode("ascii"), digest_size=16)
         remove_leftovers(target)
-        with NewFile(target) as file:
+        with NewFile(target, users_own=True) as file:
             file.write(np.frombuffer(encode_header(plans, metadata, ALIGNMENT), np.uint8))
 
             def write(block: NDArray[np.uint8]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from ..errors import DiskSpaceError, InvalidParameterError, WriteError
 from ..formats import Checkpoint, open_checkpoint
-from ..formats.new_file import PARTIAL, unwritable, writing
+from ..formats.new_file import partial_beside, unwritable, writing
 from ..loading import special_ids
 from ..models import LoadOptions, plan_model
 from ..models.gguf_names import translate
@@ -171,8 +170,7 @@ def _check_room(target: Path, needed: int) -> None:
 def _complete(target: Path, *, folder: bool) -> Iterator[Path]:
     """A name beside `target` for a file or a folder, which gets the name of `target` at the end of
     the `with` block. An exception, Ctrl-C too, deletes it. Errors of writing name `target`."""
-    name = f"{target.name}.{secrets.token_hex(4)}{PARTIAL}"
-    partial = target.with_name(name)
+    partial = partial_beside(target)
     try:
         if folder:
             with writing(target):
