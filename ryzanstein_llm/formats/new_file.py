@@ -63,14 +63,14 @@ class NewFile:
         cannot leave a file of the right size with nothing in it.
     users_own : bool
         The file belongs to the user, who named it. A symbolic link then stays, and what it leads to
-        is replaced; the new file has the owner and the permissions of the old one; and one that may
-        not be written is refused, although its folder would permit to replace it.
+        is replaced; the new file has the owner and the permissions of the old one; and a device, a
+        pipe, or a file that may not be written is refused, although its folder would permit to
+        replace it.
 
     Raises
     ------
     WriteError
-        From any method, if there is no such folder, the disk is full, `path` is a device, and so
-        on. It names `path`.
+        From any method, if there is no such folder, the disk is full, and so on. It names `path`.
     ResourceLimitError
         The process has no more file descriptors, or the system is short of something else.
     """
@@ -89,16 +89,15 @@ class NewFile:
     def __enter__(self) -> NewFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with writing(self.path):
-            old = _replaceable(self.path)
+            if self.path.is_dir():  # otherwise only found out at the end
+                raise IsADirectoryError(errno.EISDIR, "is a folder")
+            old = _users_file(self.path) if self._users_own else None
             if self._users_own and self.path.is_symlink():
                 self._target = Path(os.path.realpath(self.path))
             self._partial = partial_beside(self._target)
-            if old is None or not self._users_own:
-                self._descriptor = os.open(self._partial, flags, self._mode)
-            else:
-                if not os.access(self.path, os.W_OK):
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-                self._descriptor = os.open(self._partial, flags, self._mode & old.st_mode)
+            mode = self._mode if old is None else self._mode & old.st_mode
+            self._descriptor = os.open(self._partial, flags, mode)
+            if old is not None:
                 self._make_like(old)
         return self
 
@@ -197,17 +196,16 @@ def unwritable(path: Path, error: OSError | ValueError) -> WriteError | Resource
     return kind(str(path), error.strerror or str(error), error.errno)
 
 
-def _replaceable(path: Path) -> os.stat_result | None:
-    """What is there; None if nothing is. Raises OSError if it is no file. Otherwise that would show
-    only at the end, or a device would be replaced."""
+def _users_file(path: Path) -> os.stat_result | None:
+    """The file that is there; None if nothing is. Raises OSError if it may not be replaced."""
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "is a folder")
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "is a device or a pipe, not a file")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return found
 
 
