@@ -25,6 +25,7 @@ def public_class(cls: Class) -> Class:
             function = getattr(member, "__func__", member)  # of a classmethod or staticmethod
             if isinstance(function, FunctionType) and inspect.getattr_static(cls, name) is member:
                 function.__qualname__ = f"{cls.__name__}.{function.__name__}"
+                function.__module__ = cls.__module__  # where pickle looks the name up
     cls.__init__ = _with_hint(cls.__init__, cls.__name__)  # type: ignore[misc]
     return cls
 

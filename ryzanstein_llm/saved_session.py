@@ -25,7 +25,6 @@ from .errors import (
     CheckpointNotFoundError,
     ContextOverflowError,
     FormatError,
-    InvalidParameterError,
     SavedSessionError,
     SessionNotFoundError,
 )
@@ -35,7 +34,7 @@ from .formats.new_file import NewFile, remove_leftovers
 from .formats.safetensors_file import SafetensorsFile
 from .formats.safetensors_writer import TensorPlan, encode_header, padded, write_data
 from .interfaces.kv_layout import BLOCK_FORM, BLOCK_POSITIONS, KVLayout
-from .validation import check_token_ids
+from .validation import check_path, check_token_ids
 
 __all__ = ["SessionKey", "no_session_if_not_found", "read_session", "write_session"]
 
@@ -92,7 +91,7 @@ def write_session(
     path: str | os.PathLike[str], key: SessionKey, engine: Engine, tokens: list[int]
 ) -> None:
     """Write tokens, and what is kept of their keys and values. See `Session.save`."""
-    target = _path(path)
+    target = check_path("path", path)
     metadata = {**key.metadata, **_form()}
     cache = engine.exclusively(lambda: engine.store.shared(tokens))
     try:
@@ -104,7 +103,7 @@ def write_session(
         plans = padded(plans, ALIGNMENT)
         digest = hashlib.blake2b(metadata["positions"].encode("ascii"), digest_size=16)
         remove_leftovers(target)
-        with NewFile(target) as file:
+        with NewFile(target, users_own=True) as file:
             file.write(np.frombuffer(encode_header(plans, metadata, ALIGNMENT), np.uint8))
 
             def write(block: NDArray[np.uint8]) -> None:
@@ -124,7 +123,7 @@ def read_session(
 ) -> list[int]:
     """The tokens of a file; their keys and values are kept from now on. See
     `BitNetModel.load_session`."""
-    target = _path(path)
+    target = check_path("path", path)
     with no_session_if_not_found():
         try:
             file = SafetensorsFile(target)
@@ -216,9 +215,3 @@ def _blocks(cache: KVCache) -> Iterator[NDArray[np.uint8]]:
 
 def _plan(name: str, dtype: str, shape: tuple[int, ...], blocks: list[Any]) -> TensorPlan:
     return TensorPlan(name, dtype, shape, lambda: blocks)
-
-
-def _path(path: Any) -> Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise InvalidParameterError(f"must be a path, not {path!r}", "path")
-    return Path(path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +22,7 @@ __all__ = [
     "check_choice",
     "check_float",
     "check_int",
+    "check_path",
     "check_token_ids",
 ]
 
@@ -77,6 +80,14 @@ def check_choice(name: str, value: Any, choices: Collection[Choice]) -> Choice:
             return choice
     listed = ", ".join(repr(choice) for choice in choices)
     raise InvalidParameterError(f"must be one of {listed}, not {value!r}", name)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """A str, or another path that is text."""
+    path = value if isinstance(value, (str, os.PathLike)) else None
+    if path is None or not isinstance(os.fspath(path), str):
+        raise InvalidParameterError(f"must be a path, not {value!r}", name)
+    return Path(path)
 
 
 def check_token_ids(

@@ -24,6 +24,7 @@ import ryzanstein_llm.bench
 import ryzanstein_llm.testing
 from ryzanstein_llm import cli, errors
 from ryzanstein_llm.cli import main, progress
+from ryzanstein_llm.cli.console import wrapped
 from ryzanstein_llm.text_table import format_bytes
 
 
@@ -717,3 +718,27 @@ class TestTheRealEngine:
         assert result.returncode == 2
         assert "abacus" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a terminal of POSIX")
+@pytest.mark.parametrize("columns", [30, 50, 120])
+def test_messages_fit_the_terminal_also_if_the_answer_goes_elsewhere(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python asks the terminal of standard output, which is none here."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    near, far = pty.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with open(near, "rb"), open(far, "w") as terminal:
+        lines = wrapped("word " * 99, terminal).splitlines()
+        bar = progress.ProgressBar(terminal)
+        bar._next = 0
+        bar.update(1, 2, "word " * 99)
+        drawn = os.read(near, 10_000).decode("ascii")
+    assert columns - 5 < max(map(len, lines)) <= columns
+    assert len(drawn.strip("\r").removesuffix("\x1b[K")) == columns - 1

@@ -24,6 +24,7 @@ from ryzanstein_llm.errors import (
     FormatError,
     InvalidParameterError,
     UnsupportedModelError,
+    WriteError,
 )
 from ryzanstein_llm.formats.gguf_file import GgufFile
 
@@ -277,6 +278,21 @@ def test_what_exists_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "a.gguf").read_bytes() == b"mine"
 
 
+def test_what_is_no_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for dst in (3, None, b"a.gguf"):
+        with pytest.raises(InvalidParameterError, match="dst must be a path, not"):
+            convert(None, dst)  # type: ignore[arg-type]
+    for name in ("a\0b", "\ud800", "x" * 256):
+        with pytest.raises(WriteError):  # before it looks for the model
+            convert(tmp_path / "no model", Path(name))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_only_an_ending_says_the_format_too(tmp_path: Path) -> None:
+    assert convert(None, tmp_path / ".gguf").is_file()
+
+
 @pytest.mark.parametrize(
     ("name", "to", "problem"),
     [
@@ -297,6 +313,20 @@ def test_a_name_that_says_another_format_is_refused(
     with pytest.raises(InvalidParameterError, match=problem) as caught:
         convert(tmp_path / "no model", tmp_path / name, to=to)
     assert caught.value.parameter == "dst"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", [None, "i2_s", "tq2_0"])
+@pytest.mark.parametrize("name", ["a.gguf/", "a.GGUF/", "a/"])
+def test_a_slash_at_the_end_says_that_it_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, to: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name == "a/" and to is None:
+        assert convert(None, name).is_dir()  # type: ignore[arg-type]
+        return
+    with pytest.raises(InvalidParameterError, match=r"/ is a folder, .*; call it a\.(gguf|GGUF)$"):
+        convert(None, name, to=to)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 

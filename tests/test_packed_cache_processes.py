@@ -273,7 +273,8 @@ def test_a_new_file_that_fails_leaves_the_old(tmp_path) -> None:
 
 
 def test_leftovers_of_other_files_stay(tmp_path) -> None:
-    for name in ("a.1.partial", "a.2.partial", "b.1.partial", "a.1", "a"):
+    others = {"b.12ab34cd.partial", "a.mkv.partial", "a.b.12ab34cd.partial", "a.1", "a"}
+    for name in ("a.12ab34cd.partial", "a.00000000.partial", *others):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path / "a")
-    assert {found.name for found in tmp_path.iterdir()} == {"b.1.partial", "a.1", "a"}
+    assert {found.name for found in tmp_path.iterdir()} == others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,6 +53,29 @@ def test_no_method_bears_the_name_of_a_class_inside(kind: type) -> None:
         function = getattr(member, "__func__", member)
         if inspect.isfunction(function):
             assert function.__qualname__.startswith(f"{kind.__name__}."), name
+
+
+@pytest.mark.parametrize("kind", [BitNetModel, Session, Embedder])
+def test_a_method_can_be_handed_to_another_process(kind: type) -> None:
+    for name, member in inspect.getmembers(kind, inspect.isfunction):
+        if not name.startswith("_"):
+            assert pickle.loads(pickle.dumps(member)) is member, name
+
+
+def test_a_subclass_may_have_arguments_of_its_own() -> None:
+    class Named(BitNetModel):
+        def __init__(self, name: str, *others: Any, loud: bool = False, **options: Any) -> None:
+            super().__init__(*others, **options)
+            self.name = f"{name}!" if loud else name
+
+    class Mixed(Named):
+        pass
+
+    for kind in (Named, Mixed):
+        with kind("fox", None, loud=True, n_threads=1) as model:
+            assert (type(model), model.name, model.n_threads) == (kind, "fox!", 1)
+        with pytest.raises(TypeError, match=r"did you mean n_threads\?"):
+            kind("fox", n_thread=1)
 
 
 @pytest.mark.parametrize("kind", [BitNetModel, Session, Embedder])

@@ -279,6 +279,9 @@ def test_files_that_are_no_saved_sessions(
 ) -> None:
     with pytest.raises(errors.SessionNotFoundError, match="nothing"):
         model.load_session(tmp_path / "nothing")
+    for name in ("a\0b", "\ud800"):  # no file can have these
+        with pytest.raises(errors.SessionNotFoundError):
+            model.load_session(name)
     with pytest.raises(errors.SavedSessionError, match="format"):
         model.load_session(checkpoint / "model.safetensors")
     with pytest.raises(

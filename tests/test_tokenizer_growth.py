@@ -120,7 +120,8 @@ def test_an_expression_that_may_match_an_empty_text_inserts():
     """The library is the judge: none that counts as required matches where nothing is."""
     chooser, required = random.Random(1), 0
     pieces = [*"ab []^{}()*+?|\\.$-&:12nstK", "{2,}", "{0}", r"\s+", "[^a]", "(?=", r"\K", "&&"]
-    for _ in range(20_000):
+    pieces += ["{2,0}", "(?#)", "(?i)", "(?x)", "{,1}"]
+    for _ in range(40_000):
         expression = "".join(chooser.choices(pieces, k=chooser.randrange(1, 6)))
         try:
             step = normalizers.Replace(Regex(expression), "Z")
@@ -132,6 +133,7 @@ def test_an_expression_that_may_match_an_empty_text_inserts():
                 assert len(step.normalize_str(text)) <= len(text), expression
     assert required > 1000
     optional = ["a*", "a?", "a{0,2}", "a{2}?", "a+*", "a|", "(a|)", r"a\K", "(?=a)", "^", ""]
+    optional += ["a{1,0}", "[a]{2,0}", "a{1,00}", "a(?#)*", "a(?#b)?", r"\s+(?#){0}", "a{2}(?#)?"]
     assert not any(map(REQUIRED.fullmatch, optional))
 
 

@@ -7,7 +7,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Unpack
 
 from ..errors import FormatError, InvalidParameterError, SessionBusyError
@@ -18,6 +17,7 @@ from ..options import GenerationArguments
 from ..saved_session import no_session_if_not_found
 from ..text.chat_prompt import ChatPrompt
 from ..text_table import plural
+from ..validation import check_path
 from .format import ChatFormat
 from .messages import check_messages
 from .overflow import Make, Messages
@@ -105,7 +105,8 @@ class ChatSession:
         return self._stream(lambda: self._with(message), options)
 
     def retry(self, **options: Unpack[GenerationArguments]) -> ChatResult:
-        """Answer what is `unanswered`. If nothing is, answer again: the last answer is replaced by
+        """Answer what is `unanswered`, or the last message of a conversation that was given or
+        loaded and ends without an answer. Otherwise answer again: the last answer is replaced by
         another one. If sampling has a fixed seed, give another one, or the answer will be the same.
 
         Raises
@@ -136,7 +137,7 @@ class ChatSession:
             If the file cannot be written.
         """
         text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"
-        replace_text(Path(path), text)
+        replace_text(check_path("path", path), text)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the conversation by one that `save` wrote.
@@ -151,7 +152,7 @@ class ChatSession:
         """
         self._refuse_busy()
         with no_session_if_not_found():
-            read = read_json_object(Path(path))
+            read = read_json_object(check_path("path", path))
         if "text" in read and "messages" not in read:
             raise FormatError(
                 f"{path}: is a text, not a conversation; `ryzanstein-llm chat` saved it with a "
@@ -184,12 +185,13 @@ class ChatSession:
 
     def _to_answer(self) -> list[dict[str, Any]]:
         """The conversation with what is unanswered, or without the last answer."""
-        if len(self._asked) > len(self._messages):
+        if len(self._asked) != len(self._messages):
             return self._asked
-        messages = list(self._messages)
-        while messages and messages[-1]["role"] == "assistant":
+        messages = list(self._messages)  # nothing was asked yet since they were given or loaded
+        last = messages[-1]["role"] if messages else None
+        if last == "assistant":
             messages.pop()
-        if len(messages) == len(self._messages) or not messages:
+        if not messages or last in ("system", "developer"):
             raise InvalidParameterError("there is no answer yet that could be replaced")
         return messages
 

@@ -200,11 +200,11 @@ class _Conversation:
         return self._settings.for_answer(self._retries)
 
     def _set(self, text: str) -> None:
-        name, _, value = text.replace("=", " ", 1).partition(" ")
+        name, value = [*text.replace("=", " ", 1).split(maxsplit=1), "", ""][:2]
         if name:
             name = self._settings.named(name)
-        if value.strip():
-            self._settings.change(name, value.strip())
+        if value:
+            self._settings.change(name, value)
             self._confirm(f"{name} {self._settings.in_effect()[name]}")
             return
         found = self._settings.in_effect()

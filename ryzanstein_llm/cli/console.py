@@ -21,6 +21,7 @@ __all__ = [
     "say",
     "say_error",
     "standard_streams",
+    "terminal_columns",
     "wrapped",
     "write",
 ]
@@ -85,7 +86,18 @@ def wrapped(text: str, stream: TextIO) -> str:
         return text
     from ..text_table import as_text
 
-    return as_text([text], shutil.get_terminal_size().columns)[:-1]
+    return as_text([text], terminal_columns(stream))[:-1]
+
+
+def terminal_columns(stream: TextIO) -> int:
+    """How wide the terminal of `stream` is. That of standard output, which Python looks at, may be
+    none: it may be a file."""
+    if not os.environ.get("COLUMNS"):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it has no descriptor
+            columns = os.get_terminal_size(stream.fileno()).columns
+            if columns > 0:
+                return columns
+    return shutil.get_terminal_size().columns
 
 
 def say(message: str, before: str = "") -> None:

@@ -6,6 +6,8 @@ import os
 import time
 from typing import TextIO
 
+from .console import terminal_columns
+
 __all__ = ["ProgressBar"]
 
 PATIENCE = 0.3
@@ -35,10 +37,8 @@ class ProgressBar:
             return
         self._next = now + INTERVAL
         self._drawn = True
-        import shutil  # here, because most runs draw no bar
-
-        columns = shutil.get_terminal_size().columns
-        self._stream.write("\r" + render(done, total, what, columns - 1) + "\x1b[K")
+        width = terminal_columns(self._stream) - 1
+        self._stream.write("\r" + render(done, total, what, width) + "\x1b[K")
         self._stream.flush()
 
     def close(self) -> None:

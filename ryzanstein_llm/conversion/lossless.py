@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from ..errors import DiskSpaceError, InvalidParameterError, WriteError
 from ..formats import Checkpoint, open_checkpoint
-from ..formats.new_file import PARTIAL, unwritable, writing
+from ..formats.new_file import partial_beside, unwritable, writing
 from ..loading import special_ids
 from ..models import LoadOptions, plan_model
 from ..models.gguf_names import translate
@@ -21,7 +20,7 @@ from ..system.threads import choose_threads
 from ..text.gguf_tokenizer_writer import tokenizer_metadata
 from ..text.tokenizer import Tokenizer
 from ..text_table import format_bytes
-from ..validation import check_bool, check_callable, check_choice
+from ..validation import check_bool, check_callable, check_choice, check_path
 from .gguf_target import GGUF_TYPES, GgufTarget
 from .safetensors_target import SafetensorsTarget
 from .source import Source
@@ -80,23 +79,22 @@ def convert(
     WriteError
         A file cannot be written.
     """
-    target = Path(dst)
+    target = check_path("dst", dst)
     if to is not None:
         check_choice("to", to, TARGETS)
     check_bool("tokenizer", tokenizer)
     check_callable("progress", progress)
     threads = choose_threads(n_threads).count
-    if os.path.lexists(target):
-        raise InvalidParameterError(f"{target} exists already", "dst")
+    _check_free(target)
     if not target.parent.is_dir():
         raise InvalidParameterError(f"{target}: there is no folder {target.parent}", "dst")
-    _check_name(target, to)
+    _check_name(target, to, as_folder=os.fspath(dst).endswith(("/", os.sep)))
     with open_checkpoint(src) as opened:
         checkpoint = translate(opened)
         source = Source(checkpoint, threads)
         if to is None:
             gguf = "i2_s" if source.one_scale else "tq2_0"
-            to = gguf if target.suffix.lower() == ".gguf" else "safetensors"
+            to = gguf if target.name.lower().endswith(".gguf") else "safetensors"
         plan: SafetensorsTarget | GgufTarget
         if to == "safetensors":
             plan = SafetensorsTarget(source, tokenizer)
@@ -116,9 +114,25 @@ def convert(
     return target
 
 
-def _check_name(target: Path, to: str | None) -> None:
-    """Refuse a name that says something else than the format."""
+def _check_free(target: Path) -> None:
+    """Refuse a name that is taken, or that no file can have."""
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise unwritable(target, error) from error
+    raise InvalidParameterError(f"{target} exists already", "dst")
+
+
+def _check_name(target: Path, to: str | None, *, as_folder: bool) -> None:
+    """Refuse a name that says something else than the format. `as_folder`: it ends in a slash."""
     ending, name = target.suffix.lower(), target.with_suffix("")
+    is_gguf = target.name.lower().endswith(".gguf") if to is None else to in GGUF_TYPES
+    if as_folder and is_gguf:
+        file = target if ending == ".gguf" else target.with_name(f"{target.name}.gguf")
+        problem = f"{target}/ is a folder, and a GGUF file is none; call it {file}"
+        raise InvalidParameterError(problem, "dst")
     gguf = " or ".join(map(repr, GGUF_TYPES))
     if to in GGUF_TYPES:
         wrong, problem = ".safetensors", f"{to!r} is a GGUF file; call it {name}.gguf"
@@ -171,8 +185,7 @@ def _check_room(target: Path, needed: int) -> None:
 def _complete(target: Path, *, folder: bool) -> Iterator[Path]:
     """A name beside `target` for a file or a folder, which gets the name of `target` at the end of
     the `with` block. An exception, Ctrl-C too, deletes it. Errors of writing name `target`."""
-    name = f"{target.name}.{secrets.token_hex(4)}{PARTIAL}"
-    partial = target.with_name(name)
+    partial = partial_beside(target)
     try:
         if folder:
             with writing(target):

@@ -31,7 +31,7 @@ def read_bytes(path: Path, *, limit: int = MAX_TEXT_BYTES) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if len(data) > limit:
         raise FormatError(f"{path}: larger than {limit} bytes, too large for its kind")

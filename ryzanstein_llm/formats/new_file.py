@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +24,8 @@ from ..errors import DiskSpaceError, ResourceLimitError, WriteError
 from .unreadable import SHORTAGES
 
 __all__ = [
-    "PARTIAL",
     "NewFile",
+    "partial_beside",
     "remove_leftovers",
     "replace_bytes",
     "replace_text",
@@ -32,6 +34,9 @@ __all__ = [
 ]
 
 PARTIAL = ".partial"
+
+MOST_NAME_BYTES = 255
+"""Of file names in the file systems of Linux."""
 
 # The file is written in whole blocks at multiples of this. Then Linux keeps it in 2 MiB pieces of
 # its page cache, and maps each piece with one translation. Smaller writes make small pieces.
@@ -56,6 +61,11 @@ class NewFile:
     durable : bool
         Wait until the data are on the disk before the name appears, so that a power failure
         cannot leave a file of the right size with nothing in it.
+    users_own : bool
+        The file belongs to the user, who named it. A symbolic link then stays, and what it leads to
+        is replaced; the new file has the owner and the permissions of the old one; and a device, a
+        pipe, or a file that may not be written is refused, although its folder would permit to
+        replace it.
 
     Raises
     ------
@@ -65,9 +75,11 @@ class NewFile:
         The process has no more file descriptors, or the system is short of something else.
     """
 
-    def __init__(self, path: Path, *, mode: int = 0o666, durable: bool = True) -> None:
-        self.path, self._mode, self._durable = path, mode, durable
-        self._partial = path  # until it is opened
+    def __init__(
+        self, path: Path, *, mode: int = 0o666, durable: bool = True, users_own: bool = False
+    ) -> None:
+        self.path, self._mode, self._durable, self._users_own = path, mode, durable, users_own
+        self._target = self._partial = path  # until they are known
         self._descriptor = -1
         self._block = np.empty(BLOCK_BYTES, np.uint8)
         self._filled = 0
@@ -79,10 +91,21 @@ class NewFile:
         with writing(self.path):
             if self.path.is_dir():  # otherwise only found out at the end
                 raise IsADirectoryError(errno.EISDIR, "is a folder")
-            name = f"{self.path.name}.{secrets.token_hex(4)}{PARTIAL}"
-            self._partial = self.path.with_name(name)
-            self._descriptor = os.open(self._partial, flags, self._mode)
+            old = _users_file(self.path) if self._users_own else None
+            if self._users_own and self.path.is_symlink():
+                self._target = Path(os.path.realpath(self.path))
+            self._partial = partial_beside(self._target)
+            mode = self._mode if old is None else self._mode & old.st_mode
+            self._descriptor = os.open(self._partial, flags, mode)
+            if old is not None:
+                self._make_like(old)
         return self
+
+    def _make_like(self, old: os.stat_result) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # not permitted, or on Windows
+            os.chown(self._partial, old.st_uid, old.st_gid)
+        with contextlib.suppress(OSError):  # the file system has no permissions
+            self._partial.chmod(old.st_mode & 0o777)
 
     def status(self) -> os.stat_result:
         """Owner and permissions that the file system gave to the file."""
@@ -143,7 +166,7 @@ class NewFile:
                     self._descriptor = -1
             if kind is None:
                 with writing(self.path):
-                    os.replace(self._partial, self.path)
+                    os.replace(self._partial, self._target)
         finally:
             with contextlib.suppress(OSError):  # it is gone if it was renamed
                 self._partial.unlink()
@@ -173,30 +196,48 @@ def unwritable(path: Path, error: OSError | ValueError) -> WriteError | Resource
     return kind(str(path), error.strerror or str(error), error.errno)
 
 
+def _users_file(path: Path) -> os.stat_result | None:
+    """The file that is there; None if nothing is. Raises OSError if it may not be replaced."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is a device or a pipe, not a file")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return found
+
+
+def partial_beside(path: Path) -> Path:
+    """A new name beside `path`, for what gets the name of `path` when it is complete."""
+    end = f".{secrets.token_hex(4)}{PARTIAL}"
+    name = path.name
+    while len(os.fsencode(name)) > MOST_NAME_BYTES - len(end):
+        name = name[:-1]
+    return path.with_name(name + end)
+
+
 def remove_leftovers(path: Path) -> None:
     """Delete what killed writers of `path` have left. No process may be writing it now."""
-    if not path.name:  # a folder, in which other files would match
-        return
-    with contextlib.suppress(OSError):
+    name = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
+    with contextlib.suppress(OSError, ValueError):  # ValueError: no file can have this name
         for other in path.parent.iterdir():
-            if other.name.startswith(path.name + ".") and other.name.endswith(PARTIAL):
+            if path.name and name.fullmatch(other.name):
                 with contextlib.suppress(OSError):
                     other.unlink()
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
-    """Write a file. A file of this name stays as it is until all is on the disk, and then the new
-    one has its permissions.
+    """Write a file that belongs to the user. A file of this name stays as it is until all is on the
+    disk; see `users_own` of `NewFile`.
 
     Raises
     ------
     WriteError, ResourceLimitError
         If it cannot be written.
     """
-    mode = 0o666
-    with contextlib.suppress(OSError, ValueError):  # there is none yet
-        mode &= path.stat().st_mode
-    with NewFile(path, mode=mode) as file:
+    with NewFile(path, users_own=True) as file:
         file.write(np.frombuffer(data, np.uint8))
 
 

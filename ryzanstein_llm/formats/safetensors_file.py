@@ -19,7 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from ..errors import FormatError
+from ..errors import FormatError, RyzansteinError
 from .dtypes import BITS, CARRIERS
 from .json_file import parse_json_object
 from .mapped_file import FileStamp, MappedFile, Sample, TensorInfo
@@ -85,7 +85,9 @@ class SafetensorsFile:
                 self.header = self._read_header(file.read(8), file.read)
                 self._data_begin = 8 + len(self.header)
                 self._map = MappedFile(path, file.fileno(), self.size)
-        except OSError as error:
+        except RyzansteinError:  # some of them are ValueErrors
+            raise
+        except (OSError, ValueError) as error:
             raise unreadable(path, error) from error
         try:
             self._offsets, self.infos = self._read_entries()

@@ -18,8 +18,13 @@ SHORTAGES = {
 }
 
 
-def unreadable(path: Path, error: OSError) -> CheckpointNotFoundError | ResourceLimitError:
-    """The exception to raise when `path` cannot be opened, read or mapped."""
+def unreadable(
+    path: Path, error: OSError | ValueError
+) -> CheckpointNotFoundError | ResourceLimitError:
+    """The exception to raise when `path` cannot be opened, read or mapped. A ValueError is of a
+    name that no file can have."""
+    if isinstance(error, ValueError):
+        return CheckpointNotFoundError(f"{path}: {error}")
     if error.errno in SHORTAGES:
         return ResourceLimitError(f"{path}: {SHORTAGES[error.errno]}")
     return CheckpointNotFoundError(f"{path}: {error.strerror or error}")

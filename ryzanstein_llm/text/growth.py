@@ -19,10 +19,11 @@ BertNormalizer puts spaces around a character, or decomposes it."""
 
 REQUIRED = re.compile(
     r"(?:[^\\\[\](){}|?*+.^$]|\\[nrtsSdDwW]|\\[pP]\{\w+\}|\[\^?(?:[^\\\[\]&]|&(?!&)|\\.)+\])"
-    r"(?:\+|\{[1-9]\d*(?:,\d*)?\})?(?![*?+{])(?:[^|\\]|\\[^K])*"
+    r"(?:\+|\{[1-9]\d*(?:,(?:[1-9]\d*)?)?\})?(?![*?+{]|\(\?#)(?:[^|\\]|\\[^K])*"
 )
 """Regular expressions that certainly do not match an empty text: they begin with something that is
-there once or more, and there is nothing that could be in its place."""
+there once or more, and there is nothing that could be in its place. The library takes `a{1,0}` for
+`a{0,1}`, and what follows a comment, as in `a(?#)*`, for a quantifier of what stands before it."""
 
 
 def growth(steps: Sequence[Mapping[str, Any]], *, decoder: bool, most: float) -> float:

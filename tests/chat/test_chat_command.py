@@ -93,7 +93,7 @@ def test_set_shows_what_is_in_effect(talk: Talk) -> None:
 
 
 def test_options_can_be_set(talk: Talk) -> None:
-    code, out, shown = talk("/set temperature 0\n/set max-tokens=3\n/set\nThe fox\n")
+    code, out, shown = talk("/set temperature\t 0\n/set max-tokens = 3\n/set\nThe fox\n")
     assert code == 0
     assert "temperature 0\n" in shown
     assert "max_tokens 3\n" in shown
@@ -219,6 +219,8 @@ def test_through_a_pipe_only_answers_are_on_standard_output(talk: Talk, tmp_path
         ("/set overflow cut\n", [], "overflow must be one of 'error', 'truncate', 'shift'"),
         ("", ["-n", "-2"], "-n must be in -1..2147483648, not -2"),
         ("/nothing\n", [], "there is no command /nothing; /help shows all"),
+        ("/set = 3\n", [], "there is no option '3'; the options are max_tokens, temperature"),
+        ("/load a\0b\n", [], "a\0b: embedded null byte"),
         ("/set heat 3\n", [], "there is no option 'heat'; the options are max_tokens, temperature"),
         ("/set temprature 1\n", [], "no option 'temprature'; did you mean temperature?"),
         ("/set max_tokens no\n", [], "max_tokens must be an integer or none, not 'no'"),

@@ -206,6 +206,47 @@ def test_retry_replaces_the_last_answer(session: ChatSession) -> None:
     assert len(session.messages) == 3
 
 
+def test_retry_replaces_only_the_last_answer(model: BitNetModel, session: ChatSession) -> None:
+    session.send("Once upon a time")
+    session.send({"role": "assistant", "content": "And this is mine."})
+    before = session.messages
+    other = session.retry(seed=99)
+    assert session.messages == [*before[:-1], other.message]
+    given = model.chat_session(messages=before, chat_template=TURNS, max_tokens=20, seed=99)
+    assert given.retry().text == other.text
+    assert given.messages == session.messages
+
+
+def test_a_conversation_that_ends_without_an_answer_is_answered(
+    model: BitNetModel, session: ChatSession, tmp_path: Path
+) -> None:
+    said = [*session.messages, {"role": "user", "content": "Once upon a time"}]
+    given = model.chat_session(messages=said, chat_template=TURNS, max_tokens=20, seed=1)
+    given.save(tmp_path / "chat.json")
+    answer = given.retry()
+    assert answer.text == session.send("Once upon a time").text
+    session.load(tmp_path / "chat.json")
+    assert session.unanswered == []
+    assert session.retry().text == answer.text
+    assert session.messages == [*said, answer.message] == given.messages
+    for nothing in ([], [{"role": "assistant", "content": "Hm."}]):
+        other = model.chat_session(messages=nothing, chat_template=TURNS)
+        with pytest.raises(InvalidParameterError, match="no answer yet"):
+            other.retry()
+        assert other.messages == nothing
+
+
+def test_what_is_no_path_is_refused(session: ChatSession) -> None:
+    for use in (session.save, session.load):
+        for path in (3, None, b"chat.json"):
+            with pytest.raises(InvalidParameterError, match="path must be a path, not"):
+                use(path)  # type: ignore[arg-type]
+    for name in ("a\0b", "\ud800", "x" * 300):
+        with pytest.raises(SessionNotFoundError):
+            session.load(name)
+    assert len(session.messages) == 1
+
+
 def test_results_of_tools_can_be_sent(session: ChatSession) -> None:
     session.send([{"role": "tool", "content": "3"}, {"role": "user", "content": "So?"}])
     session.send({"role": "user", "content": "Well?"})

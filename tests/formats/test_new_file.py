@@ -20,7 +20,7 @@ Save = Callable[[Path], object]
 
 
 def save_file(path: Path) -> None:
-    with NewFile(path) as file:
+    with NewFile(path, users_own=True) as file:
         file.write(DATA)
 
 
@@ -66,6 +66,82 @@ def test_a_wrong_place_is_named_as_it_was_given(
     assert {each.name for each in tmp_path.iterdir()} == {"folder", "file", ".x.partial"}
 
 
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
+
+
+@needs_posix
+@pytest.mark.parametrize("save", SAVES)
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path, save: Save) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"old")
+    for name in ("old", "new"):  # the second one leads to a file that is not there yet
+        link = tmp_path / f"to {name}"
+        link.symlink_to(Path("folder", name))
+        save(link)
+        assert link.is_symlink()
+        assert len((folder / name).read_bytes()) > 3
+    assert {each.name for each in folder.iterdir()} == {"old", "new"}
+
+
+@needs_posix
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o666, 0o755])
+def test_a_file_keeps_its_permissions_whatever_the_umask(
+    tmp_path: Path, save: Save, mode: int
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    before = os.umask(0o027)
+    try:
+        save(path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode
+    assert path.read_bytes() != b"old"
+
+
+@needs_posix
+@pytest.mark.parametrize("save", SAVES)
+def test_what_is_no_file_is_refused_and_stays(tmp_path: Path, save: Save) -> None:
+    """A test must not take chances with /dev/null, which root can replace."""
+    pipe, loop = tmp_path / "pipe", tmp_path / "loop"
+    os.mkfifo(pipe)
+    loop.symlink_to("loop")
+    with pytest.raises(errors.WriteError, match="pipe: is a device or a pipe, not a file"):
+        save(pipe)
+    with pytest.raises(errors.WriteError, match="loop: "):
+        save(loop)
+    assert pipe.is_fifo()
+    assert loop.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("name", ["x" * 238, "x" * 239, "x" * 255, "ä" * 127])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, save: Save, name: str) -> None:
+    save(tmp_path / name)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_a_file_that_is_protected_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Save
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    path.chmod(0o400)
+    with monkeypatch.context() as patch:
+        if os.name == "posix" and os.geteuid() == 0:  # who may write everything
+            patch.setattr(new_file.os, "access", lambda path, mode: mode != os.W_OK)
+        with pytest.raises(errors.WriteError, match="Permission denied"):
+            save(path)
+    assert path.read_bytes() == b"old"
+    path.chmod(0o600)
+    assert [each.name for each in tmp_path.iterdir()] == ["x"]
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
@@ -105,6 +181,12 @@ def test_whatever_step_fails_the_old_file_stays(
     assert "nobody" not in str(caught.value)
     assert [each.name for each in tmp_path.iterdir()] == ["x"]
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["m" * 250 + ".gguf", "m" * 255])
+def test_a_conversion_may_have_a_name_as_long_as_names_can_be(tmp_path: Path, name: str) -> None:
+    convert(None, tmp_path / name)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "model"])
