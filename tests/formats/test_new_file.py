@@ -47,7 +47,7 @@ SAVES: list[Save] = [save_file, save_session, save_conversation]
         (".", "is a folder"),
         ("..", "is a folder"),
         ("file/x", "Not a directory|there is no folder file"),
-        ("a\0b", "null byte"),
+        ("a\0b", "null (byte|character)"),
         ("x" * 300, "File name too long"),
     ],
 )
