@@ -60,6 +60,21 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(work, PATIENCE))
 
 
+class Slow:
+    """A logits_processor with which a text takes seconds, so it is seen while it is under way."""
+
+    def __init__(self) -> None:
+        self._called = False
+
+    def __call__(self, tokens: Any, logits: Any) -> None:
+        self._called = True
+        time.sleep(0.005)
+
+    async def began(self) -> None:
+        while not self._called:
+            await asyncio.sleep(0.001)
+
+
 class Panic(BaseException):
     """What Rust's libraries raise when they fail: no Exception."""
 
@@ -255,12 +270,13 @@ class TestErrors:
         model = BitNetModel(path, n_threads=1)
 
         async def work() -> None:
+            slow = Slow()
+            options: Any = {"ignore_eos": True, "logits_processor": slow}
             tasks = [
-                asyncio.create_task(model.agenerate(prompt(9), ignore_eos=True)),
-                asyncio.create_task(read(model.astream(prompt(8), ignore_eos=True))),
+                asyncio.create_task(model.agenerate(prompt(9), **options)),
+                asyncio.create_task(read(model.astream(prompt(8), **options))),
             ]
-            while not model.engine._computing:
-                await asyncio.sleep(0.001)
+            await slow.began()
             await asyncio.to_thread(model.close)
             for found in await asyncio.gather(*tasks, return_exceptions=True):
                 assert isinstance(found, errors.ClosedError)
@@ -420,9 +436,10 @@ class TestThreads:
         loop, before = asyncio.new_event_loop(), threading.active_count()
 
         async def begin() -> asyncio.Task[str]:
-            task = asyncio.ensure_future(model.agenerate(prompt(9), ignore_eos=True))
-            while not model.engine._computing:
-                await asyncio.sleep(0.001)
+            slow = Slow()
+            options: Any = {"ignore_eos": True, "logits_processor": slow}
+            task = asyncio.ensure_future(model.agenerate(prompt(9), **options))
+            await slow.began()
             return task
 
         task: Any = loop.run_until_complete(begin())
@@ -539,10 +556,10 @@ class TestCancelling:
         self, model: BitNetModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def work() -> None:
-            prompts = [prompt(length) for length in range(3, 23)]
-            task = asyncio.create_task(model.agenerate(prompts, ignore_eos=True))
-            while not model.engine._computing:
-                await asyncio.sleep(0.001)
+            prompts, slow = [prompt(length) for length in range(3, 23)], Slow()
+            options: Any = {"ignore_eos": True, "logits_processor": slow}
+            task = asyncio.create_task(model.agenerate(prompts, **options))
+            await slow.began()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -554,9 +571,10 @@ class TestCancelling:
     @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
     def test_ctrl_c(self, model: BitNetModel) -> None:
         async def work() -> None:
-            tasks = [asyncio.create_task(model.agenerate(prompt(9), ignore_eos=True))]
-            while not model.engine._computing:
-                await asyncio.sleep(0.001)
+            slow = Slow()
+            options: Any = {"ignore_eos": True, "logits_processor": slow}
+            tasks = [asyncio.create_task(model.agenerate(prompt(9), **options))]
+            await slow.began()
             signal.raise_signal(signal.SIGINT)
             await asyncio.gather(*tasks)
 
