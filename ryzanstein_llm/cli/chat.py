@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from ..errors.suggestion import did_you_mean
 from .answer_printer import AnswerPrinter
 from .chat_settings import UNLIMITED, ChatSettings, check_settings
 from .command import Command, exclude, integer, option
-from .console import remark, say, say_error, write
+from .console import remark, say, say_error, terminal_columns, write
 from .line_reader import FENCE, MessageReader
 from .model import model_options, open_model
 from .overflow import overflow_option
@@ -190,8 +189,7 @@ class _Conversation:
                 self._talk.load(path, self._options)
             self._confirm(f"saved as {path}" if name == "save" else f"loaded from {path}")
         else:
-            names = [*BARE, "system", "set", "save", "load"]
-            hint = did_you_mean(f"/{name}", [f"/{each}" for each in names])
+            hint = did_you_mean(f"/{name}", dict.fromkeys(each.split()[0] for each in COMMANDS))
             raise InvalidParameterError(f"there is no command /{name}; {hint or '/help shows all'}")
 
     @property
@@ -213,7 +211,7 @@ class _Conversation:
     def _help(self) -> None:
         from ..text_table import WIDTH, as_text, fields
 
-        columns = shutil.get_terminal_size().columns if self._reader.interactive else WIDTH
+        columns = terminal_columns(sys.stdout) if self._reader.interactive else WIDTH
         width = min(WIDTH, columns)
         self._tell(fields(COMMANDS, NAMES_WIDTH, width=width) + "\n" + as_text([NOTES], width))
 
