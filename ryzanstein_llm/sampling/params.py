@@ -166,7 +166,7 @@ class SamplingParams:
         do_sample = config.get("do_sample")
         if do_sample is not None and not isinstance(do_sample, bool):
             problem = f"do_sample must be true or false, not {do_sample!r}"
-            raise FormatError(f"{source}: {problem[:300]}")
+            raise FormatError(f"{source}: {_cut_off(problem)}")
         greedy = not do_sample or ("temperature" in given and checked.temperature < GREEDY_BELOW)
         wanted = ("do_sample", "repetition_penalty") if greedy else ("do_sample", *STORED)
         _refuse_misspelt(config, [name for name in wanted if name not in given], source)
@@ -178,8 +178,7 @@ class SamplingParams:
             try:
                 cls(**{name: value})
             except InvalidParameterError as error:
-                problem = str(error)
-                problem = problem if len(problem) <= 300 else f"{problem[:300]}…"
+                problem = _cut_off(str(error))
                 unused = greedy and name != "repetition_penalty"
                 if not (unused or (name == "top_k" and value == -1)):
                     raise FormatError(f"{source}: {problem}") from None
@@ -214,6 +213,11 @@ def source_of(model: Defaults) -> str:
     if model.path.suffix.lower() == ".gguf":
         return f"{model.path}: metadata general.sampling"
     return f"{model.path}: generation_config.json"
+
+
+def _cut_off(problem: str) -> str:
+    """A message that repeats a stored value, which may be of any length."""
+    return problem if len(problem) <= 300 else f"{problem[:300]}…"
 
 
 def _refuse_misspelt(config: Mapping[str, Any], wanted: Sequence[str], source: str) -> None:
